@@ -1,0 +1,63 @@
+# make demo    install, then train the demo study across four hospitals and write its report
+# make test    install what the tests need, then run the fast ones
+PYTHON ?= python3
+VENV ?= .venv
+OVERRIDES ?=
+
+BIN := $(VENV)/bin
+START := $(shell date +%s)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help demo test test-slow ci lint clean
+
+help:
+	@echo "make demo        install, train the demo study over Flower, write its report (OVERRIDES=... is passed on)"
+	@echo "make test        install, run the fast tests"
+	@echo "make test-slow   install, run the tests that need minutes"
+	@echo "make ci          lint, test and test-slow"
+	@echo "make lint        install, check style and types"
+	@echo "make clean       remove the environment and the caches; runs and data stay"
+
+demo: $(VENV)/.installed
+	@started=$$(date +%s) && \
+	$(BIN)/python -m flip experiment=sarcopenia federation=flower $(OVERRIDES) && \
+	echo "make demo: install $$((started - $(START))) s; demo cohort (on first use), training and report $$(($$(date +%s) - started)) s"
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m slow
+
+ci:
+	$(MAKE) lint
+	$(MAKE) test
+	$(MAKE) test-slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# An install is done once, and again when what it depends on changes; the code itself is installed editable.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
+	$(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(INSTALL) -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(INSTALL) -e '.[dev]'
+	@touch $@
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "FLIP needs Python 3.11 or newer; '$(PYTHON)' is not. Name one: make demo PYTHON=python3.11" >&2; exit 1; }
+	@echo "Making $(VENV) and installing into it: minutes, and 2 GB or more"
+	$(PYTHON) -m venv --clear $(VENV)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

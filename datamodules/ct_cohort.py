@@ -1,0 +1,94 @@
+"""The cohort table of a site with CT studies: one row a study, read and checked without touching an image."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+REQUIRED = ("person_id", "accession_id", "sex", "height_m")
+OPTIONAL = ("age", "weight_kg", "followup_days", "event")
+_SEXES = {"f": 0, "female": 0, "m": 1, "male": 1}
+_RANGES = {
+    "height_m": (1.0, 2.5),
+    "weight_kg": (20.0, 400.0),
+    "age": (0.0, 125.0),
+    "followup_days": (0.0, 50_000.0),
+    "event": (0, 1),
+}
+
+
+@dataclass(frozen=True)
+class Study:
+    """One row of the table. `sex` 0 female, 1 male, -1 unknown; a number that is missing or impossible is NaN."""
+
+    person: str
+    accession: str
+    sex: int
+    height_m: float
+    weight_kg: float
+    age: float
+    followup_days: float
+    event: float
+
+    @property
+    def problem(self) -> str:
+        """Why the row cannot be used, as a sentence without identifiers; empty where it can."""
+        if not self.person:
+            return "the table gives no person_id"
+        if not self.accession or Path(self.accession).name != self.accession or self.accession in (".", ".."):
+            return "the table's accession_id is missing or not a plain name"
+        if self.sex < 0:
+            return "the table's sex is not one of F, M, female, male"
+        if math.isnan(self.height_m):
+            return "the table's height_m is missing or not between 1 and 2.5 m"
+        return ""
+
+
+def read_cohort(root: Path, columns: Mapping[str, str]) -> list[Study]:
+    """Read `cohort.csv` below `root`, in the order of its rows.
+
+    `columns` gives the site's own name for a column of `REQUIRED` or `OPTIONAL` that it names differently. Raises
+    FileNotFoundError for a missing folder or table, ValueError for one that is no table, lacks a column or has no row.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(
+            f"the data root {root} does not exist: set the site's `root` to the folder that holds cohort.csv"
+        )
+    path = root / "cohort.csv"
+    if not path.is_file():
+        raise FileNotFoundError(f"{root} holds no cohort.csv")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as handle:
+            reader = csv.DictReader(handle, skipinitialspace=True)
+            found = list(reader.fieldnames or ())
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
+    own = {name: str(columns.get(name, name)) for name in (*REQUIRED, *OPTIONAL)}
+    if missing := [own[name] for name in own if own[name] not in found and (name in REQUIRED or name in columns)]:
+        raise ValueError(
+            f"{path} has no column {', '.join(missing)} (its columns: {', '.join(found) or 'none'}): map it in the "
+            f"site's `columns`, as in `columns: {{{REQUIRED[0]}: own_name}}`"
+        )
+    if not rows:
+        raise ValueError(f"{path} has no row")
+    return [_study({name: row.get(own[name]) or "" for name in own}) for row in rows]
+
+
+def _study(row: Mapping[str, str]) -> Study:
+    numbers = {name: _number(row[name], *bounds) for name, bounds in _RANGES.items()}
+    return Study(
+        row["person_id"].strip(), row["accession_id"].strip(), _SEXES.get(row["sex"].strip().lower(), -1), **numbers
+    )
+
+
+def _number(text: str, low: float, high: float) -> float:
+    """The number, or NaN where there is none or it is out of bounds."""
+    try:
+        value = float(text)
+    except ValueError:
+        return math.nan
+    return value if low <= value <= high else math.nan

@@ -1,0 +1,122 @@
+"""Planes of a labeled CT at the third lumbar vertebra: which ones, on the scanner's grid and on a network's grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+TISSUES = ("skeletal_muscle", "subcutaneous_fat", "visceral_fat")  # classes 1, 2, 3; 0 is anything else
+LEVEL = "vertebra_L3"
+AIR = -1024
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One axial plane on the scanner's own grid.
+
+    `hu` int16 (row, column); `label` uint8 (row, column), the class of `TISSUES` + 1 or 0; `spacing` (row, column), mm.
+    """
+
+    hu: NDArray[np.int16]
+    label: NDArray[np.uint8]
+    spacing: tuple[float, float]
+
+    @property
+    def pixel_area_cm2(self) -> float:
+        """Area of a pixel, cm2."""
+        return self.spacing[0] * self.spacing[1] / 100
+
+    def areas_cm2(self) -> NDArray[np.float64]:
+        """Area of each tissue, cm2, in the order of `TISSUES`."""
+        return np.array([(self.label == index + 1).sum() for index in range(len(TISSUES))]) * self.pixel_area_cm2
+
+    def mapping(self, spacing_mm: float, size: int) -> NDArray[np.float64]:
+        """[[scale, offset] of rows, [scale, offset] of columns]: network pixel = scale * own pixel + offset.
+
+        Both grids have the same middle.
+        """
+        scale = np.array(self.spacing) / spacing_mm
+        return np.stack([scale, (size - 1) / 2 - scale * (np.array(self.hu.shape) - 1) / 2], axis=1)
+
+    def resampled(self, spacing_mm: float, size: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """HU and label on a square grid of `size` pixels of `spacing_mm`, with the same middle; air beyond the plane.
+
+        Linear, after a Gaussian of (factor - 1) / 2 pixels where the grid gets coarser, so that fine structure is
+        averaged and not aliased. A label is the class with the largest share of the new pixel.
+        """
+        scale, offset = self.mapping(spacing_mm, size).T
+        blur = np.maximum((1 / scale - 1) / 2, 0)
+
+        def move(image: NDArray[np.float32], outside: float) -> NDArray[np.float32]:
+            smooth = ndimage.gaussian_filter(image, blur, mode="nearest")
+            moved = ndimage.affine_transform(
+                smooth,
+                1 / scale,
+                offset=-offset / scale,
+                output_shape=(size, size),
+                order=1,
+                mode="constant",
+                cval=outside,
+            )
+            return np.asarray(moved, dtype=np.float32)
+
+        shares = [
+            move((self.label == index).astype(np.float32), float(index == 0)) for index in range(len(TISSUES) + 1)
+        ]
+        hu = move(self.hu.astype(np.float32), AIR)
+        return np.rint(hu).astype(np.int16), np.argmax(shares, axis=0).astype(np.uint8)
+
+    def within(self, side: int) -> Plane:
+        """The same plane with at most `side` rows and columns, every k-th of its own."""
+        step = -(-max(self.hu.shape) // side)
+        if step <= 1:
+            return self
+        return Plane(
+            self.hu[::step, ::step], self.label[::step, ::step], (self.spacing[0] * step, self.spacing[1] * step)
+        )
+
+
+def level_slice(masks: Mapping[str, NDArray[np.bool_]]) -> int | None:
+    """Index of the slice nearest to the center of L3, or None where no L3 is marked."""
+    sizes = masks[LEVEL].sum(axis=(1, 2)) if LEVEL in masks else np.zeros(1)
+    if not sizes.any():
+        return None
+    return round(float(np.average(np.arange(len(sizes)), weights=sizes)))
+
+
+def planes_at_level(
+    voxels: NDArray[np.float32],
+    spacing: tuple[float, float, float],
+    masks: Mapping[str, NDArray[np.bool_]],
+    *,
+    count: int,
+    step_mm: float,
+) -> list[Plane]:
+    """Planes at the center of L3 (the first of the list) and around it, `step_mm` apart, `count` at most.
+
+    Left out: planes beyond the volume, and those in which no muscle is marked, which were not labeled (there is no
+    abdominal plane without muscle). An empty list: no L3, or not labeled there. `voxels` (slice, row, column), HU;
+    `spacing` likewise, mm; `masks` by the names of `TISSUES` and `LEVEL`. Where masks overlap, muscle goes before
+    subcutaneous before visceral fat.
+    """
+    middle = level_slice(masks)
+    if middle is None:
+        return []
+    steps = sorted((k - (count - 1) // 2 for k in range(count)), key=abs)
+    wanted = list(dict.fromkeys(middle + round(k * step_mm / spacing[0]) for k in steps))
+    planes = []
+    for index in wanted:
+        if not 0 <= index < len(voxels) or not masks[TISSUES[0]][index].any():
+            if index == middle:
+                return []
+            continue
+        label = np.zeros(voxels.shape[1:], np.uint8)
+        for tissue in reversed(range(len(TISSUES))):
+            label[masks[TISSUES[tissue]][index]] = tissue + 1
+        hu = np.clip(np.rint(voxels[index]), AIR, 3071).astype(np.int16)
+        planes.append(Plane(hu, label, (spacing[1], spacing[2])))
+    return planes

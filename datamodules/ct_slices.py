@@ -1,0 +1,217 @@
+"""CT slices at the third lumbar vertebra with labels of muscle and fat, from a site's DICOM, for Lightning.
+
+A site is a folder: `cohort.csv` (see `datamodules.ct_cohort`), `dicom/<accession_id>/` with a CT series, and
+`labels/<accession_id>.dcm` (DICOM SEG) or `.nii.gz` with the segments `skeletal_muscle`, `subcutaneous_fat`,
+`visceral_fat` and `vertebra_L3`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules import phantom
+from datamodules.ct_cohort import Study, read_cohort
+from datamodules.ct_examples import Cases, GridPlane, Slices
+from datamodules.ct_planes import LEVEL, TISSUES, Plane, planes_at_level
+from datamodules.dicom import Unreadable, Volume, read_series
+from datamodules.labels import read_labels
+
+SEGMENTS = (*TISSUES, LEVEL)
+
+
+class Skip(Exception):
+    """A study that is left out, for a reason without identifiers."""
+
+
+class CTSlices(lightning.LightningDataModule):
+    """Labeled CT slices at L3.
+
+    Training batch: `image` float32 [B, 1, H, W], HU of the window as -1 to 1; `label` int64 [B, H, W], 0 background,
+    1 skeletal muscle, 2 subcutaneous, 3 visceral fat. H = W = `size`, pixels of `spacing_mm`.
+
+    Validation and test batch, one example a person, the slice at the center of L3: `image` as above; on the scanner's
+    own grid, padded to P = `plane`, `hu` float32 [B, P, P] and `label` int64 [B, P, P]; `mapping` [B, 2, 2] from it to
+    the image's grid (rows, columns; network pixel = scale * pixel + offset); `pixel_area_cm2` [B]; `reference_area_cm2`
+    [B, 3] of the labels; `sex` [B], 0 female and 1 male; `height_m`, `weight_kg`, `age`, `followup_days`, `event`
+    (1 died, 0 censored) [B], NaN where unknown; `index` [B], the row in the site's own table, which never leaves it.
+
+    Persons are split, never slices: they are ranked by a hash of `split_seed` and person_id, the first go to test, the
+    next to validation. Training takes all studies of its persons, the other splits the first that can be read.
+
+    Args:
+        root: the site's folder.
+        columns: the site's own name for a column of the table or a segment that it names differently (declared name:
+            own name); for labels in NIfTI the segment's number. Without numbers they are 1 to 4 in the order above.
+        trains: False puts every person into the test split.
+        spacing_mm, size: pixel and side of the grid that the network sees.
+        plane: side of the grid that is measured on; a plane with more rows or columns is thinned out.
+        window: lowest and highest HU that the network tells apart.
+        slices_per_person, slice_step_mm: slices to train on, around the center of L3.
+        validation_fraction, test_fraction: shares of the persons.
+        split_seed: of the split.
+        batch_size: examples in a batch.
+        augment: strength of flips, shifts, turns, scaling, contrast and noise in training; 0 is none, 1 the usual.
+        workers: processes that load batches; 0 loads in this one.
+        demo: whether this is the SYNTHETIC demo cohort, which is generated where it is absent.
+        demo_patients: how many patients to generate.
+
+    Attributes after `setup`: `skipped` (number of studies by reason), `skipped_accessions` (accession, reason) and
+    `accessions` (by row) for the site's own eyes, and `synthetic`.
+
+    Raises (by `setup`): FileNotFoundError without a cohort, ValueError where nothing is left to read.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        columns: Mapping[str, str] | None = None,
+        trains: bool = True,
+        *,
+        spacing_mm: float = 2.5,
+        size: int = 176,
+        plane: int = 512,
+        window: Sequence[float] = (-200.0, 300.0),
+        slices_per_person: int = 5,
+        slice_step_mm: float = 5.0,
+        validation_fraction: float = 0.125,
+        test_fraction: float = 0.25,
+        split_seed: int = 0,
+        batch_size: int = 2,
+        augment: float = 1.0,
+        workers: int = 0,
+        demo: bool = False,
+        demo_patients: int = 24,
+    ) -> None:
+        super().__init__()
+        if validation_fraction < 0 or test_fraction < 0 or validation_fraction + test_fraction > 1:
+            raise ValueError("validation_fraction and test_fraction are shares of the persons, together at most 1")
+        self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo
+        self.spacing_mm, self.size, self.plane, self.window = spacing_mm, size, plane, window
+        self.slices_per_person, self.slice_step_mm = slices_per_person, slice_step_mm
+        self.validation_fraction, self.test_fraction, self.split_seed = validation_fraction, test_fraction, split_seed
+        self.batch_size, self.augment, self.workers, self.demo_patients = batch_size, augment, workers, demo_patients
+        self.skipped: dict[str, int] = {}
+        self.skipped_accessions: list[tuple[str, str]] = []
+        self.accessions: list[str] = []
+        self._sets: dict[str, Dataset[dict[str, Tensor]]] = {}
+
+    def prepare_data(self) -> None:
+        """Generate the demo cohort, if this is the demo and it is absent."""
+        if self.synthetic:
+            phantom.ensure(self.root, patients=self.demo_patients)
+
+    def persons(self) -> int:
+        """Number of distinct persons in the table. Raises FileNotFoundError or ValueError for an unusable one."""
+        self.prepare_data()
+        return len({study.person for study in read_cohort(self.root, self.columns)})
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read all studies, once; see the class for what it raises."""
+        if self._sets:
+            return
+        self.prepare_data()
+        studies = read_cohort(self.root, self.columns)
+        self.accessions = [study.accession for study in studies]
+        splits = self._split(studies)
+        slices: list[GridPlane] = []
+        cases: dict[str, list[tuple[int, Study, Plane]]] = {"validate": [], "test": []}
+        measured: set[str] = set()
+        for row, study in enumerate(studies):
+            split = splits[study.person]
+            if study.person in measured:
+                continue
+            planes = self._planes(study, row)
+            if planes and split == "train":
+                slices += [plane.resampled(self.spacing_mm, self.size) for plane in planes]
+            elif planes:
+                measured.add(study.person)
+                cases[split].append((row, study, planes[0]))
+        self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
+        self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
+        measure = {
+            name: Cases(chosen, self.window, self.spacing_mm, self.size, self.plane) for name, chosen in cases.items()
+        }
+        self._sets = {"train": Slices(slices, self.window, self.augment), **measure}
+
+    def _split(self, studies: Sequence[Study]) -> dict[str, str]:
+        """Person to split."""
+        persons = {study.person for study in studies}
+        if not self.trains:
+            return dict.fromkeys(persons, "test")
+        ranked = sorted(persons, key=lambda person: hashlib.sha256(f"{self.split_seed}\x1f{person}".encode()).digest())
+        test = round(self.test_fraction * len(ranked))
+        validation = test + round(self.validation_fraction * len(ranked))
+        return {
+            person: "test" if k < test else "validate" if k < validation else "train" for k, person in enumerate(ranked)
+        }
+
+    def _planes(self, study: Study, row: int) -> list[Plane]:
+        """The study's planes, that of L3 first; an empty list where it is skipped, its reason written down."""
+        try:
+            if study.problem:
+                raise Skip(study.problem)
+            if study.accession in self.accessions[:row]:
+                raise Skip("the table lists the accession twice")
+            return self._read(study.accession)
+        except (Skip, Unreadable) as why:
+            self.skipped_accessions.append((study.accession, str(why)))
+            return []
+
+    def _read(self, accession: str) -> list[Plane]:
+        """Read one study. Raises Skip or Unreadable."""
+        volume = read_series(self.root / "dicom" / accession)
+        masks = self._masks(self.root / "labels" / f"{accession}.dcm", volume)
+        if missing := [name for name in SEGMENTS if name not in masks]:
+            raise Skip(f"the labels have no segment {missing[0]}")
+        planes = planes_at_level(
+            volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm
+        )
+        if not planes:
+            raise Skip("the labels show no L3, or no muscle at its center")
+        return planes
+
+    def _masks(self, path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
+        """Masks by our names, from the SEG at `path` or else from the NIfTI file of that name."""
+        own = {name: str(self.columns.get(name, name)) for name in SEGMENTS}
+        if path.exists():
+            found = read_labels(path, volume, dict(enumerate(own.values())))
+            return {name: found[own[name]] for name in SEGMENTS if own[name] in found}
+        numbers = {int(number): name for name, number in own.items() if number.isdecimal()}
+        return read_labels(path.with_name(f"{path.stem}.nii.gz"), volume, numbers or dict(enumerate(SEGMENTS, start=1)))
+
+    def _refuse_empty(self, slices: int, cases: int) -> None:
+        if slices or (cases and not self.trains):
+            return
+        reasons = (
+            "; ".join(f"{number} x {reason}" for reason, number in self.skipped.items())
+            or "all persons are kept for testing"
+        )
+        raise ValueError(f"{self.root} has no study to {'train' if self.trains else 'test'} on: {reasons}")
+
+    def train_dataloader(self) -> Any:
+        """Shuffled by torch's global generator; an empty list at a site that does not train."""
+        return self._loader("train", shuffle=True)
+
+    def val_dataloader(self) -> Any:
+        """Persons for validation; an empty list where there are none."""
+        return self._loader("validate")
+
+    def test_dataloader(self) -> Any:
+        """Persons for the final test; an empty list where there are none."""
+        return self._loader("test")
+
+    def _loader(self, split: str, shuffle: bool = False) -> DataLoader[dict[str, Tensor]] | list[Any]:
+        data: Any = self._sets[split]
+        return (
+            DataLoader(data, batch_size=self.batch_size, shuffle=shuffle, num_workers=self.workers) if len(data) else []
+        )

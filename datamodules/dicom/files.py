@@ -1,0 +1,124 @@
+"""From a folder, or one file, to parsed DICOM headers; nothing here decodes pixels.
+
+A file is written by whoever sent it, so: links are never followed, what is not a regular file is never opened, sizes
+are bounded before anything is read, a file without the DICOM marker is not parsed (`force=False`), and whatever pydicom
+raises for a malformed file becomes a `Reason`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from datamodules.dicom.volume import MAX_FILE_BYTES, MAX_FILES, Reason, Unreadable
+
+# What pydicom 3 and its decoders raise for malformed files, found by fuzzing them. RuntimeError is what its decoders
+# raise when a plug-in fails, and holds RecursionError (sequences nested without end) and NotImplementedError;
+# ValueError holds UnicodeDecodeError. Only calls into pydicom stand under it.
+PYDICOM_ERRORS = (
+    InvalidDicomError,
+    BytesLengthException,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+
+
+@contextmanager
+def malformed_is(reason: Reason) -> Iterator[None]:
+    """Turn what pydicom raises for a malformed file into `Unreadable(reason)`; keep the calls inside to pydicom's own.
+
+    The original message may quote a path or a patient's name, so it is not shown in the traceback; for the same reason
+    pydicom's warnings are dropped.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except PYDICOM_ERRORS:
+            raise Unreadable(reason) from None
+
+
+def regular_files(folder: Path) -> list[Path]:
+    """All regular files below `folder`, sorted, without following links.
+
+    Raises `Unreadable`: FOLDER_MISSING, TOO_LARGE (more than MAX_FILES).
+    """
+    if not folder.is_dir():
+        raise Unreadable(Reason.FOLDER_MISSING)
+    found: list[Path] = []
+    for parent, folders, names in os.walk(folder, followlinks=False):
+        folders.sort()
+        for name in names:
+            path = Path(parent, name)
+            if path.is_file() and not path.is_symlink():
+                found.append(path)
+        if len(found) > MAX_FILES:
+            raise Unreadable(Reason.TOO_LARGE)
+    return sorted(found)
+
+
+def check_file(path: Path) -> None:
+    """Refuse what must not be opened. Raises `Unreadable`: FOLDER_MISSING, OUTSIDE_FOLDER, TOO_LARGE."""
+    if not path.is_file():
+        raise Unreadable(Reason.FOLDER_MISSING)
+    if not path.resolve().is_relative_to(path.parent.resolve()):
+        raise Unreadable(Reason.OUTSIDE_FOLDER)
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise Unreadable(Reason.TOO_LARGE)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether the file has the DICOM marker after its preamble."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def read_dicom(path: Path, tags: Sequence[str] | None = None) -> FileDataset:
+    """Parse one file: the header's `tags` alone, without pixels, or all of it if None.
+
+    Raises `Unreadable`: CORRUPT, TOO_LARGE, and those of `check_file`.
+    """
+    check_file(path)
+    with malformed_is(Reason.CORRUPT):
+        _check_inflated_size(path)
+        if tags is None:
+            return dcmread(path, force=False)
+        return dcmread(path, force=False, stop_before_pixels=True, specific_tags=list(tags))
+
+
+def _check_inflated_size(path: Path) -> None:
+    """A deflated file may hold a thousand times its size, and pydicom inflates it at once: measure it first."""
+    with path.open("rb") as file:
+        read_preamble(file, force=False)
+        meta: Dataset = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return
+        inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+        block = file.read(2**16)
+        while block and not inflater.eof:
+            total += len(inflater.decompress(block, 2**20))
+            if total > MAX_FILE_BYTES:
+                raise Unreadable(Reason.TOO_LARGE)
+            block = inflater.unconsumed_tail or file.read(2**16)

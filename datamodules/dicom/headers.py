@@ -1,0 +1,170 @@
+"""What is needed of each image to choose a series and order it, as plain checked values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from datamodules.dicom.files import malformed_is, read_dicom
+from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
+
+Floats = NDArray[np.float64]
+
+_TAGS = (
+    "SpecificCharacterSet",
+    "ImageType",
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "SliceThickness",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "FrameOfReferenceUID",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "PixelSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "SharedFunctionalGroupsSequence",
+)
+
+# Values of ImageType of what is no slice: localizers by the standard and by vendors' habit, and projections of many
+# slices into one. An axial reformat (MPR) is a slice and is kept, behind the original images.
+_NO_SLICE = frozenset(
+    ("LOCALIZER", "SCOUT", "TOPOGRAM", "MIP", "MINIP", "PROJECTION IMAGE", "VRT", "SCREEN SAVE", "SCREEN_SAVE")
+)
+
+# No scanner comes near; more would overflow float32.
+_MAX_RESCALE = 1e6
+
+
+@dataclass(frozen=True)
+class Header:
+    """One single-frame image. `problem` is why its series cannot be used, or None; the geometry is then valid.
+
+    `position`: of the first pixel's center, LPS mm. `orientation`: (2, 3) unit vectors, the direction in which the
+    column index and the row index grow. `spacing`: (between rows, between columns), mm. `thickness`: mm, or None.
+    """
+
+    path: Path
+    sop_instance: str
+    series: str
+    series_number: int
+    frame_of_reference: str
+    original: bool
+    slice_like: bool
+    rows: int
+    columns: int
+    problem: Reason | None
+    position: Floats
+    orientation: Floats
+    spacing: tuple[float, float]
+    thickness: float | None
+
+    @property
+    def normal(self) -> Floats:
+        """Unit vector from slice to slice: columns x rows."""
+        return np.cross(self.orientation[0], self.orientation[1])
+
+
+def read_header(path: Path, modality: str) -> Header | None:
+    """The header of an image of `modality`; None for another modality or an object without an image in space.
+
+    Raises `Unreadable`: CORRUPT, TOO_LARGE.
+    """
+    data = read_dicom(path, _TAGS)
+    with malformed_is(Reason.CORRUPT):
+        if str(data.get("Modality", "")).strip().upper() != modality.upper():
+            return None
+        rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
+        # No image (a report or a plan that says CT), or a screenshot, such as the dose report of most scanners.
+        screenshot = data.get("SOPClassUID") == SecondaryCaptureImageStorage and "ImagePositionPatient" not in data
+        if rows < 1 or columns < 1 or screenshot:
+            return None
+        kinds = tuple(str(value).strip().upper() for value in _several(data.get("ImageType")))
+        series, instance = str(data.get("SeriesInstanceUID") or ""), str(data.get("SOPInstanceUID") or "")
+        series_number = number(data, "SeriesNumber")
+        frame_of_reference = str(data.get("FrameOfReferenceUID") or "")
+        position, orientation, spacing = (
+            _vector(data, name, count)
+            for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+        )
+        thickness = number(data, "SliceThickness")
+        problem = _problem(data, modality)
+    if max(rows, columns) > MAX_SIDE:
+        raise Unreadable(Reason.TOO_LARGE)
+    if problem is None:
+        problem = _geometry_problem(position, orientation, spacing)
+    return Header(
+        path=path,
+        sop_instance=instance,
+        series=series,
+        series_number=int(series_number) if series_number is not None else 2**31,
+        frame_of_reference=frame_of_reference,
+        original=kinds[:1] != ("DERIVED",) and kinds[1:2] != ("SECONDARY",),
+        slice_like=not _NO_SLICE.intersection(kinds),
+        rows=rows,
+        columns=columns,
+        problem=problem,
+        position=position,
+        orientation=orientation.reshape(2, 3) if orientation.size == 6 else np.zeros((2, 3)),
+        spacing=(float(spacing[0]), float(spacing[1])) if spacing.size == 2 else (0.0, 0.0),
+        thickness=thickness if thickness is not None and thickness > 0 else None,
+    )
+
+
+def _problem(data: Dataset, modality: str) -> Reason | None:
+    """Why the image cannot be read, of what the header says besides geometry."""
+    if int(data.get("NumberOfFrames") or 1) > 1 or "SharedFunctionalGroupsSequence" in data:
+        return Reason.MULTIFRAME
+    if int(data.get("SamplesPerPixel") or 1) != 1:
+        return Reason.NOT_GRAYSCALE
+    slope, intercept = number(data, "RescaleSlope"), number(data, "RescaleIntercept")
+    # Spectral CT stores maps of iodine or of atomic numbers as CT too; they say so in RescaleType.
+    unit = str(data.get("RescaleType") or "HU").strip().upper()
+    if modality.upper() == "CT" and (not slope or intercept is None or unit not in ("HU", "US")):
+        return Reason.NOT_HOUNSFIELD
+    if abs(slope or 1) > _MAX_RESCALE or abs(intercept or 0) > _MAX_RESCALE:
+        return Reason.NOT_HOUNSFIELD
+    return None
+
+
+def _geometry_problem(position: Floats, orientation: Floats, spacing: Floats) -> Reason | None:
+    """Why an image cannot be placed in space."""
+    if position.size != 3 or orientation.size != 6 or spacing.size != 2:
+        return Reason.MISSING_GEOMETRY
+    axes = orientation.reshape(2, 3)
+    orthonormal = np.allclose(axes @ axes.T, np.eye(2), atol=1e-2)
+    if not (np.isfinite(position).all() and orthonormal and (spacing > 0.01).all() and (spacing < 100).all()):
+        return Reason.INVALID_GEOMETRY
+    return None
+
+
+def _several(value: object) -> Sequence[object]:
+    """A DICOM value as a sequence, whatever its multiplicity in the file."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str | int | float) else tuple(value)  # type: ignore[arg-type]
+
+
+def _vector(data: Dataset, name: str, count: int) -> Floats:
+    """A decimal string of `count` values; empty if it is absent or has another number of values."""
+    values = [value for value in _several(data.get(name)) if value not in (None, "")]
+    return np.array([float(str(value)) for value in values] if len(values) == count else [], np.float64)
+
+
+def number(data: Dataset, name: str) -> float | None:
+    """One finite number, or None if it is absent, empty or not finite."""
+    values = [float(str(value)) for value in _several(data.get(name)) if value not in (None, "")]
+    return values[0] if len(values) == 1 and np.isfinite(values[0]) else None

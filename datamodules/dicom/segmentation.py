@@ -1,0 +1,152 @@
+"""Masks from a DICOM SEG on the grid of a volume.
+
+Frames are unpacked one at a time with pydicom: a segmentation of a hundred structures is many gigabytes once unpacked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import UID, SegmentationStorage
+
+from datamodules.dicom.decoder import Decoder
+from datamodules.dicom.files import malformed_is, read_dicom
+from datamodules.dicom.headers import Floats
+from datamodules.dicom.volume import MAX_MASK_BYTES, MAX_SIDE, Reason, Unreadable, Volume
+
+# Newer than the dictionary of pydicom 3.0.
+_LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
+
+# A frame may lie off the grid by this share of a voxel, at each of its corners.
+GRID_TOLERANCE = 0.1
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Where one frame lies: `segment` number (0 for a label map, which holds all), `affine` of its pixels (column, row,
+    0, 1) -> LPS mm, and the SOP instances that it was drawn on (maybe none)."""
+
+    segment: int
+    affine: Floats
+    sources: frozenset[str]
+
+
+def read_segmentation(path: Path, volume: Volume, wanted: Set[str] | None) -> dict[str, NDArray[np.bool_]]:
+    """Masks by segment label, for the labels in `wanted` or all. See `datamodules.labels.read_labels`."""
+    data = read_dicom(path)
+    with malformed_is(Reason.LABELS_UNREADABLE):
+        if data.get("SOPClassUID") not in (SegmentationStorage, _LABEL_MAP_STORAGE):
+            raise Unreadable(Reason.LABELS_UNREADABLE)
+        labels = {int(item.SegmentNumber): str(item.SegmentLabel).strip() for item in data.SegmentSequence}
+        labels.pop(0, None)  # the background, which label maps may describe
+        kind = str(data.SegmentationType).upper()
+        full = int(data.MaximumFractionalValue) if kind == "FRACTIONAL" else 1
+        rows, columns = int(data.Rows), int(data.Columns)
+        frames = _frames(data, label_map=kind == "LABELMAP")
+        frame_of_reference = str(data.get("FrameOfReferenceUID") or "")
+    labels = {number: label for number, label in labels.items() if wanted is None or label in wanted}
+    if max(rows, columns) > MAX_SIDE or len(set(labels.values())) * volume.voxels.size > MAX_MASK_BYTES:
+        raise Unreadable(Reason.TOO_LARGE)
+    masks = {label: np.zeros(volume.voxels.shape, np.bool_) for label in labels.values()}
+    kept = [index for index, frame in enumerate(frames) if frame.segment in labels or kind == "LABELMAP"]
+    if not kept:
+        return masks
+    views = [_view(frames[index], (rows, columns), volume, frame_of_reference) for index in kept]
+    with Decoder() as decoder:
+        for index, view, pixels in zip(kept, views, decoder.frames(data, path, kept), strict=True):
+            for number, label in labels.items():
+                if kind == "LABELMAP":
+                    view.of(masks[label])[...] |= pixels == number
+                elif number == frames[index].segment:
+                    view.of(masks[label])[...] |= 2 * pixels.astype(np.int32) >= full
+    return masks
+
+
+@dataclass(frozen=True)
+class _View:
+    """Where the pixels of a frame lie in an array (slice, row, column)."""
+
+    index: int
+    first: tuple[int, int]
+    size: tuple[int, int]
+    transpose: bool
+    flip: tuple[bool, bool]
+
+    def of(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """A writable view of `mask` with the rows and columns of the frame."""
+        row, column = self.first
+        part = mask[self.index, row : row + self.size[0], column : column + self.size[1]]
+        part = part[:: -1 if self.flip[0] else 1, :: -1 if self.flip[1] else 1]
+        return part.T if self.transpose else part
+
+
+def _view(frame: _Frame, shape: tuple[int, int], volume: Volume, frame_of_reference: str) -> _View:
+    """Find the frame in the volume. Raises `Unreadable`: LABELS_MISMATCH."""
+    to_voxel = np.linalg.inv(volume.affine) @ frame.affine
+    turn = np.round(to_voxel[:2, :2]).astype(int)
+    ends = np.array([(c, r, 0, 1) for c in (0, shape[1] - 1) for r in (0, shape[0] - 1)], float)
+    exact = (to_voxel @ ends.T)[:3]
+    if not (np.isfinite(exact).all() and np.abs(exact).max() < 2**31):
+        raise Unreadable(Reason.LABELS_MISMATCH)
+    start = np.round(to_voxel[:3, 3])
+    on_grid = np.concatenate([turn @ ends.T[:2] + start[:2, None], np.full((1, 4), start[2])])
+    transpose = turn[0, 0] == 0
+    right_angles = np.abs(turn).tolist() in ([[1, 0], [0, 1]], [[0, 1], [1, 0]])
+    low, high = on_grid.min(axis=1).astype(int), on_grid.max(axis=1).astype(int)
+    inside = (low >= 0).all() and (high < np.array(volume.voxels.shape)[::-1]).all()
+    if not (right_angles and inside) or np.abs(exact - on_grid).max() > GRID_TOLERANCE:
+        raise Unreadable(Reason.LABELS_MISMATCH)
+    _check_source(frame, int(low[2]), volume, frame_of_reference)
+    size = (shape[1], shape[0]) if transpose else shape
+    return _View(
+        index=int(low[2]),
+        first=(int(low[1]), int(low[0])),
+        size=size,
+        transpose=bool(transpose),
+        flip=(bool(turn[1].sum() < 0), bool(turn[0].sum() < 0)),
+    )
+
+
+def _check_source(frame: _Frame, index: int, volume: Volume, frame_of_reference: str) -> None:
+    """A frame belongs to a slice that it refers to, or else at least to the same frame of reference."""
+    referred = frame.sources.intersection(volume.sop_instance_uids)
+    if referred:
+        if volume.sop_instance_uids[index] not in referred:
+            raise Unreadable(Reason.LABELS_MISMATCH)
+    elif volume.frame_of_reference_uid and frame_of_reference != volume.frame_of_reference_uid:
+        raise Unreadable(Reason.LABELS_MISMATCH)
+
+
+def _frames(data: FileDataset, label_map: bool) -> list[_Frame]:
+    """All frames, from the functional groups of each and, where it has none, from the shared ones."""
+    shared = data.SharedFunctionalGroupsSequence[0] if data.get("SharedFunctionalGroupsSequence") else Dataset()
+    groups = data.PerFrameFunctionalGroupsSequence
+    if len(groups) != int(data.get("NumberOfFrames") or 1):
+        raise Unreadable(Reason.LABELS_UNREADABLE)
+
+    def item(group: Dataset, name: str) -> Dataset:
+        sequence = group.get(name) or shared.get(name)
+        if not sequence:
+            raise Unreadable(Reason.LABELS_UNREADABLE)
+        return sequence[0]  # type: ignore[no-any-return]
+
+    found = []
+    for group in groups:
+        axes = np.array(item(group, "PlaneOrientationSequence").ImageOrientationPatient, float).reshape(2, 3)
+        spacing = np.array(item(group, "PixelMeasuresSequence").PixelSpacing, float).reshape(2)
+        affine = np.eye(4)
+        affine[:3, 0], affine[:3, 1], affine[:3, 2] = axes[0] * spacing[1], axes[1] * spacing[0], np.cross(*axes)
+        affine[:3, 3] = np.array(item(group, "PlanePositionSequence").ImagePositionPatient, float).reshape(3)
+        sources = [
+            str(source.ReferencedSOPInstanceUID)
+            for derivation in group.get("DerivationImageSequence") or ()
+            for source in derivation.get("SourceImageSequence") or ()
+        ]
+        number = 0 if label_map else int(item(group, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+        found.append(_Frame(number, affine, frozenset(sources)))
+    return found

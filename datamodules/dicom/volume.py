@@ -1,0 +1,79 @@
+"""What a reader of images returns, and the closed set of reasons for which it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Bounds on what one study may allocate: a file is written by whoever sent it. 2^29 voxels are 2 GiB of float32,
+# 2048 slices of 512 x 512; the widest CT matrices sold are 2048.
+MAX_VOXELS = 2**29
+MAX_SIDE = 4096
+MAX_FILES = 20_000
+MAX_FILE_BYTES = 2**30
+MAX_MASK_BYTES = 2**32
+
+
+class Reason(Enum):
+    """Why a study was not read. Sentences without identifiers: they are counted, and the counts may leave the site."""
+
+    FOLDER_MISSING = "the study's folder or file does not exist"
+    OUTSIDE_FOLDER = "the file is a link that leads out of its folder"
+    NO_DICOM = "the folder holds no DICOM file"
+    TOO_LARGE = "the study is larger than the reader allows"
+    CORRUPT = "the files are damaged and could not be parsed"
+    NO_SUCH_MODALITY = "the study holds no image of the wanted modality"
+    ONLY_LOCALIZERS = "the study holds localizers or projections alone"
+    MULTIFRAME = "the images are stored as enhanced multi-frame objects"
+    MISSING_GEOMETRY = "position, orientation or pixel spacing is missing"
+    INVALID_GEOMETRY = "position, orientation or pixel spacing has impossible values"
+    NOT_AXIAL = "the images are not axial"
+    GANTRY_TILT = "the gantry was tilted, so that the slices are sheared"
+    MISSING_SLICES = "slices are missing in between"
+    UNEVEN_SPACING = "the distance between slices is not constant"
+    CONFLICTING_DUPLICATES = "one slice is stored twice with different content"
+    MISSING_THICKNESS = "a single slice without a slice thickness"
+    NOT_GRAYSCALE = "the images are not single-channel grayscale"
+    NOT_HOUNSFIELD = "the values cannot be converted to Hounsfield units"
+    AMBIGUOUS_POLARITY = "it cannot be told whether dark is dense or light (MONOCHROME1)"
+    TRUNCATED = "the pixel data is cut short"
+    UNSUPPORTED_COMPRESSION = "the pixel data is compressed in a way for which no decoder is installed"
+    UNDECODABLE = "the pixel data could not be decompressed"
+    LABELS_UNREADABLE = "the label file is not a usable DICOM SEG or NIfTI file"
+    LABELS_MISMATCH = "the labels do not lie on the grid of the images"
+
+
+class Unreadable(Exception):
+    """A study or label file that cannot be used. `reason` is all that it says: no path, no identifier, no value."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)  # its only argument, so that it survives the way from a worker process
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """The sentence of the reason."""
+        return self.reason.value
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A CT volume on a regular axial grid.
+
+    - `voxels`: float32 (slice, row, column), HU. Slices run from inferior to superior, rows from anterior to posterior,
+      columns from the patient's right to the left, whatever the orientation in the file was.
+    - `affine`: float64 4 x 4. `affine @ (column, row, slice, 1)` is the center of that voxel in the patient's LPS
+      coordinates (x to the left, y to the back, z to the head), mm. Its first three columns are close to +x, +y, +z.
+    - `spacing`: (slice, row, column), mm: the lengths of the affine's columns 2, 1, 0.
+    - `series_instance_uid`, `frame_of_reference_uid`: as in the files; empty for NIfTI or where the tag is absent.
+    - `sop_instance_uids`: one a slice, in the order of the slices; empty for NIfTI.
+    """
+
+    voxels: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    spacing: tuple[float, float, float]
+    series_instance_uid: str
+    frame_of_reference_uid: str
+    sop_instance_uids: tuple[str, ...]

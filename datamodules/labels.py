@@ -1,0 +1,120 @@
+"""Masks of labelled structures on the grid of a CT volume, from DICOM SEG or NIfTI; and CT itself from NIfTI.
+
+A mask that lies elsewhere is refused, never resampled: an area of muscle is counted in whole voxels.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from datamodules.dicom import Reason, Unreadable, Volume
+from datamodules.dicom.files import check_file
+from datamodules.dicom.geometry import MAX_OBLIQUE_DEGREES, MAX_TILT_DEGREES
+from datamodules.dicom.segmentation import GRID_TOLERANCE, read_segmentation
+from datamodules.dicom.volume import MAX_MASK_BYTES, MAX_VOXELS
+
+_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+# NIfTI's axes are right, anterior, superior; the patient's in DICOM are left, posterior, superior.
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# What nibabel raises for malformed files; EOFError and zlib.error for a cut gzip stream.
+_NIBABEL_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
+
+
+def read_labels(path: Path, volume: Volume, names: Mapping[int, str] | None = None) -> dict[str, NDArray[np.bool_]]:
+    """Masks by structure, bool (slice, row, column), on the grid of `volume`.
+
+    - DICOM SEG (any other suffix): named by segment label, never by number, since numbers differ from file to file.
+      With `names`, only the labels that are among its values. A structure that is not segmented in the file is absent.
+      Frames are placed by position and orientation; a frame that refers to an image of the volume must lie on it.
+    - NIfTI (.nii, .nii.gz), integers: `names` gives the structure of each id, and each of these is in the result, empty
+      where the id does not occur; other ids are background. Without `names`: the id in decimal, for each that occurs.
+    Ids or segments of the same name are united.
+
+    Raises `Unreadable`: LABELS_UNREADABLE, LABELS_MISMATCH (another grid, another frame of reference), TOO_LARGE,
+    FOLDER_MISSING, OUTSIDE_FOLDER, and of a SEG's pixel data TRUNCATED, UNSUPPORTED_COMPRESSION, UNDECODABLE.
+    """
+    check_file(path)
+    if not path.name.lower().endswith(_NIFTI_SUFFIXES):
+        return read_segmentation(path, volume, None if names is None else frozenset(names.values()))
+    ids, affine = _read_nifti(path, Reason.LABELS_UNREADABLE)
+    if ids.shape != volume.voxels.shape or not _same_grid(affine, volume):
+        raise Unreadable(Reason.LABELS_MISMATCH)
+    if names is None:
+        found = np.unique(ids)
+        if not np.array_equal(found, np.round(found)):
+            raise Unreadable(Reason.LABELS_UNREADABLE)
+        names = {int(value): str(int(value)) for value in found if value != 0}
+    if len(set(names.values())) * ids.size > MAX_MASK_BYTES:
+        raise Unreadable(Reason.TOO_LARGE)
+    return {name: np.isin(ids, [key for key in names if names[key] == name]) for name in dict.fromkeys(names.values())}
+
+
+def read_nifti_volume(path: Path) -> Volume:
+    """CT in HU from NIfTI (.nii, .nii.gz), turned to the standard orientation (see `Volume`); the UIDs are empty.
+
+    Raises `Unreadable`: FOLDER_MISSING, OUTSIDE_FOLDER, TOO_LARGE, CORRUPT (no 3-D image of real numbers),
+    MISSING_GEOMETRY (neither sform nor qform), INVALID_GEOMETRY, GANTRY_TILT (sheared), NOT_AXIAL (oblique).
+    """
+    check_file(path)
+    if not path.name.lower().endswith(_NIFTI_SUFFIXES):
+        raise Unreadable(Reason.CORRUPT)
+    values, affine = _read_nifti(path, Reason.CORRUPT)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / lengths
+    skew = np.abs(axes.T @ axes - np.eye(3)).max()
+    if skew > np.sin(np.radians(MAX_TILT_DEGREES)):
+        raise Unreadable(Reason.GANTRY_TILT)
+    if axes[2, 2] < np.cos(np.radians(MAX_OBLIQUE_DEGREES)):
+        raise Unreadable(Reason.NOT_AXIAL)
+    voxels = np.ascontiguousarray(values, np.float32)
+    if not np.isfinite(voxels).all():
+        raise Unreadable(Reason.NOT_HOUNSFIELD)
+    return Volume(
+        voxels=voxels,
+        affine=affine,
+        spacing=(float(lengths[2]), float(lengths[1]), float(lengths[0])),
+        series_instance_uid="",
+        frame_of_reference_uid="",
+        sop_instance_uids=(),
+    )
+
+
+def _read_nifti(path: Path, malformed: Reason) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Values (slice, row, column) in the standard orientation, and their affine as `Volume` has it."""
+    try:
+        image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Image) or image.header.get_data_dtype().kind not in "iuf":
+            raise Unreadable(malformed)
+        shape, affine = image.shape, image.affine
+        if len(shape) < 3 or any(length != 1 for length in shape[3:]) or min(shape) < 1:
+            raise Unreadable(malformed)
+        if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
+            raise Unreadable(Reason.TOO_LARGE)
+        if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
+            raise Unreadable(Reason.MISSING_GEOMETRY)
+        unit = image.header.get_xyzt_units()[0]
+        values = np.asanyarray(image.dataobj).reshape(shape[:3])
+    except _NIBABEL_ERRORS:
+        raise Unreadable(malformed) from None  # nibabel quotes the path
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-6 or unit not in ("mm", "unknown"):
+        raise Unreadable(Reason.INVALID_GEOMETRY)
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "P", "S")))
+    turned = affine @ inv_ornt_aff(turn, values.shape)
+    return apply_orientation(values, turn).transpose(2, 1, 0), _RAS_TO_LPS @ turned
+
+
+def _same_grid(affine: NDArray[np.float64], volume: Volume) -> bool:
+    """Whether the corners of the volume lie on the same points under `affine`, to GRID_TOLERANCE of a voxel."""
+    slices, rows, columns = volume.voxels.shape
+    corners = np.array([(c, r, s, 1) for c in (0, columns - 1) for r in (0, rows - 1) for s in (0, slices - 1)], float)
+    apart = np.linalg.inv(volume.affine) @ affine @ corners.T - corners.T
+    return bool(np.abs(apart).max() <= GRID_TOLERANCE)

@@ -1,0 +1,176 @@
+"""The only place that makes objects from `_target_`: a study's parts, from plain values.
+
+`check` (in `flip/checking.py`) finds every mistake of a study first, all at once.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from flip.config import Site, Study
+from flip.errors import UserError
+from flip.federation import Transport
+from flip.privacy import Mechanism
+from flip.strategies.fedavg import FedAvg
+from flip.suggest import nearest
+from flip.targets import TARGET, TargetError, code_digest, foreign_packages, resolve, targets
+
+if TYPE_CHECKING:
+    from flip.tracking import Tracker
+
+__all__ = [
+    "DataError", "callbacks", "check", "code_digest", "datamodule", "instantiate", "load_cohort", "mechanisms", "model",
+    "outcomes", "persons", "strategy", "targets", "trackers", "transport",
+]  # fmt: skip
+
+PARTIAL = "_partial_"
+LIGHTNING = (
+    "accumulate_grad_batches", "check_val_every_n_epoch", "detect_anomaly", "gradient_clip_algorithm",
+    "gradient_clip_val", "limit_test_batches", "limit_train_batches", "limit_val_batches", "precision",
+)  # fmt: skip
+"""Arguments of Lightning's Trainer that are the study's: others are the engine's or the site's, or touch its files."""
+CHECKPOINTS = "dirpath"  # of a callback: the engine puts checkpoints into the run folder, a study nowhere else
+Part = TypeVar("Part")
+
+
+class DataError(Exception):
+    """A site's cohort cannot be read; the text says what and names the remedy, and may hold the site's folders."""
+
+
+def check(study: Study) -> None:
+    """Find every mistake of a study before it runs. Raises UserError with all of them."""
+    from flip.checking import check as checked
+
+    checked(study)
+
+
+def instantiate(config: Mapping[str, Any], key: str = "", **overrides: Any) -> Any:
+    """Make the object that a `_target_` names, from plain values; nested targets first.
+
+    `_partial_: true` makes a callable that waits for its other arguments. `key` is the place in the configuration, for
+    messages. Raises UserError, naming key and cause, when the target cannot be found or its constructor raises.
+    """
+    target = str(config[TARGET])
+    name = key or target
+    try:
+        made = resolve(target)
+    except TargetError as error:
+        raise UserError(f"{name}: {TARGET}={target} {error}") from error
+    arguments = {
+        k: _value(v, f"{name}.{k}") for k, v in config.items() if k not in (TARGET, PARTIAL) and k not in overrides
+    }
+    if config.get(PARTIAL):
+        return partial(made, **arguments, **overrides)
+    try:
+        return made(**arguments, **overrides)
+    except UserError:
+        raise
+    except Exception as error:  # whatever the constructor raises is the cause to be named
+        raise UserError(f"{name}: {target} could not be built: {type(error).__name__}: {error}") from error
+
+
+def _value(value: Any, key: str) -> Any:
+    """A configured value with the targets inside it made."""
+    if isinstance(value, Mapping):
+        if value.get(TARGET) is not None:
+            return instantiate(value, key)
+        return {name: _value(each, f"{key}.{name}") for name, each in value.items()}
+    if isinstance(value, list):
+        return [_value(each, f"{key}[{index}]") for index, each in enumerate(value)]
+    return value
+
+
+def model(manifest: Mapping[str, Any], *, centralized: bool = False) -> Any:
+    """The study's LightningModule; with `centralized` it takes `trainer.centralized.optimizer`, where that is set."""
+    own = manifest["trainer"]["centralized"]["optimizer"] if centralized else None
+    overrides = {"optimizer": instantiate(own, "trainer.centralized.optimizer")} if own else {}
+    return _of_ours(lambda: instantiate(manifest["model"], "model", **overrides))
+
+
+def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> Any:
+    """The study's LightningDataModule over a site's own data. Raises DataError when it cannot be made from them."""
+    overrides = {"root": site.root, "columns": dict(site.columns), "trains": site.trains}
+    try:
+        return _of_ours(lambda: instantiate(manifest["dataset"], "dataset", **overrides))
+    except UserError as error:
+        if isinstance(error.__cause__, OSError):
+            raise DataError(f"sites.{name}.root={site.root}: {error.__cause__}") from error
+        raise
+
+
+def persons(datamodule: Any) -> int:
+    """Distinct persons in a cohort, which a dataset may generate first. Raises DataError when it cannot be read."""
+    return int(_of_data(lambda: (datamodule.prepare_data(), datamodule.persons())[1]))
+
+
+def load_cohort(datamodule: Any) -> None:
+    """Load a cohort's data into memory. Raises DataError when they cannot be read."""
+    _of_data(lambda: (datamodule.setup("fit"), datamodule.setup("test")))
+
+
+def _of_data(read: Callable[[], Any]) -> Any:
+    try:
+        return read()
+    except (OSError, ValueError) as error:
+        raise DataError(str(error)) from error
+
+
+def strategy(manifest: Mapping[str, Any]) -> FedAvg:
+    """The study's strategy."""
+    return _instance(manifest["strategy"], "strategy", FedAvg)
+
+
+def mechanisms(manifest: Mapping[str, Any]) -> list[Mechanism]:
+    """The study's privacy mechanisms, outermost first: in the order of the configuration."""
+    return [_instance(manifest["privacy"][name], f"privacy.{name}", Mechanism) for name in manifest["mechanisms"]]
+
+
+def _instance(config: Mapping[str, Any], key: str, kind: type[Part]) -> Part:
+    made = instantiate(config, key)
+    if not isinstance(made, kind):
+        raise UserError(f"{key}: {config[TARGET]} is not a {kind.__module__}.{kind.__name__}; it must derive from that")
+    return made
+
+
+def outcomes(manifest: Mapping[str, Any]) -> Any:
+    """What the study adds to the report (biomarkers, panels), or None."""
+    declared = manifest["outcomes"]
+    return _of_ours(lambda: instantiate(declared, "outcomes")) if declared and declared.get(TARGET) else None
+
+
+def callbacks(manifest: Mapping[str, Any]) -> list[Any]:
+    """Lightning's callbacks for training without federation, in the order of their names."""
+    declared = manifest["trainer"]["callbacks"]
+    for name, each in declared.items():
+        if each and CHECKPOINTS in each:
+            raise UserError(f"trainer.callbacks.{name}.{CHECKPOINTS}: is the engine's to set, below the run folder")
+    return [instantiate(each, f"trainer.callbacks.{name}") for name, each in declared.items() if each]
+
+
+def trainer_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The study's own arguments of Lightning's Trainer. Raises UserError for one that is not the study's to set."""
+    declared = dict(manifest["trainer"]["lightning"])
+    for name in declared:
+        if name not in LIGHTNING:
+            raise UserError(f"trainer.lightning.{name}: is not the study's to set; {nearest(name, LIGHTNING)}")
+    return declared
+
+
+def transport(study: Study) -> Transport | None:
+    """The federation's backend, or None without federation."""
+    return instantiate(study.federation, "federation") if study.federation.get(TARGET) else None
+
+
+def trackers(study: Study) -> "list[Tracker]":
+    """Where the coordinator's numbers go: the table in the run folder always, then what is configured."""
+    from flip.tracking import CsvTracker
+
+    configured = [instantiate(each, f"tracking.{name}") for name, each in study.tracking.items() if each]
+    return [CsvTracker(), *configured]
+
+
+def _of_ours(make: Callable[[], Any]) -> Any:
+    """Make something of models or datamodules, but never of somebody else's packages of these names."""
+    if problems := foreign_packages():
+        raise UserError(problems)
+    return make()

@@ -1,0 +1,180 @@
+"""The schema of a study's configuration, and what is left when it is settled: a `Study`, in plain values.
+
+The dataclasses hold every key that the engine itself reads. Subtrees with a `_target_` (dataset, model, ...) have the
+constructor of that class as their schema; `build.check` binds them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig
+
+from flip.suggest import Where, nowhere
+
+
+class OptimizerState(Enum):
+    """What becomes of a site's optimizer between rounds."""
+
+    reset = "reset"
+    keep = "keep"
+
+
+@dataclass
+class Paths:
+    """Folders of the coordinator; a relative one is taken from the working folder."""
+
+    data_dir: str = MISSING
+    runs: str = MISSING
+    demo_dir: str = "demo"  # where a demo cohort is generated
+
+
+@dataclass
+class Centralized:
+    """How the study trains without federation (federation=none, and the baselines)."""
+
+    max_epochs: int = 50
+    optimizer: dict[str, Any] | None = None
+    resume: str | None = None  # a checkpoint of Lightning's to go on from
+
+
+@dataclass
+class Trainer:
+    """How a site trains."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    optimizer_state: OptimizerState = OptimizerState.reset
+    threads: int = 1
+    centralized: Centralized = field(default_factory=Centralized)
+    lightning: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Baselines:
+    """What to train for comparison, into the same report."""
+
+    pooled: bool = False
+    alone: bool = False
+
+
+@dataclass
+class Site:
+    """A site's own file: the same keys in simulation (`conf/sites`) and at a hospital."""
+
+    root: str = MISSING
+    columns: dict[str, Any] = field(default_factory=dict)
+    trains: bool = True
+    accelerator: str = "cpu"
+    precision: str | None = None
+    policy: Any = MISSING
+    secret: str | None = None
+
+
+@dataclass
+class Config:
+    """One study and how it runs."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    dataset: dict[str, Any] = MISSING
+    model: dict[str, Any] = MISSING
+    outcomes: dict[str, Any] | None = None
+    trainer: Trainer = field(default_factory=Trainer)
+    strategy: dict[str, Any] = MISSING
+    privacy: dict[str, Any] = field(default_factory=dict)
+    federation: dict[str, Any] = MISSING
+    sites: dict[str, Site] = field(default_factory=dict)
+    site_file: str | None = None
+    baselines: Baselines = field(default_factory=Baselines)
+    tracking: dict[str, Any] = field(default_factory=dict)
+    paths: Paths = field(default_factory=Paths)
+    allow_targets: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A settled configuration.
+
+    Attributes:
+        manifest: what travels to every site, in JSON's types: name, seed, dataset, model, outcomes, trainer, strategy,
+            privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
+        manifest_text: the manifest as canonical JSON. manifest_sha256: its digest.
+        backend: the name of the `federation` option that was chosen.
+        sites: each site's own file, by name; with `site_file` the one site of that file.
+        where: where a key stands, for messages.
+    """
+
+    manifest: dict[str, Any]
+    manifest_text: str
+    manifest_sha256: str
+    backend: str
+    federation: dict[str, Any]
+    sites: dict[str, Site]
+    site_file: str | None
+    baselines: Baselines
+    tracking: dict[str, Any]
+    paths: Paths
+    allow_targets: tuple[str, ...]
+    where: Where = field(default=nowhere, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.manifest["name"])
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the sites are played on this machine, and not a hospital's own."""
+        return self.site_file is None
+
+    def run_yaml(self) -> str:
+        """The run again, as a primary configuration; no site's folder stands in it."""
+        from flip.rerun import run_yaml
+
+        return run_yaml(self)
+
+    def site_yamls(self) -> dict[str, str]:
+        """Each site's own file, by name, as the run folder keeps them in `sites/`."""
+        from flip.rerun import site_yamls
+
+        return site_yamls(self)
+
+    def run_files(self) -> dict[str, str]:
+        """What a run folder needs to be run again: text by relative path; `sites/` is for the owner's eyes alone."""
+        from flip.rerun import run_files
+
+        return run_files(self)
+
+
+def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) -> Study:
+    """Resolve and validate a composed configuration. Raises UserError with every mistake found.
+
+    `backend` is the chosen option of the group `federation`.
+    """
+    from flip.settling import settle as settled
+
+    return settled(cfg, backend=backend, where=where)
+
+
+def load_site(path: Path | str) -> Site:
+    """Read a site's own file. Raises UserError naming file, key and remedy."""
+    from flip.settling import load_site as loaded
+
+    return loaded(Path(path))
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses and enums of the schema as plain values."""
+    from dataclasses import fields, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value

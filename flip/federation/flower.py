@@ -1,0 +1,197 @@
+"""Flower: the study's loop in a ServerApp, each site in a ClientApp, on Flower's simulation runtime (Ray).
+
+Tasks and replies travel as one blob of bytes in a ConfigRecord. Node ids are Flower's and new in every run; sites are
+found by asking each node who it is. Contract checked against flwr 1.41.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flip.errors import StudyFailed, UserError
+from flip.federation import Ask, Fault, Reply, Result, Task
+from flip.federation.spool import Arrival, in_order
+from flip.federation.wire import pack_reply, pack_task, unpack_task
+
+if TYPE_CHECKING:
+    from flwr.app import Context, Message
+    from flwr.clientapp import ClientApp
+    from flwr.serverapp import Grid
+
+    from flip.silo import Silo
+
+RECORD, BLOB, SITE = "flip", "blob", "site"
+PARTITION = "partition-id"  # what Flower's simulation tells a node about itself
+POLL = 0.02  # seconds between looks at arrived replies; Flower's own 0.1 is a third of a small round
+ENVIRONMENT = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONSAFEPATH": "1",  # a worker must not import from the working folder
+}
+SILOS: dict[str, "Silo"] = {}  # in a worker process: what it has loaded, kept between messages
+
+
+@dataclass
+class Flower:
+    """Flower's simulation runtime.
+
+    Args:
+        timeout: seconds that one task may take at the slowest site, above 0.
+        workers: sites that compute at the same time, each in a process of its own; 1 or more.
+    """
+
+    timeout: float = 600.0
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.timeout <= 0:
+            raise UserError(f"federation.timeout={self.timeout}: must be above 0 seconds")
+        if self.workers < 1:
+            raise UserError(f"federation.workers={self.workers}: must be 1 or more")
+
+    def run(self, program: Callable[[Ask], Result], sites: Mapping[str, Path]) -> Result:
+        """Run the coordinator's program in a ServerApp over the sites' files."""
+        with simulation_environment() as temporary:
+            from flwr.serverapp import ServerApp
+            from flwr.simulation import run_simulation
+
+            done: list[Result] = []
+            failed: list[BaseException] = []
+            server = ServerApp()
+
+            @server.main()
+            def main(grid: "Grid", context: "Context") -> None:
+                try:
+                    done.append(program(self._ask(grid, find_sites(grid, len(sites), self.timeout))))
+                except BaseException as error:  # Flower would only log it; raised again below, in the caller's thread
+                    failed.append(error)
+
+            run_simulation(
+                server_app=server,
+                client_app=client_app({name: str(path) for name, path in sites.items()}),
+                num_supernodes=len(sites),
+                backend_config={
+                    "client_resources": {"num_cpus": 1, "num_gpus": 0},
+                    "init_args": {"num_cpus": self.workers, "log_to_driver": False, "_temp_dir": temporary},
+                },
+            )
+        if failed:
+            raise failed[0]
+        return done[0]
+
+    def _ask(self, grid: "Grid", nodes: Mapping[str, int]) -> Ask:
+        def ask(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
+            return in_order(exchange(grid, task, {site: nodes[site] for site in sites}, self.timeout), task, sites)
+
+        return ask
+
+
+@contextmanager
+def simulation_environment() -> Iterator[str]:
+    """Settings of Flower and Ray, and a folder for their files; both are gone afterwards."""
+    temporary = tempfile.mkdtemp(prefix="flip-ray-")  # short: Ray puts sockets into it, whose paths hold 107 bytes
+    added = {**ENVIRONMENT, "FLWR_HOME": temporary}
+    before = {name: os.environ.get(name) for name in [*added, "PYTHONPATH"]}
+    os.environ.update(added)
+    try:
+        yield temporary
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def client_app(files: Mapping[str, str]) -> "ClientApp":
+    """A ClientApp whose node number n is the n-th site by name."""
+    from flwr.clientapp import ClientApp
+
+    app = ClientApp()
+
+    def handle(message: "Message", context: "Context") -> "Message":
+        return answer_message(message, context, files)
+
+    for register in (app.train, app.evaluate, app.query):
+        register()(handle)
+    return app
+
+
+def answer_message(message: "Message", context: "Context", files: Mapping[str, str]) -> "Message":
+    """At a node: say which site it is, or let the site answer the task."""
+    from flwr.app import Message
+
+    from flip.config import load_site
+    from flip.silo import Silo
+
+    name = sorted(files)[int(context.node_config[PARTITION])]
+    blob = blob_of(message)
+    if not blob:
+        return Message(record(b"", name), reply_to=message)
+    path = Path(files[name])
+    if str(path) not in SILOS:
+        SILOS[str(path)] = Silo(name, load_site(path), path.with_suffix(""))
+    return Message(record(pack_reply(SILOS[str(path)].answer(unpack_task(blob))), name), reply_to=message)
+
+
+def record(blob: bytes, site: str = "") -> Any:
+    """A blob as Flower's message content."""
+    from flwr.app import ConfigRecord, RecordDict
+
+    return RecordDict({RECORD: ConfigRecord({BLOB: blob, SITE: site})})
+
+
+def blob_of(message: "Message") -> bytes:
+    """The blob that `record` put into a message; empty where there is none."""
+    blob = message.content[RECORD].get(BLOB, b"") if RECORD in message.content else b""
+    return blob if isinstance(blob, bytes) else b""
+
+
+def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
+    """Ask each node which site it is. Raises StudyFailed if not all have come within the timeout."""
+    deadline = time.monotonic() + timeout
+    while len(nodes := list(grid.get_node_ids())) < number:
+        if time.monotonic() > deadline:
+            raise StudyFailed(f"Flower started {len(nodes)} of {number} nodes within federation.timeout={timeout} s")
+        time.sleep(POLL)
+    found: dict[str, int] = {}
+    for message in deliver(grid, {str(node): node for node in nodes}, b"", "query", timeout):
+        if message.has_content():
+            found[str(message.content[RECORD][SITE])] = message.metadata.src_node_id
+    if len(found) < number:
+        raise StudyFailed(f"Flower reached {len(found)} of {number} sites within federation.timeout={timeout} s")
+    return found
+
+
+def exchange(grid: "Grid", task: Task, nodes: Mapping[str, int], timeout: float) -> Iterator[Arrival]:
+    """Send a task to the sites' nodes and yield answers as they come; the rest have run out of time."""
+    kind = {"fit": "train", "evaluate": "evaluate"}.get(task.step, "query")
+    sites = {node: site for site, node in nodes.items()}
+    for message in deliver(grid, nodes, pack_task(task), kind, timeout):
+        site = sites.pop(message.metadata.src_node_id, "")
+        yield site, blob_of(message) if message.has_content() else Fault.LOST
+    for site in sites.values():
+        yield site, Fault.TIMEOUT
+
+
+def deliver(grid: "Grid", nodes: Mapping[str, int], blob: bytes, kind: str, timeout: float) -> Iterator["Message"]:
+    """Push one message per node and yield the replies until all are there or the time is over."""
+    from flwr.app import Message
+
+    messages = [Message(record(blob), dst_node_id=node, message_type=kind, ttl=timeout) for node in nodes.values()]
+    waiting = set(grid.push_messages(messages))
+    deadline = time.monotonic() + timeout
+    while waiting and time.monotonic() < deadline:
+        replies = list(grid.pull_messages(waiting))
+        waiting -= {reply.metadata.reply_to_message_id for reply in replies}
+        yield from replies
+        if not replies:
+            time.sleep(POLL)

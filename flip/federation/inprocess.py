@@ -1,0 +1,139 @@
+"""The reference transport: the sites on this machine, one after the other in this process, or some in parallel.
+
+With one worker everything happens in the coordinator's process, where a debugger can step through it. With more, each
+worker is a forked process that answers for its sites; a fork starts with all that is imported.
+"""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from flip.config import load_site
+from flip.errors import UserError
+from flip.federation import Ask, Fault, Reply, Result, Task
+from flip.federation.spool import Arrival, in_order
+from flip.federation.wire import pack_reply, pack_task, unpack_task
+from flip.silo import Silo
+
+
+@dataclass
+class InProcess:
+    """Runs all sites on this machine without any network.
+
+    Args:
+        timeout: seconds that one task may take at the slowest site, above 0; only enforced with several workers.
+        workers: processes that sites are spread over; 1 keeps all in the coordinator's own.
+    """
+
+    timeout: float = 600.0
+    workers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.timeout <= 0:
+            raise UserError(f"federation.timeout={self.timeout}: must be above 0 seconds")
+        if self.workers < 1:
+            raise UserError(f"federation.workers={self.workers}: must be 1 or more")
+
+    def run(self, program: Callable[[Ask], Result], sites: Mapping[str, Path]) -> Result:
+        """Run the coordinator's program over the sites' files."""
+        if self.workers == 1:
+            return program(ask_silos(open_silos(sites)))
+        with forked(sites, self.workers) as pipes:
+            return program(ask_pipes(pipes, self.timeout))
+
+
+def open_silos(sites: Mapping[str, Path]) -> dict[str, Silo]:
+    """A silo per site, from the site's own file; its home is the folder beside the file, of the same name."""
+    return {name: Silo(name, load_site(path), path.with_suffix("")) for name, path in sites.items()}
+
+
+def ask_silos(silos: Mapping[str, Silo]) -> Ask:
+    """An `Ask` that calls each silo in turn."""
+
+    def ask(task: Task, names: Sequence[str]) -> Iterator[Reply]:
+        for name in names:
+            yield silos[name].answer(task)
+
+    return ask
+
+
+@contextmanager
+def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connection]]:
+    """Start the workers, sites dealt out to them in turn; yields each site's pipe, and ends the workers."""
+    fork = multiprocessing.get_context("fork")
+    pipes: dict[str, Connection] = {}
+    processes = []
+    names = sorted(sites)
+    for number in range(min(workers, len(names))):
+        here, there = fork.Pipe()
+        mine = {name: sites[name] for name in names[number::workers]}
+        process = fork.Process(target=work, args=(there, mine), daemon=True)
+        process.start()
+        there.close()
+        pipes |= dict.fromkeys(mine, here)
+        processes.append(process)
+    try:
+        yield pipes
+    finally:
+        for pipe in set(pipes.values()):
+            pipe.close()
+        for process in processes:
+            process.terminate()
+            process.join()
+
+
+def work(pipe: Connection, sites: Mapping[str, Path]) -> None:
+    """In a worker: answer tasks, each preceded by the name of its site, until the pipe is closed."""
+    silos = open_silos(sites)
+    while True:
+        try:
+            name, blob = pipe.recv_bytes().decode(), pipe.recv_bytes()
+        except EOFError:
+            return
+        reply = pack_reply(silos[name].answer(unpack_task(blob)))
+        pipe.send_bytes(name.encode())
+        pipe.send_bytes(reply)
+
+
+def ask_pipes(pipes: Mapping[str, Connection], timeout: float) -> Ask:
+    """An `Ask` over the workers' pipes. A worker that dies or is late loses its sites for the rest of the run."""
+    lost: dict[Connection, Fault] = {}
+
+    def arrivals(task: Task, names: Sequence[str]) -> Iterator[Arrival]:
+        blob = pack_task(task)
+        waiting: dict[Connection, list[str]] = {}
+        for name in names:
+            waiting.setdefault(pipes[name], []).append(name)
+        for pipe, asked in waiting.items():
+            if pipe not in lost:
+                send(pipe, asked[0], blob, lost)
+        while open_pipes := [pipe for pipe in waiting if waiting[pipe] and pipe not in lost]:
+            answered = wait(open_pipes, timeout)
+            ready = [pipe for pipe in open_pipes if pipe in answered]
+            for pipe in ready or open_pipes:
+                if not ready:
+                    lost[pipe] = Fault.TIMEOUT
+                    continue
+                try:
+                    yield pipe.recv_bytes().decode(), pipe.recv_bytes()
+                except (EOFError, ConnectionResetError):
+                    lost[pipe] = Fault.LOST
+                    continue
+                waiting[pipe].pop(0)
+                if waiting[pipe]:
+                    send(pipe, waiting[pipe][0], blob, lost)
+        yield from ((name, lost[pipe]) for pipe, asked in waiting.items() for name in asked)
+
+    return lambda task, names: in_order(arrivals(task, names), task, names)
+
+
+def send(pipe: Connection, name: str, blob: bytes, lost: dict[Connection, Fault]) -> None:
+    """Hand a task to a worker, which may have died."""
+    try:
+        pipe.send_bytes(name.encode())
+        pipe.send_bytes(blob)
+    except (BrokenPipeError, ConnectionResetError):
+        lost[pipe] = Fault.LOST

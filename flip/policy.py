@@ -1,0 +1,55 @@
+"""A site's own policy: may this study run here? The site decides, and the answer to no is a reason."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flip.errors import UserError
+from flip.federation import Fault
+from flip.targets import STUDY_TARGETS, refusal
+
+PUBLIC = "public_data"
+KEYS = {"minimum_persons": int, "minimum_cell": int, "targets": list}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a site permits.
+
+    Attributes:
+        minimum_persons: distinct persons that a cohort must hold before anything is computed on it.
+        minimum_cell: persons that must stand behind every number that leaves the site.
+        targets: prefixes of the code that a study may name here.
+    """
+
+    minimum_persons: int
+    minimum_cell: int
+    targets: Sequence[str] = STUDY_TARGETS
+
+    @classmethod
+    def read(cls, site: str, value: Any) -> "Policy":
+        """Read the `policy` key of a site's file. Raises UserError naming site, key and remedy."""
+        where = f"sites.{site}.policy"
+        if value == PUBLIC:
+            return cls(minimum_persons=1, minimum_cell=1)
+        if not isinstance(value, Mapping):
+            raise UserError(
+                f"{where}={value!r}: write 'public_data' for public or synthetic data, "
+                "else a mapping with minimum_persons and minimum_cell"
+            )
+        unknown = sorted(set(value) - set(KEYS))
+        if unknown:
+            raise UserError(f"{where}.{unknown[0]}: no such rule; the rules are {', '.join(KEYS)}")
+        for key in ("minimum_persons", "minimum_cell"):
+            number = value.get(key)
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise UserError(f"{where}.{key}={number!r}: must be a whole number of persons, 1 or more")
+        return cls(value["minimum_persons"], value["minimum_cell"], tuple(value.get("targets", STUDY_TARGETS)))
+
+    def refuses_targets(self, targets: Sequence[str]) -> bool:
+        """Whether the study names code outside what the site allows."""
+        return any(refusal(target, self.targets) is not None for target in targets)
+
+    def refuses_cohort(self, persons: int) -> Fault | None:
+        """The refusal of a cohort that is too small, or None."""
+        return Fault.REFUSED_COHORT if persons < self.minimum_persons else None

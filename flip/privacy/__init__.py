@@ -1,0 +1,63 @@
+"""Privacy mechanisms: middleware around asking and answering. One file each.
+
+`Mechanism` is what each may override; none of its methods does anything by itself.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from flip.federation import Answer, Ask, Task
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Privacy spent by a site: (epsilon, delta)-differential privacy for the stated unit ("record")."""
+
+    epsilon: float
+    delta: float
+    unit: str = "record"
+
+
+class Mechanism:
+    """A privacy mechanism; the outermost of several acts first on `ask`, last on `answer`."""
+
+    strategies = ("sum", "each")
+    """Which kinds of strategy (`FedAvg.needs`) it can serve; another pairing is refused when the study is built."""
+
+    def wrap_ask(self, ask: Ask) -> Ask:
+        """Change what the coordinator sends or receives."""
+        return ask
+
+    def wrap_answer(self, answer: Answer) -> Answer:
+        """Change what the site receives or sends."""
+        return answer
+
+    def check(self, module: "torch.nn.Module") -> None:
+        """Raise UserError, in one sentence, for a model that this mechanism cannot protect."""
+
+    def prepare(self, fit: "PrivateFit") -> None:
+        """Change module, optimizer and loader of one local fit, before Lightning starts."""
+
+    def spent(self, ledger: list[dict[str, float]]) -> Spent | None:
+        """Privacy spent by the fits in the ledger (each the dict that `prepare` appended)."""
+        return None
+
+
+@dataclass
+class PrivateFit:
+    """One local fit as a mechanism sees and may change it.
+
+    `ledger` has one entry per fit of this run at this site so far; a mechanism appends this fit's. `noise_key` is 32
+    bytes from HMAC(site secret, task digest and data fingerprint): the same task on the same data gives the same key.
+    """
+
+    module: Any  # the LightningModule
+    loader: Any  # the training DataLoader
+    steps: int  # optimizer steps of this fit
+    planned_steps: int  # of all rounds of the study at this site
+    task: Task
+    noise_key: bytes
+    ledger: list[dict[str, float]]

@@ -1,0 +1,221 @@
+"""Opacus inside a LightningModule: per-example gradients, clipping, private noise and Poisson batches for one local
+fit.
+
+The module stays itself: Opacus' hooks are attached beside it and add nothing to its state dict. Imported by `dp_sgd`
+when used.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any
+
+import torch
+from opacus.grad_sample import GradSampleHooks
+from opacus.optimizers import DPOptimizer
+from opacus.validators import ModuleValidator
+from torch.utils.data import DataLoader, Sampler, default_collate
+
+from flip.errors import UserError
+from flip.privacy.noise import Stream
+
+ATTACHED = "_private_training"
+
+
+@dataclass(frozen=True)
+class Protection:
+    """How one fit is protected: noise in units of the clipping norm, and the expected number of examples in a batch."""
+
+    noise_multiplier: float
+    max_grad_norm: float
+    expected_batch: float
+    key: bytes
+
+
+class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
+    """Opacus' optimizer, with noise from a private stream instead of torch's seeded generator."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, protection: Protection) -> None:
+        super().__init__(
+            optimizer,
+            noise_multiplier=protection.noise_multiplier,
+            max_grad_norm=protection.max_grad_norm,
+            expected_batch_size=protection.expected_batch,
+        )
+        self._noise = Stream(protection.key, "dp_sgd/noise")
+
+    def pre_step(self, closure: Any = None) -> Any:
+        """Clip and add noise; a parameter that no example of the batch reached has per-example gradients of zero."""
+        missing = [parameter for parameter in self.params if parameter.grad_sample is None]
+        if missing:
+            reached = [parameter for parameter in self.params if parameter.grad_sample is not None]
+            examples = len(self._get_flat_grad_sample(reached[0])) if reached else 0
+            for parameter in missing:
+                parameter.grad_sample = parameter.new_zeros((examples, *parameter.shape))
+        return super().pre_step(closure)
+
+    def add_noise(self) -> None:
+        """Add the noise to the sum of clipped gradients, drawn at once for all parameters."""
+        summed = [parameter.summed_grad for parameter in self.params]
+        sizes = [gradient.numel() for gradient in summed]
+        draws = self._noise.gaussians(sum(sizes))
+        draws *= self.noise_multiplier * self.max_grad_norm
+        for parameter, gradient, piece in zip(
+            self.params, summed, torch.split(torch.from_numpy(draws), sizes), strict=True
+        ):
+            parameter.grad = (gradient + piece.reshape(gradient.shape).to(gradient)).view_as(parameter)
+
+    def step(self, closure: Any = None) -> Any:
+        """One step; the per-example gradients are let go at once, so that none outlives the fit or is used twice."""
+        result = super().step(closure)
+        for parameter in self.params:
+            parameter.grad_sample = parameter.summed_grad = None
+        return result
+
+
+class PoissonBatches(Sampler[list[int]]):
+    """Batches into which every example enters by itself with the same probability, drawn from a private stream.
+
+    Args:
+        examples: number of examples.
+        batches: batches in one pass; each example is in each with the probability 1 / batches.
+        key: 32 secret bytes.
+    """
+
+    def __init__(self, examples: int, batches: int, key: bytes) -> None:
+        self.examples, self.batches = examples, batches
+        self._stream = Stream(key, "dp_sgd/batches")
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for _ in range(self.batches):
+            drawn = self._stream.uniforms(self.examples) < 1 / self.batches
+            yield [int(index) for index in drawn.nonzero()[0]]
+
+
+class CollateEmpty:
+    """A loader's own collate function, which for no examples gives a batch of the same structure and length 0."""
+
+    def __init__(self, dataset: Any, collate: Any) -> None:
+        self.dataset, self.collate = dataset, collate or default_collate
+
+    def __call__(self, examples: list[Any]) -> Any:
+        """Collate examples into a batch."""
+        return self.collate(examples) if examples else emptied(self.collate([self.dataset[0]]))
+
+
+def emptied(batch: Any) -> Any:
+    """A batch without its examples: tensors and lists keep their type and lose their length."""
+    if isinstance(batch, Mapping):
+        return {name: emptied(value) for name, value in batch.items()}
+    if isinstance(batch, tuple):
+        return tuple(emptied(value) for value in batch)
+    if isinstance(batch, list) and all(isinstance(value, torch.Tensor) for value in batch):
+        return [emptied(value) for value in batch]
+    return batch[:0]
+
+
+def is_empty(batch: Any) -> bool:
+    """Whether the first tensor of a batch has no examples."""
+    first = next(iter(batch.values() if isinstance(batch, Mapping) else batch), None)
+    return isinstance(first, torch.Tensor) and first.dim() > 0 and len(first) == 0
+
+
+def poisson_loader(loader: Any, key: bytes) -> DataLoader[Any]:
+    """The same data in Poisson batches; one pass has as many batches as the loader has."""
+    settings = {
+        name: getattr(loader, name) for name in ("num_workers", "pin_memory", "timeout", "worker_init_fn", "generator")
+    }
+    if loader.num_workers:
+        settings |= {
+            name: getattr(loader, name) for name in ("multiprocessing_context", "prefetch_factor", "persistent_workers")
+        }
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=PoissonBatches(len(loader.dataset), len(loader), key),
+        collate_fn=CollateEmpty(loader.dataset, loader.collate_fn),
+        **settings,
+    )
+
+
+def unfit_layers(module: torch.nn.Module) -> dict[str, str]:
+    """Layers that Opacus cannot make private, type by name: batch norm, running statistics, and what its validator
+    names."""
+    unfit = {}
+    for name, layer in module.named_modules():
+        validate = ModuleValidator.VALIDATORS.get(type(layer))
+        trainable = any(parameter.requires_grad for parameter in layer.parameters(recurse=False))
+        mixes = isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)
+        if mixes or (validate is not None and validate(layer)) or (trainable and any(True for _ in layer.buffers())):
+            unfit[name] = type(layer).__name__
+    return unfit
+
+
+def protect(module: Any, protection: Protection) -> None:
+    """Make the next fit of a LightningModule private, in place of whatever an earlier call attached.
+
+    Raises UserError, when Lightning asks for them, for other optimizers than one (or one with a scheduler).
+    """
+    release(module)
+    configure, train = module.configure_optimizers, module.training_step
+
+    @wraps(configure)
+    def configure_optimizers() -> Any:
+        return protected(configure(), protection)
+
+    @wraps(train)
+    def training_step(batch: Any, *arguments: Any) -> Any:
+        # Not every layer takes a batch without examples (instance norm does not); such a step adds noise alone.
+        if is_empty(batch):
+            return torch.full((), torch.nan, device=module.device, requires_grad=True)
+        return train(batch, *arguments)
+
+    warnings.filterwarnings(
+        "ignore", "Full backward hook is firing"
+    )  # of Opacus' hook on the first layer, at every fit
+    for layer in module.modules():
+        if getattr(
+            layer, "inplace", False
+        ):  # a backward hook's output cannot be changed in place; the result is the same
+            layer.inplace = False
+    hooks = GradSampleHooks(module, loss_reduction="mean")
+    hooks.forbid_grad_accumulation()
+    setattr(module, ATTACHED, (hooks, configure, train))
+    module.configure_optimizers, module.training_step = configure_optimizers, training_step
+
+
+def release(module: Any) -> None:
+    """Undo `protect`; does nothing to a module that is not protected."""
+    attached = getattr(module, ATTACHED, None)
+    if attached is not None:
+        hooks, configure, train = attached
+        hooks.cleanup()
+        for layer in module.modules():  # what a fit that broke off left behind
+            for name in ("activations", "max_batch_len"):
+                layer.__dict__.pop(name, None)
+        module.configure_optimizers, module.training_step = configure, train
+        delattr(module, ATTACHED)
+
+
+def protected(configured: Any, protection: Protection) -> Any:
+    """Wrap the optimizer in what `configure_optimizers` returned."""
+    if isinstance(configured, torch.optim.Optimizer):
+        return PrivateOptimizer(configured, protection)
+    if isinstance(configured, Mapping):
+        optimizer = PrivateOptimizer(configured["optimizer"], protection)
+        wrapped = {**configured, "optimizer": optimizer}
+        if "lr_scheduler" in configured:
+            # Lightning wants the scheduler on the optimizer that it steps; torch then misses its own mark on that one.
+            warnings.filterwarnings("ignore", "Seems like `optimizer.step")
+            entry = configured["lr_scheduler"]
+            (entry["scheduler"] if isinstance(entry, Mapping) else entry).optimizer = optimizer
+        return wrapped
+    if isinstance(configured, Sequence) and len(configured) == 1:
+        return [protected(configured[0], protection)]
+    raise UserError(
+        "privacy=dp_sgd: the model's configure_optimizers must return one optimizer, alone or in a dict with its "
+        "lr_scheduler"
+    )

@@ -1,0 +1,148 @@
+"""A run folder read back: its files, and which metrics, sites and baselines they hold."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flip.errors import UserError
+
+POOLED = "pooled"
+LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "brier", "distance", "hausdorff", "bias", "ece")
+MACHINE_KEYS = ("hydra", "paths", "site_file")  # of run.yaml: folders of the coordinator's machine, not the study
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The files of one run, read back. A file that the run did not come to write is empty here."""
+
+    path: Path
+    config: Mapping[str, Any]
+    config_text: str  # run.yaml without the blocks that name folders of the machine
+    provenance: Mapping[str, Any]
+    cohort: Mapping[str, Mapping[str, Any]]
+    records: Sequence[Mapping[str, Any]]
+    outcomes: Mapping[str, Mapping[str, Any]]
+    result: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """Read a run folder. Raises UserError when it is none, has no result.json or holds an unreadable file."""
+        from omegaconf import OmegaConf
+
+        if not path.is_dir():
+            raise UserError(
+                f"{path}: no such run folder; give a folder that holds a result.json, as runs/<name>/<time>"
+            )
+        if not (path / "result.json").is_file():
+            raise UserError(f"{path}: no result.json, so this is no run folder or its run has not ended")
+        text = _text(path / "run.yaml")
+        config = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text else {}
+        files = {name: _json(path / f"{name}.json") for name in ("provenance", "cohort", "outcomes", "result")}
+        if not isinstance(config, dict):
+            raise UserError(f"{path / 'run.yaml'}: is no mapping of settings; restore it from the run")
+        settings = {str(key): value for key, value in config.items()}
+        return cls(path, settings, _study_text(text), records=_records(path / "rounds.jsonl"), **files)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.config.get("name") or self.path.resolve().parent.name)
+
+    @property
+    def backend(self) -> str:
+        """The federation backend; "none" for training without federation."""
+        return str(self.provenance.get("backend") or "none")
+
+    @property
+    def sites(self) -> list[str]:
+        """Names of the sites, in the roster's order."""
+        found = dict.fromkeys([*self.cohort, *(str(record["site"]) for record in self.records)])
+        return [site for site in found if site != POOLED]
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """The run's metrics by their full names; one that could not be computed is NaN."""
+        found = self.result.get("metrics") or {}
+        return {name: math.nan if value is None else float(value) for name, value in found.items()}
+
+    @property
+    def test_metrics(self) -> list[tuple[str, str | None, str]]:
+        """Every test metric of the run itself as (full name, site or None for pooled, metric's own name)."""
+        return [(name, *split) for name in self.metrics if (split := _split(name)) is not None]
+
+    @property
+    def metric_names(self) -> list[str]:
+        """Own names of the test metrics, the main one first, losses last."""
+        pooled_first = sorted(self.test_metrics, key=lambda metric: metric[1] is not None)
+        monitor = self.result.get("monitor")
+        return sorted(
+            dict.fromkeys(name for _, _, name in pooled_first),
+            key=lambda name: (name != monitor, "loss" in name, not self.higher_is_better(name)),
+        )
+
+    @property
+    def main(self) -> str | None:
+        """The main metric: result.json's `monitor`, or the first test metric of which more is better."""
+        return self.metric_names[0] if self.metric_names else None
+
+    def higher_is_better(self, metric: str) -> bool:
+        """Whether more is better: as result.json says for the main metric, else judged by the metric's name."""
+        if metric == self.result.get("monitor") and "higher_is_better" in self.result:
+            return bool(self.result["higher_is_better"])
+        return not any(part in LOWER_IS_BETTER for part in metric.lower().replace("/", "_").split("_"))
+
+    def tested(self, metric: str, at: str | None, prefix: str = "") -> float:
+        """A test metric at a site (None: pooled) of the run, or of the baseline of that prefix; NaN where absent."""
+        where = POOLED if at is None else f"site/{at}"
+        return self.metrics.get(f"{prefix}test/{where}/{metric}", math.nan)
+
+    def worst_site(self, metric: str) -> str | None:
+        """The site that the final model serves worst; None with fewer than two sites tested."""
+        values = {site: value for site in self.sites if math.isfinite(value := self.tested(metric, site))}
+        if len(values) < 2:
+            return None
+        return (min if self.higher_is_better(metric) else max)(values, key=lambda site: values[site])
+
+
+def _split(name: str) -> tuple[str | None, str] | None:
+    match name.split("/"):
+        case ["test", "site", site, *rest] if rest:
+            return site, "/".join(rest)
+        case ["test", "pooled", *rest] if rest:
+            return None, "/".join(rest)
+    return None
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(_text(path) or "{}")
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not readable as JSON ({error.msg}, line {error.lineno}); restore the file") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """Every whole line; a last one without its end of line was cut off when the run was killed."""
+    lines = [line for line in _text(path).splitlines(keepends=True) if line.endswith("\n") and line.strip()]
+    try:
+        return [json.loads(line) for line in lines]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: holds a line that is not JSON ({error.msg}); restore it from the run") from error
+
+
+def _study_text(text: str) -> str:
+    """Leave out of run.yaml the top-level blocks that name folders of the machine it ran on."""
+    kept, inside = [], False
+    for line in text.splitlines():
+        if line[:1] not in (" ", "#", "-", ""):
+            inside = line.split(":")[0] in MACHINE_KEYS
+        if not inside:
+            kept.append(line)
+    return "\n".join(kept)

@@ -1,0 +1,156 @@
+"""The folder of a run: what is written when, each file whole or not at all."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+from flip.federation import Payload, Summary
+from flip.strategies.fedavg import State
+from flip.weights import save_file, write_atomic
+
+PACKAGES = (
+    "flip-engine", "torch", "pytorch-lightning", "monai", "torchmetrics", "opacus", "numpy", "pydicom", "hydra-core",
+    "flwr",
+)  # fmt: skip
+
+
+class Listener(Protocol):
+    """Who is told of every line as it is written: the display and the trackers."""
+
+    def line(self, record: Mapping[str, Any]) -> None:
+        """One line of `rounds.jsonl`."""
+
+
+class RunFolder:
+    """Writes a run's folder; the coordinator's `Recorder`.
+
+    Args:
+        folder: `runs/<name>/<time>`.
+        listeners: told of every line.
+    """
+
+    def __init__(self, folder: Path, listeners: Sequence[Listener]) -> None:
+        self.folder, self.listeners = folder, listeners
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def line(self, record: Mapping[str, Any]) -> None:
+        """Append one line to `rounds.jsonl`, and tell the listeners."""
+        with (self.folder / "rounds.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+        for listener in self.listeners:
+            listener.line(record)
+
+    def cohort(self, cohort: Mapping[str, Any]) -> None:
+        """Write `cohort.json`."""
+        self.json("cohort.json", cohort)
+
+    def complete(self, round: int, weights: Payload, state: State) -> None:
+        """Write what a resume needs after a round: weights, the strategy's arrays, and the round's number."""
+        arrays = {f"weights/{name}": array for name, array in weights.items()}
+        save_file(
+            self.folder / "state" / "round.safetensors",
+            arrays | {f"state/{n}": a for n, a in state.items()},
+            {"round": round},
+        )
+
+    def best(self, weights: Payload) -> None:
+        """Write `weights/best.safetensors`."""
+        save_file(self.folder / "weights" / "best.safetensors", weights)
+
+    def outcomes(self, outcomes: Mapping[str, Mapping[str, Summary]]) -> None:
+        """Write `outcomes.json`."""
+        plain = {
+            site: {
+                name: {"kind": s.kind.value, "values": s.values.tolist(), "persons": s.persons}
+                for name, s in found.items()
+            }
+            for site, found in outcomes.items()
+        }
+        self.json("outcomes.json", plain)
+
+    def json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file."""
+        write_atomic(self.folder / name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+    def text(self, name: str, content: str, mode: int = 0o644) -> None:
+        """Write a text file with these permissions."""
+        write_atomic(self.folder / name, content.encode(), mode)
+
+
+def provenance(study: Any, folder: Path) -> dict[str, Any]:
+    """Where a run's results come from: study, code, commit, versions and hardware; nothing of a site."""
+    rerun = f"python -m flip --config-dir {shlex.quote(relative(folder))} --config-name run"
+    return {
+        "manifest_sha256": study.manifest_sha256,
+        "code_sha256": study.manifest["code"],
+        "git": git(Path(__file__).resolve().parents[1]),
+        "versions": {"python": platform.python_version(), **installed()},
+        "hardware": hardware(study.manifest["trainer"]["threads"]),
+        "command": shlex.join(["python", "-m", "flip", *public_arguments(sys.argv[1:])]),
+        "rerun": rerun,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "backend": study.backend,
+        "simulated": study.site_file is None,
+    }
+
+
+def relative(folder: Path) -> str:
+    """A folder as one would type it from the working folder."""
+    path = os.path.relpath(folder)
+    return str(folder) if path.startswith("..") else path
+
+
+def public_arguments(arguments: Sequence[str]) -> list[str]:
+    """The command line without what belongs to a site (its folders, columns, files)."""
+    hidden = [
+        f"{a.partition('=')[0]}=<the site's own>" if a.lstrip("+").startswith(("sites.", "site_file")) else a
+        for a in arguments
+    ]
+    return hidden
+
+
+def git(root: Path) -> dict[str, Any] | None:
+    """Commit of the checkout that the engine runs from, and whether it has changes; None outside a checkout."""
+    if not (root / ".git").exists():
+        return None
+
+    def ask(*words: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    commit = ask("rev-parse", "HEAD")
+    return {"commit": commit, "dirty": bool(ask("status", "--porcelain"))} if commit else None
+
+
+def installed() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware(threads: int) -> dict[str, Any]:
+    """Processor, cores, threads per site, and memory in GB."""
+    models = [line.split(":", 1)[1].strip() for line in read_lines("/proc/cpuinfo") if line.startswith("model name")]
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    processor = models[0] if models else platform.processor() or platform.machine()
+    return {"processor": processor, "cores": os.cpu_count(), "threads": threads, "memory_gb": round(pages / 1e9, 1)}
+
+
+def read_lines(path: str) -> list[str]:
+    """Lines of a file of the operating system; none where it has no such file."""
+    file = Path(path)
+    return file.read_text().splitlines() if file.exists() else []

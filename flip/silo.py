@@ -1,0 +1,262 @@
+"""A site: answers the coordinator's tasks on its own data, under its own policy, and says nothing more."""
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flip import build
+from flip.config import Site
+from flip.federation import Answer, Fault, Payload, Reply, Summary, SummaryKind, Task
+from flip.local_state import LocalState
+from flip.policy import Policy
+from flip.privacy import Mechanism
+from flip.strategies.fedavg import FedAvg
+from flip.weights import load_arrays
+
+
+class Refusal(Exception):
+    """The site does not take part, for a reason of the closed list."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.value)
+        self.fault = fault
+
+
+@dataclass
+class Loaded:
+    """What a site keeps between the tasks of one study."""
+
+    manifest: Mapping[str, Any]
+    module: Any
+    datamodule: Any
+    strategy: FedAvg
+    mechanisms: list[Mechanism]
+    outcomes: Any
+    persons: int
+    agreed: Payload
+
+
+class Silo:
+    """A site.
+
+    Args:
+        name: the site's name in the roster.
+        site: the site's own file.
+        home: folder of the site's own log, state and reports; nothing in it is ever sent.
+    """
+
+    def __init__(self, name: str, site: Site, home: Path) -> None:
+        self.name, self.site, self.home = name, site, home
+        self.policy = Policy.read(name, site.policy)
+        self._loaded: dict[str, Loaded] = {}
+        self._log = site_log(name, home)
+
+    def answer(self, task: Task) -> Reply:
+        """Answer a task. Never raises: what goes wrong is a fault of the closed list, its details in the site's log.
+
+        A fit that was answered before (same digest) is not run again: its stored reply is returned.
+        """
+        started = time.perf_counter()
+        try:
+            reply = LocalState(self.home / "state", task.run).answered(task.digest) or self._answer(task)
+        except Refusal as refusal:
+            self._log.warning("%s round %s: %s", task.step, task.round, refusal)
+            reply = Reply(self.name, task.digest, fault=refusal.fault)
+        except build.DataError:
+            self._log.exception("%s round %s: the cohort could not be read", task.step, task.round)
+            reply = Reply(self.name, task.digest, fault=Fault.DATA)
+        except Exception:  # the boundary of the site: every error becomes a fault, and is written down here
+            self._log.exception("%s round %s", task.step, task.round)
+            reply = Reply(self.name, task.digest, fault=Fault.RAISED)
+        return replace(reply, seconds=time.perf_counter() - started)
+
+    def datamodule(self, task: Task) -> Any:
+        """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites."""
+        loaded = self._load(task.manifest)
+        self._agree(loaded, task)
+        return loaded.datamodule
+
+    def _answer(self, task: Task) -> Reply:
+        loaded = self._load(task.manifest)
+        steps: dict[str, Callable[[Loaded, Task], Reply]]
+        steps = {"statistics": self._statistics, "fit": self._fit, "evaluate": self._evaluate}
+
+        def answer(inner: Task) -> Reply:
+            return steps[inner.step](loaded, inner)
+
+        wrapped: Answer = answer
+        for mechanism in reversed(loaded.mechanisms):
+            wrapped = mechanism.wrap_answer(wrapped)
+        return wrapped(task)
+
+    def _load(self, text: str) -> Loaded:
+        """Build the study once, after the site's policy has agreed to it."""
+        key = hashlib.sha256(text.encode()).hexdigest()
+        if key not in self._loaded:
+            manifest = json.loads(text)
+            targets = build.targets(manifest)
+            if self.policy.refuses_targets(targets):
+                raise Refusal(Fault.REFUSED_TARGET)
+            if manifest["code"] != build.code_digest(targets):
+                raise Refusal(Fault.REFUSED_CODE)
+            configure_torch(int(manifest["trainer"]["threads"]))
+            datamodule = build.datamodule(manifest, self.name, self.site)
+            persons = build.persons(datamodule)
+            if refusal := self.policy.refuses_cohort(persons):
+                raise Refusal(refusal)
+            build.load_cohort(datamodule)
+            self._loaded[key] = Loaded(
+                manifest=manifest,
+                module=initial_module(manifest),
+                datamodule=datamodule,
+                strategy=build.strategy(manifest),
+                mechanisms=build.mechanisms(manifest),
+                outcomes=build.outcomes(manifest),
+                persons=persons,
+                agreed={},
+            )
+        return self._loaded[key]
+
+    def _reply(self, task: Task, summaries: Mapping[str, Summary] | None = None, **fields: Any) -> Reply:
+        kept = {name: summary.suppress(self.policy.minimum_cell) for name, summary in (summaries or {}).items()}
+        allowed = {name: summary for name, summary in kept.items() if not summary.withheld}
+        return Reply(self.name, task.digest, summaries=allowed, **fields)
+
+    def _statistics(self, loaded: Loaded, task: Task) -> Reply:
+        """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
+        data = loaded.datamodule
+        sizes = {split: float(split_size(data, split)) for split in ("train", "validate", "test")}
+        summaries = {
+            f"skipped/{reason}": summary_of("count/skipped", np.array([float(number)]), loaded.persons)
+            for reason, number in data.skipped.items()
+        }
+        if hasattr(data, "statistics"):
+            arrays = data.statistics()
+            summaries |= {
+                f"statistics/{name}": summary_of(name, array, loaded.persons) for name, array in arrays.items()
+            }
+        metrics = {"persons": float(loaded.persons), **sizes}
+        return self._reply(task, summaries, examples=int(sizes["train"]), metrics=metrics)
+
+    def _fit(self, loaded: Loaded, task: Task) -> Reply:
+        """One round of local training, or with the parameter `alone` the whole training of this site."""
+        from flip.local_fit import LocalFit
+
+        self._receive(loaded, task)
+        store = LocalState(self.home / "state", task.run)
+        fit = LocalFit(
+            self.name, self.site, loaded.manifest, loaded.module, loaded.datamodule, loaded.strategy,
+            loaded.mechanisms, store, task,
+        )  # fmt: skip
+        alone = bool(task.params.get("alone"))
+        reply = self._reply(
+            task, **(fit.alone(initial_module(loaded.manifest, centralized=True)) if alone else fit.round())
+        )
+        store.keep_reply(reply)
+        return reply
+
+    def _evaluate(self, loaded: Loaded, task: Task) -> Reply:
+        """Score the weights on the validation or test split; on request also what the study adds to the report."""
+        from flip.local_fit import device_of
+        from flip.training import evaluate
+
+        self._receive(loaded, task)
+        split, data, device = str(task.params["split"]), loaded.datamodule, device_of(loaded.manifest, self.site)
+        examples = split_size(data, split)
+        if not examples:
+            return self._reply(task)
+        values, states = evaluate(loaded.module, loader(data, split), split=split, device=device)
+        if split == "test" and hasattr(data, "pooled_test_dataloader"):
+            _, states = evaluate(loaded.module, data.pooled_test_dataloader(), split=split, device=device)
+        summaries = {
+            f"metric/{name}": Summary(SummaryKind.SUM, array.astype(np.float64), examples)
+            for name, array in states.items()
+            if not thin(array, self.policy.minimum_cell)
+        }
+        if task.params.get("outcomes") and loaded.outcomes is not None:
+            collected = loaded.outcomes.collect(loaded.module, data, self.home)
+            summaries |= {f"outcomes/{name}": summary_of(name, array, examples) for name, array in collected.items()}
+        return self._reply(task, summaries, examples=examples, metrics=values)
+
+    def _agree(self, loaded: Loaded, task: Task) -> None:
+        """The statistics that all sites agreed on, into the data."""
+        agreed = {
+            name.removeprefix("statistics/"): array
+            for name, array in task.state.items()
+            if name.startswith("statistics/")
+        }
+        changed = any(
+            name not in loaded.agreed or not np.array_equal(array, loaded.agreed[name])
+            for name, array in agreed.items()
+        )
+        if changed:
+            loaded.datamodule.agree(agreed)
+            loaded.agreed = agreed
+
+    def _receive(self, loaded: Loaded, task: Task) -> None:
+        """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module."""
+        self._agree(loaded, task)
+        before = task.round + (1 if task.step == "evaluate" else 0)
+        personal = LocalState(self.home / "state", task.run).load("personal", before)
+        load_arrays(loaded.module, {**(personal or {}), **task.weights})
+
+
+def initial_module(manifest: Mapping[str, Any], *, centralized: bool = False) -> Any:
+    """Build the study's module; leaves the global generators as they were.
+
+    Its initial weights are those that plain PyTorch gives after `torch.manual_seed(seed)`, so that published runs that
+    begin so can be reproduced.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(manifest["seed"])
+        return build.model(manifest, centralized=centralized)
+
+
+def configure_torch(threads: int) -> None:
+    """Fix what makes results differ between processes: the number of threads, and nondeterministic kernels."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+
+
+def site_log(name: str, home: Path) -> logging.Logger:
+    """The site's own log, a file in its home that is made with its first line; nothing of it goes anywhere else."""
+    home.mkdir(parents=True, exist_ok=True)
+    log = logging.Logger(f"flip.site.{name}")
+    handler = logging.FileHandler(home / "site.log", delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    return log
+
+
+def loader(data: Any, split: str) -> Any:
+    """The loader of a split ("train", "validate" or "test"), or None where the data have no such split."""
+    named = {"train": data.train_dataloader, "validate": data.val_dataloader, "test": data.test_dataloader}
+    return named[split]() or None
+
+
+def split_size(data: Any, split: str) -> int:
+    """Number of examples in a split."""
+    found = loader(data, split)
+    return len(found.dataset) if found is not None else 0
+
+
+def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
+    """A summary of the kind that the name starts with (`count/...`, `moments/...`)."""
+    return Summary(SummaryKind(name.split("/")[0]), np.asarray(array, dtype=np.float64), persons)
+
+
+def thin(array: np.ndarray, minimum_cell: int) -> bool:
+    """Whether a metric's counts hold a cell of fewer persons than the site lets out."""
+    whole = np.issubdtype(array.dtype, np.integer)
+    return bool(minimum_cell > 1 and whole and np.any((array > 0) & (array < minimum_cell)))

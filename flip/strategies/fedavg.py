@@ -1,0 +1,140 @@
+"""Federated averaging (McMahan et al., AISTATS 2017), and the base that every other strategy overrides in part."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from flip.errors import UserError
+from flip.federation import Ask, Payload, Reply, Task
+
+if TYPE_CHECKING:
+    import torch
+
+State = Mapping[str, np.ndarray]
+
+
+class Local(Protocol):
+    """What the site lends to the strategy's half during one fit."""
+
+    steps: int
+    """Optimizer steps that this fit takes (known before) or took (after)."""
+
+    learning_rate: float
+    """Learning rate of the first parameter group at the start of the fit."""
+
+    def load(self, name: str) -> State | None:
+        """Arrays saved under `name` in the latest earlier round of this run at this site; None before the first."""
+
+    def save(self, name: str, arrays: State) -> None:
+        """Keep arrays at the site for its next rounds. They never travel."""
+
+
+@dataclass
+class FedAvg:
+    """Weighted mean of the sites' weights.
+
+    Args:
+        rounds: federated rounds, at least 1.
+        fraction: part of the training sites that is asked each round, in (0, 1]; rounded up, at least one site.
+        min_sites: the run fails when fewer sites than this give a usable answer in a round.
+        site_weights: weight by site name; None weighs by number of training examples.
+        share: patterns (fnmatch) of the parameter names that travel; the others stay at each site.
+    """
+
+    rounds: int
+    fraction: float = 1.0
+    min_sites: int = 1
+    site_weights: Mapping[str, float] | None = None
+    share: Sequence[str] = ("*",)
+    needs: str = field(default="sum", init=False)  # "sum": only weighted sums of replies are used; "each": each apart
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise UserError(f"strategy.rounds={self.rounds}: must be 1 or more")
+        if not 0 < self.fraction <= 1:
+            raise UserError(f"strategy.fraction={self.fraction}: must be above 0 and at most 1")
+        if self.min_sites < 1:
+            raise UserError(f"strategy.min_sites={self.min_sites}: must be 1 or more")
+        for site, weight in (self.site_weights or {}).items():
+            if not 0 <= weight < math.inf:
+                raise UserError(f"strategy.site_weights.{site}={weight}: must be 0 or more")
+
+    # The coordinator's half.
+
+    def start(self, weights: Payload) -> State:
+        """The strategy's own arrays before round 0 (server moments, controls); saved after every round."""
+        return {}
+
+    def select(self, sites: Sequence[str], rng: np.random.Generator) -> list[str]:
+        """Sample the sites of one round by name, without replacement, in the order of the names."""
+        number = max(1, math.ceil(self.fraction * len(sites) - 1e-9))
+        return sorted(rng.choice(sorted(sites), size=number, replace=False).tolist())
+
+    def round(
+        self, ask: Ask, task: Task, sites: Sequence[str], state: State, rng: np.random.Generator
+    ) -> tuple[Payload, State]:
+        """One round: select sites, ask each to fit from `task.weights`, combine. Returns the new weights and state."""
+        chosen = self.select(sites, rng)
+        replies = ask(replace(task, step="fit", state={**task.state, **self.broadcast(state)}), chosen)
+        return self.combine(task.weights, replies, state, len(sites))
+
+    def broadcast(self, state: State) -> State:
+        """The arrays that every site needs for its half of the strategy."""
+        return {}
+
+    def combine(self, weights: Payload, replies: Iterator[Reply], state: State, sites: int) -> tuple[Payload, State]:
+        """Fold the replies, one by one and in site order, into the next weights; `sites` is how many train in all."""
+        mean, _ = self.mean(replies)
+        return (mean or weights), state
+
+    def weight(self, reply: Reply) -> float:
+        """A site's weight in the mean."""
+        if self.site_weights is None:
+            return float(reply.examples)
+        if reply.site not in self.site_weights:
+            raise UserError(f"strategy.site_weights: no weight for site '{reply.site}'; add it, or set it to null")
+        return float(self.site_weights[reply.site])
+
+    def mean(self, replies: Iterator[Reply]) -> tuple[dict[str, np.ndarray], float]:
+        """Weighted mean of the replies' weights, in one pass; integer arrays are the first site's.
+
+        A reply with a fault or of weight 0 does not count; the mean is empty if none counts.
+        Returns the mean and the total weight.
+        """
+        total = 0.0
+        mean: dict[str, np.ndarray] = {}
+        for reply in replies:
+            weight = self.weight(reply) if reply.fault is None else 0.0
+            if weight == 0:
+                continue
+            total += weight
+            for name, array in reply.weights.items():
+                if name not in mean:
+                    mean[name] = np.array(array)
+                elif np.issubdtype(array.dtype, np.floating):
+                    # A running mean: equal arrays stay equal to the bit, and large weights do not overflow float16.
+                    mean[name] += (array - mean[name]) * array.dtype.type(weight / total)
+        return mean, total
+
+    # The site's half.
+
+    def shared(self, module: "torch.nn.Module") -> list[str]:
+        """Names of the module's state that travel, sorted."""
+        from flip.weights import plain_name
+
+        names = (plain_name(name) for name in module.state_dict())
+        return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in self.share))
+
+    def before_fit(self, local: Local, task: Task) -> None:
+        """Prepare this site's half; `task.weights` and `task.state` are what the coordinator sent."""
+
+    def correct(self, parameters: "Mapping[str, torch.nn.Parameter]") -> None:
+        """Change the gradients in place, just before each step of the innermost optimizer."""
+
+    def after_fit(self, local: Local, before: Payload, after: Payload) -> Payload:
+        """What this site's half returns to the coordinator besides the weights."""
+        return {}

@@ -1,0 +1,181 @@
+"""Which code a study may name: the allow-list, finding a `_target_`, and the digest of the code that targets name.
+
+A manifest reaches a site from elsewhere, so a target is taken for hostile: it must be public, under an allowed prefix,
+and defined there too (`models.x.os.system` is not), and a class; in `models`, `datamodules` and packages that the owner
+of the machine has allowed it may be a function. Functions of libraries, such as `torch.hub.load`, are never targets.
+"""
+
+import hashlib
+import importlib
+import inspect
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from importlib.machinery import PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flip.suggest import nearest
+
+STUDY_TARGETS = (
+    "models.", "datamodules.", "flip.strategies.", "flip.privacy.", "torch.nn.", "torch.optim.", "monai.networks.",
+    "monai.losses.", "monai.metrics.", "monai.transforms.", "torchmetrics.", "pytorch_lightning.callbacks.",
+)  # fmt: skip
+"""What a study may name unless the owner of the machine allows more."""
+COORDINATOR_TARGETS = (*STUDY_TARGETS, "flip.federation.", "flip.tracking.")
+"""What the coordinator's own configuration may name."""
+DENIED = ("monai.transforms.io.",)  # these read and write files of the machine anywhere
+LIBRARIES = ("torch", "monai", "torchmetrics", "pytorch_lightning")  # compared by version, not by digest
+OURS = ("flip", "models", "datamodules")
+TARGET = "_target_"
+
+
+class TargetError(Exception):
+    """A target that cannot be used; the text says why and names the nearest valid one."""
+
+
+def targets(config: Any) -> list[str]:
+    """Every target named in a configuration, sorted, each once."""
+    found: set[str] = set()
+    if isinstance(config, Mapping):
+        if isinstance(config.get(TARGET), str):
+            found.add(config[TARGET])
+        for value in config.values():
+            found.update(targets(value))
+    elif isinstance(config, list | tuple):
+        for value in config:
+            found.update(targets(value))
+    return sorted(found)
+
+
+def refusal(target: str, prefixes: Sequence[str]) -> str | None:
+    """Why a target's name is refused, before anything of it is imported; None when it is allowed."""
+    parts = target.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        return "is not the dotted path of a class, such as models.tabular.Tabular"
+    if any(part.startswith("_") for part in parts):
+        return "names something private"
+    if target.startswith(DENIED):
+        return "reads or writes files anywhere, which a study may not"
+    if not target.startswith(tuple(prefixes)):
+        return (
+            f"is outside the allowed prefixes ({', '.join(prefixes)}); the machine's owner may add one to allow_targets"
+        )
+    return None
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """Import the class or function that a target names. Raises TargetError, with the cause, where it names neither."""
+    reason = refusal(target, [target.split(".")[0] + "."])
+    if reason is not None:
+        raise TargetError(reason)
+    home, found = _walk(target)
+    may_be_function = target.split(".")[0] not in (*LIBRARIES, "flip")
+    if not inspect.isclass(found) and not (may_be_function and inspect.isfunction(found)):
+        raise TargetError(f"is not a class; {nearest(target.split('.')[-1], _classes(home))}")
+    defined = f"{found.__module__}.{found.__qualname__}"
+    if not defined.startswith(_base(target)) or defined.startswith(DENIED):
+        raise TargetError(f"is defined elsewhere, as {defined}; name that, if it is allowed")
+    return found
+
+
+def _base(target: str) -> str:
+    """The allowed prefix under which the target's definition must lie as well."""
+    fitting = [prefix for prefix in COORDINATOR_TARGETS if target.startswith(prefix)]
+    return max(fitting, key=len, default=target.split(".")[0] + ".")
+
+
+def _walk(target: str) -> tuple[ModuleType, Any]:
+    """The last module on the way to a target, and what the target names there; never steps into a foreign module."""
+    parts = target.split(".")
+    module = _import(parts[0])
+    for index, part in enumerate(parts[1:], start=1):
+        name = ".".join(parts[: index + 1])
+        found = getattr(module, part, None)
+        if found is None or (isinstance(found, ModuleType) and found.__name__ != name):
+            if index == len(parts) - 1 and hasattr(module, "__path__") and part not in _modules(module):
+                raise TargetError(f"has no such class; {nearest(part, _classes(module))}")
+            if not hasattr(module, "__path__") or (found is None and part not in _modules(module)):
+                names = _modules(module) if index < len(parts) - 1 else _classes(module)
+                raise TargetError(f"'{part}' is not in {module.__name__}; {nearest(part, names)}")
+            found = _import(name)
+        if index == len(parts) - 1:
+            return module, found
+        if not isinstance(found, ModuleType):
+            raise TargetError(f"'{name}' is not a module")
+        module = found
+    return module, module
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module, naming what went wrong inside it."""
+    if name not in sys.modules and "." not in name and PathFinder.find_spec(name) is None:
+        raise TargetError(f"no package '{name}' is installed")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:  # whatever the module's own code raises is the cause to be named
+        raise TargetError(f"importing {name} failed: {type(error).__name__}: {error}") from error
+
+
+def _modules(module: ModuleType) -> list[str]:
+    return [info.name for info in pkgutil.iter_modules(getattr(module, "__path__", []))]
+
+
+def _classes(module: ModuleType) -> list[str]:
+    """Public classes that a module offers as its own."""
+    top = module.__name__.split(".")[0]
+    members = (
+        (name, value) for name, value in vars(module).items() if inspect.isclass(value) and not name.startswith("_")
+    )
+    return [name for name, value in members if value.__module__.split(".")[0] == top]
+
+
+def package_folder(name: str) -> Path | None:
+    """Where Python would import a top-level package from, without importing it; the file of a one-file module."""
+    spec = PathFinder.find_spec(name)
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).resolve()
+    return Path(spec.origin).resolve() if spec.origin else None
+
+
+def foreign_packages() -> list[str]:
+    """One sentence for each of flip, models and datamodules that Python would not take from beside this engine."""
+    root = Path(__file__).resolve().parent.parent
+    problems = []
+    for name in OURS:
+        found, ours = package_folder(name), root / name
+        if found != ours:
+            place = f"Python finds another '{name}' first, in {found}" if found else f"Python does not find '{name}'"
+            problems.append(
+                f"{place}; the engine's is {ours}. Install flip-engine in an environment of its own, "
+                "and take the other off PYTHONPATH"
+            )
+    return problems
+
+
+def code_digest(names: Iterable[str]) -> str:
+    """Sha256 over every .py and .yaml of the engine and of the packages that the targets name, libraries left out."""
+    packages = {"flip", *(name.split(".")[0] for name in names)} - set(LIBRARIES)
+    return _digest(tuple(sorted(packages)))
+
+
+@cache
+def _digest(packages: tuple[str, ...]) -> str:
+    total = hashlib.sha256()
+    for package in packages:
+        folder = package_folder(package)
+        if folder is None:
+            continue  # build.check names a package that is not installed
+        conf = folder / "conf"  # the configuration lies there in a wheel; it is in the manifest already
+        files = (
+            [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")]
+        )
+        for path in sorted(files, key=lambda each: each.relative_to(folder.parent).as_posix()):
+            if conf not in path.parents:
+                total.update(path.relative_to(folder.parent).as_posix().encode() + b"\0")
+                total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()

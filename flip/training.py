@@ -1,0 +1,259 @@
+"""Fits and evaluations by Lightning, for a site's round and for training without federation."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torch.utils.data import DataLoader
+
+from flip.weights import plain_name
+
+Hook = Callable[[Mapping[str, torch.nn.Parameter]], None]
+# What Lightning says of every tiny fit (few batches, few workers, no validation loop), thousands of times in a run.
+NOISE = (
+    ".*does not have many workers.*",
+    ".*The number of training batches.*",
+    ".*val_dataloader.*",
+    ".*validation_step.*",
+    ".*LeafSpec.*",
+    ".*Checkpoint directory.*",
+    ".*`training_step` returned `None`.*",
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and how precisely a site computes; `settings` are the study's own arguments of Lightning's Trainer."""
+
+    accelerator: str
+    precision: str | None
+    settings: Mapping[str, Any]
+
+    def trainer(self, **arguments: Any) -> lightning.Trainer:
+        """A quiet Trainer on one device."""
+        quiet()
+        merged: dict[str, Any] = {
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
+        merged |= {"accelerator": self.accelerator, "devices": 1, "num_sanity_val_steps": 0, **self.settings}
+        if self.precision is not None:
+            merged["precision"] = self.precision
+        return lightning.Trainer(**(merged | arguments))
+
+
+def quiet() -> None:
+    """Keep Lightning's advice on every small fit out of the logs; its errors stay."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
+class RoundCallback(lightning.Callback):
+    """One local fit as the strategy sees it: gradient correction, optimizer state, learning rate, mean loss."""
+
+    def __init__(self, correct: Hook | None = None, optimizer_state: Mapping[str, np.ndarray] | None = None) -> None:
+        self.correct = correct
+        self.optimizer_state = optimizer_state
+        self.learning_rate = float("nan")
+        self.loss: torch.Tensor | float = 0.0
+        self.batches = 0
+        self.optimizer_arrays: dict[str, np.ndarray] = {}
+        self._handles: list[Any] = []
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Load what the optimizer kept, and hook the correction onto the innermost optimizer."""
+        parameters = {
+            plain_name(name): parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad
+        }
+        inner = [innermost(optimizer) for optimizer in trainer.optimizers]
+        if self.optimizer_state is not None:
+            load_optimizer(inner[0], self.optimizer_state)
+        self.learning_rate = float(inner[0].param_groups[0]["lr"])
+        if self.correct is not None:
+            correct = self.correct
+            self._handles = [optimizer.register_step_pre_hook(lambda *_: correct(parameters)) for optimizer in inner]
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the batch's loss."""
+        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        if loss is not None and bool(torch.isfinite(loss)):
+            self.loss = self.loss + loss
+            self.batches += 1
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take the hooks off again."""
+        self.optimizer_arrays = optimizer_arrays(innermost(trainer.optimizers[0]))
+        for handle in self._handles:
+            handle.remove()
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean training loss over the batches of the fit."""
+        return float(self.loss) / self.batches if self.batches else float("nan")
+
+
+def innermost(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer that writes the parameters, inside whatever Opacus has put around it."""
+    while hasattr(optimizer, "original_optimizer"):
+        optimizer = optimizer.original_optimizer
+    inner: torch.optim.Optimizer = optimizer
+    return inner
+
+
+def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """An optimizer's state (moments, step counts) as arrays named `parameter/entry`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{key}": torch.as_tensor(value).cpu().numpy()
+        for index, entry in state.items()
+        for key, value in entry.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Put back what `optimizer_arrays` took, leaving the groups (learning rate, ...) as they are configured."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, array in arrays.items():
+        index, key = name.split("/", 1)
+        state.setdefault(int(index), {})[key] = torch.from_numpy(np.array(array))
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+class StateCallback(lightning.Callback):
+    """Takes the state of the module's metrics before the module itself computes and resets them."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, np.ndarray] = {}
+        self.values: dict[str, float] = {}
+
+    def _take(self, module: Any) -> None:
+        for name, metric in module.metrics.items():
+            self.values[name] = float(metric.compute())
+            for state, tensor in metric_states(metric).items():
+                self.states[f"{name}/{state}"] = tensor.detach().cpu().numpy().copy()
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take the validation states."""
+        self._take(pl_module)
+
+    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take the test states."""
+        self._take(pl_module)
+
+
+def metric_states(metric: Any) -> dict[str, torch.Tensor]:
+    """The sum-reduced states of a torchmetrics Metric, by name."""
+    return {state: getattr(metric, state) for state in metric._defaults}
+
+
+def fit_round(module: Any, loader: DataLoader[Any], *, steps: int, device: Device, callback: RoundCallback) -> None:
+    """Train for a number of optimizer steps."""
+    module.train()
+    trainer = device.trainer(max_steps=steps, max_epochs=-1, limit_val_batches=0, callbacks=[callback])
+    trainer.fit(module, train_dataloaders=loader)
+
+
+@dataclass(frozen=True)
+class Centralized:
+    """How to train without federation (`trainer.centralized`).
+
+    `record` is told of each pass: its number, examples, training and validation metrics.
+    """
+
+    max_epochs: int
+    resume: str | None
+    callbacks: Sequence[Any]
+    folder: Path
+    record: Callable[[int, int, Mapping[str, float], Mapping[str, float]], None] = lambda *_: None
+
+
+class EpochCallback(RoundCallback):
+    """Tells of each pass over the data: mean training loss, and what the module logged in validation."""
+
+    def __init__(self, how: Centralized) -> None:
+        super().__init__()
+        self.how = how
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start a new mean."""
+        self.loss, self.batches = 0.0, 0
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Validation ran inside the epoch, so its metrics are there."""
+        logged = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        loader: Any = trainer.train_dataloader
+        self.how.record(trainer.current_epoch, len(loader.dataset), {"loss": self.mean_loss}, logged)
+
+
+def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: Centralized) -> float:
+    """Train for so many passes over the data; returns the mean training loss of the last.
+
+    Checkpoints, early stopping and resume are Lightning's own: callbacks and `trainer.centralized.resume`.
+    """
+    module.train()
+    losses = EpochCallback(how)
+    checkpoints = any(isinstance(callback, lightning.callbacks.Checkpoint) for callback in how.callbacks)
+    trainer = device.trainer(
+        max_epochs=how.max_epochs,
+        callbacks=[*how.callbacks, losses],
+        default_root_dir=str(how.folder),
+        enable_checkpointing=checkpoints,
+    )
+    trainer.fit(module, train_dataloaders=train, val_dataloaders=validate, ckpt_path=how.resume, weights_only=True)
+    return losses.mean_loss
+
+
+def evaluate(
+    module: Any, loaders: Any, *, split: str, device: Device
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Score a module on the `validate` or `test` split; returns values by metric and states by `metric/state`."""
+    callback = StateCallback()
+    for metric in module.metrics.values():
+        metric.reset()
+    trainer = device.trainer(callbacks=[callback])
+    run = trainer.test if split == "test" else trainer.validate
+    run(module, dataloaders=loaders, verbose=False)
+    for metric in module.metrics.values():
+        metric.reset()
+    return callback.values, callback.states
+
+
+def values_from_states(metrics: Mapping[str, Any], states: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Compute metrics from states that were summed over sites; a metric whose states are missing is left out."""
+    values = {}
+    for name, metric in metrics.items():
+        names = {state: f"{name}/{state}" for state in metric_states(metric)}
+        if not all(key in states for key in names.values()):
+            continue
+        metric.reset()
+        for state, key in names.items():
+            like = getattr(metric, state)
+            setattr(metric, state, torch.as_tensor(states[key]).to(like.dtype).reshape(like.shape))
+        metric._update_count = 1  # torchmetrics warns of a compute without an update; the updates were the sites'
+        values[name] = float(metric.compute())
+        metric.reset()
+    return values
+
+
+def updates(loader: Iterable[Any], settings: Mapping[str, Any], *, steps: int | None, epochs: int | None) -> int:
+    """Optimizer steps of one fit: as declared, or so many passes over the loader."""
+    if steps is not None:
+        return steps
+    batches = len(loader)  # type: ignore[arg-type]
+    return (epochs or 1) * -(-batches // int(settings.get("accumulate_grad_batches", 1)))

@@ -1,0 +1,1 @@
+"""Models: one LightningModule a file. None of them knows the engine; a plain Lightning user can take one away."""

@@ -1,0 +1,189 @@
+"""What a study of muscle at L3 adds to the scores of its segmentation: biomarkers, sarcopenia and survival.
+
+Patients stay at their site (`biomarkers.csv`, `report.html`); the coordinator gets sums over persons.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models import body_composition_panels as panels
+from models.body_composition import CutOff, body_mass_index, measure
+from models.body_composition_report import site_report, write_private
+
+TISSUES = ("muscle", "subcutaneous_fat", "visceral_fat")
+KNOWN = ("height_m", "weight_kg", "age", "sex", "followup_days", "event")
+Arrays = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One person measured: the row for the site's table, and what is needed to show the person in its report."""
+
+    row: dict[str, Any]
+    hu: NDArray[np.float32]
+    predicted: NDArray[np.int64]
+    reference: NDArray[np.int64]
+
+
+class BodyCompositionOutcomes:
+    """Biomarkers of a segmentation against those of the labels.
+
+    `module` has `segment(batch) -> [B, P, P]` with the classes of `models.body_composition`; `datamodule` gives test
+    batches as `datamodules.ct_slices`, `accessions`, `skipped_accessions` and `synthetic`.
+
+    Args:
+        cut_off: the definition of sarcopenia.
+        bin_days: width of the bins in which deaths and censorings are counted, days.
+        bins: their number; what lies beyond is counted in the last.
+    """
+
+    def __init__(self, cut_off: CutOff, bin_days: float = 180.0, bins: int = 12) -> None:
+        if bin_days <= 0 or bins < 1:
+            raise ValueError("bin_days has to be positive and bins at least 1")
+        self.cut_off, self.bin_days, self.bins = cut_off, bin_days, bins
+
+    def collect(self, module: Any, datamodule: Any, folder: Path) -> dict[str, NDArray[np.float64]]:
+        """Measure the test persons, write the site's own table and report into `folder`, return sums over persons.
+
+        `moments/dice` [tissue, 3], `moments/index_difference` (predicted - reference, cm2/m2), `moments/index_error`
+        (its absolute value), `moments/density_difference` (HU): number, sum, sum of squares. `count/sarcopenia`
+        [reference, predicted]. `histogram/survival` [not low, low by the prediction][censored, died][bin].
+        """
+        cases = list(self._cases(module, datamodule))
+        rows = [case.row for case in cases]
+        write_private(folder / "biomarkers.csv", table(rows))
+        report = site_report(
+            cases,
+            self.cut_off,
+            skipped=datamodule.skipped_accessions,
+            synthetic=bool(datamodule.synthetic),
+            tissues=TISSUES,
+        )
+        write_private(folder / "report.html", report)
+        column = {
+            name: np.array([row[name] for row in rows], float)
+            for name in (rows[0] if rows else {})
+            if name != "accession_id"
+        }
+        return self._summaries(column) if rows else {}
+
+    @torch.no_grad()
+    def _cases(self, module: Any, datamodule: Any) -> Iterator[Case]:
+        module.eval()
+        device = next(module.parameters()).device
+        for batch in datamodule.test_dataloader():
+            masks = module.segment({name: value.to(device) for name, value in batch.items()}).cpu()
+            for k in range(len(masks)):
+                one = {name: value[k].numpy() for name, value in batch.items()}
+                yield self._case(datamodule.accessions[int(one["index"])], one, masks[k].numpy())
+
+    def _case(self, accession: str, one: Mapping[str, NDArray[Any]], predicted: NDArray[np.int64]) -> Case:
+        size = {"pixel_area_cm2": float(one["pixel_area_cm2"]), "height_m": float(one["height_m"])}
+        row: dict[str, Any] = {"accession_id": accession, **{name: float(one[name]) for name in KNOWN}}
+        row |= measure(predicted, one["hu"], **size).as_row("predicted_")
+        row |= measure(one["label"], one["hu"], **size).as_row("reference_")
+        # The labels' own areas, from before a large plane was thinned out.
+        areas = one["reference_area_cm2"].astype(float)
+        row |= dict(
+            zip(
+                ("reference_muscle_area_cm2", "reference_subcutaneous_fat_cm2", "reference_visceral_fat_cm2"),
+                areas,
+                strict=True,
+            )
+        )
+        row["reference_muscle_index"] = row["reference_muscle_area_cm2"] / size["height_m"] ** 2
+        for which in ("predicted", "reference"):
+            low = self.cut_off.low(row[f"{which}_muscle_index"], row["sex"], body_mass_index(row))
+            row[f"{which}_sarcopenia"] = float(low)
+        for tissue, name in enumerate(TISSUES, start=1):
+            row[f"dice_{name}"] = dice(predicted == tissue, one["label"] == tissue)
+        return Case(row, one["hu"], predicted, one["label"])
+
+    def _summaries(self, column: Arrays) -> dict[str, NDArray[np.float64]]:
+        difference = column["predicted_muscle_index"] - column["reference_muscle_index"]
+        low, truth = column["predicted_sarcopenia"], column["reference_sarcopenia"]
+        survival = np.zeros((2, 2, self.bins))
+        known = ~np.isnan(low + column["followup_days"] + column["event"])
+        when = np.minimum(column["followup_days"][known] // self.bin_days, self.bins - 1).astype(int)
+        np.add.at(survival, (low[known].astype(int), column["event"][known].astype(int), when), 1)
+        return {
+            "moments/dice": np.stack([moments(column[f"dice_{name}"]) for name in TISSUES]),
+            "moments/index_difference": moments(difference),
+            "moments/index_error": moments(np.abs(difference)),
+            "moments/density_difference": moments(
+                column["predicted_muscle_density_hu"] - column["reference_muscle_density_hu"]
+            ),
+            "count/sarcopenia": np.array([[np.sum((truth == r) & (low == p)) for p in (0, 1)] for r in (0, 1)], float),
+            "histogram/survival": survival,
+        }
+
+    def metrics(self, by_site: Mapping[str, Arrays]) -> dict[str, float]:
+        """`test/site/<site>/...` and `test/pooled/...`: `index_mae`, `index_bias` (cm2/m2), `density_bias` (HU),
+        `prevalence_predicted` and `prevalence_reference`; what no person stands behind is left out."""
+        named = {
+            **{f"test/site/{site}": arrays for site, arrays in by_site.items()},
+            "test/pooled": panels.pooled(by_site),
+        }
+        sources = {
+            "index_mae": "moments/index_error",
+            "index_bias": "moments/index_difference",
+            "density_bias": "moments/density_difference",
+        }
+        found = {}
+        for prefix, arrays in named.items():
+            for name, source in sources.items():
+                if source in arrays and arrays[source][0] > 0:
+                    found[f"{prefix}/{name}"] = float(arrays[source][1] / arrays[source][0])
+            counts = arrays.get("count/sarcopenia")
+            if counts is not None and counts.sum() > 0:
+                found[f"{prefix}/prevalence_predicted"] = float(counts[:, 1].sum() / counts.sum())
+                found[f"{prefix}/prevalence_reference"] = float(counts[1].sum() / counts.sum())
+        return found
+
+    def panels(self, by_site: Mapping[str, Arrays]) -> list[dict[str, Any]]:
+        """Figures and tables of the coordinator's report, made of sums over persons alone."""
+        return [
+            panels.dice_panel(by_site, TISSUES),
+            panels.agreement_panel(by_site),
+            panels.prevalence_panel(by_site, self.cut_off),
+            panels.survival_panel(by_site, self.cut_off, self.bin_days),
+        ]
+
+
+def dice(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> float:
+    """Dice coefficient of two masks, NaN where both are empty."""
+    size = int(ours.sum()) + int(theirs.sum())
+    return 2 * int((ours & theirs).sum()) / size if size else float("nan")
+
+
+def moments(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[number, sum, sum of squares] of the values that are known."""
+    known = values[~np.isnan(values)]
+    return np.array([len(known), known.sum(), np.square(known).sum()])
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV; what is unknown is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["accession_id"], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: tidy(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def tidy(value: Any) -> Any:
+    """A number to five significant digits, as text without an exponent; empty for NaN."""
+    if not isinstance(value, float):
+        return value
+    return "" if np.isnan(value) else np.format_float_positional(value, precision=5, fractional=False, trim="-")

@@ -1,0 +1,47 @@
+"""Runs the real command line in a process of its own, from a folder of the test's, as a user would."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command line that has ended."""
+
+    status: int
+    out: str
+    err: str
+    folder: Path
+
+    @property
+    def runs(self) -> list[Path]:
+        """The run folders under `runs`, oldest first."""
+        return sorted(path.parent for path in self.folder.glob("runs/**/result.json"))
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the last run wrote as its result."""
+        found: dict[str, Any] = json.loads((self.runs[-1] / "result.json").read_text())
+        return found
+
+
+def flip(folder: Path, *arguments: str, **environment: str) -> Finished:
+    """`python -m flip ARGUMENTS` in a folder, on one thread."""
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    ran = subprocess.run(
+        [sys.executable, "-m", "flip", *arguments],
+        cwd=folder,
+        env=settings,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    return Finished(ran.returncode, ran.stdout, ran.stderr, folder)

@@ -1,0 +1,30 @@
+"""One site federated is that site trained plainly: the loop, the wire and the strategy add nothing."""
+
+import torch
+from pytorch_lightning import Trainer, seed_everything
+
+from datamodules.cohort_table import CohortTable
+from flip.run import execute
+from flip.silo import initial_module
+from flip.weights import digest, load_file, stable_seed, to_arrays
+from tests.studies import tiny_heart_study
+from tests.tiny_heart import write_tiny_heart
+
+
+def test_one_round_at_one_site_equals_plain_lightning(tmp_path):
+    data = write_tiny_heart(tmp_path / "data")
+    study = tiny_heart_study(data, "sites=[va]", "strategy.rounds=1", "federation=inprocess")
+    result = execute(study, tmp_path / "run")
+
+    arguments = {key: value for key, value in study.manifest["dataset"].items() if key != "_target_"}
+    rows = CohortTable(str(data / "uci_heart" / "processed.va.data"), **arguments)
+    module = initial_module(study.manifest)
+    loader = rows.train_dataloader()
+    seed_everything(stable_seed(study.manifest["seed"], "va", 0) % 2**32, verbose=False)
+    torch.set_num_threads(1)
+    Trainer(max_steps=5, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False).fit(
+        module, loader
+    )
+
+    assert digest(load_file(tmp_path / "run" / "weights" / "last.safetensors")[0]) == result["digest"]
+    assert digest(to_arrays(module)) == result["digest"]

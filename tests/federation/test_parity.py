@@ -1,0 +1,81 @@
+"""The same study gives the same weights, to the bit, on every backend and when it is run again."""
+
+from pathlib import Path
+
+import pytest
+
+from flip.run import execute
+from tests.commands import Finished, flip
+from tests.studies import compose_study, tiny_heart_study
+from tests.tiny_heart import write_tiny_heart
+
+SMALL = ("experiment=heart_disease", "strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_heart(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def digest(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The digest of the reference transport."""
+    study = tiny_heart_study(data, "federation=inprocess")
+    return str(execute(study, tmp_path_factory.mktemp("reference") / "run")["digest"])
+
+
+@pytest.fixture(scope="module")
+def flower(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return flip(tmp_path_factory.mktemp("flower"), *SMALL, "federation=flower", FLIP_DATA_DIR=str(data))
+
+
+def again(finished: Finished, data: Path, *arguments: str) -> Finished:
+    """Run a finished run again from its folder."""
+    folder = str(finished.runs[0])
+    return flip(finished.folder, "--config-dir", folder, "--config-name", "run", *arguments, FLIP_DATA_DIR=str(data))
+
+
+def test_flower_gives_the_weights_of_the_reference(flower, digest):
+    assert flower.status == 0, flower.err
+    assert flower.result["digest"] == digest
+
+
+def test_a_finished_flower_run_swaps_its_backend(flower, digest, data):
+    swapped = again(flower, data, "federation=inprocess")
+    assert swapped.status == 0, swapped.err
+    assert len(swapped.runs) == 2
+    assert swapped.result["digest"] == digest
+
+
+def test_workers_in_parallel_give_the_weights_of_one_process(data, digest, tmp_path):
+    study = tiny_heart_study(data, "federation=inprocess", "federation.workers=3")
+    assert execute(study, tmp_path / "run")["digest"] == digest
+
+
+def test_an_inprocess_run_gives_the_same_weights_when_run_again(data, digest, tmp_path):
+    first = execute(tiny_heart_study(data, "federation=inprocess"), tmp_path / "first")
+    rerun = compose_study(config_dir=tmp_path / "first", config_name="run")
+    assert execute(rerun, tmp_path / "second")["digest"] == first["digest"] == digest
+
+
+def test_a_local_run_gives_the_same_weights_when_run_again(data, tmp_path):
+    first = execute(tiny_heart_study(data), tmp_path / "first")
+    rerun = compose_study(config_dir=tmp_path / "first", config_name="run")
+    assert execute(rerun, tmp_path / "second")["digest"] == first["digest"]
+
+
+def test_a_local_run_can_be_federated_afterwards(data, digest, tmp_path):
+    execute(tiny_heart_study(data), tmp_path / "first")
+    rerun = compose_study("federation=inprocess", config_dir=tmp_path / "first", config_name="run")
+    assert execute(rerun, tmp_path / "second")["digest"] == digest
+
+
+def test_another_seed_gives_other_weights(data, digest, tmp_path):
+    assert execute(tiny_heart_study(data, "federation=inprocess", "seed=7"), tmp_path / "run")["digest"] != digest
+
+
+@pytest.mark.slow
+def test_a_flower_run_gives_the_same_weights_when_run_again(flower, digest, data):
+    rerun = again(flower, data)
+    assert rerun.status == 0, rerun.err
+    assert rerun.result["digest"] == digest

@@ -1,0 +1,18 @@
+"""Composes and settles a study of the real configuration, as `python -m flip` does, in this process."""
+
+from pathlib import Path
+
+from flip.composing import Composer
+from flip.config import Study, settle
+
+
+def compose_study(*overrides: str, config_dir: Path | None = None, config_name: str = "config") -> Study:
+    """The settled study of a command line."""
+    cfg = Composer(list(overrides), config_name, config_dir).compose()
+    return settle(cfg, backend=str(cfg.hydra.runtime.choices.get("federation")), config_dir=config_dir)
+
+
+def tiny_heart_study(data: Path, *overrides: str) -> Study:
+    """The heart-disease study on `write_tiny_heart` data: three rounds of five steps."""
+    small = ["strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2"]
+    return compose_study("experiment=heart_disease", f"paths.data_dir={data}", *small, *overrides)

@@ -1,0 +1,119 @@
+"""Making a study's parts from `_target_`, and what a hostile manifest cannot name."""
+
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import Acme
+
+from flip import build
+from flip.config import Site
+from flip.errors import UserError
+from flip.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TargetError, code_digest, refusal, resolve, targets
+
+HOSTILE = [
+    "os.system", "shutil.copytree", "builtins.eval", "subprocess.Popen", "torch.hub.load", "torch.load",
+    "torch.classes.load_library", "torch.utils.cpp_extension.load", "models.tabular.torch.hub.load",
+    "flip.run.execute", "flip.build.instantiate", "flip.config.load_site", "monai.bundle.run",
+    "monai.transforms.SaveImage", "monai.transforms.io.array.SaveImage", "pytorch_lightning.Trainer",
+    "pytorch_lightning.cli.LightningCLI", "hydra.utils.get_class", "models", "", "models..x",
+    "models.tabular.__loader__", "torch.nn.modules.module._global_forward_hooks", "torch.nn.Module.__class__",
+    "torch.nn.Module.load", "torch.optim.Optimizer.state_dict", "torch.nn.functional.relu", "torch.nn.os",
+    "../models.x", "torch.nn.init.torch.load",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("target", HOSTILE)
+def test_a_hostile_target_is_never_found(target: str) -> None:
+    if refusal(target, COORDINATOR_TARGETS) is None:
+        with pytest.raises(TargetError):
+            resolve(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["torch.nn.Linear", "torch.optim.AdamW", "torch.optim.lr_scheduler.StepLR", "monai.networks.nets.UNet",
+     "monai.losses.DiceCELoss", "monai.transforms.RandFlipd", "torchmetrics.classification.BinaryAccuracy",
+     "pytorch_lightning.callbacks.EarlyStopping", "flip.strategies.fedavg.FedAvg"],
+)  # fmt: skip
+def test_what_studies_are_made_of_is_found(target: str) -> None:
+    assert refusal(target, STUDY_TARGETS) is None
+    assert resolve(target).__name__ == target.split(".")[-1]
+
+
+def test_every_target_is_listed_once_however_deep() -> None:
+    config = {"_target_": "a.B", "x": [{"_target_": "c.D"}, {"y": {"_target_": "a.B"}}], "z": {"_target_": None}}
+    assert targets(config) == ["a.B", "c.D"]
+
+
+def test_nested_targets_are_made_first_and_partial_ones_wait(acme: Acme) -> None:
+    optimizer = {"_target_": "acme.parts.Optimizer", "_partial_": True, "lr": 0.5}
+    model = build.instantiate({"_target_": "acme.parts.Model", "width": 4, "optimizer": optimizer}, "model")
+    assert isinstance(model.optimizer, partial)
+    assert model.optimizer([]).lr == 0.5
+
+
+def test_an_override_takes_the_place_of_the_configured_value(acme: Acme) -> None:
+    assert (
+        build.instantiate({"_target_": "acme.parts.Model", "optimizer": {"_target_": "no.Such"}}, optimizer=3).optimizer
+        == 3
+    )
+
+
+def test_a_constructor_that_raises_is_named_with_its_cause(acme: Acme) -> None:
+    with pytest.raises(
+        UserError, match=r"model: acme\.parts\.Model could not be built: ValueError: width must be even"
+    ):
+        build.instantiate({"_target_": "acme.parts.Model", "optimizer": None, "width": 3}, "model")
+
+
+def test_the_baselines_take_their_own_optimizer(acme: Acme) -> None:
+    own = {"_target_": "acme.parts.Optimizer", "_partial_": True, "lr": 2.0}
+    model = {"_target_": "acme.parts.Model", "optimizer": {**own, "lr": 1.0}}
+    manifest = {"model": model, "trainer": {"centralized": {"optimizer": own}}}
+    assert build.model(manifest).optimizer([]).lr == 1.0
+    assert build.model(manifest, centralized=True).optimizer([]).lr == 2.0
+
+
+def test_a_strategy_must_be_one(acme: Acme) -> None:
+    with pytest.raises(UserError, match=r"strategy: acme\.parts\.Model is not a flip\.strategies\.fedavg\.FedAvg"):
+        build.strategy({"strategy": {"_target_": "acme.parts.Model", "optimizer": None}})
+
+
+def test_a_cohort_that_is_not_there_is_an_error_of_the_data(acme: Acme, tmp_path: Path) -> None:
+    site = Site(root=str(tmp_path / "absent"), policy="public_data")
+    data = build.datamodule({"dataset": {"_target_": "acme.parts.Data"}}, "north", site)
+    with pytest.raises(build.DataError, match="absent"):
+        build.persons(data)
+
+
+def test_the_study_sets_only_its_own_arguments_of_the_trainer() -> None:
+    allowed = {"trainer": {"lightning": {"gradient_clip_val": 1.0}}}
+    assert build.trainer_arguments(allowed) == {"gradient_clip_val": 1.0}
+    with pytest.raises(UserError, match=r"trainer\.lightning\.default_root_dir: is not the study's to set"):
+        build.trainer_arguments({"trainer": {"lightning": {"default_root_dir": "/etc"}}})
+
+
+def test_a_study_does_not_choose_where_checkpoints_go() -> None:
+    checkpoint = {"_target_": "pytorch_lightning.callbacks.ModelCheckpoint", "dirpath": "/etc"}
+    with pytest.raises(UserError, match=r"trainer\.callbacks\.best\.dirpath: is the engine's to set"):
+        build.callbacks({"trainer": {"callbacks": {"best": checkpoint}}})
+
+
+def digest_in_a_new_process(acme: Acme, target: str) -> str:
+    code = f"from flip.targets import code_digest; print(code_digest(['{target}']))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_the_digest_of_the_code_covers_a_researchers_own_package(acme: Acme) -> None:
+    before = digest_in_a_new_process(acme, "acme.parts.Model")
+    assert before == digest_in_a_new_process(acme, "acme.parts.Model")
+    (acme.packages / "acme" / "broken.py").write_text("changed = True\n")
+    assert digest_in_a_new_process(acme, "acme.parts.Model") != before
+
+
+def test_the_digest_of_the_code_leaves_libraries_out() -> None:
+    assert code_digest(["torch.nn.Linear"]) == code_digest([])

@@ -1,0 +1,108 @@
+"""Weights as arrays: names, digest, safetensors."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from flip.weights import (
+    digest,
+    load_arrays,
+    load_file,
+    pack,
+    plain_name,
+    save_file,
+    stable_seed,
+    to_arrays,
+    unpack,
+    write_atomic,
+)
+
+payloads = st.dictionaries(
+    st.text(st.characters(categories=("L", "N"), include_characters="._/"), min_size=1, max_size=8),
+    st.one_of(
+        arrays(np.float32, array_shapes(min_dims=0, max_dims=3, min_side=0)),
+        arrays(np.int64, array_shapes(min_dims=0, max_dims=2, min_side=0)),
+    ),
+    max_size=4,
+)
+
+
+@given(payloads)
+def test_packing_keeps_every_name_type_shape_and_bit(payload):
+    unpacked, head = unpack(pack(payload, {"round": 3}))
+    assert head == {"round": 3}
+    assert digest(unpacked) == digest(payload)
+
+
+@given(payloads)
+def test_digest_does_not_depend_on_the_order_of_names(payload):
+    assert digest(dict(reversed(payload.items()))) == digest(payload)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"a": np.array([1.0, 2.0], np.float64)},
+        {"b": np.array([1.0, 2.0], np.float32)},
+        {"a": np.array([[1.0, 2.0]], np.float32)},
+        {"a": np.array([1.0, np.nextafter(np.float32(2), np.float32(3))], np.float32)},
+    ],
+)
+def test_digest_tells_apart_type_name_shape_and_the_last_bit(other):
+    assert digest(other) != digest({"a": np.array([1.0, 2.0], np.float32)})
+
+
+@pytest.mark.parametrize(
+    "blob", [b"", b"short", b"\x10" + bytes(30), pack({}, {})[:-1] + b"x", b"\x80\x04\x95pickle of nothing"]
+)
+def test_unpacking_anything_else_is_a_value_error(blob):
+    with pytest.raises(ValueError, match="not a packed message"):
+        unpack(blob)
+
+
+def test_a_module_comes_back_from_its_arrays():
+    first, second = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    load_arrays(second, to_arrays(first))
+    assert torch.equal(first.weight, second.weight)
+
+
+def test_bfloat16_becomes_float32():
+    assert to_arrays(torch.nn.Linear(3, 2).bfloat16())["weight"].dtype == np.float32
+
+
+def test_wrappers_do_not_change_names():
+    assert plain_name("_orig_mod._module.net.weight") == "net.weight"
+
+
+def test_loading_another_shape_names_the_parameter():
+    with pytest.raises(ValueError, match="'bias' has shape"):
+        load_arrays(torch.nn.Linear(3, 2), {"bias": np.zeros(5, np.float32)})
+
+
+def test_loading_an_unknown_name_is_refused():
+    with pytest.raises(KeyError, match="no parameter 'scale'"):
+        load_arrays(torch.nn.Linear(3, 2), {"scale": np.zeros(5, np.float32)})
+
+
+def test_stable_seed_is_the_same_in_another_process():
+    code = "from flip.weights import stable_seed; print(stable_seed(42, 'kings', 3))"
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert int(other.stdout) == stable_seed(42, "kings", 3)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path: Path):
+    target = tmp_path / "weights.safetensors"
+    save_file(target, {"a": np.ones(2, np.float32)})
+    with pytest.raises(TypeError):
+        write_atomic(target, "text, not bytes")  # type: ignore[arg-type]
+    assert load_file(target)[0]["a"].tolist() == [1, 1]
+    assert list(tmp_path.iterdir()) == [target]
