@@ -129,6 +129,7 @@ def _built(study: Study) -> Iterator[str]:
     for make in (build.outcomes, build.callbacks):
         _try(lambda make=make: make(manifest), problems)  # type: ignore[misc]
     _try(lambda: build.transport(study), problems)
+    settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     yield from problems
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
         if strategy is not None and strategy.needs not in mechanism.strategies:
@@ -138,9 +139,13 @@ def _built(study: Study) -> Iterator[str]:
             )
         if model is not None:
             checked: list[str] = []
-            _try(lambda mechanism=mechanism: mechanism.check(model), checked)  # type: ignore[misc]
+            _try(lambda mechanism=mechanism: mechanism.check(model, settings), checked)  # type: ignore[misc]
             yield from checked
     if strategy is not None and study.federation.get(TARGET) is not None:
+        if model is not None:
+            shared: list[str] = []
+            _try(lambda: strategy.shared(model), shared)
+            yield from shared
         yield from _roster(study, strategy)
     yield from _cohorts(study)
 

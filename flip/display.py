@@ -138,7 +138,8 @@ class Display:
                 if not text.startswith("loss")
             ]
         else:
-            words += [f"validation {text}" for text in _numbers(pooled or {}) if not text.startswith("loss")]
+            scores = [text for text in _numbers(pooled or {}) if not text.startswith("loss")]
+            words += ["validation", *scores] if scores else []
             words.append(f"sites {sum(not fit.get('fault') for fit in fits.values())}/{len(fits)}")
         faults = [f"{site} {fault_words(fit['fault'])}" for site, fit in fits.items() if fit.get("fault")]
         self.note("  ".join([*words, f"{seconds:.2f} s", *faults]))

@@ -126,8 +126,7 @@ def centralized(manifest: Mapping[str, Any], folder: Path) -> Centralized:
 
 def device_of(manifest: Mapping[str, Any], site: Site) -> Device:
     """The site's device with the study's settings of the Trainer."""
-    settings = {key: value for key, value in manifest["trainer"]["lightning"].items() if key != "_target_"}
-    return Device(site.accelerator, site.precision, settings)
+    return Device(site.accelerator, site.precision, build.trainer_arguments(manifest))
 
 
 def seed_fit(seed: int, site: str, round: int) -> None:

@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 def execute(study: "Study", folder: Path) -> dict[str, Any]:
     """Run a study into `folder`; returns what it wrote to `result.json`.
 
-    Raises UserError, before anything is written, for a study that cannot be built.
+    The study has passed `build.check`. Raises KeyboardInterrupt again, once the folder tells of it.
     """
     from flip.silo import initial_module
 
     module, strategy = initial_module(study.manifest), build.strategy(study.manifest)
-    for mechanism in build.mechanisms(study.manifest):
-        mechanism.check(module)
-    strategy.shared(module)
     outcomes, transport, trackers = build.outcomes(study.manifest), build.transport(study), build.trackers(study)
     started = time.perf_counter()
     rounds = strategy.rounds if transport else study.manifest["trainer"]["centralized"]["max_epochs"]
@@ -60,7 +57,12 @@ def execute(study: "Study", folder: Path) -> dict[str, Any]:
         for tracker in trackers:
             tracker.finish(folder, result)
     print(last_words(result, folder), flush=True)
+    if result["reason"] == INTERRUPTED:
+        raise KeyboardInterrupt
     return result
+
+
+INTERRUPTED = "interrupted from the keyboard"
 
 
 @dataclass
@@ -80,7 +82,7 @@ class Run:
         except StudyFailed as failed:
             status, reason = failed.status, str(failed)
         except KeyboardInterrupt:
-            status, reason = "failed", "interrupted"
+            status, reason = "failed", INTERRUPTED
         except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
             traceback.print_exc()
             status, reason = "failed", f"{type(error).__name__}; the traceback is in log.txt of the run folder"

@@ -69,25 +69,41 @@ class RoundCallback(lightning.Callback):
         self.batches = 0
         self.optimizer_arrays: dict[str, np.ndarray] = {}
         self._handles: list[Any] = []
+        self._parameters: dict[str, torch.nn.Parameter] = {}
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Load what the optimizer kept, and hook the correction onto the innermost optimizer."""
-        parameters = {
-            plain_name(name): parameter for name, parameter in pl_module.named_parameters() if parameter.requires_grad
-        }
+        """Load what the optimizer kept; under Opacus, hook the correction onto the innermost optimizer.
+
+        Opacus writes the gradients inside its own step, so there the correction is a pre-hook of the optimizer that it
+        wraps. Without Opacus torch calls a pre-hook before Lightning's closure has made the gradients: there
+        `on_before_optimizer_step` corrects them.
+        """
+        named = {plain_name(name): parameter for name, parameter in pl_module.named_parameters()}
+        self._parameters = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         inner = [innermost(optimizer) for optimizer in trainer.optimizers]
         if self.optimizer_state is not None:
             load_optimizer(inner[0], self.optimizer_state)
         self.learning_rate = float(inner[0].param_groups[0]["lr"])
+        for outer, optimizer in zip(trainer.optimizers, inner, strict=True):
+            if self.correct is not None and optimizer is not outer:
+                self._handles.append(optimizer.register_step_pre_hook(self._correct))
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Correct the gradients of a plain optimizer."""
+        if self.correct is not None and innermost(optimizer) is optimizer:
+            self.correct(self._parameters)
+
+    def _correct(self, *_: Any) -> None:
         if self.correct is not None:
-            correct = self.correct
-            self._handles = [optimizer.register_step_pre_hook(lambda *_: correct(parameters)) for optimizer in inner]
+            self.correct(self._parameters)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the batch's loss."""
-        loss = outputs["loss"] if isinstance(outputs, Mapping) else outputs
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if loss is not None and bool(torch.isfinite(loss)):
             self.loss = self.loss + loss
             self.batches += 1

@@ -3,6 +3,7 @@
 `Mechanism` is what each may override; none of its methods does anything by itself.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +36,8 @@ class Mechanism:
         """Change what the site receives or sends."""
         return answer
 
-    def check(self, module: "torch.nn.Module") -> None:
-        """Raise UserError, in one sentence, for a model that this mechanism cannot protect."""
+    def check(self, module: "torch.nn.Module", trainer: Mapping[str, Any]) -> None:
+        """Raise UserError, in one sentence, for a model or settings of Lightning's Trainer that it cannot protect."""
 
     def prepare(self, fit: "PrivateFit") -> None:
         """Change module, optimizer and loader of one local fit, before Lightning starts."""

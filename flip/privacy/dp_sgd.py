@@ -2,10 +2,11 @@
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flip.errors import UserError
 from flip.privacy import Mechanism, PrivateFit, Spent
@@ -52,8 +53,14 @@ class DPSGD(Mechanism):
         if problems:
             raise UserError(problems)
 
-    def check(self, module: "torch.nn.Module") -> None:
-        """Raise UserError for a model with a layer that mixes the examples of a batch, or keeps their statistics."""
+    def check(self, module: "torch.nn.Module", trainer: Mapping[str, Any]) -> None:
+        """Raise UserError for a model with a layer that mixes the examples of a batch, or keeps their statistics.
+
+        Also for settings that would change the gradients: accumulation, clipping and 16-bit precision.
+        """
+        refused = sorted({"accumulate_grad_batches", "gradient_clip_val", "precision"} & set(trainer))
+        if refused:
+            raise UserError(f"trainer.lightning.{refused[0]}: cannot be combined with privacy=dp_sgd; leave it out")
         from flip.privacy.private_training import unfit_layers
 
         unfit = unfit_layers(module)

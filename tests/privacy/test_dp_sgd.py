@@ -330,13 +330,13 @@ def test_a_layer_that_cannot_be_private_is_named_in_one_sentence(layer):
     with pytest.raises(
         UserError, match=rf"privacy=dp_sgd cannot protect a model with {type(layer).__name__} 'net\.1'"
     ) as refused:
-        NOISY.check(Holder(torch.nn.Linear(3, 3), layer))
+        NOISY.check(Holder(torch.nn.Linear(3, 3), layer), {})
     assert len(refused.value.problems) == 1
 
 
 def test_a_model_that_can_be_private_passes_in_either_mode():
-    NOISY.check(seeded(Segmenter).eval())
-    NOISY.check(seeded(Linear))
+    NOISY.check(seeded(Segmenter).eval(), {})
+    NOISY.check(seeded(Linear), {})
 
 
 @pytest.mark.parametrize(
@@ -358,3 +358,9 @@ def test_an_impossible_value_is_refused_by_its_key(changes, key):
 def test_naming_the_mechanism_imports_neither_torch_nor_opacus():
     code = "import flip.privacy.dp_sgd, sys; assert not {'torch', 'opacus', 'cryptography'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("setting", ["accumulate_grad_batches", "gradient_clip_val", "precision"])
+def test_settings_that_change_gradients_are_refused(setting):
+    with pytest.raises(UserError, match=f"trainer.lightning.{setting}"):
+        NOISY.check(seeded(Linear), {setting: 2})
