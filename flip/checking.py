@@ -96,7 +96,7 @@ def _sites(study: Study) -> Iterator[str]:
         yield "sites: none of them trains; set sites.NAME.trains=true for one"
     for name, site in study.sites.items():
         try:
-            Policy.read(name, site.policy)
+            Policy.read(name, site.policy, deployed=study.site_file is not None)
         except UserError as error:
             yield from error.problems
 

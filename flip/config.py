@@ -79,6 +79,7 @@ class Config:
     """One study and how it runs."""
 
     name: str = MISSING
+    notice: str | None = None
     seed: int = MISSING
     dataset: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING
@@ -100,7 +101,7 @@ class Study:
     """A settled configuration.
 
     Attributes:
-        manifest: what travels to every site, in JSON's types: name, seed, dataset, model, outcomes, trainer, strategy,
+        manifest: what travels to every site, in JSON's types: name, notice, seed, dataset, model, outcomes, trainer, strategy,
             privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
         manifest_text: the manifest as canonical JSON. manifest_sha256: its digest.
         backend: the name of the `federation` option that was chosen.

@@ -27,9 +27,16 @@ class Policy:
     targets: Sequence[str] = STUDY_TARGETS
 
     @classmethod
-    def read(cls, site: str, value: Any) -> "Policy":
-        """Read the `policy` key of a site's file. Raises UserError naming site, key and remedy."""
+    def read(cls, site: str, value: Any, *, deployed: bool = False) -> "Policy":
+        """Read the `policy` key of a site's file. Raises UserError naming site, key and remedy.
+
+        `deployed` is a hospital under its own file, which may not wave its data through as public.
+        """
         where = f"sites.{site}.policy"
+        if value == PUBLIC and deployed:
+            raise UserError(
+                f"{where}={PUBLIC}: is for simulations; a hospital's own file states minimum_persons and minimum_cell"
+            )
         if value == PUBLIC:
             return cls(minimum_persons=1, minimum_cell=1)
         if not isinstance(value, Mapping):

@@ -18,7 +18,7 @@ from flip.errors import UserError
 from flip.suggest import Where, at, nearest, unique
 from flip.targets import code_digest, targets
 
-STUDY_KEYS = ("name", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
+STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 UNSET = "???"
 Schema = TypeVar("Schema")

@@ -23,8 +23,8 @@ class LinearClassifier(lightning.LightningModule):
         threshold: probability above which the prediction is positive, in (0, 1).
     """
 
-    monitor = "loss"
-    higher_is_better = False
+    monitor = "accuracy"
+    higher_is_better = True
 
     def __init__(
         self,

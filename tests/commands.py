@@ -26,10 +26,14 @@ class Finished:
         return sorted(path.parent for path in self.folder.glob("runs/**/result.json"))
 
     @property
+    def results(self) -> list[dict[str, Any]]:
+        """What each run wrote as its result, oldest first."""
+        return [json.loads((run / "result.json").read_text()) for run in self.runs]
+
+    @property
     def result(self) -> dict[str, Any]:
         """What the last run wrote as its result."""
-        found: dict[str, Any] = json.loads((self.runs[-1] / "result.json").read_text())
-        return found
+        return self.results[-1]
 
 
 def flip(folder: Path, *arguments: str, **environment: str) -> Finished:
@@ -41,7 +45,7 @@ def flip(folder: Path, *arguments: str, **environment: str) -> Finished:
         env=settings,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1200,
         check=False,
     )
     return Finished(ran.returncode, ran.stdout, ran.stderr, folder)

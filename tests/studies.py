@@ -9,7 +9,7 @@ from flip.config import Study, settle
 def compose_study(*overrides: str, config_dir: Path | None = None, config_name: str = "config") -> Study:
     """The settled study of a command line."""
     cfg = Composer(list(overrides), config_name, config_dir).compose()
-    return settle(cfg, backend=str(cfg.hydra.runtime.choices.get("federation")), config_dir=config_dir)
+    return settle(cfg, backend=str(cfg.hydra.runtime.choices.get("federation")))
 
 
 def tiny_heart_study(data: Path, *overrides: str) -> Study:

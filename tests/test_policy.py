@@ -11,6 +11,11 @@ def test_public_data_need_no_approval():
     assert Policy.read("kings", "public_data") == Policy(minimum_persons=1, minimum_cell=1)
 
 
+def test_a_hospital_under_its_own_file_may_not_call_its_data_public():
+    with pytest.raises(UserError, match="sites.kings.policy=public_data: is for simulations"):
+        Policy.read("kings", "public_data", deployed=True)
+
+
 def test_a_cohort_below_the_minimum_is_refused():
     policy = Policy.read("kings", {"minimum_persons": 50, "minimum_cell": 5})
     assert policy.refuses_cohort(49) is Fault.REFUSED_COHORT

@@ -122,11 +122,11 @@ def test_pooled_scaling_trains_on_the_agreed_statistics(tmp_path):
     assert got == pytest.approx(np.sort(expected, axis=0), rel=1e-5)
 
 
-def test_the_published_split_of_the_four_hospitals(real_data):
+def test_the_published_split_of_the_four_hospitals(data_dir):
     sizes = {}
     for hospital in ("cleveland", "hungarian", "switzerland", "va"):
         data = CohortTable(
-            str(real_data / "uci_heart" / f"processed.{hospital}.data"), missing="?", split_seed=43, label="num",
+            str(data_dir / "uci_heart" / f"processed.{hospital}.data"), missing="?", split_seed=43, label="num",
             header=HEADER_OF_UCI,
             numeric=["age", "sex", "trestbps", "chol", "fbs", "thalach", "exang", "oldpeak"],
             categorical={"cp": [1, 2, 3, 4], "restecg": [0, 1, 2]},

@@ -1,0 +1,59 @@
+"""Every experiment runs to its end on tiny data, on every backend, and with the same weights."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flip.help import conf_folder
+from flip.run import execute
+from tests.commands import flip
+from tests.studies import compose_study
+from tests.tiny import TINY
+
+EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module", params=EXPERIMENTS)
+def arguments(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The command line of an experiment on its tiny data."""
+    return [f"experiment={request.param}", *TINY[request.param](tmp_path_factory.mktemp(request.param) / "data")]
+
+
+def test_every_experiment_has_tiny_data():
+    assert set(TINY) == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("federation", ["none", "inprocess"])
+def test_an_experiment_runs_to_its_report(arguments, federation, tmp_path):
+    study = compose_study(*arguments, f"federation={federation}")
+    result = execute(study, tmp_path / "run")
+    assert result["status"] == "ok", (result["reason"], (tmp_path / "run" / "log.txt").read_text()[-2000:])
+    assert f"test/pooled/{result['monitor']}" in result["metrics"]
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert study.name in report
+    if study.manifest["notice"]:
+        assert study.manifest["notice"] in report
+
+
+def test_nothing_of_a_site_is_in_what_the_coordinator_writes(arguments, tmp_path):
+    study = compose_study(*arguments, "federation=inprocess")
+    execute(study, tmp_path / "run")
+    roots = {site.root for site in study.sites.values()}
+    for path in (tmp_path / "run").rglob("*"):
+        if path.is_file() and (tmp_path / "run" / "sites") not in path.parents:
+            content = path.read_bytes()
+            assert not [root for root in roots if root.encode() in content], path
+            assert b"person_id" not in content
+            assert b"accession_id" not in content
+
+
+@pytest.mark.slow
+def test_an_experiment_has_the_same_weights_over_flower_and_when_run_again(arguments, tmp_path):
+    reference = execute(compose_study(*arguments, "federation=inprocess"), tmp_path / "reference")
+    flower = flip(tmp_path, *arguments, "federation=flower")
+    assert flower.status == 0, flower.err
+    assert flower.result["digest"] == reference["digest"]
+    again = flip(tmp_path, "--config-dir", str(flower.runs[0]), "--config-name", "run", *arguments[1:2])
+    assert again.status == 0, again.err
+    assert json.loads((again.runs[-1] / "result.json").read_text())["digest"] == reference["digest"]

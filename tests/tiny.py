@@ -1,0 +1,24 @@
+"""Every experiment on tiny data in its true on-disk format: what to add to its command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from datamodules.phantom import PROFILES, generate
+from tests.tiny_heart import write_tiny_heart
+
+
+def heart_disease(folder: Path) -> list[str]:
+    """Four hospitals of 12 to 24 patients, as UCI writes them."""
+    small = ["strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2"]
+    return [f"paths.data_dir={write_tiny_heart(folder)}", *small]
+
+
+def sarcopenia(folder: Path) -> list[str]:
+    """Four hospitals of six phantoms, as DICOM series and SEG; a network of two levels."""
+    for name, profile in PROFILES.items():
+        generate(folder / name, profile=profile, patients=6)
+    small = ["strategy.rounds=2", "trainer.steps=2", "trainer.centralized.max_epochs=1", "dataset.slices_per_person=1"]
+    return [f"paths.demo_dir={folder}", *small, "dataset.demo_patients=6", "dataset.spacing_mm=5.0", "dataset.size=96"]
+
+
+TINY: dict[str, Callable[[Path], list[str]]] = {"heart_disease": heart_disease, "sarcopenia": sarcopenia}
