@@ -129,6 +129,8 @@ def _built(study: Study) -> Iterator[str]:
     for make in (build.outcomes, build.callbacks):
         _try(lambda make=make: make(manifest), problems)  # type: ignore[misc]
     _try(lambda: build.transport(study), problems)
+    if model is not None:
+        yield from _model_contract(model)
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     yield from problems
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
@@ -148,6 +150,21 @@ def _built(study: Study) -> Iterator[str]:
             yield from shared
         yield from _roster(study, strategy)
     yield from _cohorts(study)
+
+
+def _model_contract(model: Any) -> Iterator[str]:
+    """What the engine needs of a module: metrics whose states can be summed over sites, and which is the main one."""
+    name = type(model).__name__
+    for attribute in ("metrics", "monitor", "higher_is_better"):
+        if not hasattr(model, attribute):
+            yield f"model: {name} has no `{attribute}`; README.md says what a model must offer"
+    for metric, made in getattr(model, "metrics", {}).items():
+        for state, reduce in made._reductions.items():
+            if getattr(reduce, "__name__", "") != "dim_zero_sum":
+                yield (
+                    f"model: state '{state}' of {name}'s metric '{metric}' is not a sum, so it would hold values of "
+                    "single patients; choose a metric whose states are sums, such as a binned one (thresholds=100)"
+                )
 
 
 def _roster(study: Study, strategy: Any) -> Iterator[str]:

@@ -101,8 +101,8 @@ class Study:
     """A settled configuration.
 
     Attributes:
-        manifest: what travels to every site, in JSON's types: name, notice, seed, dataset, model, outcomes, trainer, strategy,
-            privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
+        manifest: what travels to every site, in JSON's types: name, notice, seed, dataset, model, outcomes, trainer,
+            strategy, privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
         manifest_text: the manifest as canonical JSON. manifest_sha256: its digest.
         backend: the name of the `federation` option that was chosen.
         sites: each site's own file, by name; with `site_file` the one site of that file.

@@ -88,10 +88,17 @@ class Optimizer:
 
 
 class Model:
+    metrics = {}
+    monitor = "loss"
+    higher_is_better = False
+
     def __init__(self, optimizer, width: int = 2):
         if width % 2:
             raise ValueError("width must be even")
         self.optimizer = optimizer
+
+    def state_dict(self):
+        return {}
 
 
 class Median(FedAvg):

@@ -9,6 +9,7 @@ import pytest
 from conftest import Acme
 
 from flip import build
+from flip.checking import _model_contract
 from flip.config import Site
 from flip.errors import UserError
 from flip.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TargetError, code_digest, refusal, resolve, targets
@@ -117,3 +118,24 @@ def test_the_digest_of_the_code_covers_a_researchers_own_package(acme: Acme) -> 
 
 def test_the_digest_of_the_code_leaves_libraries_out() -> None:
     assert code_digest(["torch.nn.Linear"]) == code_digest([])
+
+
+def test_a_metric_that_keeps_values_of_single_patients_is_refused() -> None:
+    from torchmetrics import MeanMetric
+    from torchmetrics.classification import BinaryAUROC
+
+    class Exact:
+        monitor, higher_is_better = "auroc", True
+
+        def __init__(self) -> None:
+            self.metrics = {"auroc": BinaryAUROC(), "binned": BinaryAUROC(thresholds=10), "loss": MeanMetric()}
+
+    problems = list(_model_contract(Exact()))
+    assert {problem.split("metric ")[1].split(" ")[0] for problem in problems} == {"'auroc'"}
+
+
+def test_a_model_without_what_the_engine_needs_is_named() -> None:
+    assert list(_model_contract(object())) == [
+        f"model: object has no `{name}`; README.md says what a model must offer"
+        for name in ("metrics", "monitor", "higher_is_better")
+    ]

@@ -1,7 +1,6 @@
 """Every experiment runs to its end on tiny data, on every backend, and with the same weights."""
 
 import json
-from pathlib import Path
 
 import pytest
 

@@ -12,7 +12,7 @@ def test_public_data_need_no_approval():
 
 
 def test_a_hospital_under_its_own_file_may_not_call_its_data_public():
-    with pytest.raises(UserError, match="sites.kings.policy=public_data: is for simulations"):
+    with pytest.raises(UserError, match=r"sites\.kings\.policy=public_data: is for simulations"):
         Policy.read("kings", "public_data", deployed=True)
 
 

@@ -10,7 +10,8 @@ import torch
 from datamodules.cohort_table import CohortTable
 
 HEADER_OF_UCI = [
-    "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal", "num",
+    "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal",
+    "num",
 ]  # fmt: skip
 HEADER = ["id", "age", "pain", "outcome"]
 

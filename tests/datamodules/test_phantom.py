@@ -17,11 +17,11 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 
-from datamodules import phantom
 from datamodules.dicom import read_series
 from datamodules.labels import read_labels
-from datamodules.phantom_scanner import scan
-from datamodules.phantom_sites import LOW_SMI, draw_person
+from datamodules.phantom import cohort as phantom
+from datamodules.phantom.scanner import scan
+from datamodules.phantom.sites import LOW_SMI, draw_person
 
 LABELS = ("skeletal_muscle", "subcutaneous_fat", "visceral_fat", "vertebra_L3")
 SITES = ("north", "south", "east", "west")

@@ -7,9 +7,9 @@ weight_kg, followup_days, event`), `dicom/<accession_id>/*.dcm` (a CT series, en
 `labels/<accession_id>.dcm` (DICOM SEG with the segments `skeletal_muscle`, `subcutaneous_fat`, `visceral_fat`,
 `vertebra_L3`). `README.txt` and each DICOM header say that it is synthetic.
 
-What is drawn: `phantom_anatomy` (wall, muscle, fat, spine) and `phantom_organs`. How it is scanned, and what counts as
-muscle (compartment and -29..150 HU): `phantom_scanner`. The sites, their case mix and the hazards that link survival to
-muscle (2.2 for a low index by Prado 2008, 1.03 a year of age): `phantom_sites`. The numbers were chosen to be
+What is drawn: `anatomy` (wall, muscle, fat, spine) and `organs`. How it is scanned, and what counts as
+muscle (compartment and -29..150 HU): `scanner`. The sites, their case mix and the hazards that link survival to
+muscle (2.2 for a low index by Prado 2008, 1.03 a year of age): `sites`. The numbers were chosen to be
 plausible and hard, not fitted to any cohort: results on it say nothing about people.
 
 Nothing here reads a clock, the environment or global random state: the same profile, number of patients and seed give
@@ -24,7 +24,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -32,9 +31,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datamodules.phantom_dicom import write_labels, write_series
-from datamodules.phantom_scanner import scan
-from datamodules.phantom_sites import PROFILES, SiteProfile, draw_follow_up, draw_person
+from datamodules.phantom.dicom import write_labels, write_series
+from datamodules.phantom.scanner import scan
+from datamodules.phantom.sites import PROFILES, SiteProfile, draw_follow_up, draw_person
 
 __all__ = ["PROFILES", "SiteProfile", "ensure", "generate", "main"]
 
@@ -154,7 +153,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = "left as it was" if present else f"{options.patients} synthetic patients in {seconds:.1f} s"
         print(f"{site}: {what} ({root})", flush=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -21,7 +21,7 @@ from types import MappingProxyType
 import numpy as np
 from pydicom.uid import ExplicitVRLittleEndian, JPEG2000Lossless, JPEGLosslessSV1, RLELossless
 
-from datamodules.phantom_anatomy import Contrast, Physique
+from datamodules.phantom.anatomy import Contrast, Physique
 
 LOW_SMI = MappingProxyType({"M": 52.4, "F": 38.5})  # cm2/m2, Prado 2008
 HAZARD_RATIO_LOW_SMI = 2.2

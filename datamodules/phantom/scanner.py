@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from datamodules.phantom_anatomy import Body
-from datamodules.phantom_canvas import MUSCLE, NOTHING, SUBCUTANEOUS, VERTEBRA, VISCERAL, Canvas, Floats
-from datamodules.phantom_organs import Organs
-from datamodules.phantom_sites import Person, SiteProfile
+from datamodules.phantom.anatomy import Body
+from datamodules.phantom.canvas import MUSCLE, NOTHING, SUBCUTANEOUS, VERTEBRA, VISCERAL, Canvas, Floats
+from datamodules.phantom.organs import Organs
+from datamodules.phantom.sites import Person, SiteProfile
 
 # Segment label in the file -> compartment, lowest and highest HU. The order is that of the segments.
 SEGMENTS: dict[str, tuple[int, float, float]] = {

@@ -1,4 +1,4 @@
-"""The wall, muscles, fat and spine of the SYNTHETIC abdomen around L3; the organs are in `datamodules.phantom_organs`.
+"""The wall, muscles, fat and spine of the SYNTHETIC abdomen around L3; the organs are in `datamodules.phantom.organs`.
 
 A body is drawn from nested outlines in polar coordinates about the middle of the abdomen: skin, subcutaneous fat, the
 fascia, and within it the abdominal wall (oblique layers, a gap, the rectus, the linea alba) as a ring of varying
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.phantom_canvas import MUSCLE, SUBCUTANEOUS, VERTEBRA, VISCERAL, Bools, Box, Canvas, Floats, Shape
+from datamodules.phantom.canvas import MUSCLE, SUBCUTANEOUS, VERTEBRA, VISCERAL, Bools, Box, Canvas, Floats, Shape
 
 _BINS = 4096
 _BACK = 27.0  # mm behind the vertebral center: the front of the compartment of the back muscles

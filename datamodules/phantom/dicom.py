@@ -19,8 +19,8 @@ from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, CTImageStorage, generate_uid
 
-from datamodules.phantom_scanner import SEGMENTS, Scan
-from datamodules.phantom_sites import Person, SiteProfile
+from datamodules.phantom.scanner import SEGMENTS, Scan
+from datamodules.phantom.sites import Person, SiteProfile
 
 SYNTHETIC = "SYNTHETIC PHANTOM"
 _INTERCEPT = -1024

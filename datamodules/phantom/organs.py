@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.phantom_anatomy import Body, Contrast
-from datamodules.phantom_canvas import VISCERAL, Bools, Canvas, Floats, Shape
+from datamodules.phantom.anatomy import Body, Contrast
+from datamodules.phantom.canvas import VISCERAL, Bools, Canvas, Floats, Shape
 
 GAS, STOOL, FLUID, ORAL, COLLAPSED = "gas", "stool", "fluid", "oral", "collapsed"
 
