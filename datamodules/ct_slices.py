@@ -23,7 +23,7 @@ from datamodules import phantom
 from datamodules.ct_cohort import Study, read_cohort
 from datamodules.ct_examples import Cases, GridPlane, Slices
 from datamodules.ct_planes import LEVEL, TISSUES, Plane, planes_at_level
-from datamodules.dicom import Unreadable, Volume, read_series
+from datamodules.dicom import Decoder, Unreadable, Volume, read_series
 from datamodules.labels import read_labels
 
 SEGMENTS = (*TISSUES, LEVEL)
@@ -126,16 +126,17 @@ class CTSlices(lightning.LightningDataModule):
         slices: list[GridPlane] = []
         cases: dict[str, list[tuple[int, Study, Plane]]] = {"validate": [], "test": []}
         measured: set[str] = set()
-        for row, study in enumerate(studies):
-            split = splits[study.person]
-            if study.person in measured:
-                continue
-            planes = self._planes(study, row)
-            if planes and split == "train":
-                slices += [plane.resampled(self.spacing_mm, self.size) for plane in planes]
-            elif planes:
-                measured.add(study.person)
-                cases[split].append((row, study, planes[0]))
+        with Decoder() as decoder:
+            for row, study in enumerate(studies):
+                split = splits[study.person]
+                if study.person in measured:
+                    continue
+                planes = self._planes(study, row, decoder)
+                if planes and split == "train":
+                    slices += [plane.resampled(self.spacing_mm, self.size) for plane in planes]
+                elif planes:
+                    measured.add(study.person)
+                    cases[split].append((row, study, planes[0]))
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
         measure = {
@@ -155,21 +156,21 @@ class CTSlices(lightning.LightningDataModule):
             person: "test" if k < test else "validate" if k < validation else "train" for k, person in enumerate(ranked)
         }
 
-    def _planes(self, study: Study, row: int) -> list[Plane]:
+    def _planes(self, study: Study, row: int, decoder: Decoder) -> list[Plane]:
         """The study's planes, that of L3 first; an empty list where it is skipped, its reason written down."""
         try:
             if study.problem:
                 raise Skip(study.problem)
             if study.accession in self.accessions[:row]:
                 raise Skip("the table lists the accession twice")
-            return self._read(study.accession)
+            return self._read(study.accession, decoder)
         except (Skip, Unreadable) as why:
             self.skipped_accessions.append((study.accession, str(why)))
             return []
 
-    def _read(self, accession: str) -> list[Plane]:
+    def _read(self, accession: str, decoder: Decoder) -> list[Plane]:
         """Read one study. Raises Skip or Unreadable."""
-        volume = read_series(self.root / "dicom" / accession)
+        volume = read_series(self.root / "dicom" / accession, decoder=decoder)
         masks = self._masks(self.root / "labels" / f"{accession}.dcm", volume)
         if missing := [name for name in SEGMENTS if name not in masks]:
             raise Skip(f"the labels have no segment {missing[0]}")

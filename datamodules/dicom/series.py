@@ -13,6 +13,7 @@ The rule, in this order:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from datamodules.dicom.pixels import read_plane, settle
 from datamodules.dicom.volume import MAX_VOXELS, Reason, Unreadable, Volume
 
 
-def read_series(folder: Path, *, modality: str = "CT") -> Volume:
+def read_series(folder: Path, *, modality: str = "CT", decoder: Decoder | None = None) -> Volume:
     """The diagnostic axial series below `folder`, in HU, in the standard orientation (see `Volume`).
 
     Headers of all files are parsed once, without pixels; pixels are decoded of the chosen series alone. Subfolders are
@@ -33,14 +34,17 @@ def read_series(folder: Path, *, modality: str = "CT") -> Volume:
     Sagittal and coronal acquisitions and tilted gantries are refused: an area measured on their planes is not the area
     of an axial cut. A single slice is read if it has a thickness. The package's `Reason` lists all that is refused.
 
+    `decoder` is one that is open already: its child process takes most of a second to start, which over a cohort of
+    compressed series would be most of the reading.
+
     Raises `Unreadable`; never anything else for what a file may contain.
     """
     candidates = sorted(_stacks(_images(folder, modality)), key=_rank)
     first: Unreadable | None = None
-    with Decoder() as decoder:
+    with nullcontext(decoder) if decoder else Decoder() as opened:
         for stack in candidates:
             try:
-                return _read_stack(stack, decoder)
+                return _read_stack(stack, opened)
             except Unreadable as refusal:
                 first = first or refusal
     raise first or Unreadable(Reason.ONLY_LOCALIZERS)
