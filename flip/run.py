@@ -53,10 +53,10 @@ def execute(study: "Study", folder: Path) -> dict[str, Any]:
             alone=study.baselines.alone and transport is not None,
         )
         result = Run(study, files, coordinator, transport).finish(started)
-        write_report(folder, display)
+        report = write_report(folder, display)
         for tracker in trackers:
             tracker.finish(folder, result)
-    print(last_words(result, folder), flush=True)
+    print(last_words(result, folder, report), flush=True)
     if result["reason"] == INTERRUPTED:
         raise KeyboardInterrupt
     return result
@@ -131,11 +131,14 @@ class Run:
         return {"unit": "record", **worst, "by_site": spent}
 
 
-def last_words(result: dict[str, Any], folder: Path) -> str:
+def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
     """How the run ended, and where to look."""
     place = relative(folder)
     if result["status"] == "ok":
-        return f"ok  {result['seconds']:.1f} s  digest {result['digest'][:12]}\nreport  {place}/report.html"
+        return (
+            f"ok  {result['seconds']:.1f} s, report {report:.1f} s  digest {result['digest'][:12]}\n"
+            f"report  {place}/report.html"
+        )
     return f"{result['status']}  {result['reason']}\nreport  {place}/report.html\nlog     {place}/log.txt"
 
 
@@ -156,10 +159,11 @@ def open_display(study: "Study", screen: TextIO, rounds: int) -> "Display":
     )
 
 
-def write_report(folder: Path, display: "Display") -> None:
-    """Write the report; one that cannot be drawn does not take the results with it."""
+def write_report(folder: Path, display: "Display") -> float:
+    """Write the report, and return its seconds; one that cannot be drawn does not take the results with it."""
     from flip.report import write
 
+    started = time.perf_counter()
     try:
         write(folder)
     except Exception:  # the results are on disk already; the report can be made again from the folder
@@ -167,3 +171,4 @@ def write_report(folder: Path, display: "Display") -> None:
         display.note(
             f"the report could not be drawn (see {folder}/log.txt); python -m flip.report {folder} tries again"
         )
+    return time.perf_counter() - started

@@ -1,0 +1,41 @@
+"""The demo study at its full size: what the README says of it."""
+
+from pathlib import Path
+
+import pytest
+
+from datamodules.phantom.cohort import main
+from tests.commands import Finished, flip
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four sites of 24 phantoms."""
+    folder = tmp_path_factory.mktemp("demo")
+    assert main([str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return flip(
+        tmp_path_factory.mktemp("trained"), "experiment=sarcopenia", "federation=inprocess", "federation.workers=2",
+        f"paths.demo_dir={demo}",
+    )  # fmt: skip
+
+
+def test_muscle_is_found_in_patients_of_a_site_that_never_trained(trained):
+    assert trained.status == 0, trained.err
+    assert trained.result["metrics"]["test/site/west/dice_muscle"] >= 0.85
+
+
+def test_the_muscle_index_there_is_right_to_3_cm2_m2(trained):
+    assert trained.result["metrics"]["test/site/west/index_mae"] <= 3.0
+
+
+def test_flower_gives_the_same_weights_at_full_size(trained, demo, tmp_path):
+    flower = flip(tmp_path, "experiment=sarcopenia", "federation=flower", f"paths.demo_dir={demo}")
+    assert flower.status == 0, flower.err
+    assert flower.result["digest"] == trained.result["digest"]
