@@ -41,6 +41,9 @@ def collate(batch: Any) -> dict[str, torch.Tensor]:
     return stacked
 
 
+MISSING = "a value that the study uses is missing"
+
+
 class CohortTable(lightning.LightningDataModule):
     """A site's cohort table.
 
@@ -64,6 +67,9 @@ class CohortTable(lightning.LightningDataModule):
         scaling: "site" standardizes training rows with the site's own mean and deviation, "pooled" with those agreed
             over all sites. `pooled_test_dataloader` always uses the agreed ones.
     """
+
+    REASONS = frozenset({MISSING})
+    loads_quickly = True
 
     def __init__(
         self,
@@ -120,7 +126,7 @@ class CohortTable(lightning.LightningDataModule):
         values = np.array([self._numbers(name, table[name]) for name in used]).T
         complete = ~np.isnan(values).any(axis=1)
         if not complete.all():
-            self.skipped = {"a value that the study uses is missing": int((~complete).sum())}
+            self.skipped = {MISSING: int((~complete).sum())}
         values = values[complete]
         if not len(values):
             raise ValueError(f"no row has a value in all of {', '.join(used)}")
@@ -213,6 +219,11 @@ class CohortTable(lightning.LightningDataModule):
         variance = (squares - total**2 / number) / (number - 1)
         self._pooled = total / number, np.sqrt(np.maximum(variance, 0.0))
 
+    def sizes(self) -> dict[str, int]:
+        """Rows by split; known before any scaling is agreed."""
+        self.setup()
+        return {split: len(label) for split, (_, label) in self._rows.items()}
+
     def _scaled(self, split: str, *, pooled: bool) -> Rows:
         self.setup()
         features, label = self._rows[split]
@@ -244,6 +255,11 @@ class CohortTable(lightning.LightningDataModule):
     def pooled_train_dataloader(self) -> DataLoader[Any]:
         """Training rows scaled with the agreed mean and deviation, for a pooled cohort."""
         return self._loader("train", pooled=True, shuffle=True)
+
+    def pooled_val_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
+        """Validation rows scaled with the agreed mean and deviation, for a pooled cohort; no loader without any."""
+        self.setup()
+        return self._loader("validate", pooled=True) if len(self._rows["validate"][1]) else []
 
     def pooled_test_dataloader(self) -> DataLoader[Any]:
         """Test rows scaled with the agreed mean and deviation: what the published pooled test scores."""

@@ -20,6 +20,13 @@ _RANGES = {
 }
 
 
+NO_PERSON = "the table gives no person_id"
+NO_ACCESSION = "the table's accession_id is missing or not a plain name"
+NO_SEX = "the table's sex is not one of F, M, female, male"
+NO_HEIGHT = "the table's height_m is missing or not between 1 and 2.5 m"
+PROBLEMS = (NO_PERSON, NO_ACCESSION, NO_SEX, NO_HEIGHT)
+
+
 @dataclass(frozen=True)
 class Study:
     """One row of the table. `sex` 0 female, 1 male, -1 unknown; a number that is missing or impossible is NaN."""
@@ -37,13 +44,13 @@ class Study:
     def problem(self) -> str:
         """Why the row cannot be used, as a sentence without identifiers; empty where it can."""
         if not self.person:
-            return "the table gives no person_id"
+            return NO_PERSON
         if not self.accession or Path(self.accession).name != self.accession or self.accession in (".", ".."):
-            return "the table's accession_id is missing or not a plain name"
+            return NO_ACCESSION
         if self.sex < 0:
-            return "the table's sex is not one of F, M, female, male"
+            return NO_SEX
         if math.isnan(self.height_m):
-            return "the table's height_m is missing or not between 1 and 2.5 m"
+            return NO_HEIGHT
         return ""
 
 

@@ -20,13 +20,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules import phantom
-from datamodules.ct_cohort import Study, read_cohort
+from datamodules.ct_cohort import PROBLEMS, Study, read_cohort
 from datamodules.ct_examples import Cases, GridPlane, Slices
 from datamodules.ct_planes import LEVEL, TISSUES, Plane, planes_at_level
-from datamodules.dicom import Decoder, Unreadable, Volume, read_series
+from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.labels import read_labels
 
 SEGMENTS = (*TISSUES, LEVEL)
+TWICE = "the table lists the accession twice"
+NO_SEGMENT = "the labels have no segment "
+NO_LEVEL = "the labels show no L3, or no muscle at its center"
 
 
 class Skip(Exception):
@@ -70,6 +73,10 @@ class CTSlices(lightning.LightningDataModule):
 
     Raises (by `setup`): FileNotFoundError without a cohort, ValueError where nothing is left to read.
     """
+
+    REASONS = frozenset(
+        {*(each.value for each in Reason), *PROBLEMS, TWICE, NO_LEVEL, *(NO_SEGMENT + name for name in SEGMENTS)}
+    )
 
     def __init__(
         self,
@@ -162,7 +169,7 @@ class CTSlices(lightning.LightningDataModule):
             if study.problem:
                 raise Skip(study.problem)
             if study.accession in self.accessions[:row]:
-                raise Skip("the table lists the accession twice")
+                raise Skip(TWICE)
             return self._read(study.accession, decoder)
         except (Skip, Unreadable) as why:
             self.skipped_accessions.append((study.accession, str(why)))
@@ -173,12 +180,12 @@ class CTSlices(lightning.LightningDataModule):
         volume = read_series(self.root / "dicom" / accession, decoder=decoder)
         masks = self._masks(self.root / "labels" / f"{accession}.dcm", volume)
         if missing := [name for name in SEGMENTS if name not in masks]:
-            raise Skip(f"the labels have no segment {missing[0]}")
+            raise Skip(NO_SEGMENT + missing[0])
         planes = planes_at_level(
             volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm
         )
         if not planes:
-            raise Skip("the labels show no L3, or no muscle at its center")
+            raise Skip(NO_LEVEL)
         return planes
 
     def _masks(self, path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from omegaconf import MISSING
 
 from flip.build import PARTIAL
+from flip.kinds import unfit
 from flip.suggest import Where, at, nearest
 from flip.targets import TARGET, TargetError, refusal, resolve
 
@@ -19,7 +20,8 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 class Slot:
     """A place of the configuration that holds a target.
 
-    `given` are the arguments that the engine supplies itself; with `open` it may supply further ones.
+    `given` are the arguments that the engine supplies itself; with `open` it may supply further ones. `kind` is the
+    place's kind (`flip.kinds`), if the engine needs one.
     """
 
     key: str
@@ -27,6 +29,7 @@ class Slot:
     prefixes: Sequence[str]
     given: Sequence[str] = ()
     open: bool = False
+    kind: str = ""
 
 
 def bind(slot: Slot, where: Where) -> Iterator[str]:
@@ -50,6 +53,9 @@ def bind(slot: Slot, where: Where) -> Iterator[str]:
         made = resolve(target)
     except TargetError as error:
         yield f"{named} {error}"
+        return
+    if slot.kind and (reason := unfit(slot.kind, target, made)):
+        yield f"{named} {reason}"
         return
     yield from _arguments(slot, made, where)
 

@@ -5,11 +5,12 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from flip.config import Site, Study
 from flip.errors import UserError
 from flip.federation import Transport
+from flip.kinds import callback_paths, outward, unfit
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 from flip.suggest import nearest
@@ -26,11 +27,9 @@ __all__ = [
 PARTIAL = "_partial_"
 LIGHTNING = (
     "accumulate_grad_batches", "check_val_every_n_epoch", "detect_anomaly", "gradient_clip_algorithm",
-    "gradient_clip_val", "limit_test_batches", "limit_train_batches", "limit_val_batches", "precision",
+    "gradient_clip_val", "precision",
 )  # fmt: skip
 """Arguments of Lightning's Trainer that are the study's: others are the engine's or the site's, or touch its files."""
-CHECKPOINTS = "dirpath"  # of a callback: the engine puts checkpoints into the run folder, a study nowhere else
-Part = TypeVar("Part")
 
 
 class DataError(Exception):
@@ -44,11 +43,12 @@ def check(study: Study) -> None:
     checked(study)
 
 
-def instantiate(config: Mapping[str, Any], key: str = "", **overrides: Any) -> Any:
+def instantiate(config: Mapping[str, Any], key: str = "", kind: str = "", **overrides: Any) -> Any:
     """Make the object that a `_target_` names, from plain values; nested targets first.
 
     `_partial_: true` makes a callable that waits for its other arguments. `key` is the place in the configuration, for
-    messages. Raises UserError, naming key and cause, when the target cannot be found or its constructor raises.
+    messages; `kind` the place's kind (`flip.kinds`), which the class must be of before it is called. Raises UserError,
+    naming key and cause, when the target cannot be found, is of another kind, or its constructor raises.
     """
     target = str(config[TARGET])
     name = key or target
@@ -56,6 +56,10 @@ def instantiate(config: Mapping[str, Any], key: str = "", **overrides: Any) -> A
         made = resolve(target)
     except TargetError as error:
         raise UserError(f"{name}: {TARGET}={target} {error}") from error
+    if kind and (reason := unfit(kind, target, made)):
+        raise UserError(f"{name}: {TARGET}={target} {reason}")
+    if text := outward(target, config):
+        raise UserError(f"{name}: {text!r} reads as a path or an address, which a study may not hand to {target}")
     arguments = {
         k: _value(v, f"{name}.{k}") for k, v in config.items() if k not in (TARGET, PARTIAL) and k not in overrides
     }
@@ -84,14 +88,14 @@ def model(manifest: Mapping[str, Any], *, centralized: bool = False) -> Any:
     """The study's LightningModule; with `centralized` it takes `trainer.centralized.optimizer`, where that is set."""
     own = manifest["trainer"]["centralized"]["optimizer"] if centralized else None
     overrides = {"optimizer": instantiate(own, "trainer.centralized.optimizer")} if own else {}
-    return _of_ours(lambda: instantiate(manifest["model"], "model", **overrides))
+    return _of_ours(lambda: instantiate(manifest["model"], "model", "model", **overrides))
 
 
 def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> Any:
     """The study's LightningDataModule over a site's own data. Raises DataError when it cannot be made from them."""
     overrides = {"root": site.root, "columns": dict(site.columns), "trains": site.trains}
     try:
-        return _of_ours(lambda: instantiate(manifest["dataset"], "dataset", **overrides))
+        return _of_ours(lambda: instantiate(manifest["dataset"], "dataset", "dataset", **overrides))
     except UserError as error:
         if isinstance(error.__cause__, OSError):
             raise DataError(f"sites.{name}.root={site.root}: {error.__cause__}") from error
@@ -117,34 +121,30 @@ def _of_data(read: Callable[[], Any]) -> Any:
 
 def strategy(manifest: Mapping[str, Any]) -> FedAvg:
     """The study's strategy."""
-    return _instance(manifest["strategy"], "strategy", FedAvg)
+    made: FedAvg = instantiate(manifest["strategy"], "strategy", "strategy")
+    return made
 
 
 def mechanisms(manifest: Mapping[str, Any]) -> list[Mechanism]:
     """The study's privacy mechanisms, outermost first: in the order of the configuration."""
-    return [_instance(manifest["privacy"][name], f"privacy.{name}", Mechanism) for name in manifest["mechanisms"]]
-
-
-def _instance(config: Mapping[str, Any], key: str, kind: type[Part]) -> Part:
-    made = instantiate(config, key)
-    if not isinstance(made, kind):
-        raise UserError(f"{key}: {config[TARGET]} is not a {kind.__module__}.{kind.__name__}; it must derive from that")
-    return made
+    return [instantiate(manifest["privacy"][name], f"privacy.{name}", "privacy") for name in manifest["mechanisms"]]
 
 
 def outcomes(manifest: Mapping[str, Any]) -> Any:
     """What the study adds to the report (biomarkers, panels), or None."""
     declared = manifest["outcomes"]
-    return _of_ours(lambda: instantiate(declared, "outcomes")) if declared and declared.get(TARGET) else None
+    return (
+        _of_ours(lambda: instantiate(declared, "outcomes", "outcomes")) if declared and declared.get(TARGET) else None
+    )
 
 
 def callbacks(manifest: Mapping[str, Any]) -> list[Any]:
     """Lightning's callbacks for training without federation, in the order of their names."""
-    declared = manifest["trainer"]["callbacks"]
-    for name, each in declared.items():
-        if each and CHECKPOINTS in each:
-            raise UserError(f"trainer.callbacks.{name}.{CHECKPOINTS}: is the engine's to set, below the run folder")
-    return [instantiate(each, f"trainer.callbacks.{name}") for name, each in declared.items() if each]
+    declared = {name: each for name, each in manifest["trainer"]["callbacks"].items() if each}
+    problems = [f"{key}: {reason}" for name, each in declared.items() for key, reason in callback_paths(name, each)]
+    if problems:
+        raise UserError(problems)
+    return [instantiate(each, f"trainer.callbacks.{name}", "callback") for name, each in declared.items()]
 
 
 def trainer_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,19 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from flip.federation import Ask, Payload
-from flip.federation.loop import POOLED_LINE, Coordinator
-from flip.silo import Silo, initial_module, loader
+from flip.federation.loop import Coordinator
+from flip.federation.record import POOLED_LINE
+from flip.silo import Silo, initial_module
 
 POOLED = "pooled"
 
 
 def train_pooled(
-    coordinator: Coordinator, ask: Ask, silos: Mapping[str, Silo], *, folder: Path, prefix: str
+    coordinator: Coordinator,
+    ask: Ask,
+    silos: Mapping[str, Silo],
+    *,
+    folder: Path,
+    prefix: str,
+    resume: Path | None = None,
 ) -> Payload:
     """Train one model on the pooled training data of the sites, test it at each site; returns its weights.
 
     `prefix` starts the names of the test metrics ("test" where this is the study itself, not a baseline); `folder`
-    receives what the study's callbacks write.
+    receives what the study's callbacks write. `resume` is a checkpoint of Lightning's to go on from.
     """
     from flip.local_fit import centralized, device_of, seed_fit
     from flip.training import fit_centralized
@@ -29,9 +36,11 @@ def train_pooled(
     names = coordinator.sites(training=True)
     data = [silos[name].datamodule(coordinator.task("fit", 0, {})) for name in names]
     train = [getattr(each, "pooled_train_dataloader", each.train_dataloader)() for each in data]
-    validate = [found for each in data if (found := loader(each, "validate"))]
+    validate = [loader for each in data if (loader := getattr(each, "pooled_val_dataloader", each.val_dataloader)())]
     module = initial_module(manifest, centralized=True)
-    how = replace(centralized(manifest, folder), record=epoch_recorder(coordinator, POOLED if baseline else "fit"))
+    how = replace(
+        centralized(manifest, folder, resume), record=epoch_recorder(coordinator, module, POOLED if baseline else "fit")
+    )
     seed_fit(manifest["seed"], POOLED, 0)
     fit_centralized(
         module,
@@ -46,9 +55,10 @@ def train_pooled(
 
 
 def epoch_recorder(
-    coordinator: Coordinator, phase: str
+    coordinator: Coordinator, module: Any, phase: str
 ) -> Callable[[int, int, Mapping[str, float], Mapping[str, float]], None]:
-    """Write the lines of a pass over the pooled data: training, and validation where there is any."""
+    """Write the lines of a pass over the pooled data: training, and validation where there is any; keep the best."""
+    from flip.weights import to_arrays
 
     def record(epoch: int, examples: int, trained: Mapping[str, float], validated: Mapping[str, float]) -> None:
         line = {**POOLED_LINE, "round": epoch, "phase": phase, "examples": examples, "metrics": dict(trained)}
@@ -57,6 +67,7 @@ def epoch_recorder(
             coordinator.rounds_done = epoch + 1
             if validated:
                 coordinator.recorder.line({**line, "phase": "validate", "metrics": dict(validated)})
+                coordinator.keep_best(validated, lambda: to_arrays(module))
 
     return record
 

@@ -1,21 +1,30 @@
-"""Everything that can be wrong with a settled study, found before it runs: code, arguments, pairings, cohorts."""
+"""Everything that can be wrong with a settled study, found before it runs: first what the configuration alone tells."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING
 
 from flip import build
-from flip.binding import Slot, bind
+from flip.binding import Slot, bind, fits, words
 from flip.config import Study
 from flip.errors import UserError
+from flip.kinds import callback_paths
+from flip.pairing import pairings
 from flip.policy import Policy
 from flip.suggest import Where, at, nearest, unique
 from flip.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET, foreign_packages
 
 FROM_SITE = ("root", "columns", "trains")
+ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
+PRECISIONS = (
+    "64", "64-true", "32", "32-true", "16", "16-true", "16-mixed", "bf16", "bf16-true", "bf16-mixed",
+    "transformer-engine", "transformer-engine-float16",
+)  # fmt: skip
+"""What Lightning 2.6 takes."""
 
 
 def check(study: Study) -> None:
@@ -24,7 +33,7 @@ def check(study: Study) -> None:
         raise UserError(foreign)
     problems = [*code_problems(study), *_sites(study), *_federation(study)]
     if not problems:
-        problems = [*_built(study)]
+        problems = [*pairings(study)]
     if problems:
         raise UserError(unique(_placed(problem, study.where) for problem in problems))
 
@@ -52,17 +61,21 @@ def slots(study: Study) -> list[Slot]:
     code, ours = (*STUDY_TARGETS, *own), (*COORDINATOR_TARGETS, *own)
     trainer = manifest["trainer"]
     found = [
-        Slot("dataset", manifest["dataset"], code, given=FROM_SITE),
-        Slot("model", manifest["model"], code),
-        Slot("strategy", manifest["strategy"], code),
-        *(Slot(f"privacy.{name}", each, code) for name, each in manifest["privacy"].items()),
-        *(Slot(f"trainer.callbacks.{name}", each, code) for name, each in trainer["callbacks"].items() if each),
+        Slot("dataset", manifest["dataset"], code, given=FROM_SITE, kind="dataset"),
+        Slot("model", manifest["model"], code, kind="model"),
+        Slot("strategy", manifest["strategy"], code, kind="strategy"),
+        *(Slot(f"privacy.{name}", each, code, kind="privacy") for name, each in manifest["privacy"].items()),
+        *(
+            Slot(f"trainer.callbacks.{name}", each, code, kind="callback")
+            for name, each in trainer["callbacks"].items()
+            if each
+        ),
         *(Slot(f"tracking.{name}", each, ours, open=True) for name, each in study.tracking.items() if each),
     ]
     if trainer["centralized"]["optimizer"]:
         found.append(Slot("trainer.centralized.optimizer", trainer["centralized"]["optimizer"], code))
     if manifest["outcomes"]:
-        found.append(Slot("outcomes", manifest["outcomes"], code))
+        found.append(Slot("outcomes", manifest["outcomes"], code, kind="outcomes"))
     if isinstance(study.federation, dict) and study.federation.get(TARGET) is not None:
         found.append(Slot("federation", study.federation, ours))
     return found
@@ -74,10 +87,11 @@ def _trainer(study: Study) -> Iterator[str]:
         if name not in build.LIGHTNING:
             key = at(f"trainer.lightning.{name}", study.where)
             yield f"{key}: is not the study's to set; {nearest(name, build.LIGHTNING)}"
+    yield from _trainer_types(study, trainer["lightning"])
+    yield from _one_of(study, "trainer.lightning.precision", trainer["lightning"].get("precision"), PRECISIONS)
     for name, each in trainer["callbacks"].items():
-        if each and build.CHECKPOINTS in each:
-            key = at(f"trainer.callbacks.{name}.{build.CHECKPOINTS}", study.where)
-            yield f"{key}: is the engine's to set, below the run folder; leave it out"
+        for key, reason in callback_paths(name, each) if isinstance(each, Mapping) else ():
+            yield f"{at(key, study.where)}: {reason}"
     if trainer["steps"] is None and trainer["epochs"] is None:
         yield f"{at('trainer.steps', study.where)}: set trainer.steps or trainer.epochs; both are null"
     for name in ("steps", "epochs", "threads"):
@@ -88,13 +102,34 @@ def _trainer(study: Study) -> Iterator[str]:
         yield f"{key}: {trainer['centralized']['max_epochs']} must be 1 or more"
 
 
+def _trainer_types(study: Study, declared: Mapping[str, Any]) -> Iterator[str]:
+    """Values that Lightning's Trainer does not take by their type; `precision` is a closed list of its own."""
+    if not declared:
+        return
+    from pytorch_lightning import Trainer
+
+    parameters = signature(Trainer).parameters
+    for name in sorted({*declared} & {*build.LIGHTNING} - {"precision"}):
+        wanted = parameters[name].annotation
+        if not fits(declared[name], wanted):
+            key = at(f"trainer.lightning.{name}", study.where)
+            yield f"{key}: {declared[name]!r} is the wrong type; must be {words(wanted)}"
+
+
+def _one_of(study: Study, key: str, value: Any, valid: Sequence[str]) -> Iterator[str]:
+    if value is not None and str(value) not in valid:
+        yield f"{at(key, study.where)}: {value!r} is none of {', '.join(valid)}"
+
+
 def _sites(study: Study) -> Iterator[str]:
-    """A site's policy and data root."""
+    """A site's device and policy."""
     if not study.sites:
         yield "sites: there is none; choose some, as in sites=[a,b]; python -m flip --help lists them"
     elif not any(site.trains for site in study.sites.values()):
         yield "sites: none of them trains; set sites.NAME.trains=true for one"
     for name, site in study.sites.items():
+        yield from _one_of(study, f"sites.{name}.accelerator", site.accelerator, ACCELERATORS)
+        yield from _one_of(study, f"sites.{name}.precision", site.precision, PRECISIONS)
         try:
             Policy.read(name, site.policy, deployed=study.site_file is not None)
         except UserError as error:
@@ -115,100 +150,22 @@ def _federation(study: Study) -> Iterator[str]:
             f"without federation a site sends nothing, so privacy={privacy} would protect nothing; "
             "choose a backend (federation=inprocess) or privacy=none"
         )
-
-
-def _built(study: Study) -> Iterator[str]:
-    """What only shows when the parts are made: constructors that raise, unfit pairings, cohorts that cannot be used."""
-    problems: list[str] = []
-    manifest = study.manifest
-    model = _try(lambda: build.model(manifest), problems)
-    strategy = _try(lambda: build.strategy(manifest), problems)
-    mechanisms = _try(lambda: build.mechanisms(manifest), problems) or []
-    if manifest["trainer"]["centralized"]["optimizer"]:
-        _try(lambda: build.model(manifest, centralized=True), problems)
-    for make in (build.outcomes, build.callbacks):
-        _try(lambda make=make: make(manifest), problems)  # type: ignore[misc]
-    _try(lambda: build.transport(study), problems)
-    if model is not None:
-        yield from _model_contract(model)
-    settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
-    yield from problems
-    for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
-        if strategy is not None and strategy.needs not in mechanism.strategies:
+    for baseline, why in (("alone", "spends more on the same patients"), ("pooled", "trains without the noise")):
+        if privacy and getattr(study.baselines, baseline):
             yield (
-                f"strategy and privacy.{name}: {type(strategy).__name__} needs every site's reply apart, which "
-                f"{type(mechanism).__name__} does not show; choose another strategy or privacy=none"
+                f"{at(f'baselines.{baseline}', study.where)}: with privacy={privacy} it {why}, so what the run says of "
+                f"privacy would not hold; set baselines.{baseline}=false, or privacy=none in a run of its own"
             )
-        if model is not None:
-            checked: list[str] = []
-            _try(lambda mechanism=mechanism: mechanism.check(model, settings), checked)  # type: ignore[misc]
-            yield from checked
-    if strategy is not None and study.federation.get(TARGET) is not None:
-        if model is not None:
-            shared: list[str] = []
-            _try(lambda: strategy.shared(model), shared)
-            yield from shared
-        yield from _roster(study, strategy)
-    yield from _cohorts(study)
+    if study.resume_from is not None:
+        yield from _resume(study, study.resume_from, federated)
 
 
-def _model_contract(model: Any) -> Iterator[str]:
-    """What the engine needs of a module: metrics whose states can be summed over sites, and which is the main one."""
-    name = type(model).__name__
-    for attribute in ("metrics", "monitor", "higher_is_better"):
-        if not hasattr(model, attribute):
-            yield f"model: {name} has no `{attribute}`; README.md says what a model must offer"
-    for metric, made in getattr(model, "metrics", {}).items():
-        for state, reduce in made._reductions.items():
-            if getattr(reduce, "__name__", "") != "dim_zero_sum":
-                yield (
-                    f"model: state '{state}' of {name}'s metric '{metric}' is not a sum, so it would hold values of "
-                    "single patients; choose a metric whose states are sums, such as a binned one (thresholds=100)"
-                )
-
-
-def _roster(study: Study, strategy: Any) -> Iterator[str]:
-    """The strategy's numbers and names against the sites that train."""
-    training = [name for name, site in study.sites.items() if site.trains]
-    if strategy.min_sites > len(training):
-        key = at("strategy.min_sites", study.where)
-        yield f"{key}: {strategy.min_sites} of {len(training)} training sites can never answer; lower it or add sites"
-    for name in strategy.site_weights or {}:
-        if name not in study.sites:
-            key = at(f"strategy.site_weights.{name}", study.where)
-            yield f"{key}: there is no such site; {nearest(name, study.sites)}"
-    for name in training:
-        if strategy.site_weights is not None and name not in strategy.site_weights:
-            key = at("strategy.site_weights", study.where)
-            yield f"{key}: has no weight for {name}; add one, or set site_weights: null"
-
-
-def _cohorts(study: Study) -> Iterator[str]:
-    """Each site's data root and number of persons."""
-    for name, site in study.sites.items():
-        key = at(f"sites.{name}.root", study.where)
-        remedy = "set root to the cohort, or paths.data_dir (FLIP_DATA_DIR) to the folder that holds it"
-        try:
-            persons = build.persons(build.datamodule(study.manifest, name, site))
-        except UserError as error:
-            yield from error.problems
-            continue
-        except build.DataError as error:
-            text = str(error)
-            missing = not Path(site.root).exists()
-            yield (
-                f"{key}: {site.root} does not exist; {remedy}"
-                if missing
-                else f"{key}: {site.root} cannot be used: {text}"
-            )
-            continue
-        if persons == 0:
-            yield f"{key}: {site.root} holds no person; {remedy}, or leave the site out with ~sites.{name}"
-
-
-def _try(make: Callable[[], Any], problems: list[str]) -> Any:
-    try:
-        return make()
-    except UserError as error:
-        problems += error.problems
-        return None
+def _resume(study: Study, path: Path, federated: bool) -> Iterator[str]:
+    """A checkpoint to go on from."""
+    key = f"{at('resume_from', study.where)}: {path}"
+    if federated:
+        yield f"{key} is for training without federation; set resume_from=null, or federation=none"
+    if path.suffix != ".ckpt":
+        yield f"{key} does not end in .ckpt; give a checkpoint that Lightning's ModelCheckpoint wrote"
+    elif not path.is_file():
+        yield f"{key} is no file on this machine; give a checkpoint that Lightning's ModelCheckpoint wrote"

@@ -37,7 +37,6 @@ class Centralized:
 
     max_epochs: int = 50
     optimizer: dict[str, Any] | None = None
-    resume: str | None = None  # a checkpoint of Lightning's to go on from
 
 
 @dataclass
@@ -90,6 +89,7 @@ class Config:
     federation: dict[str, Any] = MISSING
     sites: dict[str, Site] = field(default_factory=dict)
     site_file: str | None = None
+    resume_from: str | None = None  # without federation: a checkpoint of Lightning's (.ckpt) to go on from
     baselines: Baselines = field(default_factory=Baselines)
     tracking: dict[str, Any] = field(default_factory=dict)
     paths: Paths = field(default_factory=Paths)
@@ -105,7 +105,9 @@ class Study:
             strategy, privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
         manifest_text: the manifest as canonical JSON. manifest_sha256: its digest.
         backend: the name of the `federation` option that was chosen.
-        sites: each site's own file, by name; with `site_file` the one site of that file.
+        sites: each site's own file, by name; with `site_file` the one site of that file. In a simulation the policies
+            permit what `allow_targets` does.
+        resume_from: checkpoint that training without federation goes on from; it does not travel.
         where: where a key stands, for messages.
     """
 
@@ -116,6 +118,7 @@ class Study:
     federation: dict[str, Any]
     sites: dict[str, Site]
     site_file: str | None
+    resume_from: Path | None
     baselines: Baselines
     tracking: dict[str, Any]
     paths: Paths
@@ -126,23 +129,6 @@ class Study:
     def name(self) -> str:
         """The study's name."""
         return str(self.manifest["name"])
-
-    @property
-    def simulated(self) -> bool:
-        """Whether the sites are played on this machine, and not a hospital's own."""
-        return self.site_file is None
-
-    def run_yaml(self) -> str:
-        """The run again, as a primary configuration; no site's folder stands in it."""
-        from flip.rerun import run_yaml
-
-        return run_yaml(self)
-
-    def site_yamls(self) -> dict[str, str]:
-        """Each site's own file, by name, as the run folder keeps them in `sites/`."""
-        from flip.rerun import site_yamls
-
-        return site_yamls(self)
 
     def run_files(self) -> dict[str, str]:
         """What a run folder needs to be run again: text by relative path; `sites/` is for the owner's eyes alone."""

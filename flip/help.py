@@ -26,6 +26,7 @@ USAGE = """\
     python -m flip -m experiment=NAME seed=1,2,3          a sweep
     python -m flip experiment=NAME --cfg job              show the configuration, run nothing
     python -m flip experiment=NAME site_file=site.yaml    one hospital, its own file
+    python -m flip experiment=NAME resume_from=last.ckpt  go on from a checkpoint, without federation
     python -m flip --config-dir DIR experiment=NAME       with your own configuration beside the engine's
     python -m flip --config-dir RUN --config-name run     a finished run again
     python -m flip.report RUN [RUN ...]                   compare finished runs"""

@@ -4,13 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flip.federation import Reply
 from flip.federation.wire import pack_reply, unpack_reply
-from flip.weights import load_file, save_file, write_atomic
+from flip.weights import load_file, pack, write_atomic
 
+PRIVATE = 0o600
 KEPT = 2  # versions of each file: the last round, and the one before it for a task that is repeated
 
 
@@ -31,20 +33,22 @@ class LocalState:
         return load_file(self._path(name, max(rounds)))[0] if rounds else None
 
     def save(self, name: str, round: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep arrays under `name` for this round, and drop all but the last two versions."""
-        save_file(self._path(name, round), arrays)
-        for old in sorted(self._rounds(name))[:-KEPT]:
+        """Keep arrays under `name` for this round; later rounds go, and all but the last two up to this one."""
+        write_atomic(self._path(name, round), pack(arrays, {}), PRIVATE)
+        rounds = sorted(self._rounds(name))
+        kept = [number for number in rounds if number <= round][-KEPT:]
+        for old in set(rounds) - set(kept):
             self._path(name, old).unlink()
 
-    def ledger(self) -> list[dict[str, float]]:
+    def ledger(self) -> list[dict[str, Any]]:
         """The privacy ledger: one entry per fit of this run that added noise."""
         path = self.folder / "ledger.json"
-        entries: list[dict[str, float]] = json.loads(path.read_text()) if path.exists() else []
+        entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
         return entries
 
-    def save_ledger(self, entries: list[dict[str, float]]) -> None:
+    def save_ledger(self, entries: list[dict[str, Any]]) -> None:
         """Replace the privacy ledger."""
-        write_atomic(self.folder / "ledger.json", json.dumps(entries).encode())
+        write_atomic(self.folder / "ledger.json", json.dumps(entries).encode(), PRIVATE)
 
     def answered(self, digest: str) -> Reply | None:
         """The reply to a task with this digest, if it was answered before."""
@@ -54,7 +58,7 @@ class LocalState:
     def keep_reply(self, reply: Reply) -> None:
         """Keep a reply, and drop all but the last two."""
         folder = self.folder / "replies"
-        write_atomic(folder / f"{reply.task_digest}.safetensors", pack_reply(reply))
+        write_atomic(folder / f"{reply.task_digest}.safetensors", pack_reply(reply), PRIVATE)
         for old in sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT]:
             old.unlink()
 

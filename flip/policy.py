@@ -6,7 +6,7 @@ from typing import Any
 
 from flip.errors import UserError
 from flip.federation import Fault
-from flip.targets import STUDY_TARGETS, refusal
+from flip.targets import STUDY_TARGETS, prefix_problems, refusal
 
 PUBLIC = "public_data"
 KEYS = {"minimum_persons": int, "minimum_cell": int, "targets": list}
@@ -51,7 +51,10 @@ class Policy:
             number = value.get(key)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
                 raise UserError(f"{where}.{key}={number!r}: must be a whole number of persons, 1 or more")
-        return cls(value["minimum_persons"], value["minimum_cell"], tuple(value.get("targets", STUDY_TARGETS)))
+        prefixes = value.get("targets", STUDY_TARGETS)
+        if problems := prefix_problems(f"{where}.targets", prefixes):
+            raise UserError(problems)
+        return cls(value["minimum_persons"], value["minimum_cell"], tuple(prefixes))
 
     def refuses_targets(self, targets: Sequence[str]) -> bool:
         """Whether the study names code outside what the site allows."""
@@ -60,3 +63,15 @@ class Policy:
     def refuses_cohort(self, persons: int) -> Fault | None:
         """The refusal of a cohort that is too small, or None."""
         return Fault.REFUSED_COHORT if persons < self.minimum_persons else None
+
+
+def widened(value: Any, prefixes: Sequence[str]) -> Any:
+    """The `policy` of a simulated site with further code allowed: its owner is the owner of the study.
+
+    A value that is not a policy is left as it is, for `Policy.read` to refuse.
+    """
+    rules = {"minimum_persons": 1, "minimum_cell": 1} if value == PUBLIC else value
+    if not prefixes or not isinstance(rules, Mapping):
+        return value
+    allowed = rules.get("targets", list(STUDY_TARGETS))
+    return {**rules, "targets": list(dict.fromkeys([*allowed, *prefixes]))} if isinstance(allowed, list) else value

@@ -15,13 +15,13 @@ from flip.help import conf_folder
 
 def run_files(study: Study) -> dict[str, str]:
     """See `Study.run_files`."""
-    sites = {f"sites/{name}.yaml": text for name, text in site_yamls(study).items()}
+    sites = {f"sites/{name}.yaml": site_yaml(name, site) for name, site in study.sites.items()}
     settings = "# How this run was federated.\n" + to_yaml(study.federation)
     return {"run.yaml": run_yaml(study), f"federation/{study.backend}.yaml": settings, **sites}
 
 
 def run_yaml(study: Study) -> str:
-    """See `Study.run_yaml`."""
+    """The run again, as a primary configuration; no site's folder stands in it."""
     primary = OmegaConf.to_container(OmegaConf.load(conf_folder() / "config.yaml"), resolve=False)
     assert isinstance(primary, dict)
     own = [each for each in primary["defaults"] if isinstance(each, dict) and "hydra" in next(iter(each))]
@@ -30,6 +30,7 @@ def run_yaml(study: Study) -> str:
     body = {key: value for key, value in study.manifest.items() if key not in ours}
     body["privacy"] = {name: study.manifest["privacy"][name] for name in study.manifest["mechanisms"]}
     body |= {
+        "resume_from": str(study.resume_from) if study.resume_from else None,
         "baselines": plain(study.baselines),
         "tracking": study.tracking,
         "allow_targets": list(study.allow_targets),
@@ -43,11 +44,6 @@ def run_yaml(study: Study) -> str:
         "# This run again: python -m flip --config-dir THIS_FOLDER --config-name run\n"
         + to_yaml(head) + to_yaml(body) + paths + OmegaConf.to_yaml(OmegaConf.create({"hydra": primary["hydra"]}))
     )  # fmt: skip
-
-
-def site_yamls(study: Study) -> dict[str, str]:
-    """See `Study.site_yamls`."""
-    return {name: site_yaml(name, site) for name, site in study.sites.items()}
 
 
 def site_yaml(name: str, site: Site) -> str:

@@ -4,16 +4,18 @@ import time
 import traceback
 import uuid
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flip import build
 from flip.chatter import to_log
-from flip.errors import StudyFailed
+from flip.errors import StudyFailed, UserError
 from flip.federation import Payload, Transport
 from flip.federation.loop import Coordinator
+from flip.noise_key import SIMULATED
 from flip.run_folder import RunFolder, provenance, relative
+from flip.targets import resolve
 from flip.weights import digest, save_file
 
 if TYPE_CHECKING:
@@ -24,10 +26,14 @@ if TYPE_CHECKING:
 def execute(study: "Study", folder: Path) -> dict[str, Any]:
     """Run a study into `folder`; returns what it wrote to `result.json`.
 
-    The study has passed `build.check`. Raises KeyboardInterrupt again, once the folder tells of it.
+    The study has passed `build.check`. Raises UserError for a folder that holds a run already, and KeyboardInterrupt
+    again once the folder tells of it.
     """
     from flip.silo import initial_module
 
+    if (folder / "run.yaml").exists():
+        raise UserError(f"hydra.run.dir={relative(folder)}: holds a run already; choose another folder")
+    study = with_secrets(study)
     module, strategy = initial_module(study.manifest), build.strategy(study.manifest)
     outcomes, transport, trackers = build.outcomes(study.manifest), build.transport(study), build.trackers(study)
     started = time.perf_counter()
@@ -50,6 +56,8 @@ def execute(study: "Study", folder: Path) -> dict[str, Any]:
             trains={name: site.trains for name, site in study.sites.items()},
             recorder=files,
             outcomes=outcomes,
+            mechanisms=build.mechanisms(study.manifest),
+            reasons=getattr(resolve(study.manifest["dataset"]["_target_"]), "REASONS", frozenset()),
             alone=study.baselines.alone and transport is not None,
         )
         result = Run(study, files, coordinator, transport).finish(started)
@@ -120,7 +128,8 @@ class Run:
         ask = ask_silos(silos)
         if prefix == "test":
             self.coordinator.statistics(ask)
-        return train_pooled(self.coordinator, ask, silos, folder=folder, prefix=prefix)
+        resume = self.study.resume_from if prefix == "test" else None
+        return train_pooled(self.coordinator, ask, silos, folder=folder, prefix=prefix, resume=resume)
 
     def _privacy(self) -> dict[str, Any] | None:
         """The largest epsilon over sites, and each site's."""
@@ -140,6 +149,14 @@ def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
             f"report  {place}/report.html"
         )
     return f"{result['status']}  {result['reason']}\nreport  {place}/report.html\nlog     {place}/log.txt"
+
+
+def with_secrets(study: "Study") -> "Study":
+    """In simulation a site without a secret of its own says so in its file; a hospital's is made in its home."""
+    if study.site_file:
+        return study
+    sites = {name: replace(site, secret=site.secret or SIMULATED) for name, site in study.sites.items()}
+    return replace(study, sites=sites)
 
 
 def run_identifier(study: "Study") -> str:

@@ -109,9 +109,9 @@ def relative(folder: Path) -> str:
 
 
 def public_arguments(arguments: Sequence[str]) -> list[str]:
-    """The command line without what belongs to a site (its folders, columns, files)."""
+    """The command line without folders, of the sites or of this machine, and without a site's columns."""
     hidden = [
-        f"{a.partition('=')[0]}=<the site's own>" if a.lstrip("+").startswith(("sites.", "site_file")) else a
+        f"{a.partition('=')[0]}=<not shown>" if a.lstrip("+").startswith(("sites.", "site_file", "paths.")) else a
         for a in arguments
     ]
     return hidden

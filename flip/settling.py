@@ -15,12 +15,15 @@ from omegaconf.errors import OmegaConfBaseException
 import flip
 from flip.config import Config, Site, Study, plain
 from flip.errors import UserError
-from flip.suggest import Where, at, nearest, unique
-from flip.targets import code_digest, targets
+from flip.noise_key import SIMULATED
+from flip.policy import widened
+from flip.suggest import Where, at, moved, nearest, unique
+from flip.targets import code_digest, prefix_problems, targets
 
 STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 UNSET = "???"
+POOLED = "pooled"  # names the sites together in results and folders
 Schema = TypeVar("Schema")
 
 
@@ -34,17 +37,23 @@ def settle(cfg: DictConfig, *, backend: str, where: Where) -> Study:
         values["sites"] = {}
     config = conform(values, Config, "", where, problems)
     problems += _missing(values, "", where)
-    problems += [
-        f"{at(f'sites.{name}', where)}: a site's name is made of letters, digits, - and _"
-        for name in config.sites
-        if not SITE_NAME.fullmatch(name)
-    ]
-    sites = config.sites
-    if config.site_file and not problems:
-        path = Path(config.site_file).expanduser()
-        sites = {path.stem: load_site(path)}
-    for site in sites.values():
+    problems += prefix_problems(at("allow_targets", where), config.allow_targets)
+    sites, file = config.sites, Path(config.site_file).expanduser() if config.site_file else None
+    if file:
+        where = moved(where, "sites.", str(file))
+    if file and not problems:
+        sites = {file.stem: load_site(file)}
+        if sites[file.stem].secret == SIMULATED:
+            problems.append(f"secret ({file}): '{SIMULATED}' protects nothing; name a file, or null for one of its own")
+    for name, site in sites.items():
+        if not SITE_NAME.fullmatch(name):
+            problems.append(f"{at(f'sites.{name}', where)}: a site's name is made of letters, digits, - and _")
+        if name == POOLED:
+            problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
         _absolute(site, "root", "secret")
+        if not file and not problems:
+            site.policy = widened(site.policy, config.allow_targets)
+    _absolute(config, "resume_from")
     _absolute(config.paths, "data_dir", "runs", "demo_dir")
     study = _study(config, sites, backend, where, problems)
     if problems:
@@ -75,6 +84,7 @@ def _study(config: Config, sites: dict[str, Site], backend: str, where: Where, p
         federation=config.federation,
         sites=sites,
         site_file=config.site_file,
+        resume_from=Path(config.resume_from) if config.resume_from else None,
         baselines=config.baselines,
         tracking=config.tracking,
         paths=config.paths,
@@ -207,7 +217,7 @@ def _absolute(owner: Any, *names: str) -> None:
     """Make paths absolute, from the working folder."""
     for name in names:
         value = getattr(owner, name)
-        if value is not None and value != UNSET:
+        if value is not None and value not in (UNSET, SIMULATED):
             setattr(owner, name, str(Path(value).expanduser().absolute()))
 
 

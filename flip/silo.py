@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ import numpy as np
 
 from flip import build
 from flip.config import Site
+from flip.errors import UserError
 from flip.federation import Answer, Fault, Payload, Reply, Summary, SummaryKind, Task
 from flip.local_state import LocalState
 from flip.policy import Policy
@@ -54,7 +57,6 @@ class Silo:
 
     def __init__(self, name: str, site: Site, home: Path) -> None:
         self.name, self.site, self.home = name, site, home
-        self.policy = Policy.read(name, site.policy)
         self._loaded: dict[str, Loaded] = {}
         self._log = site_log(name, home)
 
@@ -102,6 +104,11 @@ class Silo:
         if key not in self._loaded:
             manifest = json.loads(text)
             targets = build.targets(manifest)
+            try:
+                self.policy = Policy.read(self.name, self.site.policy)
+            except UserError as error:
+                self._log.error("%s", error)
+                raise Refusal(Fault.REFUSED_POLICY) from error
             if self.policy.refuses_targets(targets):
                 raise Refusal(Fault.REFUSED_TARGET)
             if manifest["code"] != build.code_digest(targets):
@@ -112,9 +119,11 @@ class Silo:
             if refusal := self.policy.refuses_cohort(persons):
                 raise Refusal(refusal)
             build.load_cohort(datamodule)
+            if 0 < split_size(datamodule, "train") < self.policy.minimum_cell:
+                raise Refusal(Fault.REFUSED_COHORT)
             self._loaded[key] = Loaded(
                 manifest=manifest,
-                module=initial_module(manifest),
+                module=self._module(manifest),
                 datamodule=datamodule,
                 strategy=build.strategy(manifest),
                 mechanisms=build.mechanisms(manifest),
@@ -124,6 +133,19 @@ class Silo:
             )
         return self._loaded[key]
 
+    def _module(self, manifest: Mapping[str, Any]) -> Any:
+        """The study's module, once the privacy mechanisms agree to it and to how this site trains."""
+        module = initial_module(manifest)
+        settings = build.trainer_arguments(manifest)
+        settings |= {"precision": self.site.precision} if self.site.precision else {}
+        for mechanism in build.mechanisms(manifest):
+            mechanism.check(module, settings)
+        return module
+
+    def _large(self, number: int) -> int:
+        """A number of persons or examples, or 0 where it is below the site's minimum cell."""
+        return number if number >= self.policy.minimum_cell else 0
+
     def _reply(self, task: Task, summaries: Mapping[str, Summary] | None = None, **fields: Any) -> Reply:
         kept = {name: summary.suppress(self.policy.minimum_cell) for name, summary in (summaries or {}).items()}
         allowed = {name: summary for name, summary in kept.items() if not summary.withheld}
@@ -132,11 +154,16 @@ class Silo:
     def _statistics(self, loaded: Loaded, task: Task) -> Reply:
         """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
         data = loaded.datamodule
-        sizes = {split: float(split_size(data, split)) for split in ("train", "validate", "test")}
+        sizes = {split: float(self._large(split_size(data, split))) for split in ("train", "validate", "test")}
+        reasons: Mapping[str, int] = getattr(data, "skipped", {})
+        declared: frozenset[str] = getattr(type(data), "REASONS", frozenset())
         summaries = {
             f"skipped/{reason}": summary_of("count/skipped", np.array([float(number)]), loaded.persons)
-            for reason, number in data.skipped.items()
+            for reason, number in reasons.items()
+            if reason in declared
         }
+        for reason in sorted(set(reasons) - declared):
+            self._log.warning("%d skipped for a reason that the dataset does not declare: %s", reasons[reason], reason)
         if hasattr(data, "statistics"):
             arrays = data.statistics()
             summaries |= {
@@ -153,7 +180,7 @@ class Silo:
         store = LocalState(self.home / "state", task.run)
         fit = LocalFit(
             self.name, self.site, loaded.manifest, loaded.module, loaded.datamodule, loaded.strategy,
-            loaded.mechanisms, store, task,
+            loaded.mechanisms, store, self.home, task,
         )  # fmt: skip
         alone = bool(task.params.get("alone"))
         reply = self._reply(
@@ -169,20 +196,23 @@ class Silo:
 
         self._receive(loaded, task)
         split, data, device = str(task.params["split"]), loaded.datamodule, device_of(loaded.manifest, self.site)
-        examples = split_size(data, split)
+        examples = self._large(split_size(data, split))
         if not examples:
             return self._reply(task)
         values, states = evaluate(loaded.module, loader(data, split), split=split, device=device)
         if split == "test" and hasattr(data, "pooled_test_dataloader"):
             _, states = evaluate(loaded.module, data.pooled_test_dataloader(), split=split, device=device)
+        cell, persons = self.policy.minimum_cell, min(examples, loaded.persons)
+        kept_back = {name.split("/")[0] for name, array in states.items() if thin(array, cell)}
+        values = {name: value for name, value in values.items() if name not in kept_back and math.isfinite(value)}
         summaries = {
-            f"metric/{name}": Summary(SummaryKind.SUM, array.astype(np.float64), examples)
+            f"metric/{name}": Summary(SummaryKind.SUM, array.astype(np.float64), persons)
             for name, array in states.items()
-            if not thin(array, self.policy.minimum_cell)
+            if name.split("/")[0] not in kept_back
         }
         if task.params.get("outcomes") and loaded.outcomes is not None:
             collected = loaded.outcomes.collect(loaded.module, data, self.home)
-            summaries |= {f"outcomes/{name}": summary_of(name, array, examples) for name, array in collected.items()}
+            summaries |= {f"outcomes/{name}": summary_of(name, array, persons) for name, array in collected.items()}
         return self._reply(task, summaries, examples=examples, metrics=values)
 
     def _agree(self, loaded: Loaded, task: Task) -> None:
@@ -225,13 +255,14 @@ def configure_torch(threads: int) -> None:
     """Fix what makes results differ between processes: the number of threads, and nondeterministic kernels."""
     import torch
 
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA's matrix products need to be deterministic
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
 
 
 def site_log(name: str, home: Path) -> logging.Logger:
     """The site's own log, a file in its home that is made with its first line; nothing of it goes anywhere else."""
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = logging.Logger(f"flip.site.{name}")
     handler = logging.FileHandler(home / "site.log", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -246,7 +277,9 @@ def loader(data: Any, split: str) -> Any:
 
 
 def split_size(data: Any, split: str) -> int:
-    """Number of examples in a split."""
+    """Number of examples in a split ("train", "validate" or "test")."""
+    if hasattr(data, "sizes"):
+        return int(data.sizes()[split])
     found = loader(data, split)
     return len(found.dataset) if found is not None else 0
 

@@ -12,6 +12,11 @@ def nowhere(key: str) -> str:
     return ""
 
 
+def moved(where: Where, prefix: str, place: str) -> Where:
+    """The same `Where`, but for the keys that start with `prefix`, which stand in `place`."""
+    return lambda key: place if key.startswith(prefix) else where(key)
+
+
 def at(key: str, where: Where) -> str:
     """A key and, in brackets, where it stands."""
     place = where(key)

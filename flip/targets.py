@@ -1,14 +1,15 @@
 """Which code a study may name: the allow-list, finding a `_target_`, and the digest of the code that targets name.
 
 A manifest reaches a site from elsewhere, so a target is taken for hostile: it must be public, under an allowed prefix,
-and defined there too (`models.x.os.system` is not), and a class; in `models`, `datamodules` and packages that the owner
-of the machine has allowed it may be a function. Functions of libraries, such as `torch.hub.load`, are never targets.
+and defined there too (`models.x.os.system` is not), and a class. In packages that the owner of the machine has allowed
+it may be a function, in `models` one that takes no arguments (`models.body_composition.prado_2008`), and nowhere else.
 """
 
 import hashlib
 import importlib
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -26,10 +27,14 @@ STUDY_TARGETS = (
 """What a study may name unless the owner of the machine allows more."""
 COORDINATOR_TARGETS = (*STUDY_TARGETS, "flip.federation.", "flip.tracking.")
 """What the coordinator's own configuration may name."""
-DENIED = ("monai.transforms.io.",)  # these read and write files of the machine anywhere
+DENIED = (
+    "monai.transforms.io.",
+    "monai.transforms.post.dictionary.SaveClassification",
+)  # these read and write files of the machine anywhere
 LIBRARIES = ("torch", "monai", "torchmetrics", "pytorch_lightning")  # compared by version, not by digest
 OURS = ("flip", "models", "datamodules")
 TARGET = "_target_"
+PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\.")
 
 
 class TargetError(Exception):
@@ -48,6 +53,15 @@ def targets(config: Any) -> list[str]:
         for value in config:
             found.update(targets(value))
     return sorted(found)
+
+
+def prefix_problems(key: str, value: Any) -> list[str]:
+    """What is wrong with a list of prefixes; a text in its place would be taken for a list of letters."""
+    remedy = "write the dotted path of a package and a dot, as in [my_package.]"
+    if not isinstance(value, list | tuple):
+        return [f"{key}: {value!r} must be a list of prefixes; {remedy}"]
+    bad = [each for each in value if not isinstance(each, str) or not PREFIX.fullmatch(each)]
+    return [f"{key}: {each!r} is not a prefix; {remedy}" for each in bad]
 
 
 def refusal(target: str, prefixes: Sequence[str]) -> str | None:
@@ -72,13 +86,18 @@ def resolve(target: str) -> Callable[..., Any]:
     if reason is not None:
         raise TargetError(reason)
     home, found = _walk(target)
-    may_be_function = target.split(".")[0] not in (*LIBRARIES, "flip")
-    if not inspect.isclass(found) and not (may_be_function and inspect.isfunction(found)):
+    if not inspect.isclass(found) and not (inspect.isfunction(found) and _may_be_called(target, found)):
         raise TargetError(f"is not a class; {nearest(target.split('.')[-1], _classes(home))}")
     defined = f"{found.__module__}.{found.__qualname__}"
     if not defined.startswith(_base(target)) or defined.startswith(DENIED):
         raise TargetError(f"is defined elsewhere, as {defined}; name that, if it is allowed")
     return found
+
+
+def _may_be_called(target: str, function: Callable[..., Any]) -> bool:
+    """Whether a study may name a function: of `models` one without arguments, which a study cannot lead astray."""
+    package = target.split(".")[0]
+    return not inspect.signature(function).parameters if package == "models" else package not in (*LIBRARIES, *OURS)
 
 
 def _base(target: str) -> str:

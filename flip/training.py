@@ -220,7 +220,7 @@ class EpochCallback(RoundCallback):
 def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: Centralized) -> float:
     """Train for so many passes over the data; returns the mean training loss of the last.
 
-    Checkpoints, early stopping and resume are Lightning's own: callbacks and `trainer.centralized.resume`.
+    Checkpoints, early stopping and resume are Lightning's own: `trainer.callbacks` and `resume_from`.
     """
     module.train()
     losses = EpochCallback(how)

@@ -83,7 +83,7 @@ def unpack(blob: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         length = int.from_bytes(blob[:8], "little")
         head = json.loads(json.loads(blob[8 : 8 + length])["__metadata__"]["head"])
         return load(blob), head
-    except (SafetensorError, KeyError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("not a packed message") from error
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from tiny_heart import write_tiny_heart
 
 ROOT = Path(__file__).resolve().parents[1]
 Flip = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -51,6 +52,12 @@ class Acme:
 
     packages: Path
     conf: Path
+    cohorts: Path
+
+    def cohort(self, name: str) -> Path:
+        """The table of the site `north` or `south`."""
+        hospital = {"north": "cleveland", "south": "va"}[name]
+        return self.cohorts / "uci_heart" / f"processed.{hospital}.data"
 
     def arguments(self, *overrides: str) -> list[str]:
         return ["--config-dir", str(self.conf), "experiment=acme", *overrides]
@@ -63,42 +70,29 @@ class Acme:
 
 
 PARTS = '''
-"""The smallest parts of a study; nothing in them needs torch."""
+"""The smallest parts of a study: two columns of the heart-disease tables, and logistic regression on them."""
 
 from pathlib import Path
 
+from datamodules.cohort_table import CohortTable
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
+from models.tabular import LinearClassifier
+
+COLUMNS = "age sex cp trestbps chol fbs restecg thalach exang oldpeak slope ca thal num".split()
 
 
-class Data:
+class Data(CohortTable):
     def __init__(self, root: str, columns: dict | None = None, trains: bool = True, *, batch_size: int = 4):
-        self.root = Path(root)
-
-    def prepare_data(self):
-        pass
-
-    def persons(self) -> int:
-        return len((self.root / "persons.txt").read_text().split())
+        used = {"numeric": ["age", "trestbps"], "categorical": {}, "label": "num", "missing": "?"}
+        super().__init__(root, columns, trains, header=COLUMNS, batch_size=batch_size, **used)
 
 
-class Optimizer:
-    def __init__(self, params, lr: float):
-        self.lr = lr
-
-
-class Model:
-    metrics = {}
-    monitor = "loss"
-    higher_is_better = False
-
-    def __init__(self, optimizer, width: int = 2):
+class Model(LinearClassifier):
+    def __init__(self, optimizer, width: int = 2, threshold: float = 0.5):
         if width % 2:
             raise ValueError("width must be even")
-        self.optimizer = optimizer
-
-    def state_dict(self):
-        return {}
+        super().__init__(2, optimizer, threshold)
 
 
 class Median(FedAvg):
@@ -110,6 +104,18 @@ class Median(FedAvg):
 
 class SecureSum(Mechanism):
     strategies = ("sum",)
+
+
+class FullPrecision(Mechanism):
+    def check(self, module, trainer):
+        from flip.errors import UserError
+
+        if "precision" in trainer:
+            raise UserError("trainer.lightning.precision: cannot be combined with privacy=full; leave it out")
+
+
+def halved(of: float = 1.0) -> float:
+    return of / 2
 
 
 def narrow(optimizer, lr: float = 1.0):
@@ -130,24 +136,23 @@ EXPERIMENT = """
     model:
       _target_: acme.parts.Model
       width: 4
-      optimizer: {_target_: acme.parts.Optimizer, _partial_: true, lr: 0.1}
+      optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1}
+    trainer: {centralized: {max_epochs: 2}}
 """
 
 
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Acme:
     """The package `acme` on PYTHONPATH, and a study of it with two sites, in a folder for `--config-dir`."""
-    own = Acme(tmp_path / "packages", tmp_path / "acme_conf")
+    own = Acme(tmp_path / "packages", tmp_path / "acme_conf", tmp_path / "cohorts")
     (own.packages / "acme").mkdir(parents=True)
     (own.packages / "acme" / "__init__.py").touch()
     (own.packages / "acme" / "parts.py").write_text(PARTS)
     (own.packages / "acme" / "broken.py").write_text("import a_package_that_nobody_has\n")
     own.write("experiment/acme.yaml", EXPERIMENT)
+    write_tiny_heart(own.cohorts)
     for name in ("north", "south"):
-        cohort = tmp_path / "cohorts" / name
-        cohort.mkdir(parents=True)
-        (cohort / "persons.txt").write_text("p1\np2\n")
-        own.write(f"sites/{name}.yaml", f"# @package sites.{name}\nroot: {cohort}\npolicy: public_data\n")
+        own.write(f"sites/{name}.yaml", f"# @package sites.{name}\nroot: {own.cohort(name)}\npolicy: public_data\n")
     monkeypatch.setenv("PYTHONPATH", str(own.packages))
     monkeypatch.syspath_prepend(str(own.packages))
     for name in [each for each in sys.modules if each.split(".")[0] == "acme"]:

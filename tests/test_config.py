@@ -1,6 +1,7 @@
 """A settled study: what travels and what does not, a site's own file, and a run folder that runs again."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from flip.composing import Composer
 from flip.config import Study, load_site, settle
 from flip.errors import UserError
 from flip.origin import Origin
+from flip.policy import Policy
+from flip.targets import STUDY_TARGETS
 
 CONF = ROOT / "conf"
+HOSPITAL = "root: /data\npolicy: {minimum_persons: 50, minimum_cell: 5}\n"
 
 
 def study_of(*overrides: str, config_dir: Path | None = None, config_name: str = "config") -> Study:
@@ -83,7 +87,7 @@ def test_mechanisms_keep_the_order_of_the_configuration(acme: Acme, folder: Path
     privacy = ["+privacy.zeta._target_=acme.parts.SecureSum", "+privacy.alpha._target_=acme.parts.SecureSum"]
     study = study_of("experiment=acme", "federation=inprocess", *privacy, config_dir=acme.conf)
     assert study.manifest["mechanisms"] == ["zeta", "alpha"]
-    again = study.run_yaml()
+    again = study.run_files()["run.yaml"]
     assert again.index("zeta:") < again.index("alpha:")
 
 
@@ -142,14 +146,15 @@ def test_a_run_folder_composes_with_another_backend(acme: Acme, folder: Path, tm
     first = study_of("experiment=acme", *AWKWARD, config_dir=acme.conf)
     swapped = study_of("federation=inprocess", config_dir=write(first, tmp_path / "run"), config_name="run")
     assert swapped.backend == "inprocess"
-    assert "timeout" not in swapped.federation
+    assert swapped.federation["_target_"] == "flip.federation.inprocess.InProcess"
+    assert swapped.federation["timeout"] != 9
     assert swapped.manifest_sha256 == first.manifest_sha256
 
 
-def test_run_yaml_holds_no_folder_of_a_site(acme: Acme, folder: Path, tmp_path: Path) -> None:
+def test_run_yaml_holds_no_folder_of_a_site(acme: Acme, folder: Path) -> None:
     study = study_of("experiment=acme", "paths.data_dir=/hospital", config_dir=acme.conf)
-    assert str(tmp_path / "cohorts") not in study.run_yaml()
-    assert "/hospital" not in study.run_yaml()
+    text = study.run_files()["run.yaml"]
+    assert [folder for folder in (str(acme.cohorts), "/hospital") if folder in text] == []
 
 
 def test_a_rerun_keeps_hydras_settings(acme: Acme, folder: Path, tmp_path: Path) -> None:
@@ -160,11 +165,10 @@ def test_a_rerun_keeps_hydras_settings(acme: Acme, folder: Path, tmp_path: Path)
 
 
 def test_one_hospital_runs_under_its_own_file(acme: Acme, folder: Path) -> None:
-    (folder / "hospital.yaml").write_text("root: /data\npolicy: {minimum_persons: 50, minimum_cell: 5}\n")
+    (folder / "hospital.yaml").write_text(HOSPITAL)
     study = study_of("experiment=acme", "site_file=hospital.yaml", config_dir=acme.conf)
     assert list(study.sites) == ["hospital"]
     assert study.sites["hospital"].root == "/data"
-    assert not study.simulated
 
 
 def test_a_sites_file_reads_the_same_from_a_run_folder(acme: Acme, folder: Path, tmp_path: Path) -> None:
@@ -201,3 +205,46 @@ def test_a_sites_file_that_is_not_there_is_named(folder: Path) -> None:
 def test_a_number_that_is_none_cannot_travel(acme: Acme, folder: Path) -> None:
     with pytest.raises(UserError, match=r"model\.width \(the command line\): nan cannot travel"):
         study_of("experiment=acme", "model.width=nan", config_dir=acme.conf)
+
+
+def test_in_a_simulation_each_site_permits_what_the_owner_allows(acme: Acme, folder: Path) -> None:
+    policy = "{minimum_persons: 5, minimum_cell: 2, targets: [torch.]}"
+    acme.write("sites/south.yaml", f"# @package sites.south\nroot: x\npolicy: {policy}\n")
+    study = study_of("experiment=acme", config_dir=acme.conf)
+    policies = {name: Policy.read(name, site.policy) for name, site in study.sites.items()}
+    assert policies["north"] == Policy(1, 1, (*STUDY_TARGETS, "acme."))
+    assert policies["south"] == Policy(5, 2, ("torch.", "acme."))
+    assert "allow_targets" not in study.manifest
+
+
+def test_a_hospitals_own_file_is_not_widened(acme: Acme, folder: Path) -> None:
+    (folder / "hospital.yaml").write_text(HOSPITAL)
+    site = study_of("experiment=acme", "site_file=hospital.yaml", config_dir=acme.conf).sites["hospital"]
+    assert site.policy == {"minimum_persons": 50, "minimum_cell": 5}
+
+
+def test_a_checkpoint_to_go_on_from_does_not_travel(acme: Acme, folder: Path, tmp_path: Path) -> None:
+    first = study_of("experiment=acme", "resume_from=last.ckpt", config_dir=acme.conf)
+    assert first.resume_from == folder / "last.ckpt"
+    assert "last.ckpt" not in first.manifest_text
+    assert study_of(config_dir=write(first, tmp_path / "run"), config_name="run") == first
+
+
+def test_the_word_for_a_simulated_secret_is_no_path(acme: Acme, folder: Path) -> None:
+    sites = study_of("experiment=acme", "sites.north.secret=simulated", config_dir=acme.conf).sites
+    assert sites["north"].secret == "simulated"
+
+
+SITE_FILES = {
+    "hospital.yaml": ("secret: simulated\n", "secret (hospital.yaml): 'simulated' protects nothing"),
+    "the hospital.yaml": ("", "sites.the hospital (the hospital.yaml): a site's name is made of letters"),
+    "pooled.yaml": ("", "sites.pooled (pooled.yaml): is the name of the sites together"),
+}
+
+
+@pytest.mark.parametrize("name", SITE_FILES)
+def test_a_hospitals_file_that_cannot_stand_is_refused_by_name(name: str, acme: Acme, folder: Path) -> None:
+    text, said = SITE_FILES[name]
+    (folder / name).write_text(HOSPITAL + text)
+    with pytest.raises(UserError, match=re.escape(said)):
+        study_of("experiment=acme", f"site_file='{name}'", config_dir=acme.conf)

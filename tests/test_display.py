@@ -28,7 +28,7 @@ def test_a_log_gets_one_plain_line_a_round(tmp_path: Path) -> None:
     lines = [text for text in shown.splitlines() if text.startswith("round ")]
     assert len(lines) == 15
     assert lines[2].startswith("round 3/15  loss 0.")
-    assert "validation accuracy" in lines[2]
+    assert "validation  accuracy" in lines[2]
     assert "sites 4/4" in lines[2]
     assert "\x1b" not in shown
 

@@ -111,12 +111,15 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     return found
 
 
-def test_a_researchers_own_package_and_configuration_run(acme: Acme, folder: Path, runs: Runs) -> None:
-    assert main(acme.arguments("federation=inprocess")) == 0
-    study = runs.studies[0]
-    assert study.manifest["model"]["_target_"] == "acme.parts.Model"
-    assert sorted(study.sites) == ["north", "south"]
-    assert study.backend == "inprocess"
+@pytest.mark.parametrize("backend", ["inprocess", "none"])
+def test_a_researchers_own_package_and_configuration_run(backend: str, acme: Acme, folder: Path, flip: Flip) -> None:
+    done = flip(*acme.arguments(f"federation={backend}", "strategy.rounds=2"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = next(folder.glob("runs/acme/*"))
+    assert "acme.parts.Model" in (run / "run.yaml").read_text()
+    result = json.loads((run / "result.json").read_text())
+    assert (result["status"], result["rounds"]) == ("ok", 2)
+    assert {"test/site/north/accuracy", "test/site/south/accuracy"} <= set(result["metrics"])
 
 
 def test_a_prefix_that_is_not_allowed_is_refused(acme: Acme, folder: Path, runs: Runs, capsys: Any) -> None:
@@ -148,18 +151,15 @@ def test_a_site_left_out_takes_no_part(acme: Acme, folder: Path, runs: Runs) -> 
     assert list(runs.studies[0].sites) == ["north"]
 
 
-def test_one_hospital_on_its_own_file(acme: Acme, folder: Path, tmp_path: Path, runs: Runs) -> None:
-    (folder / "own.yaml").write_text(
-        f"root: {tmp_path / 'cohorts' / 'north'}\npolicy: {{minimum_persons: 2, minimum_cell: 1}}\n"
-    )
+def test_one_hospital_on_its_own_file(acme: Acme, folder: Path, runs: Runs) -> None:
+    policy = "{minimum_persons: 2, minimum_cell: 1}"
+    (folder / "own.yaml").write_text(f"root: {acme.cohort('north')}\npolicy: {policy}\n")
     assert main(acme.arguments("site_file=own.yaml")) == 0
     assert list(runs.studies[0].sites) == ["own"]
 
 
-def test_one_hospital_has_nobody_to_federate_with(
-    acme: Acme, folder: Path, tmp_path: Path, runs: Runs, capsys: Any
-) -> None:
-    (folder / "own.yaml").write_text(f"root: {tmp_path / 'cohorts' / 'north'}\npolicy: public_data\n")
+def test_one_hospital_has_nobody_to_federate_with(acme: Acme, folder: Path, runs: Runs, capsys: Any) -> None:
+    (folder / "own.yaml").write_text(f"root: {acme.cohort('north')}\npolicy: public_data\n")
     assert main(acme.arguments("site_file=own.yaml", "federation=inprocess")) == 2
     assert "one hospital has nobody to federate with" in capsys.readouterr().err
 

@@ -6,6 +6,8 @@ from flip.errors import UserError
 from flip.federation import Fault
 from flip.policy import Policy
 
+TWO = {"minimum_persons": 2, "minimum_cell": 2}
+
 
 def test_public_data_need_no_approval():
     assert Policy.read("kings", "public_data") == Policy(minimum_persons=1, minimum_cell=1)
@@ -42,6 +44,12 @@ def test_a_prefix_allows_nothing_private_below_it():
         ({"minimum_persons": 0, "minimum_cell": 1}, "sites.kings.policy.minimum_persons=0"),
         ({"minimum_persons": "many", "minimum_cell": 1}, "sites.kings.policy.minimum_persons='many'"),
         ({"minimum_persons": 5, "minimum_cell": 5, "minimum_cel": 1}, "sites.kings.policy.minimum_cel: no such rule"),
+        (TWO | {"targets": "models."}, "sites.kings.policy.targets: 'models.' must be a list of prefixes"),
+        (TWO | {"targets": ["models"]}, "sites.kings.policy.targets: 'models' is not a prefix; write the dotted path"),
+        (TWO | {"targets": [""]}, "sites.kings.policy.targets: '' is not a prefix"),
+        (TWO | {"targets": ["m", "models."]}, "sites.kings.policy.targets: 'm' is not a prefix"),
+        (TWO | {"targets": [3]}, "sites.kings.policy.targets: 3 is not a prefix"),
+        (TWO | {"targets": ["models.\n"]}, "sites.kings.policy.targets: "),
     ],
 )
 def test_a_policy_that_cannot_be_read_names_site_and_key(value, message):

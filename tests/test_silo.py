@@ -128,7 +128,19 @@ def test_counts_below_the_minimum_cell_do_not_leave(silo, study, tmp_path):
     assert reply.summaries["skipped/a value that the study uses is missing"].values.tolist() == [0]
     scored = strict.answer(task(study, "evaluate", split="test"))
     assert "metric/accuracy/tp" not in scored.summaries
+    assert "accuracy" not in scored.metrics
     assert scored.summaries["metric/loss/weight"].values.item() == 9
+
+
+def test_a_split_smaller_than_the_minimum_cell_is_not_told_of(silo, study, tmp_path):
+    strict = with_policy(silo, {"minimum_persons": 10, "minimum_cell": 10}, tmp_path)
+    assert strict.answer(task(study, "statistics")).metrics["test"] == 0
+    scored = strict.answer(task(study, "evaluate", split="test"))
+    assert (scored.fault, scored.examples, dict(scored.metrics), dict(scored.summaries)) == (None, 0, {}, {})
+
+
+def test_a_policy_that_cannot_be_read_refuses(silo, study, tmp_path):
+    assert with_policy(silo, "open to all", tmp_path).answer(task(study)).fault is Fault.REFUSED_POLICY
 
 
 def test_the_optimizer_keeps_its_moments_when_the_study_says_so(tmp_path):

@@ -70,7 +70,7 @@ def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connec
     for number in range(min(workers, len(names))):
         here, there = fork.Pipe()
         mine = {name: sites[name] for name in names[number::workers]}
-        process = fork.Process(target=work, args=(there, mine), daemon=True)
+        process = fork.Process(target=work, args=(there, mine, [here, *pipes.values()]), daemon=True)
         process.start()
         there.close()
         pipes |= dict.fromkeys(mine, here)
@@ -85,8 +85,13 @@ def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connec
             process.join()
 
 
-def work(pipe: Connection, sites: Mapping[str, Path]) -> None:
-    """In a worker: answer tasks, each preceded by the name of its site, until the pipe is closed."""
+def work(pipe: Connection, sites: Mapping[str, Path], inherited: Sequence[Connection]) -> None:
+    """In a worker: answer tasks, each preceded by the name of its site, until the coordinator's end is closed.
+
+    `inherited` are the coordinator's ends that the fork copied: left open, they would keep a worker waiting for ever.
+    """
+    for copy in set(inherited):
+        copy.close()
     silos = open_silos(sites)
     while True:
         try:

@@ -5,38 +5,24 @@ strategy.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from flip.errors import StudyFailed
 from flip.federation import Ask, Fault, Payload, Reply, Summary, Task
+from flip.federation.record import POOLED_LINE, Recorder, line_of
+from flip.federation.replies import Wanted, addable, checked
+from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg, State
 from flip.weights import stable_seed
 
 COUNTS = ("persons", "train", "validate", "test")
-ENGINE_METRICS = {"loss", "privacy/epsilon", "privacy/delta", *COUNTS}
-
-
-class Recorder(Protocol):
-    """Where the loop writes down what happens (`flip.run.RunFolder`)."""
-
-    def line(self, record: Mapping[str, Any]) -> None:
-        """One line per round, site and phase."""
-
-    def cohort(self, cohort: Mapping[str, Any]) -> None:
-        """Persons, examples and what was skipped, by site."""
-
-    def complete(self, round: int, weights: Payload, state: State) -> None:
-        """All that a resume needs after a round."""
-
-    def best(self, weights: Payload) -> None:
-        """Weights with the best validation score so far."""
-
-    def outcomes(self, outcomes: Mapping[str, Mapping[str, Summary]]) -> None:
-        """What the study adds to the report, by site."""
+FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
+OTHER_REASON = "another reason, which the site's own log names"
 
 
 @dataclass
@@ -52,6 +38,8 @@ class Coordinator:
         trains: by site, whether it trains or is only tested on.
         recorder: where everything is written down.
         outcomes: the study's own class of outcomes, or None.
+        mechanisms: the study's privacy mechanisms, outermost first.
+        reasons: the reasons for which the dataset can skip an example; any other text is not passed on.
         alone: also train each site by itself, for comparison.
     """
 
@@ -63,6 +51,8 @@ class Coordinator:
     trains: Mapping[str, bool]
     recorder: Recorder
     outcomes: Any = None
+    mechanisms: Sequence[Mechanism] = ()
+    reasons: frozenset[str] = frozenset()
     alone: bool = False
     metrics: dict[str, float] = field(default_factory=dict)
     privacy: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -70,12 +60,15 @@ class Coordinator:
     validates: bool = False
     _agreed: State = field(default_factory=dict)
     _out: set[str] = field(default_factory=set)
+    _trained_on: dict[str, int] = field(default_factory=dict)
     _best: float | None = None
 
     def __call__(self, ask: Ask) -> Payload:
         """Run the federated study to its end; returns the final shared weights. Raises StudyFailed."""
         from flip.weights import to_arrays
 
+        for mechanism in reversed(self.mechanisms):
+            ask = mechanism.wrap_ask(ask)
         self.statistics(ask)
         initial = to_arrays(self.module, self.strategy.shared(self.module))
         weights: Payload = initial
@@ -97,74 +90,65 @@ class Coordinator:
             site for site, trains in self.trains.items() if site not in self._out and (trains or not training)
         )
 
-    def _ask(
-        self, ask: Ask, task: Task, sites: Sequence[str], phase: str, wanted: Payload | None = None
-    ) -> Iterator[Reply]:
+    def _ask(self, ask: Ask, task: Task, sites: Sequence[str], phase: str, wanted: Wanted) -> Iterator[Reply]:
         """Ask, check each reply, and write it down before anyone uses it."""
         for reply in ask(task, sites):
-            reply = check_reply(reply, task, wanted, ENGINE_METRICS | set(self.module.metrics))
+            reply = checked(reply, task, wanted)
             self._record(task, reply, phase)
             yield reply
 
     def _record(self, task: Task, reply: Reply, phase: str) -> None:
-        metrics = {
-            name: value
-            for name, value in reply.metrics.items()
-            if not name.startswith("privacy/") and math.isfinite(value)
-        }
-        spent = None
-        if "privacy/epsilon" in reply.metrics:
-            spent = {"epsilon": reply.metrics["privacy/epsilon"], "delta": reply.metrics["privacy/delta"]}
-            self.privacy[reply.site] = spent
-        self.recorder.line(
-            {
-                "round": task.round,
-                "site": reply.site,
-                "phase": phase,
-                "examples": reply.examples,
-                "metrics": metrics,
-                "bytes_down": size(task.weights) + size(task.state),
-                "bytes_up": size(reply.weights)
-                + size(reply.state)
-                + sum(s.values.nbytes for s in reply.summaries.values()),
-                "seconds": round(reply.seconds, 6),
-                "fault": reply.fault.name if reply.fault else None,
-                "privacy": spent and {**spent, "unit": "record"},
-            }
-        )
+        line = line_of(task, reply, phase)
+        if line["privacy"]:
+            self.privacy[reply.site] = {name: line["privacy"][name] for name in ("epsilon", "delta")}
+        self.recorder.line(line)
 
     def statistics(self, ask: Ask) -> None:
         """Before round 0: cohorts, what was skipped, refusals, and the agreed statistics of the dataset."""
         cohort: dict[str, Any] = {}
         merged: dict[str, Summary] = {}
         faults: dict[str, Fault] = {}
-        for reply in self._ask(ask, self.task("statistics", 0, {}), sorted(self.trains), "statistics"):
+        wanted = Wanted({}, {}, frozenset(COUNTS), {}, {})
+        for reply in self._ask(ask, self.task("statistics", 0, {}), sorted(self.trains), "statistics", wanted):
             counts = {name: int(reply.metrics.get(name, 0)) for name in COUNTS}
-            skipped = {
-                name.removeprefix("skipped/"): int(s.values[0])
-                for name, s in reply.summaries.items()
-                if name.startswith("skipped/")
+            agreed = {name: s for name, s in reply.summaries.items() if name.startswith("statistics/")}
+            fault = reply.fault or (None if addable(agreed, merged) else Fault.INVALID)
+            cohort[reply.site] = {
+                **counts,
+                "trains": self.trains[reply.site],
+                "skipped": self._skipped(reply),
+                "fault": fault.name if fault else None,
             }
-            fault = reply.fault.name if reply.fault else None
-            cohort[reply.site] = {**counts, "trains": self.trains[reply.site], "skipped": skipped, "fault": fault}
-            if reply.fault is not None:
-                faults[reply.site] = reply.fault
+            if fault is not None:
+                faults[reply.site] = fault
                 continue
             self.validates |= counts["validate"] > 0
+            self._trained_on[reply.site] = counts["train"]
             if self.trains[reply.site]:
-                merge_into(merged, {name: s for name, s in reply.summaries.items() if name.startswith("statistics/")})
+                merge_into(merged, agreed)
         self.recorder.cohort(cohort)
         self._agreed = {name: summary.values for name, summary in merged.items()}
-        self._out = {site for site, fault in faults.items() if fault.refused or fault is Fault.DATA}
+        self._out = {site for site, fault in faults.items() if fault.refused or fault in (Fault.DATA, Fault.INVALID)}
         self._enough(len(self.sites(training=True)), faults, "before the first round")
+
+    def _skipped(self, reply: Reply) -> dict[str, int]:
+        """How much a site skipped by reason: only reasons that the dataset declares are passed on, no other text."""
+        found: dict[str, int] = {}
+        for name, summary in reply.summaries.items():
+            if name.startswith("skipped/"):
+                reason = name.removeprefix("skipped/")
+                reason = reason if reason in self.reasons else OTHER_REASON
+                found[reason] = found.get(reason, 0) + int(summary.values[0])
+        return found
 
     def _round(self, ask: Ask, number: int, weights: Payload, state: State) -> tuple[Payload, State]:
         """One round: the strategy's, enough sites, validation, and everything on disk."""
         used, faults = 0, {}
+        wanted = Wanted(weights, self.strategy.returns(state), FIT_METRICS, {}, self._trained_on)
 
         def asked(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
             nonlocal used
-            for reply in self._ask(ask, task, sites, "fit", wanted=weights):
+            for reply in self._ask(ask, task, sites, "fit", wanted):
                 used += reply.fault is None
                 if reply.fault is not None:
                     faults[reply.site] = reply.fault
@@ -190,13 +174,17 @@ class Coordinator:
 
     def _validate(self, ask: Ask, number: int, weights: Payload) -> None:
         pooled = self._score(ask, self.task("evaluate", number, weights, split="validate"), "validate")[1]
-        score = pooled.get(self.module.monitor)
-        if score is None:
+        self.keep_best(pooled, lambda: weights)
+
+    def keep_best(self, metrics: Mapping[str, float], weights: Callable[[], Payload]) -> None:
+        """Keep the weights if the main validation metric is the best so far."""
+        score = metrics.get(self.module.monitor, math.nan)
+        if math.isnan(score):
             return
         better = self._best is None or (score > self._best if self.module.higher_is_better else score < self._best)
         if better:
             self._best = score
-            self.recorder.best(weights)
+            self.recorder.best(weights())
 
     def _score(self, ask: Ask, task: Task, phase: str) -> tuple[dict[str, Reply], dict[str, float]]:
         """Ask every site to evaluate; returns the replies by site and the pooled metrics, merged from states."""
@@ -204,24 +192,45 @@ class Coordinator:
 
         replies: dict[str, Reply] = {}
         merged: dict[str, Summary] = {}
-        for reply in self._ask(ask, task, self.sites(training=False), phase):
+        sent: Counter[str] = Counter()
+        names = frozenset(self.module.metrics)
+        for reply in self._ask(ask, task, self.sites(training=False), phase, Wanted({}, {}, names, self._states(), {})):
             if reply.fault is None and reply.examples:
                 replies[reply.site] = reply
                 if self.trains[reply.site]:
-                    merge_into(merged, {name: s for name, s in reply.summaries.items() if name.startswith("metric/")})
-        states = {name.removeprefix("metric/"): summary.values for name, summary in merged.items()}
-        pooled = values_from_states(self.module.metrics, states)
+                    found = {name: s for name, s in reply.summaries.items() if name.startswith("metric/")}
+                    merge_into(merged, found)
+                    sent.update(found.keys())
+        # A pooled metric over some of the sites would pass for one over all: it is left out if a site kept its states.
+        scored = sum(self.trains[site] for site in replies)
+        states = {name.removeprefix("metric/"): s.values for name, s in merged.items() if sent[name] == scored}
+        merged_values = values_from_states(self.module.metrics, states)
+        pooled = {name: value for name, value in merged_values.items() if math.isfinite(value)}
         examples = sum(reply.examples for site, reply in replies.items() if self.trains[site])
         self.recorder.line(
             {**POOLED_LINE, "round": task.round, "phase": phase, "examples": examples, "metrics": pooled}
         )
         return replies, pooled
 
+    def _states(self) -> dict[str, np.ndarray]:
+        """Arrays like the states of the module's metrics, by `metric/name/state`."""
+        from flip.training import metric_states
+
+        return {
+            f"metric/{name}/{state}": tensor.numpy()
+            for name, metric in self.module.metrics.items()
+            for state, tensor in metric_states(metric).items()
+        }
+
     def test(self, ask: Ask, stage: str, weights: Payload, prefix: str) -> None:
         """Read the test split, once for these weights; `prefix` starts the names of the metrics."""
         final = stage == "test"
         task = self.task("evaluate", self.strategy.rounds - 1, weights, stage, split="test", outcomes=final)
         replies, pooled = self._score(ask, task, stage.split(":")[0])
+        if final and not replies:
+            raise StudyFailed(
+                "no site could score its test split: all failed, or their policies withhold so few examples"
+            )
         for site, reply in replies.items():
             self.metrics |= {f"{prefix}/site/{site}/{name}": value for name, value in reply.metrics.items()}
         self.metrics |= {f"{prefix}/pooled/{name}": value for name, value in pooled.items()}
@@ -240,42 +249,12 @@ class Coordinator:
         """Train each site by itself, and test each of these models at every site."""
         for site in self.sites(training=True):
             task = self.task("fit", 0, initial, f"alone:{site}", alone=True)
-            for reply in self._ask(ask, task, [site], "alone", wanted=initial):
+            for reply in self._ask(ask, task, [site], "alone", Wanted(initial, {}, FIT_METRICS, {}, self._trained_on)):
                 if reply.fault is None:
                     self.test(ask, f"alone:{site}", reply.weights, f"baseline/alone/{site}/test")
-
-
-POOLED_LINE: dict[str, Any] = {
-    "site": "pooled", "bytes_down": 0, "bytes_up": 0, "seconds": 0.0, "fault": None, "privacy": None,
-}  # fmt: skip
 
 
 def merge_into(merged: dict[str, Summary], summaries: Mapping[str, Summary]) -> None:
     """Add one site's summaries to the sums so far."""
     for name, summary in summaries.items():
         merged[name] = merged[name].merge(summary) if name in merged else summary
-
-
-def size(arrays: Payload) -> int:
-    """Bytes of the arrays."""
-    return sum(array.nbytes for array in arrays.values())
-
-
-def check_reply(reply: Reply, task: Task, wanted: Payload | None, metrics: set[str]) -> Reply:
-    """Turn a reply that does not fit its task into a fault; `wanted` has the names and shapes that it must return."""
-    if reply.fault is not None:
-        return Reply(reply.site, task.digest, fault=reply.fault, seconds=reply.seconds)
-    problem = None
-    if reply.task_digest != task.digest or not set(reply.metrics) <= metrics:
-        problem = Fault.INVALID
-    elif wanted is not None:
-        same = set(reply.weights) == set(wanted) and all(
-            reply.weights[name].shape == array.shape and reply.weights[name].dtype == array.dtype
-            for name, array in wanted.items()
-        )
-        arrays = [*reply.weights.values(), *reply.state.values()]
-        if not same or reply.examples < 1:
-            problem = Fault.INVALID
-        elif not all(np.isfinite(array).all() for array in arrays if np.issubdtype(array.dtype, np.inexact)):
-            problem = Fault.NOT_FINITE
-    return replace(Reply(reply.site, task.digest, seconds=reply.seconds), fault=problem) if problem else reply

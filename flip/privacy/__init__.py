@@ -42,7 +42,7 @@ class Mechanism:
     def prepare(self, fit: "PrivateFit") -> None:
         """Change module, optimizer and loader of one local fit, before Lightning starts."""
 
-    def spent(self, ledger: list[dict[str, float]]) -> Spent | None:
+    def spent(self, ledger: list[dict[str, Any]]) -> Spent | None:
         """Privacy spent by the fits in the ledger (each the dict that `prepare` appended)."""
         return None
 
@@ -61,4 +61,4 @@ class PrivateFit:
     planned_steps: int  # of all rounds of the study at this site
     task: Task
     noise_key: bytes
-    ledger: list[dict[str, float]]
+    ledger: list[dict[str, Any]]

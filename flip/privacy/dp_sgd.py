@@ -83,7 +83,7 @@ class DPSGD(Mechanism):
         fit.loader = poisson_loader(fit.loader, fit.noise_key)
         fit.ledger.append({"noise_multiplier": multiplier, "sample_rate": rate, "steps": float(fit.steps)})
 
-    def spent(self, ledger: list[dict[str, float]]) -> Spent | None:
+    def spent(self, ledger: list[dict[str, Any]]) -> Spent | None:
         """Epsilon of all fits in the ledger together."""
         from opacus.accountants import RDPAccountant
 

@@ -86,6 +86,10 @@ class FedAvg:
         """The arrays that every site needs for its half of the strategy."""
         return {}
 
+    def returns(self, state: State) -> State:
+        """Arrays like those that each site's half must return besides the weights: names, shapes and types."""
+        return {}
+
     def combine(self, weights: Payload, replies: Iterator[Reply], state: State, sites: int) -> tuple[Payload, State]:
         """Fold the replies, one by one and in site order, into the next weights; `sites` is how many train in all."""
         mean, _ = self.mean(replies)

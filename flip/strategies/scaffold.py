@@ -52,6 +52,10 @@ class Scaffold(FedAvg):
         """Every site needs the coordinator's control."""
         return state
 
+    def returns(self, state: State) -> State:
+        """Every site returns by how much its control changed."""
+        return state
+
     def combine(self, weights: Payload, replies: Iterator[Reply], state: State, sites: int) -> tuple[Payload, State]:
         """Step the weights and the control."""
         used = 0

@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from flip.errors import StudyFailed
 from flip.federation import Fault, Reply, Summary, SummaryKind, Task
 from flip.federation.loop import Coordinator
+from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
 
@@ -159,6 +160,11 @@ def test_a_site_that_refused_is_not_asked_again():
         ({"task_digest": "of an old round"}, "INVALID"),
         ({"examples": 0}, "INVALID"),
         ({"metrics": {"name of a patient": 1.0}}, "INVALID"),
+        ({"metrics": {"loss": "text"}}, "INVALID"),
+        ({"metrics": {"loss": float("nan")}}, "NOT_FINITE"),
+        ({"examples": 7}, "INVALID"),  # more than the site said that it has
+        ({"examples": "6"}, "INVALID"),
+        ({"state": {"weight": np.ones(2, np.float32)}}, "INVALID"),
     ],
 )
 def test_a_reply_that_does_not_fit_is_a_fault_and_not_averaged(change, fault):
@@ -190,3 +196,81 @@ def test_pooled_metrics_are_computed_from_merged_states():
     study(Sites().ask)
     assert study.metrics["test/pooled/loss"] == pytest.approx(1.0)
     assert study.metrics["test/site/a/loss"] == pytest.approx(1.0)
+
+
+def test_a_score_that_is_no_state_of_the_metrics_is_a_fault():
+    def spoil(reply, task):
+        if (reply.site, task.step) != ("b", "evaluate"):
+            return reply
+        wrong = Summary(SummaryKind.SUM, np.zeros(3), 4)
+        return replace(reply, summaries={**reply.summaries, "metric/loss/weight": wrong})
+
+    notes = Notes()
+    study = coordinator(notes, rounds=1)
+    study(Sites(spoil=spoil).ask)
+    assert [line["fault"] for line in notes.lines if line["site"] == "b" and line["phase"] == "test"] == ["INVALID"]
+    assert "test/site/b/loss" not in study.metrics
+
+
+def test_statistics_that_cannot_be_added_leave_the_site_out():
+    def spoil(reply, task):
+        other = Summary(SummaryKind.MOMENTS, np.zeros((2, 3)), 10)
+        return replace(reply, summaries={"statistics/moments/age": other}) if task.step == "statistics" else reply
+
+    notes = Notes()
+    sites = Sites(spoil=lambda reply, task: spoil(reply, task) if reply.site == "b" else reply)
+    coordinator(notes)(sites.ask)
+    assert notes.cohorts["b"]["fault"] == "INVALID"
+    assert {name for step, _, name, _ in sites.tasks if step == "fit"} == {"a", "c"}
+
+
+def test_a_pooled_metric_needs_every_site_that_was_scored():
+    def spoil(reply, task):
+        withheld = task.step == "evaluate" and reply.site == "b"
+        return replace(reply, summaries={}) if withheld else reply
+
+    study = coordinator(Notes(), rounds=1)
+    study(Sites(spoil=spoil).ask)
+    assert "test/site/b/loss" in study.metrics
+    assert "test/pooled/loss" not in study.metrics
+
+
+def test_a_study_that_nobody_could_score_has_failed():
+    spoil = lambda reply, task: Reply(reply.site, task.digest, fault=Fault.RAISED) if task.step == "evaluate" else reply  # noqa: E731
+    with pytest.raises(StudyFailed, match="no site could score its test split"):
+        coordinator(Notes())(Sites(spoil=spoil).ask)
+
+
+def test_text_of_a_site_is_not_passed_on_as_a_reason():
+    def spoil(reply, task):
+        found = {
+            f"skipped/{reason}": Summary(SummaryKind.COUNT, np.ones(1), 10) for reason in ("a gap", "/data/doe_john")
+        }
+        return replace(reply, summaries=found) if task.step == "statistics" else reply
+
+    notes = Notes()
+    study = coordinator(notes)
+    study.reasons = frozenset({"a gap"})
+    study(Sites(spoil=spoil).ask)
+    assert notes.cohorts["a"]["skipped"] == {"a gap": 1, "another reason, which the site's own log names": 1}
+
+
+def test_privacy_mechanisms_stand_between_the_coordinator_and_the_sites():
+    seen = []
+
+    class Watch(Mechanism):
+        def __init__(self, name):
+            self.name = name
+
+        def wrap_ask(self, ask):
+            def wrapped(task, names):
+                seen.append(self.name)
+                yield from ask(task, names)
+
+            return wrapped
+
+    study = coordinator(Notes(), rounds=1)
+    study.mechanisms = [Watch("outer"), Watch("inner")]
+    study(Sites().ask)
+    assert seen[:2] == ["outer", "inner"]
+    assert len(seen) == 2 * 3  # statistics, fit, test

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from flip.errors import UserError
 from flip.run import execute
 from tests.commands import Finished, flip
 from tests.studies import compose_study, tiny_heart_study
@@ -72,6 +73,26 @@ def test_a_local_run_can_be_federated_afterwards(data, digest, tmp_path):
 
 def test_another_seed_gives_other_weights(data, digest, tmp_path):
     assert execute(tiny_heart_study(data, "federation=inprocess", "seed=7"), tmp_path / "run")["digest"] != digest
+
+
+@pytest.mark.parametrize("federation", ["none", "inprocess"])
+def test_pooled_scaling_trains_on_every_backend(data, federation, tmp_path):
+    study = tiny_heart_study(data, "dataset.scaling=pooled", f"federation={federation}")
+    assert execute(study, tmp_path / "run")["status"] == "ok"
+
+
+def test_a_private_study_is_the_same_when_run_again_in_simulation(data, tmp_path):
+    study = tiny_heart_study(data, "federation=inprocess", "privacy=dp_sgd")
+    first, second = (execute(study, tmp_path / name) for name in ("first", "second"))
+    assert first["digest"] == second["digest"]
+    assert 0 < first["privacy"]["epsilon"] <= 8.0
+
+
+def test_a_folder_that_holds_a_run_is_not_written_again(data, tmp_path):
+    study = tiny_heart_study(data, "federation=inprocess", "strategy.rounds=1")
+    execute(study, tmp_path / "run")
+    with pytest.raises(UserError, match="holds a run already"):
+        execute(study, tmp_path / "run")
 
 
 @pytest.mark.slow
