@@ -48,11 +48,12 @@ def test_nothing_of_a_site_is_in_what_the_coordinator_writes(arguments, tmp_path
 
 
 @pytest.mark.slow
-def test_an_experiment_has_the_same_weights_over_flower_and_when_run_again(arguments, tmp_path):
+@pytest.mark.parametrize("backend", ["flower", "nvflare"])
+def test_an_experiment_has_the_same_weights_on_a_backend_and_when_run_again(arguments, backend, tmp_path):
     reference = execute(compose_study(*arguments, "federation=inprocess"), tmp_path / "reference")
-    flower = flip(tmp_path, *arguments, "federation=flower")
-    assert flower.status == 0, flower.err
-    assert flower.result["digest"] == reference["digest"]
-    again = flip(tmp_path, "--config-dir", str(flower.runs[0]), "--config-name", "run", *arguments[1:2])
+    ran = flip(tmp_path, *arguments, f"federation={backend}")
+    assert ran.status == 0, ran.err
+    assert ran.result["digest"] == reference["digest"]
+    again = flip(tmp_path, "--config-dir", str(ran.runs[0]), "--config-name", "run", *arguments[1:2])
     assert again.status == 0, again.err
     assert json.loads((again.runs[-1] / "result.json").read_text())["digest"] == reference["digest"]

@@ -23,9 +23,6 @@ TOP_LEVEL = {
     "conf", "flip", "models", "datamodules", "tests", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md",
     "CONTRIBUTING.md", "SECURITY.md", "Makefile", "constraints.txt",
 }  # fmt: skip
-NOT_YET_IMPORTED = {
-    "nvflare": "the second federated backend; pinned now so that both backends are known to share one environment",
-}
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "jsonpickle"}
 UNSAFE_CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "torch.hub.load"}
 UNSAFE_KEYWORDS = {"allow_pickle": True, "shell": True, "weights_only": False}
@@ -181,7 +178,7 @@ def test_each_import_is_a_declared_dependency() -> None:
 
 def test_each_declared_dependency_is_imported() -> None:
     used = {name for package in used_packages() for name in distributions(package)}
-    assert set(requirements()) - used - set(NOT_YET_IMPORTED) == set()
+    assert set(requirements()) - used == set()
 
 
 def test_each_dependency_is_pinned_within_its_range() -> None:

@@ -1,5 +1,6 @@
 """The same study gives the same weights, to the bit, on every backend and when it is run again."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,11 @@ def flower(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return flip(tmp_path_factory.mktemp("flower"), *SMALL, "federation=flower", FLIP_DATA_DIR=str(data))
 
 
+@pytest.fixture(scope="module")
+def nvflare(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return flip(tmp_path_factory.mktemp("nvflare"), *SMALL, "federation=nvflare", FLIP_DATA_DIR=str(data))
+
+
 def again(finished: Finished, data: Path, *arguments: str) -> Finished:
     """Run a finished run again from its folder."""
     folder = str(finished.runs[0])
@@ -39,6 +45,26 @@ def again(finished: Finished, data: Path, *arguments: str) -> Finished:
 def test_flower_gives_the_weights_of_the_reference(flower, digest):
     assert flower.status == 0, flower.err
     assert flower.result["digest"] == digest
+
+
+def test_nvflare_gives_the_weights_of_the_reference(nvflare, digest):
+    assert nvflare.status == 0, nvflare.err
+    assert nvflare.result["digest"] == digest
+
+
+def test_what_nvflare_says_is_in_the_log_of_the_run_and_not_on_the_screen(nvflare):
+    log = (nvflare.runs[0] / "log.txt").read_text()
+    assert len(re.findall(r"getTask: flip size", log)) == 4 * (
+        1 + 1 + 3 + 1
+    )  # sites * (meet, statistics, rounds, test)
+    assert "nvflare." not in nvflare.out + nvflare.err
+    assert sorted(path.name for path in nvflare.folder.iterdir()) == ["runs"]
+
+
+def test_a_finished_nvflare_run_swaps_its_backend(nvflare, digest, data):
+    swapped = again(nvflare, data, "federation=inprocess")
+    assert swapped.status == 0, swapped.err
+    assert swapped.result["digest"] == digest
 
 
 def test_a_finished_flower_run_swaps_its_backend(flower, digest, data):
@@ -93,6 +119,27 @@ def test_a_folder_that_holds_a_run_is_not_written_again(data, tmp_path):
     execute(study, tmp_path / "run")
     with pytest.raises(UserError, match="holds a run already"):
         execute(study, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_an_nvflare_run_gives_the_same_weights_when_run_again(nvflare, digest, data):
+    rerun = again(nvflare, data)
+    assert rerun.status == 0, rerun.err
+    assert rerun.result["digest"] == digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["flower", "nvflare"])
+def test_the_real_hospitals_give_the_same_weights_on_every_backend(backend, data_dir, tmp_path):
+    digests = set()
+    for federation in ("inprocess", backend):
+        (tmp_path / federation).mkdir()
+        ran = flip(
+            tmp_path / federation, "experiment=heart_disease", f"federation={federation}", FLIP_DATA_DIR=str(data_dir)
+        )
+        assert ran.status == 0, ran.err
+        digests.add(ran.result["digest"])
+    assert len(digests) == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,168 @@
+"""The loop's end of a bridge to a backend whose server must have a process of its own.
+
+The bridge is a socket pair without a name, which only the two processes hold: no port, no pickle. The loop writes which
+client is asked what; the server's side writes what the client answered. Nothing here knows the backend.
+"""
+
+import json
+import math
+import os
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+
+from flip.errors import StudyFailed
+from flip.federation import Fault, Reply, Task
+from flip.federation.spool import Arrival, in_order
+from flip.federation.wire import pack_task
+
+GRACE = 10.0  # seconds that killed processes have to be gone
+
+
+@dataclass
+class Link:
+    """What the loop asks through.
+
+    Args:
+        bridge: the near end.
+        clients: by site, the backend's name of its client.
+        timeout: seconds that one site may take for one answer.
+        workers: sites that are asked at the same time.
+
+    `processes` holds a descriptor of each client's process, which is ready when the process has ended. `number` marks
+    a question and its answers, so that a late answer is not taken for one to the next question.
+    """
+
+    bridge: Connection
+    clients: Mapping[str, str]
+    timeout: float
+    workers: int
+    number: int = 0
+    broken: Fault | None = None
+    processes: dict[str, int] = field(default_factory=dict)
+
+    def ask(self, task: Task, sites: Sequence[str]) -> Iterator[Reply]:
+        """Send a task to the named sites; one reply each, in the order of the names."""
+        return in_order(self.exchange(pack_task(task), sites, self.workers), task, sites)
+
+    def meet(self) -> None:
+        """Wait for every site's client, and learn its process. Raises StudyFailed if one does not come in time."""
+        missing = dict.fromkeys(self.clients)
+        for site, answer in self.exchange(b"", list(self.clients), len(self.clients)):
+            if isinstance(answer, bytes):
+                self.processes[site] = os.pidfd_open(int(answer))
+                del missing[site]
+        if missing:
+            when = f"within federation.timeout={self.timeout} s" if self.broken is None else "before it ended"
+            raise StudyFailed(f"the backend's server did not reach {', '.join(missing)} {when}; log.txt has its words")
+
+    def exchange(self, blob: bytes, sites: Sequence[str], workers: int) -> Iterator[Arrival]:
+        """Have a blob answered by the sites, `workers` at a time, and yield the answers as they come."""
+        self.number += 1
+        todo = list(sites)
+        until: dict[str, float] = {}
+        while todo or until:
+            while todo and len(until) < workers:
+                until[todo[0]] = time.monotonic() + self.timeout
+                self._send(todo.pop(0), blob)
+                blob = b""  # the server has it now
+            for site, answer in self._next(until):
+                if until.pop(site, None) is not None:
+                    paused = time.monotonic()
+                    yield site, answer
+                    paused = time.monotonic() - paused  # what the loop did meanwhile is not the sites' time
+                    until = {each: limit + paused for each, limit in until.items()}
+
+    def _send(self, site: str, blob: bytes) -> None:
+        head = json.dumps([self.number, self.clients[site], len(blob)])
+        try:
+            if self.broken is None:
+                self.bridge.send_bytes(head.encode())
+                if blob:
+                    self.bridge.send_bytes(blob)
+        except OSError as error:
+            self._break(error)
+
+    def _next(self, until: Mapping[str, float]) -> list[Arrival]:
+        """What has happened to the sites that are asked: an answer, ended processes, or no time left."""
+        if self.broken is not None:
+            return [(site, self.broken) for site in until]
+        ends = {self.processes[site]: site for site in until if site in self.processes}
+        ready = wait([self.bridge, *ends], max(0.0, min(until.values()) - time.monotonic()))
+        if self.bridge in ready:
+            return self._receive()
+        if ready:
+            return [(site, Fault.LOST) for end, site in ends.items() if end in ready]
+        now = time.monotonic()
+        return [(site, Fault.TIMEOUT) for site, limit in until.items() if limit <= now]
+
+    def _receive(self) -> list[Arrival]:
+        """One answer; an empty one means that the client failed, and one to an earlier question is nothing."""
+        try:
+            number, client = json.loads(self.bridge.recv_bytes())
+            blob = self.bridge.recv_bytes()
+        except (EOFError, OSError) as error:
+            self._break(error)
+            return []
+        site = next(name for name, each in self.clients.items() if each == client)
+        return [(site, blob or Fault.RAISED)] if number == self.number else []
+
+    def _break(self, error: BaseException) -> None:
+        """From here on no site is reached: the server has gone, or stands still."""
+        self.broken = Fault.TIMEOUT if isinstance(error, BlockingIOError) else Fault.LOST
+
+    def close(self) -> None:
+        """Let go of the descriptors."""
+        for process in self.processes.values():
+            os.close(process)
+
+
+def bound(bridge: Connection, timeout: float) -> None:
+    """Let no read or write of a part of a message wait longer than `timeout`; it raises BlockingIOError then."""
+    with socket.socket(fileno=os.dup(bridge.fileno())) as end:
+        for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", math.ceil(timeout), 0))
+
+
+def end_group(process: int) -> None:
+    """Kill the process and all that it has started in its group, if they are there."""
+    with suppress(OSError):
+        os.killpg(process, signal.SIGKILL)
+
+
+def end_server(server: "subprocess.Popen[bytes]", clients: Callable[[], Sequence[int]]) -> None:
+    """Kill the server, then its clients until `clients` finds none. What they had to say has been received."""
+    end_group(server.pid)
+    server.wait()
+    if server.stdin is not None:
+        server.stdin.close()
+    end_clients(clients)
+
+
+def end_clients(clients: Callable[[], Sequence[int]]) -> None:
+    """Kill clients, each the first of its group, until none is found twice: a server may have been starting one."""
+    deadline, quiet = time.monotonic() + GRACE, 0
+    while quiet < 2 and time.monotonic() < deadline:
+        found = clients()
+        for process in found:
+            end_group(process)
+        quiet = 0 if found else quiet + 1
+        time.sleep(0.02)
+
+
+def processes(word: str, folder: Path) -> list[int]:
+    """The running processes with this word in their command line, and a path in this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            if word in words and any(each.startswith(f"{folder}{os.sep}") for each in words):
+                found.append(int(path.parent.name))
+    return found

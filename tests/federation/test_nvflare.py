@@ -1,0 +1,309 @@
+"""FLARE as a transport: what we use of it, what its job holds, and what is left when something goes wrong."""
+
+import importlib
+import inspect
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flip.errors import UserError
+from flip.federation import Ask, Fault, Reply, Task
+from flip.federation.bridge import processes
+from flip.federation.nvflare import TASK, WORKER, NVFlare, write_job
+from tests.commands import flip
+from tests.studies import tiny_heart_study
+from tests.tiny_heart import write_tiny_heart
+
+SITES = ["cleveland", "hungarian", "switzerland", "va"]
+
+# The contract: every class, function, argument and word of FLARE's that we use.
+
+CALLS = [
+    ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner",
+     ["job_folder", "workspace", "clients", "threads", "log_config"]),
+    ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner.simulator_run_main", []),
+    ("nvflare.apis.impl.controller", "Controller", []),
+    ("nvflare.apis.impl.controller", "Controller.start_controller", ["fl_ctx"]),
+    ("nvflare.apis.impl.controller", "Controller.stop_controller", ["fl_ctx"]),
+    ("nvflare.apis.impl.controller", "Controller.control_flow", ["abort_signal", "fl_ctx"]),
+    ("nvflare.apis.impl.controller", "Controller.send", ["task", "fl_ctx", "targets"]),
+    ("nvflare.apis.impl.controller", "Controller.cancel_task", ["task", "completion_status"]),
+    ("nvflare.apis.controller_spec", "Task", ["name", "data", "props", "result_received_cb"]),
+    ("nvflare.apis.executor", "Executor", []),
+    ("nvflare.apis.executor", "Executor.execute", ["task_name", "shareable", "fl_ctx", "abort_signal"]),
+    ("nvflare.apis.executor", "Executor.handle_event", ["event_type", "fl_ctx"]),
+    ("nvflare.apis.shareable", "Shareable", ["data"]),
+    ("nvflare.apis.shareable", "make_reply", ["rc"]),
+    ("nvflare.private.fed.simulator.simulator_server", "SimulatorServerEngine.send_aux_request",
+     ["targets", "topic", "request", "timeout", "fl_ctx", "optional"]),
+    ("nvflare.private.fed.simulator.simulator_app_runner", "SimulatorClientRunManager.register_aux_message_handler",
+     ["topic", "message_handle_func"]),
+    (WORKER, "main", ["args"]),
+]  # fmt: skip
+
+VALUES = [
+    ("nvflare.apis.controller_spec", "TaskCompletionStatus.OK", "ok"),
+    ("nvflare.apis.event_type", "EventType.START_RUN", "_start_run"),
+    ("nvflare.apis.event_type", "EventType.BEFORE_PULL_TASK", "_before_pull_task"),
+    ("nvflare.apis.shareable", "ReturnCode.OK", "OK"),
+    ("nvflare.apis.fl_constant", "SystemVarName.WORKSPACE", "WORKSPACE"),
+    ("nvflare.apis.fl_constant", "SystemVarName.SITE_NAME", "SITE_NAME"),
+    ("nvflare.apis.fl_constant", "ConfigVarName.GET_TASK_TIMEOUT", "get_task_timeout"),
+    ("nvflare.apis.fl_constant", "ConfigVarName.SUBMIT_TASK_RESULT_TIMEOUT", "submit_task_result_timeout"),
+    ("nvflare.apis.fl_constant", "JobConstants.META", "meta"),
+    ("nvflare.apis.fl_constant", "JobConstants.SERVER_JOB_CONFIG", "config_fed_server.json"),
+    ("nvflare.apis.fl_constant", "JobConstants.CLIENT_JOB_CONFIG", "config_fed_client.json"),
+    ("nvflare.apis.fl_constant", "WorkspaceConstants.RESOURCES_CONFIG", "resources.json"),
+    ("nvflare.apis.job_def", "ALL_SITES", "@ALL"),
+    ("nvflare.app_common.widgets.component_path_authorizer", "CLASS_ALLOW_LIST", "class_allow_list"),
+]
+
+WORDS = [
+    ("nvflare.private.fed.server.server_json_config", "server.task_request_interval"),
+    ("nvflare.private.fed.client.fed_client", "EventType.BEFORE_PULL_TASK"),
+    (WORKER, '"--client"'),
+]  # what has no name of its own: looked for in the source
+
+
+def flare(module: str, name: str = "") -> Any:
+    """Something of FLARE's, or a failure that names it."""
+    try:
+        found = importlib.import_module(module)
+        for part in filter(None, name.split(".")):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        pytest.fail(
+            f"nvflare {version('nvflare')} has no {module}.{name}, which flip/federation/nvflare.py uses: {error}"
+        )
+    return found
+
+
+def test_the_pinned_version_is_installed():
+    assert version("nvflare") == "2.9.0"
+
+
+@pytest.mark.parametrize(("module", "name", "arguments"), CALLS, ids=[call[1] for call in CALLS])
+def test_flare_has_what_we_call(module, name, arguments):
+    parameters = inspect.signature(flare(module, name)).parameters
+    gone = [argument for argument in arguments if argument not in parameters]
+    assert not gone, f"{module}.{name} of nvflare {version('nvflare')} takes {list(parameters)}, not {gone}"
+
+
+@pytest.mark.parametrize(("module", "name", "value"), VALUES, ids=[value[1] for value in VALUES])
+def test_flare_has_the_words_that_we_write(module, name, value):
+    found = flare(module, name)
+    assert getattr(found, "value", found) == value
+
+
+@pytest.mark.parametrize(("module", "word"), WORDS, ids=[word[1] for word in WORDS])
+def test_flare_still_reads_or_fires(module, word):
+    assert word in inspect.getsource(flare(module)), f"{module} of nvflare {version('nvflare')} has no {word}"
+
+
+def test_every_name_that_we_import_of_flare_is_in_the_contract():
+    from flip.federation import nvflare as ours
+
+    imports = re.findall(r"from (nvflare[\w.]+) import ([\w, ]+)", inspect.getsource(ours))
+    used = {(module, name.strip()) for module, names in imports for name in names.split(",")}
+    listed = {(module, name.split(".")[0]) for module, name, _ in [*CALLS, *VALUES]}
+    assert used <= listed
+
+
+# The job
+
+
+def test_a_site_and_its_file_stand_in_no_job_and_each_client_has_a_file_of_its_own(tmp_path):
+    write_job(
+        tmp_path, {"site-1": ("kings", Path("/marker/one.yaml")), "site-2": ("guys", Path("/marker/two.yaml"))}, 9
+    )
+    for path in [*(tmp_path / "job").rglob("*.json"), *(tmp_path / "workspace").rglob("*.json")]:
+        assert not {"marker", "kings", "guys"} & set(re.findall(r"\w+", path.read_text())), path
+    assert json.loads((tmp_path / "sites" / "site-1.json").read_text()) == ["kings", "/marker/one.yaml"]
+    assert "two" not in (tmp_path / "sites" / "site-1.json").read_text()
+
+
+def test_flare_may_build_our_two_classes_and_nothing_else(tmp_path):
+    write_job(tmp_path, {}, 9)
+    allowed = json.loads((tmp_path / "workspace" / "local" / "resources.json").read_text())["class_allow_list"]
+    assert allowed == ["flip.federation.nvflare.relay", "flip.federation.nvflare.executor"]
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"workers": 0}])
+def test_a_setting_that_cannot_work_is_refused(wrong):
+    with pytest.raises(UserError, match=f"federation.{next(iter(wrong))}=0"):
+        NVFlare(**wrong)
+
+
+# Faults, each from outside: a signal to a real process of FLARE's.
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go, also those of started processes."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def clients(temporary: Path) -> dict[str, int]:
+    """FLARE's client processes of this test, by name."""
+    found = {}
+    for process in processes(WORKER, temporary):
+        words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
+        found[words[words.index("--client") + 1]] = process
+    return found
+
+
+def traces(temporary: Path) -> list[str]:
+    """What is left of FLARE: its folder, and processes that name it."""
+    start = str(temporary / "flip-flare-")
+    named = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if start in text(path)]
+    return [*(path.name for path in temporary.glob("flip-flare-*")), *named]
+
+
+def text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def drive(tmp_path: Path, program: Callable[[Ask, Task], Any], **settings: Any) -> Any:
+    """Run a program of the test's over the tiny study's sites."""
+    study = tiny_heart_study(write_tiny_heart(tmp_path / "data"), "federation=nvflare")
+    for name, content in study.run_files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    files = {name: tmp_path / "sites" / f"{name}.yaml" for name in study.sites}
+    task = Task("run", "study", 0, "statistics", {}, {}, {}, study.manifest_text)
+    return NVFlare(**settings).run(lambda ask: program(ask, task), files)
+
+
+def faults(replies: Iterator[Reply]) -> list[Fault | None]:
+    found = list(replies)
+    assert [reply.site for reply in found] == SITES
+    return [reply.fault for reply in found]
+
+
+@pytest.mark.slow
+def test_a_stopped_site_is_out_of_time_comes_back_and_is_lost_when_killed(tmp_path, temporary):
+    def program(ask: Ask, task: Task) -> list[list[Fault | None]]:
+        seen = [faults(ask(task, SITES))]
+        site = clients(temporary)["site-2"]
+        os.kill(site, signal.SIGSTOP)
+        seen.append(faults(ask(task, SITES)))
+        os.kill(site, signal.SIGCONT)
+        seen.append(faults(ask(task, SITES)))
+        os.kill(site, signal.SIGSTOP)
+        threading.Timer(2.0, os.kill, [site, signal.SIGKILL]).start()
+        started = time.monotonic()
+        seen.append(faults(ask(task, SITES)))
+        assert time.monotonic() - started < 10  # and not federation.timeout
+        seen.append(faults(ask(task, SITES)))
+        return seen
+
+    well = [None] * 4
+    out = [None, Fault.TIMEOUT, None, None]
+    lost = [None, Fault.LOST, None, None]
+    assert drive(tmp_path, program, timeout=40, workers=4) == [well, out, well, lost, lost]
+    assert traces(temporary) == []
+
+
+@pytest.mark.slow
+def test_without_flares_server_every_site_is_lost_and_nothing_is_left(tmp_path, temporary):
+    def program(ask: Ask, task: Task) -> list[Fault | None]:
+        assert faults(ask(task, SITES)) == [None] * 4
+        server = Path(f"/proc/{clients(temporary)['site-1']}/stat").read_text().split()[3]
+        os.kill(int(server), signal.SIGKILL)
+        return faults(ask(task, SITES))
+
+    assert drive(tmp_path, program) == [Fault.LOST] * 4
+    assert traces(temporary) == []
+
+
+@pytest.mark.slow
+def test_an_error_of_the_loop_is_raised_and_nothing_is_left(tmp_path, temporary):
+    def program(ask: Ask, task: Task) -> None:
+        next(ask(task, SITES))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path, program)
+    assert traces(temporary) == []
+
+
+@pytest.mark.slow
+def test_sites_that_cannot_start_in_time_fail_the_study_and_nothing_is_left(tmp_path, temporary):
+    with pytest.raises(
+        Exception, match=r"did not reach cleveland, hungarian, switzerland, va within federation.timeout"
+    ):
+        drive(tmp_path, lambda ask, task: None, timeout=0.5)
+    assert traces(temporary) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["starting", "training"])
+def test_a_killed_study_leaves_nothing(when, tmp_path, temporary):
+    data = write_tiny_heart(tmp_path / "data")
+    command = [sys.executable, "-m", "flip", "experiment=heart_disease", "federation=nvflare", "strategy.rounds=1000"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "FLIP_DATA_DIR": str(data)}, stdout=subprocess.DEVNULL
+    ) as study:
+        deadline = time.monotonic() + 120
+        while (
+            study.poll() is None
+            and time.monotonic() < deadline
+            and not (clients(temporary) if when == "starting" else list(tmp_path.glob("runs/*/*/state/*")))
+        ):
+            time.sleep(0.05)
+        assert clients(temporary)
+        study.kill()
+    deadline = time.monotonic() + 20
+    while traces(temporary) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert traces(temporary) == []
+
+
+# Size and speed
+
+
+@pytest.mark.slow
+def test_a_message_may_be_large(tmp_path, temporary):
+    def program(ask: Ask, task: Task) -> list[Fault | None]:
+        large = {"weights": np.ones(100_000_000, np.float32)}
+        return faults(ask(Task(task.run, "study", 0, "statistics", large, {}, {}, task.manifest), SITES))
+
+    assert drive(tmp_path, program) == [None] * 4
+
+
+@pytest.mark.slow
+def test_ten_rounds_take_half_a_minute_and_each_after_the_first_less_than_a_second(tmp_path):
+    data = write_tiny_heart(tmp_path / "data")
+    small = ["experiment=heart_disease", "strategy.rounds=10", "trainer.steps=5", "federation=nvflare"]
+    ran = flip(tmp_path, *small, FLIP_DATA_DIR=str(data))
+    assert ran.status == 0, ran.err
+    seconds = [float(each) for each in re.findall(r"round \d+/10 .* ([\d.]+) s", ran.out)]
+    assert len(seconds) == 10
+    assert max(seconds[1:]) <= 1
+    assert ran.result["seconds"] <= 30
+
+
+def test_the_name_of_a_task_is_one_that_our_executor_is_registered_for(tmp_path):
+    write_job(tmp_path, {}, 9)
+    client = json.loads((tmp_path / "job" / "app" / "config" / "config_fed_client.json").read_text())
+    assert client["executors"][0]["tasks"] == [TASK]
