@@ -212,9 +212,8 @@ def executor(workspace: str, client: str) -> Any:
     from nvflare.apis.executor import Executor
     from nvflare.apis.shareable import ReturnCode, Shareable, make_reply
 
-    work = threading.Event()
+    work, silos = threading.Event(), list["Silo"]()
     work.set()  # the first look for work needs no word
-    silos: list[Silo] = []
 
     class Answer(Executor):  # type: ignore[misc]
         def handle_event(self, event_type: str, fl_ctx: Any) -> None:
