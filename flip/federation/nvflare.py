@@ -194,7 +194,7 @@ def relay() -> Any:
                 fl_ctx.get_engine().send_aux_request([client], WORK, Shareable(), 0.0, fl_ctx, optional=True)
 
         def hand_back(self, client_task: Any, fl_ctx: Any) -> None:
-            """One answer. FLARE lets in the next when this has returned, so that answers wait at the sites."""
+            """One answer. FLARE lets in the next when this has returned, so that two never mix on the bridge."""
             head = [client_task.task.props["number"], client_task.client.name]
             blob = client_task.result.get(BLOB, b"")
             client_task.result = None
