@@ -18,7 +18,7 @@ from flip.weights import save_file, write_atomic
 
 PACKAGES = (
     "flip-engine", "torch", "pytorch-lightning", "monai", "torchmetrics", "opacus", "numpy", "pydicom", "hydra-core",
-    "flwr",
+    "flwr", "nvflare",
 )  # fmt: skip
 
 

@@ -8,10 +8,9 @@ Three kinds of process, because FLARE takes a process over (working folder, logg
 - FLARE starts a client process per site. The executor there (`executor`) answers through `Silo`, which keeps what it
   has loaded for the whole run.
 
-A message is one blob of bytes in a Shareable. Which site and which file a client stands for lies beside FLARE's
-workspace, not in the job. An idle client of the simulator looks for work twice a second; so that no round waits for
-this, the controller tells a client that there is some (FLARE's own auxiliary messages). Contract checked against
-nvflare 2.9.
+A message is one blob of bytes in a Shareable. Which site a client stands for, and its file, lie beside FLARE's
+workspace, not in the job. An idle client looks for work twice a second; so that no round waits for this, the controller
+tells it that there is some (an auxiliary message of FLARE's). Contract checked against nvflare 2.9.
 """
 
 import json
@@ -93,7 +92,7 @@ def simulator(files: Mapping[str, tuple[str, Path]], timeout: float) -> Iterator
 
 
 def write_job(folder: Path, files: Mapping[str, tuple[str, Path]], timeout: float) -> None:
-    """FLARE's job, what code it may name, its logging (standard output: the run's log), and each client's site."""
+    """FLARE's job, what code it may name, its logging (standard error: the run's log), and each client's site."""
     answer = {"path": EXECUTOR, "args": {"workspace": "{WORKSPACE}", "client": "{SITE_NAME}"}}
     contents: dict[str, Any] = {
         "job/meta.json": {"name": TASK, "resource_spec": {}, "min_clients": 1, "deploy_map": {"app": ["@ALL"]}},
@@ -172,15 +171,13 @@ def relay() -> Any:
 
     class Relay(Controller):  # type: ignore[misc]
         def start_controller(self, fl_ctx: Any) -> None:
-            """FLARE wants it; nothing to prepare."""
+            """FLARE wants it, as it wants `stop_controller`; there is nothing to prepare or to put away."""
 
-        def stop_controller(self, fl_ctx: Any) -> None:
-            """FLARE wants it; nothing to put away."""
+        stop_controller = start_controller
 
         def control_flow(self, abort_signal: Any, fl_ctx: Any) -> None:
             """For each question a task for its client, in place of one that the loop has given up, and a word of it."""
-            blob = b""
-            standing: dict[str, Task] = {}
+            blob, standing = b"", dict[str, Task]()
             while not abort_signal.triggered:
                 if not bridge.poll(1.0):
                     continue
@@ -197,7 +194,7 @@ def relay() -> Any:
                 fl_ctx.get_engine().send_aux_request([client], WORK, Shareable(), 0.0, fl_ctx, optional=True)
 
         def hand_back(self, client_task: Any, fl_ctx: Any) -> None:
-            """One answer. FLARE lets in the next when this has returned, so that answers wait at the sites."""
+            """One answer. FLARE lets in the next when this has returned, so that two never mix on the bridge."""
             head = [client_task.task.props["number"], client_task.client.name]
             blob = client_task.result.get(BLOB, b"")
             client_task.result = None
@@ -215,9 +212,8 @@ def executor(workspace: str, client: str) -> Any:
     from nvflare.apis.executor import Executor
     from nvflare.apis.shareable import ReturnCode, Shareable, make_reply
 
-    work = threading.Event()
+    work, silos = threading.Event(), list["Silo"]()
     work.set()  # the first look for work needs no word
-    silos: list[Silo] = []
 
     class Answer(Executor):  # type: ignore[misc]
         def handle_event(self, event_type: str, fl_ctx: Any) -> None:
