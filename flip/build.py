@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from flip.tracking import Tracker
 
 __all__ = [
-    "DataError", "callbacks", "check", "code_digest", "datamodule", "instantiate", "load_cohort", "mechanisms", "model",
+    "DataError", "callbacks", "code_digest", "datamodule", "instantiate", "load_cohort", "mechanisms", "model",
     "outcomes", "persons", "strategy", "targets", "trackers", "transport",
 ]  # fmt: skip
 
@@ -34,13 +34,6 @@ LIGHTNING = (
 
 class DataError(Exception):
     """A site's cohort cannot be read; the text says what and names the remedy, and may hold the site's folders."""
-
-
-def check(study: Study) -> None:
-    """Find every mistake of a study before it runs. Raises UserError with all of them."""
-    from flip.checking import check as checked
-
-    checked(study)
 
 
 def instantiate(config: Mapping[str, Any], key: str = "", kind: str = "", **overrides: Any) -> Any:

@@ -28,7 +28,7 @@ PRECISIONS = (
 
 
 def check(study: Study) -> None:
-    """See `flip.build.check`."""
+    """Find every mistake of a study before it runs. Raises UserError with all of them."""
     if foreign := foreign_packages():
         raise UserError(foreign)
     problems = [*code_problems(study), *_sites(study), *_federation(study)]

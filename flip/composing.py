@@ -1,7 +1,7 @@
 """Hydra, as far as the engine uses it: composes `conf` and a folder of the user's own.
 
 A value given on the command line is applied whether its key exists or not (`++key=value`): the schema is checked once,
-by `flip.config.settle`, on what came together from every file, so that all mistakes are found at once.
+by `flip.settling.settle`, on what came together from every file, so that all mistakes are found at once.
 """
 
 import re

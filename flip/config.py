@@ -1,7 +1,7 @@
 """The schema of a study's configuration, and what is left when it is settled: a `Study`, in plain values.
 
 The dataclasses hold every key that the engine itself reads. Subtrees with a `_target_` (dataset, model, ...) have the
-constructor of that class as their schema; `build.check` binds them.
+constructor of that class as their schema; `checking.check` binds them.
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING
 
 from flip.suggest import Where, nowhere
 
@@ -135,23 +135,6 @@ class Study:
         from flip.rerun import run_files
 
         return run_files(self)
-
-
-def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) -> Study:
-    """Resolve and validate a composed configuration. Raises UserError with every mistake found.
-
-    `backend` is the chosen option of the group `federation`.
-    """
-    from flip.settling import settle as settled
-
-    return settled(cfg, backend=backend, where=where)
-
-
-def load_site(path: Path | str) -> Site:
-    """Read a site's own file. Raises UserError naming file, key and remedy."""
-    from flip.settling import load_site as loaded
-
-    return loaded(Path(path))
 
 
 def plain(value: Any) -> Any:

@@ -11,7 +11,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from flip.composing import MISTAKES, Composer, short_path, split
-from flip.config import settle
 from flip.errors import UserError
 from flip.origin import Origin
 from flip.suggest import nearest, unique
@@ -70,12 +69,13 @@ def _attempt(composer: Composer) -> Exception | DictConfig:
 
 def _others(composer: Composer, cfg: DictConfig, dropped: Sequence[str]) -> list[str]:
     """The mistakes in what could be composed, but for the groups of which no option was found."""
-    from flip import build
+    from flip.checking import check
+    from flip.settling import settle
 
     if "experiment" in dropped:
         return []  # all that it would have set is missing
     try:
-        build.check(settle(cfg, backend=str(cfg.hydra.runtime.choices.get("federation")), where=Origin(composer)))
+        check(settle(cfg, backend=str(cfg.hydra.runtime.choices.get("federation")), where=Origin(composer)))
     except UserError as error:
         return [problem for problem in error.problems if re.split(r"[.= (:]", problem)[0] not in dropped]
     return []

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf
 
 from flip.composing import MISTAKES, Composer
-from flip.config import Study, settle
+from flip.config import Study
 from flip.errors import UserError
 from flip.explaining import explain_sweep
 from flip.help import mistakes_text
@@ -65,12 +65,13 @@ def shown(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> str
 
 def study_of(cfg: DictConfig, choices: Mapping[str, Any], composer: Composer) -> Study:
     """The checked study of a composed configuration."""
-    from flip import build
+    from flip.checking import check
+    from flip.settling import settle
 
     if twice := composer.named_twice(choices.get("experiment")):
         raise UserError(twice)
     study = settle(cfg, backend=str(choices.get("federation")), where=Origin(composer))
-    build.check(study)
+    check(study)
     return study
 
 

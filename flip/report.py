@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from flip.errors import UserError
 from flip.report_facts import RunRecord
 from flip.report_rows import costs, matrix, participation, site_rows, skipped
+from flip.weights import write_atomic
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -27,7 +27,8 @@ def write(run: Path) -> Path:
     folder is none, has no result.json, or holds an unreadable file.
     """
     page = render("report.html.j2", context(RunRecord.read(run)))
-    return replace_file(run / REPORT, page)
+    write_atomic(run / REPORT, page.encode())
+    return run / REPORT
 
 
 def compare_table(runs: Sequence[Path]) -> "Table":
@@ -49,14 +50,6 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     pages.tests["finite"] = math.isfinite
     pages.filters |= {"number": number, "signed": signed, "size": size, "seconds": seconds}
     return pages.get_template(template).render(values)
-
-
-def replace_file(path: Path, text: str) -> Path:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
-    return path
 
 
 def number(value: Any) -> str:
@@ -189,7 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         comparison = Comparison.of([RunRecord.read(run) for run in chosen.runs])
         Console().print(comparison.table())
-        print(replace_file(chosen.out, render("comparison.html.j2", {"comparison": comparison})))
+        write_atomic(chosen.out, render("comparison.html.j2", {"comparison": comparison}).encode())
+        print(chosen.out)
     except UserError as mistake:
         print(mistake, file=sys.stderr)
         return 2

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def execute(study: "Study", folder: Path) -> dict[str, Any]:
     """Run a study into `folder`; returns what it wrote to `result.json`.
 
-    The study has passed `build.check`. Raises UserError for a folder that holds a run already, and KeyboardInterrupt
+    The study has passed `checking.check`. Raises UserError for a folder that holds a run already, and KeyboardInterrupt
     again once the folder tells of it.
     """
     from flip.silo import initial_module

@@ -17,7 +17,7 @@ from flip.config import Config, Site, Study, plain
 from flip.errors import UserError
 from flip.noise_key import SIMULATED
 from flip.policy import widened
-from flip.suggest import Where, at, moved, nearest, unique
+from flip.suggest import Where, at, moved, nearest, nowhere, unique
 from flip.targets import code_digest, prefix_problems, targets
 
 STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
@@ -27,8 +27,11 @@ POOLED = "pooled"  # names the sites together in results and folders
 Schema = TypeVar("Schema")
 
 
-def settle(cfg: DictConfig, *, backend: str, where: Where) -> Study:
-    """See `flip.config.settle`."""
+def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) -> Study:
+    """Resolve and validate a composed configuration. Raises UserError with every mistake found.
+
+    `backend` is the chosen option of the group `federation`.
+    """
     problems = _unresolved(cfg, where)
     if problems:
         raise UserError(problems)
@@ -94,7 +97,7 @@ def _study(config: Config, sites: dict[str, Site], backend: str, where: Where, p
 
 
 def load_site(path: Path) -> Site:
-    """See `flip.config.load_site`."""
+    """Read a site's own file. Raises UserError naming file, key and remedy."""
     try:
         loaded = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
         values = OmegaConf.to_container(loaded, resolve=True)

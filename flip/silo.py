@@ -121,24 +121,25 @@ class Silo:
             build.load_cohort(datamodule)
             if 0 < split_size(datamodule, "train") < self.policy.minimum_cell:
                 raise Refusal(Fault.REFUSED_COHORT)
+            mechanisms = build.mechanisms(manifest)
             self._loaded[key] = Loaded(
                 manifest=manifest,
-                module=self._module(manifest),
+                module=self._module(manifest, mechanisms),
                 datamodule=datamodule,
                 strategy=build.strategy(manifest),
-                mechanisms=build.mechanisms(manifest),
+                mechanisms=mechanisms,
                 outcomes=build.outcomes(manifest),
                 persons=persons,
                 agreed={},
             )
         return self._loaded[key]
 
-    def _module(self, manifest: Mapping[str, Any]) -> Any:
+    def _module(self, manifest: Mapping[str, Any], mechanisms: list[Mechanism]) -> Any:
         """The study's module, once the privacy mechanisms agree to it and to how this site trains."""
         module = initial_module(manifest)
         settings = build.trainer_arguments(manifest)
         settings |= {"precision": self.site.precision} if self.site.precision else {}
-        for mechanism in build.mechanisms(manifest):
+        for mechanism in mechanisms:
             mechanism.check(module, settings)
         return module
 

@@ -36,16 +36,20 @@ class Finished:
         return self.results[-1]
 
 
-def flip(folder: Path, *arguments: str, **environment: str) -> Finished:
-    """`python -m flip ARGUMENTS` in a folder, on one thread."""
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    ran = subprocess.run(
+def run_flip(folder: Path, *arguments: str, seconds: int, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """`python -m flip ARGUMENTS` in a folder, on one thread, for so many seconds at most."""
+    return subprocess.run(
         [sys.executable, "-m", "flip", *arguments],
         cwd=folder,
-        env=settings,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=seconds,
         check=False,
     )
+
+
+def flip(folder: Path, *arguments: str, **environment: str) -> Finished:
+    """The same, with the runs that it left."""
+    ran = run_flip(folder, *arguments, seconds=1200, **environment)
     return Finished(ran.returncode, ran.stdout, ran.stderr, folder)

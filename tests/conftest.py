@@ -11,6 +11,8 @@ from textwrap import dedent
 import pytest
 from tiny_heart import write_tiny_heart
 
+from tests.commands import run_flip
+
 ROOT = Path(__file__).resolve().parents[1]
 Flip = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -37,11 +39,7 @@ def flip(folder: Path) -> Flip:
     """`python -m flip ...` in a process of its own, from the empty folder."""
 
     def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        settings = {"OMP_NUM_THREADS": "1", "COLUMNS": "200", **environment}
-        command = [sys.executable, "-m", "flip", *arguments]
-        return subprocess.run(
-            command, cwd=folder, env=os.environ | settings, capture_output=True, text=True, timeout=300, check=False
-        )
+        return run_flip(folder, *arguments, seconds=300, **{"COLUMNS": "200", **environment})
 
     return run
 

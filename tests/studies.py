@@ -3,7 +3,11 @@
 from pathlib import Path
 
 from flip.composing import Composer
-from flip.config import Study, settle
+from flip.config import Study
+from flip.settling import settle
+
+SMALL_HEART = ("strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2")
+"""Three rounds of five steps."""
 
 
 def compose_study(*overrides: str, config_dir: Path | None = None, config_name: str = "config") -> Study:
@@ -13,6 +17,5 @@ def compose_study(*overrides: str, config_dir: Path | None = None, config_name: 
 
 
 def tiny_heart_study(data: Path, *overrides: str) -> Study:
-    """The heart-disease study on `write_tiny_heart` data: three rounds of five steps."""
-    small = ["strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2"]
-    return compose_study("experiment=heart_disease", f"paths.data_dir={data}", *small, *overrides)
+    """The heart-disease study on `write_tiny_heart` data, small."""
+    return compose_study("experiment=heart_disease", f"paths.data_dir={data}", *SMALL_HEART, *overrides)

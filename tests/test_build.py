@@ -19,7 +19,7 @@ from flip.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TargetError, code_d
 HOSTILE = [
     "os.system", "shutil.copytree", "builtins.eval", "subprocess.Popen", "torch.hub.load", "torch.load",
     "torch.classes.load_library", "torch.utils.cpp_extension.load", "models.tabular.torch.hub.load",
-    "flip.run.execute", "flip.build.instantiate", "flip.config.load_site", "monai.bundle.run",
+    "flip.run.execute", "flip.build.instantiate", "flip.settling.load_site", "monai.bundle.run",
     "monai.transforms.SaveImage", "monai.transforms.io.array.SaveImage", "pytorch_lightning.Trainer",
     "pytorch_lightning.cli.LightningCLI", "hydra.utils.get_class", "models", "", "models..x",
     "models.tabular.__loader__", "torch.nn.modules.module._global_forward_hooks", "torch.nn.Module.__class__",

@@ -10,10 +10,11 @@ from conftest import ROOT, Acme
 from flip.binding import bind
 from flip.checking import slots
 from flip.composing import Composer
-from flip.config import Study, load_site, settle
+from flip.config import Study
 from flip.errors import UserError
 from flip.origin import Origin
 from flip.policy import Policy
+from flip.settling import load_site, settle
 from flip.targets import STUDY_TARGETS
 
 CONF = ROOT / "conf"

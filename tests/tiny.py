@@ -4,13 +4,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datamodules.phantom import PROFILES, generate
+from tests.studies import SMALL_HEART
 from tests.tiny_heart import write_tiny_heart
 
 
 def heart_disease(folder: Path) -> list[str]:
     """Four hospitals of 12 to 24 patients, as UCI writes them."""
-    small = ["strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2"]
-    return [f"paths.data_dir={write_tiny_heart(folder)}", *small]
+    return [f"paths.data_dir={write_tiny_heart(folder)}", *SMALL_HEART]
 
 
 def sarcopenia(folder: Path) -> list[str]:

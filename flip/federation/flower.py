@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flip.errors import StudyFailed, UserError
+from flip.errors import StudyFailed
 from flip.federation import Ask, Fault, Reply, Result, Task
+from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
 from flip.federation.wire import pack_reply, pack_task, unpack_task
 
@@ -39,22 +40,13 @@ SILOS: dict[str, "Silo"] = {}  # in a worker process: what it has loaded, kept b
 
 
 @dataclass
-class Flower:
+class Flower(Limits):
     """Flower's simulation runtime.
 
     Args:
         timeout: seconds that one task may take at the slowest site, above 0.
         workers: sites that compute at the same time, each in a process of its own; 1 or more.
     """
-
-    timeout: float = 600.0
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        if self.timeout <= 0:
-            raise UserError(f"federation.timeout={self.timeout}: must be above 0 seconds")
-        if self.workers < 1:
-            raise UserError(f"federation.workers={self.workers}: must be 1 or more")
 
     def run(self, program: Callable[[Ask], Result], sites: Mapping[str, Path]) -> Result:
         """Run the coordinator's program in a ServerApp over the sites' files."""
@@ -129,7 +121,7 @@ def answer_message(message: "Message", context: "Context", files: Mapping[str, s
     """At a node: say which site it is, or let the site answer the task."""
     from flwr.app import Message
 
-    from flip.config import load_site
+    from flip.settling import load_site
     from flip.silo import Silo
 
     name = sorted(files)[int(context.node_config[PARTITION])]

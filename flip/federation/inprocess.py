@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from flip.config import load_site
-from flip.errors import UserError
 from flip.federation import Ask, Fault, Reply, Result, Task
+from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
 from flip.federation.wire import pack_reply, pack_task, unpack_task
+from flip.settling import load_site
 from flip.silo import Silo
 
 
 @dataclass
-class InProcess:
+class InProcess(Limits):
     """Runs all sites on this machine without any network.
 
     Args:
@@ -28,14 +28,7 @@ class InProcess:
         workers: processes that sites are spread over; 1 keeps all in the coordinator's own.
     """
 
-    timeout: float = 600.0
     workers: int = 1
-
-    def __post_init__(self) -> None:
-        if self.timeout <= 0:
-            raise UserError(f"federation.timeout={self.timeout}: must be above 0 seconds")
-        if self.workers < 1:
-            raise UserError(f"federation.workers={self.workers}: must be 1 or more")
 
     def run(self, program: Callable[[Ask], Result], sites: Mapping[str, Path]) -> Result:
         """Run the coordinator's program over the sites' files."""

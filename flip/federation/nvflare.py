@@ -28,9 +28,9 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flip.errors import UserError
 from flip.federation import Ask, Result
 from flip.federation.bridge import Link, bound, end_clients, end_server, processes
+from flip.federation.limits import Limits
 from flip.federation.wire import pack_reply, unpack_task
 
 if TYPE_CHECKING:
@@ -45,22 +45,13 @@ BRIDGES: list[Connection] = []  # in the server's process: the way back to the l
 
 
 @dataclass
-class NVFlare:
+class NVFlare(Limits):
     """FLARE's simulator.
 
     Args:
         timeout: seconds that one task may take at one site, and that all sites may take to start; above 0.
         workers: sites that compute at the same time, 1 or more; each site keeps a process of its own.
     """
-
-    timeout: float = 600.0
-    workers: int = 2
-
-    def __post_init__(self) -> None:
-        if self.timeout <= 0:
-            raise UserError(f"federation.timeout={self.timeout}: must be above 0 seconds")
-        if self.workers < 1:
-            raise UserError(f"federation.workers={self.workers}: must be 1 or more")
 
     def run(self, program: Callable[[Ask], Result], sites: Mapping[str, Path]) -> Result:
         """Run the coordinator's program in this process, over sites that FLARE reaches."""
@@ -243,8 +234,8 @@ def executor(workspace: str, client: str) -> Any:
 
 def open_silo(path: Path) -> "Silo":
     """The silo of the site that a client stands for."""
-    from flip.config import load_site
+    from flip.settling import load_site
     from flip.silo import Silo
 
     name, file = json.loads(path.read_text())
-    return Silo(name, load_site(file), Path(file).with_suffix(""))
+    return Silo(name, load_site(Path(file)), Path(file).with_suffix(""))

@@ -8,10 +8,10 @@ import pytest
 from flip.errors import UserError
 from flip.run import execute
 from tests.commands import Finished, flip
-from tests.studies import compose_study, tiny_heart_study
+from tests.studies import SMALL_HEART, compose_study, tiny_heart_study
 from tests.tiny_heart import write_tiny_heart
 
-SMALL = ("experiment=heart_disease", "strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2")
+SMALL = ("experiment=heart_disease", *SMALL_HEART)
 
 
 @pytest.fixture(scope="module")
