@@ -23,7 +23,7 @@ class Wanted:
     """What a study needs of a cohort.
 
     Attributes:
-        table: the table's file below a root that is a folder; or by split the file of each.
+        table: the table's file below a root that is a folder; or by split the file of each, or its files.
         person: declared name of the column that identifies a person; None where each row is one.
         accession: declared name of the column that identifies an example (its image, its note); None for none.
         columns: declared names of all other columns.
@@ -32,7 +32,7 @@ class Wanted:
         query: what a source that asks a database is told of the study, by argument of its `read`.
     """
 
-    table: str | Mapping[str, str]
+    table: str | Mapping[str, str | Sequence[str]]
     person: str | None
     accession: str | None
     columns: Sequence[str]
@@ -100,8 +100,12 @@ def _own_table(root: Path, sources: Mapping[str, Any], wanted: Wanted) -> pd.Dat
     if _is_archive(root):
         return NPZ(str(root)).read()
     if isinstance(wanted.table, Mapping):
-        parts = {split: _csv(root / name) for split, name in wanted.table.items()}
-        return pd.concat([part.assign(split=split) for split, part in parts.items()], ignore_index=True)
+        files = [
+            (split, file)
+            for split, names in wanted.table.items()
+            for file in ([names] if isinstance(names, str) else names)
+        ]
+        return pd.concat([_csv(root / file).assign(split=split) for split, file in files], ignore_index=True)
     return _csv(root if root.is_file() else root / wanted.table)
 
 

@@ -68,10 +68,10 @@ class Multimodal(lightning.LightningDataModule):
         columns: the site's own columns (datamodules.alignment).
         trains: False for a site that is only tested on; all its rows are then in the test split.
         sources: where table, images and notes come from instead of from files, by part.
-        part: which part of a cohort that simulated sites share by `partition`.
+        part: which part of a cohort that simulated sites share by `partition`; null for a cohort of the site's own.
         target: what to predict.
         image, tabular, text: the parts to predict from; null for those that the study does not use.
-        table: file of the table below a root that is a folder; or by split the file of each, as column `split`.
+        table: file of the table below a root that is a folder; or by split its file or files, then the column `split`.
         person: column that identifies a person; null where each row is one.
         accession: column that identifies an example, and names its image; null for none.
         missing: texts that mean a missing value, besides an empty cell.
@@ -79,7 +79,7 @@ class Multimodal(lightning.LightningDataModule):
             then columns; a site whose source is a table gives them by itself.
         subgroups: by name, groups of persons to report by.
         split: which persons are trained, validated and tested on.
-        partition: parts one cohort into simulated sites; null where each site has a cohort of its own.
+        partition: parts one cohort into simulated sites; null where no site shares one.
         batch_size: rows of a training batch.
 
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
@@ -101,7 +101,7 @@ class Multimodal(lightning.LightningDataModule):
         image: Images | None = None,
         tabular: Tabular | None = None,
         text: HashedText | None = None,
-        table: str | Mapping[str, str] = "cohort.csv",
+        table: str | Mapping[str, str | Sequence[str]] = "cohort.csv",
         person: str | None = None,
         accession: str | None = None,
         missing: Sequence[str] = (),
@@ -114,9 +114,9 @@ class Multimodal(lightning.LightningDataModule):
         super().__init__()
         if image is None and tabular is None and text is None:
             raise ValueError("dataset: has nothing to predict from; set dataset.image, dataset.tabular or dataset.text")
-        if (part is None) != (partition is None):
+        if part is not None and partition is None:
             raise ValueError(
-                "part: a site of a parted cohort says which part it holds, as in `part: 0`; dataset.partition parts it"
+                "part: is of a cohort that dataset.partition parts; leave it out, or declare the partition"
             )
         self.root, self.columns, self.trains, self.part = Path(root), dict(columns or {}), trains, part
         self.sources, self.partition = dict(sources or {}), partition

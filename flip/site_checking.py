@@ -37,6 +37,7 @@ def site_problems(study: Study) -> Iterator[str]:
             continue
         yield from _columns(study, name, site)
         yield from _taken(study, name, site)
+    yield from _shared(study)
 
 
 def one_of(study: Study, key: str, value: Any, valid: Sequence[str]) -> Iterator[str]:
@@ -87,6 +88,18 @@ def _taken(study: Study, name: str, site: Site) -> Iterator[str]:
         if part not in parts:
             yield f"{at(key, study.where)}: {dataset.__name__} has no such part; {nearest(part, parts)}"
         yield from bind(Slot(key, config, build.source_prefixes(name, site), may=("root",)), study.where)
+
+
+def _shared(study: Study) -> Iterator[str]:
+    """Two sites with the same cohort, or the same part of one, would train and test on the same persons."""
+    if _dataset(study) is None or "part" not in build.takes(study.manifest["dataset"], ("part",)):
+        return
+    owner: dict[str, str] = {}
+    for name, site in study.sites.items():
+        first = owner.setdefault(repr((site.root, site.sources, site.part)), name)
+        if first != name:
+            key = at(f"sites.{name}.root", study.where)
+            yield f"{key}: {site.root} is the cohort of {first} as well; give each its part of it, as in part: 0"
 
 
 def _dataset(study: Study) -> Any:

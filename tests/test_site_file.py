@@ -126,7 +126,11 @@ MISTAKES = {
         ["sites.north.columns={weight: WT_LB, age: null, wieght: WT_LB}"],
         ["columns.wieght: the study declares no such column"],
     ),
-    "a part of a cohort that is not parted": (["sites.north.part=1"], ["dataset.partition parts it"]),
+    "a part of a cohort that is not parted": (["sites.north.part=1"], ["is of a cohort that dataset.partition parts"]),
+    "two sites with one cohort": (
+        ["sites.south=${sites.north}"],
+        ["sites.south.root (the command line)", "is the cohort of north as well; give each its part of it"],
+    ),
     "a part that is no number": (["sites.north.part=first"], ["sites.north.part", "'first' is the wrong type"]),
     "the site's own argument in the study": (
         ["+dataset.part=1"],

@@ -209,8 +209,7 @@ def test_a_site_takes_its_table_and_notes_from_sources_and_converts_its_columns(
     ("arguments", "message"),
     [
         ({"image": None, "tabular": None, "text": None}, "has nothing to predict from"),
-        ({"part": 1}, "dataset.partition parts it"),
-        ({"partition": Dirichlet(2)}, "says which part it holds"),
+        ({"part": 1}, "is of a cohort that dataset.partition parts"),
         ({"columns": {"agee": "AGE"}}, "columns.agee: the study declares no such column"),
         ({"columns": {"age": "AGE"}}, "the table has no column AGE"),
         ({"table": "other.csv"}, "no table at"),
