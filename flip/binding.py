@@ -139,7 +139,9 @@ def fits(value: Any, wanted: Any) -> bool:
 def words(wanted: Any) -> str:
     """An annotation in words."""
     if get_origin(wanted) in (Union, UnionType):
-        return " or ".join(words(each) for each in get_args(wanted))
+        # typing keeps one object for equal unions, so the order of its members is whoever's came first
+        named = sorted((words(each) for each in get_args(wanted)), key=lambda each: (each == "null", each))
+        return " or ".join(named)
     if get_origin(wanted) is Literal:
         return " or ".join(map(str, get_args(wanted)))
     return WORDS.get(wanted, getattr(wanted, "__name__", str(wanted)))

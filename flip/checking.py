@@ -128,6 +128,11 @@ def _federation(study: Study) -> Iterator[str]:
                 f"{at(f'baselines.{baseline}', study.where)}: with privacy={privacy} it {why}, so what the run says of "
                 f"privacy would not hold; set baselines.{baseline}=false, or privacy=none in a run of its own"
             )
+    if study.live and study.baselines.pooled:
+        yield (
+            f"{at('baselines.pooled', study.where)}: no machine has the data of all sites under "
+            f"federation={study.backend}; set baselines.pooled=false"
+        )
     if study.resume_from is not None:
         yield from _resume(study, study.resume_from, federated)
 

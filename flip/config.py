@@ -132,6 +132,13 @@ class Study:
         """The study's name."""
         return str(self.manifest["name"])
 
+    @property
+    def live(self) -> bool:
+        """Whether the backend's server runs the loop, over sites that hold their own files."""
+        from flip.federation.live import is_live
+
+        return is_live(self.federation)
+
     def run_files(self) -> dict[str, str]:
         """What a run folder needs to be run again: text by relative path; `sites/` is for the owner's eyes alone."""
         from flip.rerun import run_files

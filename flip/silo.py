@@ -18,6 +18,7 @@ from flip.config import Site
 from flip.errors import UserError
 from flip.federation import Answer, Fault, Payload, Reply, Summary, SummaryKind, Task
 from flip.local_state import LocalState
+from flip.noise_key import SIMULATED
 from flip.policy import Policy
 from flip.privacy import Mechanism
 from flip.site_statistics import dataset_summaries, summary_of
@@ -54,10 +55,11 @@ class Silo:
         name: the site's name in the roster.
         site: the site's own file.
         home: folder of the site's own log, state and reports; nothing in it is ever sent.
+        deployed: the site is a hospital's, not simulated: its file may wave nothing through as public or simulated.
     """
 
-    def __init__(self, name: str, site: Site, home: Path) -> None:
-        self.name, self.site, self.home = name, site, home
+    def __init__(self, name: str, site: Site, home: Path, *, deployed: bool = False) -> None:
+        self.name, self.site, self.home, self.deployed = name, site, home, deployed
         self._loaded: dict[str, Loaded] = {}
         self._log = site_log(name, home)
 
@@ -106,7 +108,9 @@ class Silo:
             manifest = json.loads(text)
             targets = build.targets(manifest)
             try:
-                self.policy = Policy.read(self.name, self.site.policy)
+                self.policy = Policy.read(self.name, self.site.policy, deployed=self.deployed)
+                if self.deployed and self.site.secret == SIMULATED:
+                    raise UserError(f"secret: '{SIMULATED}' protects nothing; name a file, or null for one of its own")
             except UserError as error:
                 self._log.error("%s", error)
                 raise Refusal(Fault.REFUSED_POLICY) from error
