@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+
 def lung_survival(folder: Path) -> list[str]:
     """Four institutions with 98 patients."""
     others = ("02", "04", "05", "06", "07", "10", "11", "15", "16", "21", "22", "26", "32", "33")

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -177,6 +178,31 @@ def test_radiographs_of_all_orientations_are_one_picture(tmp_path):
     )  # fmt: skip
     images = whole(data.test_dataloader())["image"]
     assert len(images) == 8 and torch.equal(images, images[:1].expand(8, -1, -1, -1)) and images.std() > 0.5
+
+
+def test_other_data_have_another_fingerprint(tmp_path):
+    prints = []
+    for number in range(4):
+        folder = write_cohort(tmp_path / str(number))
+        if number == 2:
+            (folder / "cohort.csv").write_text((folder / "cohort.csv").read_text().replace("p3,", "p31,"))
+        if number == 3:
+            Image.fromarray(np.zeros((12, 10, 3), np.uint8)).save(folder / "images" / "a0.png")
+        prints.append(dataset(folder).fingerprint()["data"].tobytes())
+    assert prints[0] == prints[1] and len(set(prints)) == 3
+
+
+def test_a_volume_has_its_three_axes_and_its_window(tmp_path):
+    (tmp_path / "images").mkdir()
+    voxels = np.full((10, 12, 6), -1000, np.int16)  # to the patient's left, to the front, to the head
+    voxels[:5] = 40  # the patient's right half is soft tissue
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, 1, 1, 1])), tmp_path / "images" / "a.nii.gz")
+    (tmp_path / "cohort.csv").write_text("acc,dx\na.nii.gz,1\n")
+    image = Images([6, 5, 3], window=[-160, 240], mean=0, deviation=1)
+    data = Multimodal(str(tmp_path), trains=False, accession="acc", target=Binary("dx", [1]), image=image)
+    (volume,) = whole(data.test_dataloader())["image"]
+    assert volume.shape == (1, 6, 5, 3)
+    assert volume[0, :, 0].unique().tolist() == [0.5] and volume[0, :, -1].unique().tolist() == [0]
 
 
 class Notes:
