@@ -66,6 +66,8 @@ class Site:
 
     root: str = MISSING
     columns: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)  # where table, images and notes come from, if not from files
+    part: int | None = None  # of a cohort that simulated sites share (`dataset.partition`)
     trains: bool = True
     accelerator: str = "cpu"
     precision: str | None = None
@@ -129,6 +131,13 @@ class Study:
     def name(self) -> str:
         """The study's name."""
         return str(self.manifest["name"])
+
+    @property
+    def live(self) -> bool:
+        """Whether the backend's server runs the loop, over sites that hold their own files."""
+        from flip.federation.live import is_live
+
+        return is_live(self.federation)
 
     def run_files(self) -> dict[str, str]:
         """What a run folder needs to be run again: text by relative path; `sites/` is for the owner's eyes alone."""

@@ -24,6 +24,8 @@ from flip.suggest import unique
 def launch(arguments: Sequence[str]) -> int:
     """Do what the command line asks; returns the exit status. Raises UserError for mistakes."""
     given = parser().parse_args(list(arguments))
+    if any(each.startswith("resume=") for each in given.overrides):
+        return resume(given)
     composer = Composer(given.overrides, given.config_name, Path(given.config_dir) if given.config_dir else None)
     if given.cfg:
         print(shown(composer.compose(), given.cfg, given.package, given.resolve), end="")
@@ -84,6 +86,31 @@ def run(composer: Composer) -> int:
 
     result = execute(study, Path(str(cfg.hydra.run.dir)).absolute())
     return 0 if result["status"] == "ok" else 1
+
+
+def resume(given: argparse.Namespace) -> int:
+    """Go on with a run that has not ended, in its folder, from its last complete round."""
+    from flip.resuming import unfinished
+
+    named = [each.partition("=")[2] for each in given.overrides if each.startswith("resume=")]
+    others = [each for each in given.overrides if not each.startswith("resume=")]
+    if given.multirun or given.config_dir or len(named) != 1:
+        raise UserError(f"resume={named[0]}: takes one run, and neither --multirun nor --config-dir")
+    folder = Path(named[0]).expanduser().absolute()
+    run = unfinished(folder)
+    composer = Composer([*others, f"hydra.run.dir={quoted(folder)}"], "run", folder)
+    cfg = composer.compose()
+    HydraConfig.instance().set_config(cfg)
+    study = study_of(cfg, cfg.hydra.runtime.choices, composer)
+    run.refuse_other(study)
+    from flip.run import execute
+
+    return 0 if execute(study, folder, resumes=run.identifier)["status"] == "ok" else 1
+
+
+def quoted(path: Path) -> str:
+    """A path as a value of Hydra's grammar, whatever characters it holds."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 @dataclass

@@ -113,7 +113,9 @@ def _asked(study: Study, strategy: Any, training: Sequence[str]) -> Iterator[str
 
 
 def _cohorts(study: Study) -> Iterator[str]:
-    """Each site's data root and number of persons."""
+    """Each site's data root and number of persons, where this machine has them."""
+    if study.live:
+        return
     for name, site in study.sites.items():
         key = at(f"sites.{name}.root", study.where)
         remedy = "set root to the cohort, or paths.data_dir (FLIP_DATA_DIR) to the folder that holds it"

@@ -9,13 +9,14 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from flip.config import Site, Study, plain
+from flip.config import Study, plain
 from flip.help import conf_folder
 
 
 def run_files(study: Study) -> dict[str, str]:
     """See `Study.run_files`."""
-    sites = {f"sites/{name}.yaml": site_yaml(name, site) for name, site in study.sites.items()}
+    own = {name: {"trains": site.trains} if study.live else plain(site) for name, site in study.sites.items()}
+    sites = {f"sites/{name}.yaml": f"# @package sites.{name}\n" + to_yaml(values) for name, values in own.items()}
     settings = "# How this run was federated.\n" + to_yaml(study.federation)
     return {"run.yaml": run_yaml(study), f"federation/{study.backend}.yaml": settings, **sites}
 
@@ -44,11 +45,6 @@ def run_yaml(study: Study) -> str:
         "# This run again: python -m flip --config-dir THIS_FOLDER --config-name run\n"
         + to_yaml(head) + to_yaml(body) + paths + OmegaConf.to_yaml(OmegaConf.create({"hydra": primary["hydra"]}))
     )  # fmt: skip
-
-
-def site_yaml(name: str, site: Site) -> str:
-    """One site's file, as the group `sites` and `load_site` read it."""
-    return f"# @package sites.{name}\n" + to_yaml(plain(site))
 
 
 def to_yaml(values: Mapping[str, Any], indent: int = 0) -> str:

@@ -1,66 +1,61 @@
 """Runs a study that has been settled and checked, and leaves its run folder."""
 
+import fcntl
+import os
 import time
 import traceback
 import uuid
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from flip import build
 from flip.chatter import to_log
+from flip.coordinating import INTERRUPTED, Ending, coordinator, no_result
 from flip.errors import StudyFailed, UserError
 from flip.federation import Payload, Transport
+from flip.federation.live import Job, LiveTransport, followed
 from flip.federation.loop import Coordinator
 from flip.noise_key import SIMULATED
 from flip.run_folder import RunFolder, provenance, relative
-from flip.targets import resolve
-from flip.weights import digest, save_file
+from flip.targets import TARGET
 
 if TYPE_CHECKING:
     from flip.config import Study
     from flip.display import Display
 
 
-def execute(study: "Study", folder: Path) -> dict[str, Any]:
+def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[str, Any]:
     """Run a study into `folder`; returns what it wrote to `result.json`.
 
-    The study has passed `checking.check`. Raises UserError for a folder that holds a run already, and KeyboardInterrupt
-    again once the folder tells of it.
+    The study has passed `checking.check`. `resumes` is the identifier of the run in that folder, which then goes on
+    from its last complete round. Raises UserError for a folder that holds a run otherwise, or that another process
+    works in, and KeyboardInterrupt again once the folder tells of it.
     """
-    from flip.silo import initial_module
-
-    if (folder / "run.yaml").exists():
+    if resumes is None and (folder / "run.yaml").exists():
         raise UserError(f"hydra.run.dir={relative(folder)}: holds a run already; choose another folder")
     study = with_secrets(study)
-    module, strategy = initial_module(study.manifest), build.strategy(study.manifest)
-    outcomes, transport, trackers = build.outcomes(study.manifest), build.transport(study), build.trackers(study)
+    transport, trackers = build.transport(study), build.trackers(study)
+    run = resumes or run_identifier(study)
     started = time.perf_counter()
-    rounds = strategy.rounds if transport else study.manifest["trainer"]["centralized"]["max_epochs"]
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        display = stack.enter_context(open_display(study, stack.enter_context(to_log(folder / "log.txt")), rounds))
+        stack.enter_context(only_process_in(folder))
+        display = stack.enter_context(open_display(study, stack.enter_context(to_log(folder / "log.txt"))))
         files = RunFolder(folder, [display, *trackers])
+        (folder / "result.json").unlink(missing_ok=True)
         for path, text in study.run_files().items():
             files.text(path, text, mode=0o600 if path.startswith("sites/") else 0o644)
-        files.json("provenance.json", provenance(study, folder))
+        files.json("provenance.json", provenance(study, folder, run))
         for tracker in trackers:
             tracker.start(folder)
-        coordinator = Coordinator(
-            run=run_identifier(study),
-            manifest=study.manifest_text,
-            seed=study.manifest["seed"],
-            module=module,
-            strategy=strategy,
-            trains={name: site.trains for name, site in study.sites.items()},
-            recorder=files,
-            outcomes=outcomes,
-            mechanisms=build.mechanisms(study.manifest),
-            reasons=getattr(resolve(study.manifest["dataset"]["_target_"]), "REASONS", frozenset()),
-            alone=study.baselines.alone and transport is not None,
-        )
-        result = Run(study, files, coordinator, transport).finish(started)
+        if study.live:
+            result = run_live(study, files, transport, run)
+        else:
+            result = run_here(study, files, transport, run).reach(started)
         report = write_report(folder, display)
         for tracker in trackers:
             tracker.finish(folder, result)
@@ -70,74 +65,80 @@ def execute(study: "Study", folder: Path) -> dict[str, Any]:
     return result
 
 
-INTERRUPTED = "interrupted from the keyboard"
+def run_here(study: "Study", files: RunFolder, transport: Transport | None, run: str) -> Ending:
+    """A run whose loop is in this process."""
+    loop = coordinator(
+        run,
+        study.manifest,
+        text=study.manifest_text,
+        trains={name: site.trains for name, site in study.sites.items()},
+        files=files,
+        alone=study.baselines.alone and transport is not None,
+    )
+    return Ending(files, loop, partial(train_here, study, files.folder, loop, transport))
 
 
-@dataclass
-class Run:
-    """One run from its first task to its result."""
+def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Transport | None) -> Payload:
+    """The study's final weights: federated, or trained on the pooled (or only) site; then the pooled baseline."""
+    homes = {name: folder / "sites" / f"{name}.yaml" for name in study.sites}
+    if transport is None:
+        return pooled(study, loop, homes, "test", folder)
+    final = transport.run(loop, homes)
+    if study.baselines.pooled:
+        pooled(study, loop, homes, "baseline/pooled/test", folder / "baseline")
+    return final
 
-    study: "Study"
-    files: RunFolder
-    coordinator: Coordinator
-    transport: Transport | None
 
-    def finish(self, started: float) -> dict[str, Any]:
-        """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
-        status, reason, final = "ok", "", None
+def pooled(study: "Study", loop: Coordinator, homes: dict[str, Path], prefix: str, folder: Path) -> Payload:
+    """Train on the sites' data together."""
+    from flip.centralized import train_pooled
+    from flip.federation.inprocess import ask_silos, open_silos
+
+    silos = open_silos(homes)
+    ask = ask_silos(silos)
+    if prefix == "test":
+        loop.statistics(ask)
+    resume = study.resume_from if prefix == "test" else None
+    return train_pooled(loop, ask, silos, folder=folder, prefix=prefix, resume=resume)
+
+
+def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict[str, Any]:
+    """A run whose loop is in the backend's server; this process follows it."""
+    live: LiveTransport = transport
+    trains = {name: site.trains for name, site in study.sites.items()}
+    job = Job(run, study.manifest_text, trains, study.baselines.alone, float(study.federation["timeout"]))
+    started = time.perf_counter()
+    files.forget_unfinished()
+    reason = "the server's app ended without a result; its log has the cause"
+    try:
+        with followed(files.folder, files.listeners):
+            live.submit(job, files.folder)
+    except StudyFailed as failed:
+        reason = str(failed)
+    except KeyboardInterrupt:
+        reason = INTERRUPTED
+    except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
+        traceback.print_exc()
+        reason = f"{type(error).__name__}; the traceback is in log.txt of the run folder"
+    result = files.result()
+    if result is None:
+        result = no_result(reason, time.perf_counter() - started, rounds=files.last_round() + 1)
+        files.json("result.json", result)
+    return result
+
+
+@contextmanager
+def only_process_in(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process. Raises UserError where another holds it; a killed one lets go of it."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
         try:
-            final = self._weights()
-        except StudyFailed as failed:
-            status, reason = failed.status, str(failed)
-        except KeyboardInterrupt:
-            status, reason = "failed", INTERRUPTED
-        except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
-            traceback.print_exc()
-            status, reason = "failed", f"{type(error).__name__}; the traceback is in log.txt of the run folder"
-        if final is not None:
-            save_file(self.files.folder / "weights" / "last.safetensors", final)
-        result = {
-            "status": status,
-            "reason": reason,
-            "digest": digest(final) if final is not None else None,
-            "rounds": self.coordinator.rounds_done,
-            "seconds": round(time.perf_counter() - started, 3),
-            "privacy": self._privacy(),
-            "monitor": self.coordinator.module.monitor,
-            "higher_is_better": self.coordinator.module.higher_is_better,
-            "metrics": self.coordinator.metrics,
-        }
-        self.files.json("result.json", result)
-        return result
-
-    def _weights(self) -> Payload:
-        """The study's final weights: federated, or trained on the pooled (or only) site; then the pooled baseline."""
-        homes = {name: self.files.folder / "sites" / f"{name}.yaml" for name in self.study.sites}
-        if self.transport is not None:
-            final = self.transport.run(self.coordinator, homes)
-            if self.study.baselines.pooled:
-                self._pooled(homes, "baseline/pooled/test", self.files.folder / "baseline")
-            return final
-        return self._pooled(homes, "test", self.files.folder)
-
-    def _pooled(self, homes: dict[str, Path], prefix: str, folder: Path) -> Payload:
-        from flip.centralized import train_pooled
-        from flip.federation.inprocess import ask_silos, open_silos
-
-        silos = open_silos(homes)
-        ask = ask_silos(silos)
-        if prefix == "test":
-            self.coordinator.statistics(ask)
-        resume = self.study.resume_from if prefix == "test" else None
-        return train_pooled(self.coordinator, ask, silos, folder=folder, prefix=prefix, resume=resume)
-
-    def _privacy(self) -> dict[str, Any] | None:
-        """The largest epsilon over sites, and each site's."""
-        spent = self.coordinator.privacy
-        if not spent:
-            return None
-        worst = max(spent.values(), key=lambda entry: entry["epsilon"])
-        return {"unit": "record", **worst, "by_site": spent}
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{relative(folder)}: another process runs in this folder; wait for its end") from error
+        yield
+    finally:
+        os.close(held)
 
 
 def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
@@ -153,7 +154,7 @@ def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
 
 def with_secrets(study: "Study") -> "Study":
     """In simulation a site without a secret of its own says so in its file; a hospital's is made in its home."""
-    if study.site_file:
+    if study.site_file or study.live:
         return study
     sites = {name: replace(site, secret=site.secret or SIMULATED) for name, site in study.sites.items()}
     return replace(study, sites=sites)
@@ -161,15 +162,18 @@ def with_secrets(study: "Study") -> "Study":
 
 def run_identifier(study: "Study") -> str:
     """New in every run of a hospital's, so that noise is fresh; in simulation the study's, so that a rerun is equal."""
-    return uuid.uuid4().hex if study.site_file else f"simulated-{study.manifest_sha256}"
+    return uuid.uuid4().hex if study.site_file or study.live else f"simulated-{study.manifest_sha256}"
 
 
-def open_display(study: "Study", screen: TextIO, rounds: int) -> "Display":
+def open_display(study: "Study", screen: TextIO) -> "Display":
     """The live display on the real screen."""
     from rich.console import Console
 
     from flip.display import Display
 
+    federated = study.federation.get(TARGET) is not None
+    passes = study.manifest["trainer"]["centralized"]["max_epochs"]
+    rounds = build.strategy(study.manifest).rounds if federated else passes
     console = Console(file=screen)
     return Display(
         study=study.manifest["name"], backend=study.backend, rounds=rounds, sites=sorted(study.sites), console=console

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flip.federation import Payload, Summary
-from flip.strategies.fedavg import State
-from flip.weights import save_file, write_atomic
+from flip.federation.record import Progress
+from flip.federation.wire import join, take
+from flip.weights import load_file, read_head, save_file, write_atomic
 
+PROGRESS = Path("state") / "round.safetensors"
+ROUND_PHASES = ("fit", "validate")
 PACKAGES = (
     "flip-engine", "torch", "pytorch-lightning", "monai", "torchmetrics", "opacus", "numpy", "pydicom", "hydra-core",
     "flwr", "nvflare",
@@ -52,14 +55,40 @@ class RunFolder:
         """Write `cohort.json`."""
         self.json("cohort.json", cohort)
 
-    def complete(self, round: int, weights: Payload, state: State) -> None:
-        """Write what a resume needs after a round: weights, the strategy's arrays, and the round's number."""
-        arrays = {f"weights/{name}": array for name, array in weights.items()}
-        save_file(
-            self.folder / "state" / "round.safetensors",
-            arrays | {f"state/{n}": a for n, a in state.items()},
-            {"round": round},
-        )
+    def complete(self, progress: Progress) -> None:
+        """Write what a resume needs after a round."""
+        arrays = join(weights=progress.weights, state=progress.state, agreed=progress.agreed)
+        head = {"round": progress.round, "best": progress.best, "privacy": progress.privacy}
+        save_file(self.folder / PROGRESS, arrays, head)
+
+    def progress(self) -> Progress | None:
+        """What the last complete round left, to go on from; `rounds.jsonl` then ends with that round."""
+        self.forget_unfinished()
+        if self.last_round() < 0:
+            return None
+        arrays, head = load_file(self.folder / PROGRESS)
+        weights, state, agreed = (take(arrays, group) for group in ("weights", "state", "agreed"))
+        return Progress(head["round"], weights, state, agreed, head["best"], head["privacy"])
+
+    def last_round(self) -> int:
+        """The last complete round, from 0; -1 before the first."""
+        path = self.folder / PROGRESS
+        return int(read_head(path)["round"]) if path.exists() else -1
+
+    def forget_unfinished(self) -> None:
+        """Drop the lines that the run will write again, and one that was cut off: all but those of complete rounds."""
+        path, round = self.folder / "rounds.jsonl", self.last_round()
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        records = [(line, json.loads(line)) for line in lines if line.endswith(b"\n")]
+        kept = [line for line, record in records if record["phase"] in ROUND_PHASES and record["round"] <= round]
+        if len(kept) < len(lines):
+            write_atomic(path, b"".join(kept))
+
+    def result(self) -> dict[str, Any] | None:
+        """What `result.json` says; None before the end of the run."""
+        path = self.folder / "result.json"
+        found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
+        return found
 
     def best(self, weights: Payload) -> None:
         """Write `weights/best.safetensors`."""
@@ -85,10 +114,11 @@ class RunFolder:
         write_atomic(self.folder / name, content.encode(), mode)
 
 
-def provenance(study: Any, folder: Path) -> dict[str, Any]:
+def provenance(study: Any, folder: Path, run: str) -> dict[str, Any]:
     """Where a run's results come from: study, code, commit, versions and hardware; nothing of a site."""
     rerun = f"python -m flip --config-dir {shlex.quote(relative(folder))} --config-name run"
     return {
+        "run": run,
         "manifest_sha256": study.manifest_sha256,
         "code_sha256": study.manifest["code"],
         "git": git(Path(__file__).resolve().parents[1]),

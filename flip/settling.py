@@ -15,8 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 import flip
 from flip.config import Config, Site, Study, plain
 from flip.errors import UserError
+from flip.federation.live import is_live
 from flip.noise_key import SIMULATED
-from flip.policy import widened
+from flip.policy import PUBLIC, widened
 from flip.suggest import Where, at, moved, nearest, nowhere, unique
 from flip.targets import code_digest, prefix_problems, targets
 
@@ -36,8 +37,11 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
     if problems:
         raise UserError(problems)
     values: dict[Any, Any] = {key: _plain(cfg, key) for key in cfg if key != "hydra"}
+    live = isinstance(values["federation"], dict) and is_live(values["federation"])
     if values.get("site_file"):
         values["sites"] = {}
+    elif live:
+        values["sites"] = roster(values["sites"])
     config = conform(values, Config, "", where, problems)
     problems += _missing(values, "", where)
     problems += prefix_problems(at("allow_targets", where), config.allow_targets)
@@ -53,7 +57,8 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
             problems.append(f"{at(f'sites.{name}', where)}: a site's name is made of letters, digits, - and _")
         if name == POOLED:
             problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
-        _absolute(site, "root", "secret")
+        if not live:
+            _absolute(site, "root", "secret")
         if not file and not problems:
             site.policy = widened(site.policy, config.allow_targets)
     _absolute(config, "resume_from")
@@ -64,6 +69,18 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
 
         raise UserError(unique(problems + code_problems(study)))
     return study
+
+
+def roster(sites: Any) -> Any:
+    """Of each site what a live federation's coordinator needs: whether it trains. The rest is in its own file."""
+    if not isinstance(sites, Mapping):
+        return sites
+    kept = ("trains",)
+    unread = {"root": "", "policy": PUBLIC}
+    return {
+        name: unread | {key: each[key] for key in kept if key in each} if isinstance(each, Mapping) else each
+        for name, each in sites.items()
+    }
 
 
 def _study(config: Config, sites: dict[str, Site], backend: str, where: Where, problems: list[str]) -> Study:

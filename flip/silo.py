@@ -18,8 +18,10 @@ from flip.config import Site
 from flip.errors import UserError
 from flip.federation import Answer, Fault, Payload, Reply, Summary, SummaryKind, Task
 from flip.local_state import LocalState
+from flip.noise_key import SIMULATED
 from flip.policy import Policy
 from flip.privacy import Mechanism
+from flip.site_statistics import dataset_summaries, summary_of
 from flip.strategies.fedavg import FedAvg
 from flip.weights import load_arrays
 
@@ -53,10 +55,11 @@ class Silo:
         name: the site's name in the roster.
         site: the site's own file.
         home: folder of the site's own log, state and reports; nothing in it is ever sent.
+        deployed: the site is a hospital's, not simulated: its file may wave nothing through as public or simulated.
     """
 
-    def __init__(self, name: str, site: Site, home: Path) -> None:
-        self.name, self.site, self.home = name, site, home
+    def __init__(self, name: str, site: Site, home: Path, *, deployed: bool = False) -> None:
+        self.name, self.site, self.home, self.deployed = name, site, home, deployed
         self._loaded: dict[str, Loaded] = {}
         self._log = site_log(name, home)
 
@@ -105,7 +108,9 @@ class Silo:
             manifest = json.loads(text)
             targets = build.targets(manifest)
             try:
-                self.policy = Policy.read(self.name, self.site.policy)
+                self.policy = Policy.read(self.name, self.site.policy, deployed=self.deployed)
+                if self.deployed and self.site.secret == SIMULATED:
+                    raise UserError(f"secret: '{SIMULATED}' protects nothing; name a file, or null for one of its own")
             except UserError as error:
                 self._log.error("%s", error)
                 raise Refusal(Fault.REFUSED_POLICY) from error
@@ -165,11 +170,7 @@ class Silo:
         }
         for reason in sorted(set(reasons) - declared):
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", reasons[reason], reason)
-        if hasattr(data, "statistics"):
-            arrays = data.statistics()
-            summaries |= {
-                f"statistics/{name}": summary_of(name, array, loaded.persons) for name, array in arrays.items()
-            }
+        summaries |= dataset_summaries(data, persons=loaded.persons, minimum_cell=self.policy.minimum_cell)
         metrics = {"persons": float(loaded.persons), **sizes}
         return self._reply(task, summaries, examples=int(sizes["train"]), metrics=metrics)
 
@@ -283,11 +284,6 @@ def split_size(data: Any, split: str) -> int:
         return int(data.sizes()[split])
     found = loader(data, split)
     return len(found.dataset) if found is not None else 0
-
-
-def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
-    """A summary of the kind that the name starts with (`count/...`, `moments/...`)."""
-    return Summary(SummaryKind(name.split("/")[0]), np.asarray(array, dtype=np.float64), persons)
 
 
 def thin(array: np.ndarray, minimum_cell: int) -> bool:

@@ -87,7 +87,7 @@ MISTAKES = {
     "an empty test": (["trainer.lightning.limit_test_batches=0"], ["limit_test_batches", "not the study's to set"]),
     "a wrong type for the Trainer": (
         ["trainer.lightning.gradient_clip_val=much"],
-        ["trainer.lightning.gradient_clip_val (the command line): 'much' is the wrong type; must be a whole number or"],
+        ["trainer.lightning.gradient_clip_val (the command line): 'much' is the wrong type; must be a number or"],
     ),
     "a precision that there is not": (
         ["trainer.lightning.precision=24"],

@@ -14,7 +14,7 @@ import numpy as np
 
 from flip.errors import StudyFailed
 from flip.federation import Ask, Fault, Payload, Reply, Summary, Task
-from flip.federation.record import POOLED_LINE, Recorder, line_of
+from flip.federation.record import POOLED_LINE, Progress, Recorder, line_of
 from flip.federation.replies import Wanted, addable, checked
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg, State
@@ -41,6 +41,7 @@ class Coordinator:
         mechanisms: the study's privacy mechanisms, outermost first.
         reasons: the reasons for which the dataset can skip an example; any other text is not passed on.
         alone: also train each site by itself, for comparison.
+        progress: the last complete round of the same run, to go on from; None starts at the first.
     """
 
     run: str
@@ -54,11 +55,12 @@ class Coordinator:
     mechanisms: Sequence[Mechanism] = ()
     reasons: frozenset[str] = frozenset()
     alone: bool = False
+    progress: Progress | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     privacy: dict[str, dict[str, float]] = field(default_factory=dict)
     rounds_done: int = 0
     validates: bool = False
-    _agreed: State = field(default_factory=dict)
+    _agreed: Payload = field(default_factory=dict)
     _out: set[str] = field(default_factory=set)
     _trained_on: dict[str, int] = field(default_factory=dict)
     _best: float | None = None
@@ -70,15 +72,23 @@ class Coordinator:
         for mechanism in reversed(self.mechanisms):
             ask = mechanism.wrap_ask(ask)
         self.statistics(ask)
-        initial = to_arrays(self.module, self.strategy.shared(self.module))
-        weights: Payload = initial
-        state = self.strategy.start(initial)
-        for number in range(self.strategy.rounds):
+        weights: Payload = to_arrays(self.module, self.strategy.shared(self.module))
+        state = self.strategy.start(weights)
+        if self.progress is not None:
+            weights, state = self._go_on(self.progress)
+        for number in range(self.rounds_done, self.strategy.rounds):
             weights, state = self._round(ask, number, weights, state)
         self.test(ask, "test", weights, "test")
         if self.alone:
             self._alone(ask, to_arrays(self.module))
         return weights
+
+    def _go_on(self, progress: Progress) -> tuple[Payload, State]:
+        """Take up the run after its last complete round, with the statistics that were agreed then."""
+        self.rounds_done, self._best, self._agreed = progress.round + 1, progress.best, progress.agreed
+        self.privacy = {site: dict(spent) for site, spent in progress.privacy.items()}
+        self.progress = None  # its arrays would be held to the end
+        return progress.weights, progress.state
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Any) -> Task:
         """A task of this study."""
@@ -161,7 +171,7 @@ class Coordinator:
         self._enough(used, faults, f"in round {number + 1}")
         if self.validates:
             self._validate(ask, number, after)
-        self.recorder.complete(number, after, state)
+        self.recorder.complete(Progress(number, after, state, self._agreed, self._best, self.privacy))
         self.rounds_done = number + 1
         return after, state
 

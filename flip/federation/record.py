@@ -2,10 +2,34 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from flip.federation import Payload, Reply, Summary, Task
 from flip.strategies.fedavg import State
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands after a complete round: all that a resume needs at the coordinator.
+
+    Random state is not among it: what is drawn in a round is a function of the study's seed and the round.
+
+    Attributes:
+        round: the last complete round, from 0.
+        weights: shared weights after it.
+        state: the strategy's arrays after it.
+        agreed: what all sites agreed on before the first round (`statistics/...`).
+        best: the best validation score so far, or None.
+        privacy: by site, epsilon and delta spent so far.
+    """
+
+    round: int
+    weights: Payload
+    state: State
+    agreed: Payload
+    best: float | None
+    privacy: Mapping[str, Mapping[str, float]]
 
 
 class Recorder(Protocol):
@@ -17,7 +41,7 @@ class Recorder(Protocol):
     def cohort(self, cohort: Mapping[str, Any]) -> None:
         """Persons, examples and what was skipped, by site."""
 
-    def complete(self, round: int, weights: Payload, state: State) -> None:
+    def complete(self, progress: Progress) -> None:
         """All that a resume needs after a round."""
 
     def best(self, weights: Payload) -> None:

@@ -9,11 +9,13 @@ from flip.federation import Fault, Payload, Reply, Summary, SummaryKind, Task
 from flip.weights import pack, unpack
 
 
-def _join(**groups: Payload) -> dict[str, np.ndarray]:
+def join(**groups: Payload) -> dict[str, np.ndarray]:
+    """Groups of arrays as one, each name led by its group's."""
     return {f"{group}/{name}": array for group, arrays in groups.items() for name, array in arrays.items()}
 
 
-def _take(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+def take(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+    """One group out of what `join` put together."""
     start = f"{group}/"
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
 
@@ -22,14 +24,14 @@ def pack_task(task: Task) -> bytes:
     """A task as one blob."""
     head = {"run": task.run, "stage": task.stage, "round": task.round, "step": task.step}
     head |= {"params": dict(task.params), "manifest": task.manifest}
-    return pack(_join(weights=task.weights, state=task.state), head)
+    return pack(join(weights=task.weights, state=task.state), head)
 
 
 def unpack_task(blob: bytes) -> Task:
     """The inverse of `pack_task`. Raises ValueError for anything else."""
     arrays, head = unpack(blob)
     try:
-        return Task(weights=_take(arrays, "weights"), state=_take(arrays, "state"), **head)
+        return Task(weights=take(arrays, "weights"), state=take(arrays, "state"), **head)
     except TypeError as error:
         raise ValueError("not a task") from error
 
@@ -44,22 +46,22 @@ def pack_reply(reply: Reply) -> bytes:
     }
     head["summaries"] = {name: [summary.kind.value, summary.persons] for name, summary in reply.summaries.items()}
     values = {name: summary.values for name, summary in reply.summaries.items()}
-    return pack(_join(weights=reply.weights, state=reply.state, summaries=values), head)
+    return pack(join(weights=reply.weights, state=reply.state, summaries=values), head)
 
 
 def unpack_reply(blob: bytes) -> Reply:
     """The inverse of `pack_reply`. Raises ValueError for anything else, an unknown fault or kind included."""
     arrays, head = unpack(blob)
     try:
-        values = _take(arrays, "summaries")
+        values = take(arrays, "summaries")
         summaries = {
             name: Summary(SummaryKind(kind), values[name], int(persons))
             for name, (kind, persons) in head.pop("summaries").items()
         }
         fault = head.pop("fault")
         return Reply(
-            weights=_take(arrays, "weights"),
-            state=_take(arrays, "state"),
+            weights=take(arrays, "weights"),
+            state=take(arrays, "state"),
             summaries=summaries,
             fault=Fault[fault] if fault else None,
             **head,

@@ -39,8 +39,8 @@ class Notes:
     def cohort(self, cohort):
         self.cohorts = cohort
 
-    def complete(self, round, weights, state):
-        self.rounds.append(round)
+    def complete(self, progress):
+        self.rounds.append(progress.round)
 
     def best(self, weights):
         self.bests.append(weights["weight"].tolist())

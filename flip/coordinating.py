@@ -1,0 +1,104 @@
+"""The coordinator's part of a run, wherever the loop runs: from a manifest to `result.json`."""
+
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flip import build
+from flip.errors import StudyFailed
+from flip.federation import Payload
+from flip.federation.loop import Coordinator
+from flip.run_folder import RunFolder
+from flip.targets import resolve
+from flip.weights import digest, save_file
+
+INTERRUPTED = "interrupted from the keyboard"
+
+
+def coordinator(
+    run: str, manifest: Mapping[str, Any], *, text: str, trains: Mapping[str, bool], files: RunFolder, alone: bool
+) -> Coordinator:
+    """The coordinator of a study; goes on after the last complete round that the folder holds."""
+    from flip.silo import initial_module
+
+    return Coordinator(
+        run=run,
+        manifest=text,
+        seed=manifest["seed"],
+        module=initial_module(manifest),
+        strategy=build.strategy(manifest),
+        trains=trains,
+        recorder=files,
+        outcomes=build.outcomes(manifest),
+        mechanisms=build.mechanisms(manifest),
+        reasons=getattr(resolve(manifest["dataset"]["_target_"]), "REASONS", frozenset()),
+        alone=alone,
+        progress=files.progress(),
+    )
+
+
+def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]:
+    """The result of a run that a backend's server could not bring to an end, or did not begin."""
+    return {
+        "status": "failed",
+        "reason": reason,
+        "digest": None,
+        "rounds": rounds,
+        "seconds": round(seconds, 3),
+        "privacy": None,
+        "monitor": None,
+        "higher_is_better": True,
+        "metrics": {},
+    }
+
+
+@dataclass
+class Ending:
+    """Brings a run to its result.
+
+    Args:
+        files: the run's folder.
+        coordinator: the study's coordinator.
+        train: trains and tests; returns the final weights.
+    """
+
+    files: RunFolder
+    coordinator: Coordinator
+    train: Callable[[], Payload]
+
+    def reach(self, started: float) -> dict[str, Any]:
+        """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
+        status, reason, final = "ok", "", None
+        try:
+            final = self.train()
+            save_file(self.files.folder / "weights" / "last.safetensors", final)
+        except StudyFailed as failed:
+            status, reason = failed.status, str(failed)
+        except KeyboardInterrupt:
+            status, reason = "failed", INTERRUPTED
+        except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
+            traceback.print_exc()
+            status, reason = "failed", f"{type(error).__name__}; the traceback is in log.txt of the run folder"
+        result = {
+            "status": status,
+            "reason": reason,
+            "digest": digest(final) if final is not None and status == "ok" else None,
+            "rounds": self.coordinator.rounds_done,
+            "seconds": round(time.perf_counter() - started, 3),
+            "privacy": self._privacy(),
+            "monitor": self.coordinator.module.monitor,
+            "higher_is_better": self.coordinator.module.higher_is_better,
+            "metrics": self.coordinator.metrics,
+        }
+        self.files.json("result.json", result)
+        return result
+
+    def _privacy(self) -> dict[str, Any] | None:
+        """The largest epsilon over sites, and each site's."""
+        spent = self.coordinator.privacy
+        if not spent:
+            return None
+        worst = max(spent.values(), key=lambda entry: entry["epsilon"])
+        return {"unit": "record", **worst, "by_site": spent}
