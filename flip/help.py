@@ -29,6 +29,7 @@ USAGE = """\
     python -m flip experiment=NAME resume_from=last.ckpt  go on from a checkpoint, without federation
     python -m flip --config-dir DIR experiment=NAME       with your own configuration beside the engine's
     python -m flip --config-dir RUN --config-name run     a finished run again
+    python -m flip resume=RUN                             a run that was cut off, from its last complete round
     python -m flip.report RUN [RUN ...]                   compare finished runs"""
 
 
