@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import BinaryStatScores
 
 from models.metrics.intervals import Examples
 
@@ -133,11 +134,11 @@ class MultimodalModel(lightning.LightningModule):
         chosen: float | None = self.head.choose(self.metrics)
         return chosen
 
-    def decide_at(self, threshold: float) -> None:
-        """Score decisions at this probability from now on."""
+    def decide_at(self, threshold: float | None) -> None:
+        """Score decisions at this probability from now on; at the head's own, or .5 until it is chosen, with None."""
         for metric in (*self.metrics.values(), *self.subgroup_metrics.values()):
-            if hasattr(metric, "threshold"):
-                metric.threshold = threshold
+            if isinstance(metric, BinaryStatScores):
+                metric.threshold = self.head.at if threshold is None else threshold
 
     def on_validation_epoch_end(self) -> None:
         """Log and reset, for whoever uses this module with Lightning alone."""

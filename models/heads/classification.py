@@ -55,6 +55,7 @@ class Binary(nn.Module):
             )
         self.linear, self.threshold = nn.Linear(width, 1), threshold
         self.chooses_threshold = not isinstance(threshold, int | float)
+        self.at = float(threshold) if isinstance(threshold, int | float) else HALF
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Logits [n]."""
@@ -72,13 +73,12 @@ class Binary(nn.Module):
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
-        at = self.threshold if isinstance(self.threshold, int | float) else HALF
         return {
             "auroc_binned": BinnedAUROC(),
             "auprc_binned": BinnedAUPRC(),
-            "accuracy": Accuracy(at),
-            "sensitivity": Sensitivity(at),
-            "specificity": Specificity(at),
+            "accuracy": Accuracy(self.at),
+            "sensitivity": Sensitivity(self.at),
+            "specificity": Specificity(self.at),
             "brier": Brier(),
             "calibration_slope_binned": BinnedCalibrationSlope(),
             "calibration_error_binned": BinnedCalibrationError(),
