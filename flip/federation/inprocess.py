@@ -1,10 +1,15 @@
 """The reference transport: the sites on this machine, one after the other in this process, or some in parallel.
 
 With one worker everything happens in the coordinator's process, where a debugger can step through it. With more, each
-worker is a forked process that answers for its sites; a fork starts with all that is imported.
+worker is a forked process that answers for its sites; a fork starts with all that is imported. Tasks and replies pass
+as files in a private folder, which both sides map: a large one is in nobody's memory twice.
 """
 
+import itertools
+import json
 import multiprocessing
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +18,11 @@ from pathlib import Path
 
 from flip.federation import Ask, Fault, Reply, Result, Task
 from flip.federation.limits import Limits
-from flip.federation.spool import Arrival, in_order
-from flip.federation.wire import pack_reply, pack_task, unpack_task
+from flip.federation.spool import Arrival, in_order, spool
+from flip.federation.wire import reply_parts, task_parts, unpack_task
 from flip.settling import load_site
 from flip.silo import Silo
+from flip.weights import mapped
 
 
 @dataclass
@@ -34,8 +40,11 @@ class InProcess(Limits):
         """Run the coordinator's program over the sites' files."""
         if self.workers == 1:
             return program(ask_silos(open_silos(sites)))
-        with forked(sites, self.workers) as pipes:
-            return program(ask_pipes(pipes, self.timeout))
+        with (
+            tempfile.TemporaryDirectory(prefix="flip-sites-") as folder,
+            forked(sites, self.workers, Path(folder)) as pipes,
+        ):
+            return program(ask_pipes(pipes, self.timeout, Path(folder)))
 
 
 def open_silos(sites: Mapping[str, Path]) -> dict[str, Silo]:
@@ -54,7 +63,7 @@ def ask_silos(silos: Mapping[str, Silo]) -> Ask:
 
 
 @contextmanager
-def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connection]]:
+def forked(sites: Mapping[str, Path], workers: int, folder: Path) -> Iterator[dict[str, Connection]]:
     """Start the workers, sites dealt out to them in turn; yields each site's pipe, and ends the workers."""
     fork = multiprocessing.get_context("fork")
     pipes: dict[str, Connection] = {}
@@ -63,7 +72,7 @@ def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connec
     for number in range(min(workers, len(names))):
         here, there = fork.Pipe()
         mine = {name: sites[name] for name in names[number::workers]}
-        process = fork.Process(target=work, args=(there, mine, [here, *pipes.values()]), daemon=True)
+        process = fork.Process(target=work, args=(there, mine, folder, [here, *pipes.values()]), daemon=True)
         process.start()
         there.close()
         pipes |= dict.fromkeys(mine, here)
@@ -78,36 +87,36 @@ def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connec
             process.join()
 
 
-def work(pipe: Connection, sites: Mapping[str, Path], inherited: Sequence[Connection]) -> None:
-    """In a worker: answer tasks, each preceded by the name of its site, until the coordinator's end is closed.
+def work(pipe: Connection, sites: Mapping[str, Path], folder: Path, inherited: Sequence[Connection]) -> None:
+    """In a worker: answer tasks, each the name of a site and a file, until the coordinator's end is closed.
 
     `inherited` are the coordinator's ends that the fork copied: left open, they would keep a worker waiting for ever.
     """
     for copy in set(inherited):
         copy.close()
     silos = open_silos(sites)
-    while True:
+    for number in itertools.count():
         try:
-            name, blob = pipe.recv_bytes().decode(), pipe.recv_bytes()
+            name, task = json.loads(pipe.recv_bytes())
         except EOFError:
             return
-        reply = pack_reply(silos[name].answer(unpack_task(blob)))
-        pipe.send_bytes(name.encode())
-        pipe.send_bytes(reply)
+        reply = silos[name].answer(unpack_task(mapped(folder / task)))
+        file = spool(folder / f"{os.getpid()}-{number}", reply_parts(reply))
+        pipe.send_bytes(json.dumps([name, file.name]).encode())
 
 
-def ask_pipes(pipes: Mapping[str, Connection], timeout: float) -> Ask:
+def ask_pipes(pipes: Mapping[str, Connection], timeout: float, folder: Path) -> Ask:
     """An `Ask` over the workers' pipes. A worker that dies or is late loses its sites for the rest of the run."""
     lost: dict[Connection, Fault] = {}
+    numbers = itertools.count()
 
-    def arrivals(task: Task, names: Sequence[str]) -> Iterator[Arrival]:
-        blob = pack_task(task)
+    def arrivals(task: Path, names: Sequence[str]) -> Iterator[Arrival]:
         waiting: dict[Connection, list[str]] = {}
         for name in names:
             waiting.setdefault(pipes[name], []).append(name)
         for pipe, asked in waiting.items():
             if pipe not in lost:
-                send(pipe, asked[0], blob, lost)
+                send(pipe, asked[0], task, lost)
         while open_pipes := [pipe for pipe in waiting if waiting[pipe] and pipe not in lost]:
             answered = wait(open_pipes, timeout)
             ready = [pipe for pipe in open_pipes if pipe in answered]
@@ -116,22 +125,29 @@ def ask_pipes(pipes: Mapping[str, Connection], timeout: float) -> Ask:
                     lost[pipe] = Fault.TIMEOUT
                     continue
                 try:
-                    yield pipe.recv_bytes().decode(), pipe.recv_bytes()
+                    site, file = json.loads(pipe.recv_bytes())
                 except (EOFError, ConnectionResetError):
                     lost[pipe] = Fault.LOST
                     continue
+                yield site, folder / file
                 waiting[pipe].pop(0)
                 if waiting[pipe]:
-                    send(pipe, waiting[pipe][0], blob, lost)
+                    send(pipe, waiting[pipe][0], task, lost)
         yield from ((name, lost[pipe]) for pipe, asked in waiting.items() for name in asked)
 
-    return lambda task, names: in_order(arrivals(task, names), task, names)
+    def ask(task: Task, names: Sequence[str]) -> Iterator[Reply]:
+        file = spool(folder / f"task-{next(numbers)}", task_parts(task))
+        try:
+            yield from in_order(arrivals(file, names), task, names)
+        finally:
+            file.unlink()
+
+    return ask
 
 
-def send(pipe: Connection, name: str, blob: bytes, lost: dict[Connection, Fault]) -> None:
+def send(pipe: Connection, name: str, task: Path, lost: dict[Connection, Fault]) -> None:
     """Hand a task to a worker, which may have died."""
     try:
-        pipe.send_bytes(name.encode())
-        pipe.send_bytes(blob)
+        pipe.send_bytes(json.dumps([name, task.name]).encode())
     except (BrokenPipeError, ConnectionResetError):
         lost[pipe] = Fault.LOST
