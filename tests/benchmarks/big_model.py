@@ -51,9 +51,8 @@ def watch(app: str, parameters: int, sites: int) -> dict[str, float]:
         with subprocess.Popen(
             command,
             env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
+            stdout=log,
             stderr=log,
-            text=True,
         ) as first:
             whole = psutil.Process(first.pid)
             while first.poll() is None:
@@ -65,11 +64,12 @@ def watch(app: str, parameters: int, sites: int) -> dict[str, float]:
                         now["server"] += 0 if any(word in words for word in OF_A_SITE) else size
                 peaks = {name: max(peak, now[name]) for name, peak in peaks.items()}
                 time.sleep(0.05)
-            said = (first.stdout.read() if first.stdout else "").splitlines()
-        if first.returncode:
-            log.seek(0)
-            sys.exit(f"{app} failed with {first.returncode}:\n{log.read()[-3000:]}")
-        return {**peaks, **json.loads(said[-1]), "seconds": time.perf_counter() - started}
+        seconds = time.perf_counter() - started
+        log.seek(0)
+        said = log.read()
+    if first.returncode:
+        sys.exit(f"{app} failed with {first.returncode}:\n{said[-3000:]}")
+    return {**peaks, **json.loads(said.splitlines()[-1]), "seconds": seconds}
 
 
 def in_models(app: str, parameters: int, sites: int) -> dict[str, float]:

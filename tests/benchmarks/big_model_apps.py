@@ -251,8 +251,12 @@ def nvflare_by_hand(parameters: int, sites: Sequence[str], folder: Path) -> None
     from nvflare.private.fed.app.simulator.simulator_runner import SimulatorRunner
 
     contents: dict[str, Any] = {
-        "meta.json": {"name": "hand", "resource_spec": {}, "min_clients": 1, "deploy_map": {"app": ["@ALL"]}},
-        "app/config/config_fed_server.json": {
+        "workspace/local/resources.json": {
+            "format_version": 2,
+            "class_allow_list": ["big_model_apps.hand_controller", "big_model_apps.hand_executor"],
+        },
+        "job/meta.json": {"name": "hand", "resource_spec": {}, "min_clients": 1, "deploy_map": {"app": ["@ALL"]}},
+        "job/app/config/config_fed_server.json": {
             "format_version": 2,
             "server": {"task_request_interval": 0.05},
             "workflows": [
@@ -260,7 +264,7 @@ def nvflare_by_hand(parameters: int, sites: Sequence[str], folder: Path) -> None
                  "args": {"parameters": parameters, "done": str(folder / "done")}}
             ],
         },
-        "app/config/config_fed_client.json": {
+        "job/app/config/config_fed_client.json": {
             "format_version": 2,
             "get_task_timeout": TIMEOUT,
             "submit_task_result_timeout": TIMEOUT,
@@ -268,8 +272,8 @@ def nvflare_by_hand(parameters: int, sites: Sequence[str], folder: Path) -> None
         },
     }  # fmt: skip
     for name, content in contents.items():
-        (folder / "job" / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / "job" / name).write_text(json.dumps(content))
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
     os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
     SimulatorRunner(
         job_folder=str(folder / "job"),
@@ -351,10 +355,9 @@ APPS = {
 
 def main(name: str, parameters: int, number: int) -> None:
     """Run one program in a temporary folder."""
-    real = os.dup(1)  # FLARE takes the standard output over
     with tempfile.TemporaryDirectory(prefix="flip-big-") as folder:
         APPS[name](parameters, [f"site-{each}" for each in range(1, number + 1)], Path(folder))
-    os.write(real, f"\n{json.dumps({'coordinator': held('VmHWM') - sum(IMPORTED)})}\n".encode())
+    print(json.dumps({"coordinator": held("VmHWM") - sum(IMPORTED)}), flush=True)
 
 
 if __name__ == "__main__":
