@@ -44,7 +44,7 @@ def watch(app: str, parameters: int, sites: int) -> dict[str, float]:
     """Run a program, look at it until it has ended, and return its peaks in bytes. Exits if it fails."""
     here = Path(__file__).resolve().parent
     command = [sys.executable, str(here / "big_model_apps.py"), app, str(parameters), str(sites)]
-    paths = os.pathsep.join([str(here), *filter(None, sys.path)])
+    paths = os.pathsep.join([str(here.parents[1]), str(here), *filter(None, sys.path)])  # this checkout first
     peaks = {"server": 0.0, "all": 0.0}
     with tempfile.TemporaryFile("w+") as log:
         started = time.perf_counter()
