@@ -19,6 +19,7 @@ from flip.errors import StudyFailed, UserError
 from flip.federation import Payload, Transport
 from flip.federation.live import Job, LiveTransport, followed
 from flip.federation.loop import Coordinator
+from flip.leftovers import nothing_left
 from flip.noise_key import SIMULATED
 from flip.run_folder import RunFolder, provenance, relative
 from flip.targets import TARGET
@@ -44,6 +45,7 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(only_process_in(folder))
+        stack.enter_context(nothing_left())
         display = stack.enter_context(open_display(study, stack.enter_context(to_log(folder / "log.txt"))))
         files = RunFolder(folder, [display, *trackers])
         (folder / "result.json").unlink(missing_ok=True)

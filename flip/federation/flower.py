@@ -5,10 +5,8 @@ found by asking each node who it is. Contract checked against flwr 1.41.
 """
 
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from flip.federation import Ask, Fault, Reply, Result, Task
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
 from flip.federation.wire import pack_reply, pack_task, unpack_task
+from flip.leftovers import nothing_left
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
@@ -30,12 +29,17 @@ if TYPE_CHECKING:
 RECORD, BLOB, SITE = "flip", "blob", "site"
 PARTITION = "partition-id"  # what Flower's simulation tells a node about itself
 POLL = 0.02  # seconds between looks at arrived replies; Flower's own 0.1 is a third of a small round
+RAY_FOLDER = 107 - len("/session_2030-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # characters; Linux' limit
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONSAFEPATH": "1",  # a worker must not import from the working folder
 }
+# Ray starts a killed worker again, without limit: Flower would go on handing messages to the dead one, each lost at
+# once. A message that meets it in the meantime comes back as an error of Ray's with these words.
+RESTARTS = "The actor is restarting"
+WORKER = {"num_cpus": 1, "num_gpus": 0, "max_restarts": -1}
 SILOS: dict[str, "Silo"] = {}  # in a worker process: what it has loaded, kept between messages
 
 
@@ -61,7 +65,7 @@ class Flower(Limits):
             @server.main()
             def main(grid: "Grid", context: "Context") -> None:
                 try:
-                    done.append(program(self._ask(grid, find_sites(grid, len(sites), self.timeout))))
+                    done.append(program(self._ask(grid, find_sites(grid, len(sites), self.starting))))
                 except BaseException as error:  # Flower would only log it; raised again below, in the caller's thread
                     failed.append(error)
 
@@ -70,7 +74,7 @@ class Flower(Limits):
                 client_app=client_app({name: str(path) for name, path in sites.items()}),
                 num_supernodes=len(sites),
                 backend_config={
-                    "client_resources": {"num_cpus": 1, "num_gpus": 0},
+                    "client_resources": {**WORKER},
                     "init_args": {"num_cpus": self.workers, "log_to_driver": False, "_temp_dir": temporary},
                 },
             )
@@ -87,20 +91,27 @@ class Flower(Limits):
 
 @contextmanager
 def simulation_environment() -> Iterator[str]:
-    """Settings of Flower and Ray, and a folder for their files; both are gone afterwards."""
-    temporary = tempfile.mkdtemp(prefix="flip-ray-")  # short: Ray puts sockets into it, whose paths hold 107 bytes
-    added = {**ENVIRONMENT, "FLWR_HOME": temporary}
-    before = {name: os.environ.get(name) for name in [*added, "PYTHONPATH"]}
-    os.environ.update(added)
-    try:
-        yield temporary
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-        shutil.rmtree(temporary, ignore_errors=True)
+    """Settings of Flower and Ray, and a folder for their files; both are gone afterwards, and all of their processes.
+
+    Raises StudyFailed where the folder's name is too long for Ray.
+    """
+    with nothing_left() as folder:
+        if len(str(folder)) > RAY_FOLDER:
+            raise StudyFailed(
+                f"TMPDIR={folder.parent}: is too long for the sockets of Ray, which Flower's simulation runs on; "
+                f"choose a folder for temporary files of at most {RAY_FOLDER - len(folder.name) - 1} characters"
+            )
+        added = {**ENVIRONMENT, "FLWR_HOME": str(folder)}
+        before = {name: os.environ.get(name) for name in [*added, "PYTHONPATH"]}
+        os.environ.update(added)
+        try:
+            yield str(folder)
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
 
 def client_app(files: Mapping[str, str]) -> "ClientApp":
@@ -152,14 +163,14 @@ def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
     deadline = time.monotonic() + timeout
     while len(nodes := list(grid.get_node_ids())) < number:
         if time.monotonic() > deadline:
-            raise StudyFailed(f"Flower started {len(nodes)} of {number} nodes within federation.timeout={timeout} s")
+            raise StudyFailed(f"Flower started {len(nodes)} of {number} nodes within {timeout} s")
         time.sleep(POLL)
     found: dict[str, int] = {}
     for message in deliver(grid, {str(node): node for node in nodes}, b"", "query", timeout):
         if message.has_content():
             found[str(message.content[RECORD][SITE])] = message.metadata.src_node_id
     if len(found) < number:
-        raise StudyFailed(f"Flower reached {len(found)} of {number} sites within federation.timeout={timeout} s")
+        raise StudyFailed(f"Flower reached {len(found)} of {number} sites within {timeout} s")
     return found
 
 
@@ -175,15 +186,27 @@ def exchange(grid: "Grid", task: Task, nodes: Mapping[str, int], timeout: float)
 
 
 def deliver(grid: "Grid", nodes: Mapping[str, int], blob: bytes, kind: str, timeout: float) -> Iterator["Message"]:
-    """Push one message per node and yield the replies until all are there or the time is over."""
+    """Push one message per node and yield the replies until all are there or the time is over.
+
+    A message that met a worker which Ray was starting again has reached nobody, and is pushed again.
+    """
     from flwr.app import Message
 
-    messages = [Message(record(blob), dst_node_id=node, message_type=kind, ttl=timeout) for node in nodes.values()]
-    waiting = set(grid.push_messages(messages))
     deadline = time.monotonic() + timeout
+
+    def push(to: Iterable[int]) -> set[str]:
+        left = max(1.0, deadline - time.monotonic())
+        return set(
+            grid.push_messages([Message(record(blob), dst_node_id=node, message_type=kind, ttl=left) for node in to])
+        )
+
+    waiting = push(nodes.values())
     while waiting and time.monotonic() < deadline:
         replies = list(grid.pull_messages(waiting))
         waiting -= {reply.metadata.reply_to_message_id for reply in replies}
-        yield from replies
+        again = [reply for reply in replies if reply.has_error() and RESTARTS in str(reply.error.reason)]
+        if again:
+            waiting |= push(reply.metadata.src_node_id for reply in again)
+        yield from (reply for reply in replies if reply not in again)
         if not replies:
             time.sleep(POLL)

@@ -4,10 +4,15 @@ With one worker everything happens in the coordinator's process, where a debugge
 worker is a forked process that answers for its sites; a fork starts with all that is imported.
 """
 
+import ctypes
+import json
 import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -17,6 +22,8 @@ from flip.federation.spool import Arrival, in_order
 from flip.federation.wire import pack_reply, pack_task, unpack_task
 from flip.settling import load_site
 from flip.silo import Silo
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass
@@ -79,59 +86,96 @@ def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connec
 
 
 def work(pipe: Connection, sites: Mapping[str, Path], inherited: Sequence[Connection]) -> None:
-    """In a worker: answer tasks, each preceded by the name of its site, until the coordinator's end is closed.
+    """In a worker: answer tasks, each after its number and its site's name, until the coordinator's end is closed.
 
     `inherited` are the coordinator's ends that the fork copied: left open, they would keep a worker waiting for ever.
     """
+    end_with_parent()
     for copy in set(inherited):
         copy.close()
     silos = open_silos(sites)
     while True:
         try:
-            name, blob = pipe.recv_bytes().decode(), pipe.recv_bytes()
+            head, blob = pipe.recv_bytes(), pipe.recv_bytes()
         except EOFError:
             return
-        reply = pack_reply(silos[name].answer(unpack_task(blob)))
-        pipe.send_bytes(name.encode())
+        reply = pack_reply(silos[json.loads(head)[1]].answer(unpack_task(blob)))
+        pipe.send_bytes(head)
         pipe.send_bytes(reply)
 
 
+def end_with_parent() -> None:
+    """Have the kernel kill this worker when the coordinator has ended, in the midst of a fit too."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is None or os.getppid() != parent.pid:  # it ended before the kernel was told
+        os._exit(1)
+
+
 def ask_pipes(pipes: Mapping[str, Connection], timeout: float) -> Ask:
-    """An `Ask` over the workers' pipes. A worker that dies or is late loses its sites for the rest of the run."""
-    lost: dict[Connection, Fault] = {}
+    """An `Ask` over the workers' pipes."""
+    workers = Workers(pipes, timeout)
+    return lambda task, names: in_order(workers.exchange(task, names), task, names)
 
-    def arrivals(task: Task, names: Sequence[str]) -> Iterator[Arrival]:
-        blob = pack_task(task)
-        waiting: dict[Connection, list[str]] = {}
+
+@dataclass
+class Workers:
+    """The coordinator's ends of the workers. Each has one question at a time.
+
+    A worker that dies loses its sites for the rest of the run. One that is late loses them for this question; it gets
+    the next when it has answered, which counts for nothing then: questions are numbered.
+    """
+
+    pipes: Mapping[str, Connection]
+    timeout: float
+    number: int = 0
+    busy: dict[Connection, int] = field(default_factory=dict)  # with which question
+    dead: set[Connection] = field(default_factory=set)
+
+    def exchange(self, task: Task, names: Sequence[str]) -> Iterator[Arrival]:
+        """Have the sites answer a task, and yield the answers as they come, or why there is none."""
+        blob, first = pack_task(task), self.number + 1
+        todo: dict[Connection, list[str]] = {}
         for name in names:
-            waiting.setdefault(pipes[name], []).append(name)
-        for pipe, asked in waiting.items():
-            if pipe not in lost:
-                send(pipe, asked[0], blob, lost)
-        while open_pipes := [pipe for pipe in waiting if waiting[pipe] and pipe not in lost]:
-            answered = wait(open_pipes, timeout)
-            ready = [pipe for pipe in open_pipes if pipe in answered]
-            for pipe in ready or open_pipes:
-                if not ready:
-                    lost[pipe] = Fault.TIMEOUT
-                    continue
-                try:
-                    yield pipe.recv_bytes().decode(), pipe.recv_bytes()
-                except (EOFError, ConnectionResetError):
-                    lost[pipe] = Fault.LOST
-                    continue
-                waiting[pipe].pop(0)
-                if waiting[pipe]:
-                    send(pipe, waiting[pipe][0], blob, lost)
-        yield from ((name, lost[pipe]) for pipe, asked in waiting.items() for name in asked)
+            todo.setdefault(self.pipes[name], []).append(name)
+        until = dict.fromkeys(todo, time.monotonic() + self.timeout)
+        while todo:
+            for pipe in todo.keys() - self.busy.keys():
+                self._send(pipe, todo[pipe][0], blob)
+                until[pipe] = time.monotonic() + self.timeout
+            ready = wait(todo, max(0.0, min(until[pipe] for pipe in todo) - time.monotonic()))
+            now = time.monotonic()
+            for pipe in [each for each in todo if each in ready]:
+                answer = self._receive(pipe)
+                if answer is not None and answer[0] >= first and answer[1] == todo[pipe][0]:
+                    yield todo[pipe].pop(0), answer[2]
+            if not ready:
+                for pipe in [each for each in todo if until[each] <= now]:
+                    yield from ((name, Fault.TIMEOUT) for name in todo.pop(pipe))
+            for pipe in todo.keys() & self.dead:
+                yield from ((name, Fault.LOST) for name in todo.pop(pipe))
+            paused = time.monotonic() - now  # what the loop did meanwhile is not the sites' time
+            until = {pipe: limit + paused for pipe, limit in until.items()}
+            todo = {pipe: left for pipe, left in todo.items() if left}
 
-    return lambda task, names: in_order(arrivals(task, names), task, names)
+    def _send(self, pipe: Connection, name: str, blob: bytes) -> None:
+        self.number += 1
+        self.busy[pipe] = self.number
+        try:
+            pipe.send_bytes(json.dumps([self.number, name]).encode())
+            pipe.send_bytes(blob)
+        except (BrokenPipeError, ConnectionResetError):
+            self.dead.add(pipe)
 
-
-def send(pipe: Connection, name: str, blob: bytes, lost: dict[Connection, Fault]) -> None:
-    """Hand a task to a worker, which may have died."""
-    try:
-        pipe.send_bytes(name.encode())
-        pipe.send_bytes(blob)
-    except (BrokenPipeError, ConnectionResetError):
-        lost[pipe] = Fault.LOST
+    def _receive(self, pipe: Connection) -> tuple[int, str, bytes] | None:
+        """What a worker says, if it is the answer to its question."""
+        try:
+            number, name = json.loads(pipe.recv_bytes())
+            blob = pipe.recv_bytes()
+        except (EOFError, ConnectionResetError):
+            self.dead.add(pipe)
+            return None
+        if number != self.busy.get(pipe):
+            return None
+        del self.busy[pipe]
+        return number, name, blob
