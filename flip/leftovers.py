@@ -87,6 +87,16 @@ def clear(mark: str, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+def end(title: str) -> None:
+    """Kill those processes of the innermost block whose command line is this title."""
+    mark, folder = os.environ[MARK], Path(os.environ["TMPDIR"])
+    for process in running():
+        with suppress(OSError):
+            words = Path(f"/proc/{process}/cmdline").read_bytes()
+            if words.rstrip(b"\0 ") == title.encode():
+                kill(process, mark, folder)
+
+
 def kill(process: int, mark: str, folder: Path) -> bool:
     """Kill a process if it belongs to a run; returns whether it does."""
     try:

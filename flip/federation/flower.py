@@ -5,6 +5,7 @@ found by asking each node who it is. Contract checked against flwr 1.41.
 """
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from flip.federation import Ask, Fault, Reply, Result, Task
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
 from flip.federation.wire import pack_reply, pack_task, unpack_task
-from flip.leftovers import nothing_left
+from flip.leftovers import end, nothing_left
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
@@ -30,6 +31,8 @@ RECORD, BLOB, SITE = "flip", "blob", "site"
 PARTITION = "partition-id"  # what Flower's simulation tells a node about itself
 POLL = 0.02  # seconds between looks at arrived replies; Flower's own 0.1 is a third of a small round
 RAY_FOLDER = 107 - len("/session_2030-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # characters; Linux' limit
+END_POLL = 0.5  # seconds between looks for workers at the end
+BUSY = "ray::ClientAppActor.run"  # what Ray calls the process of a worker while it is at a message
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -58,6 +61,7 @@ class Flower(Limits):
             from flwr.serverapp import ServerApp
             from flwr.simulation import run_simulation
 
+            over = threading.Event()
             done: list[Result] = []
             failed: list[BaseException] = []
             server = ServerApp()
@@ -68,6 +72,7 @@ class Flower(Limits):
                     done.append(program(self._ask(grid, find_sites(grid, len(sites), self.starting))))
                 except BaseException as error:  # Flower would only log it; raised again below, in the caller's thread
                     failed.append(error)
+                threading.Thread(target=end_late, args=[over], daemon=True).start()
 
             run_simulation(
                 server_app=server,
@@ -78,6 +83,7 @@ class Flower(Limits):
                     "init_args": {"num_cpus": self.workers, "log_to_driver": False, "_temp_dir": temporary},
                 },
             )
+            over.set()
         if failed:
             raise failed[0]
         return done[0]
@@ -181,8 +187,16 @@ def exchange(grid: "Grid", task: Task, nodes: Mapping[str, int], timeout: float)
     for message in deliver(grid, nodes, pack_task(task), kind, timeout):
         site = sites.pop(message.metadata.src_node_id, "")
         yield site, blob_of(message) if message.has_content() else Fault.LOST
+    if sites:
+        end(BUSY)  # or they would hold their workers, which other sites need for the next task
     for site in sites.values():
         yield site, Fault.TIMEOUT
+
+
+def end_late(over: threading.Event) -> None:
+    """When the study has ended: kill workers that are still at a task, for which Flower waits without limit."""
+    while not over.wait(END_POLL):
+        end(BUSY)
 
 
 def deliver(grid: "Grid", nodes: Mapping[str, int], blob: bytes, kind: str, timeout: float) -> Iterator["Message"]:
