@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import dedent
@@ -101,3 +102,10 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Acme:
     for name in [each for each in sys.modules if each.split(".")[0] == "acme"]:
         monkeypatch.delitem(sys.modules, name)
     return own
+
+
+@pytest.fixture(scope="session")
+def short() -> Iterator[Path]:
+    """A folder with a short name, for the sockets of Ray, whose paths hold 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="t") as name:
+        yield Path(name)

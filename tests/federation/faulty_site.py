@@ -74,7 +74,7 @@ class Faulty(FedAvg):
             case "old":
                 answer_with(max(self.home.glob("state/*/replies/*"), key=lambda path: path.stat().st_mtime_ns))
             case "twice":
-                send_twice()
+                send_twice(self.home / "sent twice")
         return state
 
 
@@ -92,7 +92,7 @@ def answer_with(file):
     silo.replace = replace
 
 
-def send_twice():
+def send_twice(proof):
     """This process is compromised: from here on it sends every message twice."""
     if "nvflare.private.fed.client.communicator" in sys.modules:
         from nvflare.private.fed.client.communicator import Communicator
@@ -101,6 +101,7 @@ def send_twice():
 
         def submit_update(*arguments, **named):
             once(*arguments, **named)
+            proof.touch()
             return once(*arguments, **named)
 
         Communicator.submit_update = submit_update
@@ -117,6 +118,7 @@ def send_twice():
                 for each in sent:
                     send(self, each)
                 sent.clear()
+                proof.touch()
 
         Connection.send_bytes = send_bytes
 '''
@@ -181,6 +183,18 @@ class Faulty:
     def home(self, site: str) -> Path:
         """The folder in which a site keeps its log and state."""
         return self.run / "sites" / site
+
+    def withhold(self, site: str, coordinator: int) -> None:
+        """Keep a site's data from being read, except by the process that checks the study."""
+        (self.data(site) / "late").write_text(str(coordinator))
+
+    def hand_over(self, site: str) -> None:
+        """Let the site read its data."""
+        (self.data(site) / "late").unlink()
+
+    def temporary_files(self) -> list[str]:
+        """What lies where temporary files go, but for the empty cache that torch makes there with its import."""
+        return [path.name for path in self.temporary.iterdir() if not path.name.startswith("torchinductor_")]
 
     @contextmanager
     def running(self, *overrides: str, before: tuple[str, ...] = (), **environment: str) -> Iterator["Running"]:
