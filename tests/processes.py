@@ -55,6 +55,15 @@ class Family:
         return [command(number) for number, _ in self.alive()] + sorted(self.ports & listening())
 
 
+def descendants(process: int) -> set[int]:
+    """The children of a process, and theirs."""
+    found = {process}
+    for number, parent in parents().items():
+        if parent in found:
+            found.add(number)
+    return found - {process}
+
+
 def parents() -> dict[int, int]:
     """The parent of every process, older ones first."""
     found = {}

@@ -149,9 +149,8 @@ class Workers:
                 answer = self._receive(pipe)
                 if answer is not None and answer[0] >= first and answer[1] == todo[pipe][0]:
                     yield todo[pipe].pop(0), answer[2]
-            if not ready:
-                for pipe in [each for each in todo if until[each] <= now]:
-                    yield from ((name, Fault.TIMEOUT) for name in todo.pop(pipe))
+            for pipe in [each for each in todo if each not in ready and until[each] <= now]:
+                yield from ((name, Fault.TIMEOUT) for name in todo.pop(pipe))
             for pipe in todo.keys() & self.dead:
                 yield from ((name, Fault.LOST) for name in todo.pop(pipe))
             paused = time.monotonic() - now  # what the loop did meanwhile is not the sites' time

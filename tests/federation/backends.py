@@ -1,5 +1,6 @@
 """The backends that a fault is injected into, and what a test must know of each."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +48,9 @@ FLOWER = Backend("flower", 2, 40, returns=True, messages=False)
 FLARE = Backend("nvflare", 2, 40)
 
 
-def each(*backends: Backend) -> list[Any]:
-    """These backends as parameters of a test; those that start Ray or FLARE are slow."""
-    slow = (FLOWER, FLARE)
-    return [pytest.param(each, id=each.id, marks=[pytest.mark.slow] if each in slow else []) for each in backends]
+def each(*backends: Backend, fast: Collection[Backend] = (ONE, FORKED)) -> list[Any]:
+    """These backends as parameters of a test; those that start Ray or FLARE are slow, and what is not named fast."""
+    return [
+        pytest.param(backend, id=backend.id, marks=[] if backend in fast else [pytest.mark.slow])
+        for backend in backends
+    ]

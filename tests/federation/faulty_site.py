@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -221,9 +221,8 @@ class Running:
     study: Faulty
     process: "subprocess.Popen[bytes]"
     family: Family
-    released: set[str] = field(default_factory=set)
 
-    def wait(self, happened: Callable[[], Any], seconds: float = 180) -> Any:
+    def wait(self, happened: Callable[[], Any], seconds: float = 400) -> Any:
         """Wait until something is true, and return it. Fails when the study ends before, or the time is over."""
         deadline = time.monotonic() + seconds
         while not (found := happened()):
@@ -233,7 +232,7 @@ class Running:
             time.sleep(0.02)
         return found
 
-    def end(self, seconds: float = 240) -> int:
+    def end(self, seconds: float = 400) -> int:
         """Wait for the study's end; returns its exit status."""
         return self.process.wait(seconds)
 
