@@ -5,6 +5,7 @@ found by asking each node who it is. Contract checked against flwr 1.41.
 """
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ class Flower(Limits):
 
     def run(self, program: Callable[[Ask], Result], sites: Mapping[str, Path]) -> Result:
         """Run the coordinator's program in a ServerApp over the sites' files."""
-        with simulation_environment() as temporary:
+        with simulation_environment() as temporary, interrupts() as interrupted:
             from flwr.serverapp import ServerApp
             from flwr.simulation import run_simulation
 
@@ -68,8 +69,9 @@ class Flower(Limits):
 
             @server.main()
             def main(grid: "Grid", context: "Context") -> None:
+                seen: Any = Interruptible(grid, interrupted)
                 try:
-                    done.append(program(self._ask(grid, find_sites(grid, len(sites), self.starting))))
+                    done.append(program(self._ask(seen, find_sites(seen, len(sites), self.starting))))
                 except BaseException as error:  # Flower would only log it; raised again below, in the caller's thread
                     failed.append(error)
                 threading.Thread(target=end_late, args=[over], daemon=True).start()
@@ -93,6 +95,50 @@ class Flower(Limits):
             return in_order(exchange(grid, task, {site: nodes[site] for site in sites}, self.timeout), task, sites)
 
         return ask
+
+
+@contextmanager
+def interrupts() -> Iterator[threading.Event]:
+    """An event that an interrupt from the keyboard sets, in place of stopping Flower's main thread.
+
+    Flower would wait there, without limit, for the loop's thread, which knows of no interrupt.
+    """
+    interrupted = threading.Event()
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no handler
+        yield interrupted
+        return
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class Interruptible:
+    """What the loop uses of Flower's grid; raises KeyboardInterrupt in the loop's thread once the event is set."""
+
+    grid: "Grid"
+    interrupted: threading.Event
+
+    def get_node_ids(self) -> Iterable[int]:
+        """The nodes that are there."""
+        self._look()
+        return self.grid.get_node_ids()
+
+    def push_messages(self, messages: "Iterable[Message]") -> Iterable[str]:
+        """Send messages; their identifiers."""
+        self._look()
+        return self.grid.push_messages(messages)
+
+    def pull_messages(self, message_ids: Iterable[str]) -> "Iterable[Message]":
+        """The replies that have come."""
+        self._look()
+        return self.grid.pull_messages(message_ids)
+
+    def _look(self) -> None:
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt
 
 
 @contextmanager
