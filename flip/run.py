@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from flip import build
 from flip.chatter import to_log
-from flip.coordinating import INTERRUPTED, Ending, coordinator, no_result
-from flip.errors import StudyFailed, UserError
+from flip.coordinating import INTERRUPTED, Ending, coordinator, no_result, why
+from flip.errors import StudyFailed, UserError, disk_full
 from flip.federation import Payload, Transport
 from flip.federation.live import Job, LiveTransport, followed
 from flip.federation.loop import Coordinator
+from flip.leftovers import nothing_left
 from flip.noise_key import SIMULATED
 from flip.run_folder import RunFolder, provenance, relative
 from flip.targets import TARGET
@@ -44,6 +45,8 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(only_process_in(folder))
+        stack.enter_context(room_for_result(folder))
+        stack.enter_context(nothing_left())
         display = stack.enter_context(open_display(study, stack.enter_context(to_log(folder / "log.txt"))))
         files = RunFolder(folder, [display, *trackers])
         (folder / "result.json").unlink(missing_ok=True)
@@ -118,13 +121,25 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
     except KeyboardInterrupt:
         reason = INTERRUPTED
     except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
-        traceback.print_exc()
-        reason = f"{type(error).__name__}; the traceback is in log.txt of the run folder"
+        reason = why(error, files)
     result = files.result()
     if result is None:
         result = no_result(reason, time.perf_counter() - started, rounds=files.last_round() + 1)
         files.json("result.json", result)
     return result
+
+
+@contextmanager
+def room_for_result(folder: Path) -> Iterator[None]:
+    """Turn what is left of a full disk into a word to the user: there is no room for `run.yaml`, or `result.json`."""
+    try:
+        yield
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        raise UserError(
+            f"{relative(folder)}: no space is left on its disk, not even for result.json; free some"
+        ) from error
 
 
 @contextmanager

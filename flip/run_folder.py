@@ -1,5 +1,6 @@
 """The folder of a run: what is written when, each file whole or not at all."""
 
+import errno
 import json
 import os
 import platform
@@ -18,6 +19,8 @@ from flip.federation.wire import join, take
 from flip.weights import load_file, read_head, save_file, write_atomic
 
 PROGRESS = Path("state") / "round.safetensors"
+RESERVE = Path("state") / "reserve"
+RESERVED = 4 * 2**20  # bytes: the result, the report and the end of the log of a large study
 ROUND_PHASES = ("fit", "validate")
 PACKAGES = (
     "flip-engine", "torch", "pytorch-lightning", "monai", "torchmetrics", "opacus", "numpy", "pydicom", "hydra-core",
@@ -46,10 +49,26 @@ class RunFolder:
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Append one line to `rounds.jsonl`, and tell the listeners."""
-        with (self.folder / "rounds.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_whole(self.folder / "rounds.jsonl", (json.dumps(record) + "\n").encode())
         for listener in self.listeners:
             listener.line(record)
+
+    def reserve(self) -> None:
+        """Keep some space of the disk for the result and the report of a run that fills it. Raises OSError."""
+        path = self.folder / RESERVE
+        path.parent.mkdir(exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(file, 0, RESERVED)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(file)
+
+    def release(self) -> None:
+        """Give the reserved space back."""
+        (self.folder / RESERVE).unlink(missing_ok=True)
 
     def cohort(self, cohort: Mapping[str, Any]) -> None:
         """Write `cohort.json`."""
@@ -112,6 +131,18 @@ class RunFolder:
     def text(self, name: str, content: str, mode: int = 0o644) -> None:
         """Write a text file with these permissions."""
         write_atomic(self.folder / name, content.encode(), mode)
+
+
+def append_whole(path: Path, line: bytes) -> None:
+    """Append a line to a file, whole or not at all. Raises OSError where the disk has no room for it."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        before = os.fstat(file).st_size
+        if os.write(file, line) < len(line):
+            os.ftruncate(file, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(file)
 
 
 def provenance(study: Any, folder: Path, run: str) -> dict[str, Any]:

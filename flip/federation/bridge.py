@@ -7,23 +7,17 @@ client is asked what; the server's side writes what the client answered. Nothing
 import json
 import math
 import os
-import signal
 import socket
 import struct
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from flip.errors import StudyFailed
 from flip.federation import Fault, Reply, Task
 from flip.federation.spool import Arrival, in_order
 from flip.federation.wire import pack_task
-
-GRACE = 10.0  # seconds that killed processes have to be gone
 
 
 @dataclass
@@ -52,25 +46,27 @@ class Link:
         """Send a task to the named sites; one reply each, in the order of the names."""
         return in_order(self.exchange(pack_task(task), sites, self.workers), task, sites)
 
-    def meet(self) -> None:
+    def meet(self, timeout: float) -> None:
         """Wait for every site's client, and learn its process. Raises StudyFailed if one does not come in time."""
         missing = dict.fromkeys(self.clients)
-        for site, answer in self.exchange(b"", list(self.clients), len(self.clients)):
+        for site, answer in self.exchange(b"", list(self.clients), len(self.clients), timeout=timeout):
             if isinstance(answer, bytes):
                 self.processes[site] = os.pidfd_open(int(answer))
                 del missing[site]
         if missing:
-            when = f"within federation.timeout={self.timeout} s" if self.broken is None else "before it ended"
+            when = f"within {timeout} s" if self.broken is None else "before it ended"
             raise StudyFailed(f"the backend's server did not reach {', '.join(missing)} {when}; log.txt has its words")
 
-    def exchange(self, blob: bytes, sites: Sequence[str], workers: int) -> Iterator[Arrival]:
+    def exchange(
+        self, blob: bytes, sites: Sequence[str], workers: int, *, timeout: float | None = None
+    ) -> Iterator[Arrival]:
         """Have a blob answered by the sites, `workers` at a time, and yield the answers as they come."""
         self.number += 1
         todo = list(sites)
         until: dict[str, float] = {}
         while todo or until:
             while todo and len(until) < workers:
-                until[todo[0]] = time.monotonic() + self.timeout
+                until[todo[0]] = time.monotonic() + (timeout or self.timeout)
                 self._send(todo.pop(0), blob)
                 blob = b""  # the server has it now
             for site, answer in self._next(until):
@@ -129,40 +125,3 @@ def bound(bridge: Connection, timeout: float) -> None:
     with socket.socket(fileno=os.dup(bridge.fileno())) as end:
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             end.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", math.ceil(timeout), 0))
-
-
-def end_group(process: int) -> None:
-    """Kill the process and all that it has started in its group, if they are there."""
-    with suppress(OSError):
-        os.killpg(process, signal.SIGKILL)
-
-
-def end_server(server: "subprocess.Popen[bytes]", clients: Callable[[], Sequence[int]]) -> None:
-    """Kill the server, then its clients until `clients` finds none. What they had to say has been received."""
-    end_group(server.pid)
-    server.wait()
-    if server.stdin is not None:
-        server.stdin.close()
-    end_clients(clients)
-
-
-def end_clients(clients: Callable[[], Sequence[int]]) -> None:
-    """Kill clients, each the first of its group, until none is found twice: a server may have been starting one."""
-    deadline, quiet = time.monotonic() + GRACE, 0
-    while quiet < 2 and time.monotonic() < deadline:
-        found = clients()
-        for process in found:
-            end_group(process)
-        quiet = 0 if found else quiet + 1
-        time.sleep(0.02)
-
-
-def processes(word: str, folder: Path) -> list[int]:
-    """The running processes with this word in their command line, and a path in this folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            words = path.read_bytes().decode(errors="replace").split("\0")
-            if word in words and any(each.startswith(f"{folder}{os.sep}") for each in words):
-                found.append(int(path.parent.name))
-    return found

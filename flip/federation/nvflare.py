@@ -15,10 +15,8 @@ tells it that there is some (an auxiliary message of FLARE's). Contract checked 
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -29,16 +27,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flip.federation import Ask, Result
-from flip.federation.bridge import Link, bound, end_clients, end_server, processes
+from flip.federation.bridge import Link, bound
 from flip.federation.limits import Limits
 from flip.federation.wire import pack_reply, unpack_task
+from flip.leftovers import nothing_left
 
 if TYPE_CHECKING:
     from flip.silo import Silo
 
 TASK, WORK, BLOB = "flip", "flip_work", "blob"  # FLARE's names of our task, of the word that there is one, of its bytes
 RELAY, EXECUTOR = f"{__name__}.relay", f"{__name__}.executor"  # all the code that FLARE's job names, and may name
-WORKER = "nvflare.private.fed.app.simulator.simulator_worker"  # the program of a client process
 POLL = 0.05  # seconds between a client's answer and its next look for work
 IDLE = 5.0  # seconds after which a client looks for work that nobody told it of
 BRIDGES: list[Connection] = []  # in the server's process: the way back to the loop
@@ -49,7 +47,7 @@ class NVFlare(Limits):
     """FLARE's simulator.
 
     Args:
-        timeout: seconds that one task may take at one site, and that all sites may take to start; above 0.
+        timeout: seconds that one task may take at one site, above 0.
         workers: sites that compute at the same time, 1 or more; each site keeps a process of its own.
     """
 
@@ -59,7 +57,7 @@ class NVFlare(Limits):
         with simulator({clients[name]: (name, path) for name, path in sites.items()}, self.timeout) as bridge:
             link = Link(bridge, clients, self.timeout, self.workers)
             try:
-                link.meet()
+                link.meet(self.starting)
                 return program(link.ask)
             finally:
                 link.close()
@@ -68,8 +66,7 @@ class NVFlare(Limits):
 @contextmanager
 def simulator(files: Mapping[str, tuple[str, Path]], timeout: float) -> Iterator[Connection]:
     """FLARE's server and clients, with all their files in one folder; nothing of it is left, however the block ends."""
-    with tempfile.TemporaryDirectory(prefix="flip-flare-", ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with nothing_left() as folder:
         write_job(folder, files, timeout)
         here, there = Pipe()
         with here, there:
@@ -79,7 +76,8 @@ def simulator(files: Mapping[str, tuple[str, Path]], timeout: float) -> Iterator
                 there.close()
                 yield here
             finally:
-                end_server(server, lambda: processes(WORKER, folder))
+                server.kill()
+                server.wait()
 
 
 def write_job(folder: Path, files: Mapping[str, tuple[str, Path]], timeout: float) -> None:
@@ -108,32 +106,29 @@ def write_job(folder: Path, files: Mapping[str, tuple[str, Path]], timeout: floa
         },
     }
     contents |= {f"sites/{client}.json": [name, str(path.absolute())] for client, (name, path) in files.items()}
-    (folder / "tmp").mkdir()
     for name, content in contents.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(content, indent=2))
 
 
 def start_server(folder: Path, bridge: Connection, clients: Sequence[str]) -> "subprocess.Popen[bytes]":
-    """Start `serve`, with the same engine and study code as here, and temporary files in our folder."""
+    """Start `serve`, with the same engine and study code as here."""
     paths = os.pathsep.join(path for path in sys.path if path)
-    settings = {"PYTHONPATH": paths, "PYTHONSAFEPATH": "1", "TMPDIR": str(folder / "tmp")}
     return subprocess.Popen(
         [sys.executable, "-c", f"from {__name__} import serve; serve()", str(folder), str(bridge.fileno()), *clients],
-        stdin=subprocess.PIPE,  # ends when this process does, even by a signal: see `follow`
-        env={**os.environ, **settings},
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
         pass_fds=[bridge.fileno()],
         start_new_session=True,  # an interrupt from the keyboard is for this process to handle
     )
 
 
 def serve() -> None:
-    """The server's process: run FLARE's server and start its clients, until killed or left alone."""
+    """The server's process: run FLARE's server and start its clients, until killed."""
     from nvflare.private.fed.app.simulator.simulator_runner import SimulatorRunner
 
     folder, clients = Path(sys.argv[1]), sys.argv[3:]
     BRIDGES.append(Connection(int(sys.argv[2])))
-    threading.Thread(target=follow, args=[folder], daemon=True).start()
     SimulatorRunner(
         job_folder=str(folder / "job"),
         workspace=str(folder / "workspace"),
@@ -142,14 +137,6 @@ def serve() -> None:
         log_config=str(folder / "logging.json"),
     ).simulator_run_main()
     os._exit(1)  # FLARE has given up; its threads would hold the process
-
-
-def follow(folder: Path) -> None:
-    """End all of FLARE when the study's process has: it holds the other end of standard input."""
-    sys.stdin.buffer.read()
-    end_clients(lambda: processes(WORKER, folder))
-    shutil.rmtree(folder, ignore_errors=True)
-    os._exit(1)
 
 
 def relay() -> Any:
@@ -203,6 +190,8 @@ def executor(workspace: str, client: str) -> Any:
     from nvflare.apis.executor import Executor
     from nvflare.apis.shareable import ReturnCode, Shareable, make_reply
 
+    from flip.silo import load_libraries
+
     work, silos = threading.Event(), list["Silo"]()
     work.set()  # the first look for work needs no word
 
@@ -222,6 +211,7 @@ def executor(workspace: str, client: str) -> Any:
 
         def execute(self, task_name: str, shareable: Any, fl_ctx: Any, abort_signal: Any) -> Any:
             """Answer a task; to an empty one, say which process this is."""
+            load_libraries()  # when the sites are met, so before their time counts
             blob = shareable.get(BLOB, b"")
             if not blob:
                 return Shareable({BLOB: str(os.getpid()).encode()})

@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -21,12 +19,13 @@ import pytest
 
 from flip.errors import UserError
 from flip.federation import Ask, Fault, Reply, Task
-from flip.federation.bridge import processes
-from flip.federation.nvflare import TASK, WORKER, NVFlare, write_job
+from flip.federation.nvflare import TASK, NVFlare, write_job
 from tests.commands import flip
+from tests.processes import command, descendants, parents
 from tests.studies import tiny_heart_study
 from tests.tiny_heart import write_tiny_heart
 
+WORKER = "nvflare.private.fed.app.simulator.simulator_worker"  # the program of a client process
 SITES = ["cleveland", "hungarian", "switzerland", "va"]
 
 # The contract: every class, function, argument and word of FLARE's that we use.
@@ -51,7 +50,6 @@ CALLS = [
      ["targets", "topic", "request", "timeout", "fl_ctx", "optional"]),
     ("nvflare.private.fed.simulator.simulator_app_runner", "SimulatorClientRunManager.register_aux_message_handler",
      ["topic", "message_handle_func"]),
-    (WORKER, "main", ["args"]),
 ]  # fmt: skip
 
 VALUES = [
@@ -74,7 +72,6 @@ VALUES = [
 WORDS = [
     ("nvflare.private.fed.server.server_json_config", "server.task_request_interval"),
     ("nvflare.private.fed.client.fed_client", "EventType.BEFORE_PULL_TASK"),
-    (WORKER, '"--client"'),
 ]  # what has no name of its own: looked for in the source
 
 
@@ -160,27 +157,19 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def clients(temporary: Path) -> dict[str, int]:
+def clients() -> dict[str, int]:
     """FLARE's client processes of this test, by name."""
     found = {}
-    for process in processes(WORKER, temporary):
-        words = Path(f"/proc/{process}/cmdline").read_text().split("\0")
-        found[words[words.index("--client") + 1]] = process
+    for process in descendants(os.getpid()):
+        words = command(process).split()
+        if WORKER in words:
+            found[words[words.index("--client") + 1]] = process
     return found
 
 
 def traces(temporary: Path) -> list[str]:
-    """What is left of FLARE: its folder, and processes that name it."""
-    start = str(temporary / "flip-flare-")
-    named = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if start in text(path)]
-    return [*(path.name for path in temporary.glob("flip-flare-*")), *named]
-
-
-def text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""
+    """What is left of FLARE: files and processes."""
+    return [*(path.name for path in temporary.iterdir()), *clients()]
 
 
 def drive(tmp_path: Path, program: Callable[[Ask, Task], Any], **settings: Any) -> Any:
@@ -204,7 +193,7 @@ def faults(replies: Iterator[Reply]) -> list[Fault | None]:
 def test_a_stopped_site_is_out_of_time_comes_back_and_is_lost_when_killed(tmp_path, temporary):
     def program(ask: Ask, task: Task) -> list[list[Fault | None]]:
         seen = [faults(ask(task, SITES))]
-        site = clients(temporary)["site-2"]
+        site = clients()["site-2"]
         os.kill(site, signal.SIGSTOP)
         seen.append(faults(ask(task, SITES)))
         os.kill(site, signal.SIGCONT)
@@ -228,8 +217,7 @@ def test_a_stopped_site_is_out_of_time_comes_back_and_is_lost_when_killed(tmp_pa
 def test_without_flares_server_every_site_is_lost_and_nothing_is_left(tmp_path, temporary):
     def program(ask: Ask, task: Task) -> list[Fault | None]:
         assert faults(ask(task, SITES)) == [None] * 4
-        server = Path(f"/proc/{clients(temporary)['site-1']}/stat").read_text().split()[3]
-        os.kill(int(server), signal.SIGKILL)
+        os.kill(parents()[clients()["site-1"]], signal.SIGKILL)
         return faults(ask(task, SITES))
 
     assert drive(tmp_path, program) == [Fault.LOST] * 4
@@ -244,38 +232,6 @@ def test_an_error_of_the_loop_is_raised_and_nothing_is_left(tmp_path, temporary)
 
     with pytest.raises(KeyboardInterrupt):
         drive(tmp_path, program)
-    assert traces(temporary) == []
-
-
-@pytest.mark.slow
-def test_sites_that_cannot_start_in_time_fail_the_study_and_nothing_is_left(tmp_path, temporary):
-    with pytest.raises(
-        Exception, match=r"did not reach cleveland, hungarian, switzerland, va within federation.timeout"
-    ):
-        drive(tmp_path, lambda ask, task: None, timeout=0.5)
-    assert traces(temporary) == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("when", ["starting", "training"])
-def test_a_killed_study_leaves_nothing(when, tmp_path, temporary):
-    data = write_tiny_heart(tmp_path / "data")
-    command = [sys.executable, "-m", "flip", "experiment=heart_disease", "federation=nvflare", "strategy.rounds=1000"]
-    with subprocess.Popen(
-        command, cwd=tmp_path, env={**os.environ, "FLIP_DATA_DIR": str(data)}, stdout=subprocess.DEVNULL
-    ) as study:
-        deadline = time.monotonic() + 120
-        while (
-            study.poll() is None
-            and time.monotonic() < deadline
-            and not (clients(temporary) if when == "starting" else list(tmp_path.glob("runs/*/*/state/*")))
-        ):
-            time.sleep(0.05)
-        assert clients(temporary)
-        study.kill()
-    deadline = time.monotonic() + 20
-    while traces(temporary) and time.monotonic() < deadline:
-        time.sleep(0.1)
     assert traces(temporary) == []
 
 
