@@ -3,23 +3,19 @@
 Three kinds of process, because FLARE takes a process over (working folder, logging, threads that do not end):
 
 - the study's loop stays in the caller's process, with the recorder and the display;
-- FLARE's server is its child (`serve`). The controller there (`relay`) has FLARE carry what the loop asks, and hands
-  back what the sites answer, over a bridge (`bridge.py`);
-- FLARE starts a client process per site. The executor there (`executor`) answers through `Silo`, which keeps what it
-  has loaded for the whole run.
+- FLARE's server is its child (`serve`), with our controller (`nvflare_parts.py`);
+- FLARE starts a client process per site, with our executor.
 
-A message is one blob of bytes in a Shareable. Which site a client stands for, and its file, lie beside FLARE's
-workspace, not in the job. An idle client looks for work twice a second; so that no round waits for this, the controller
-tells it that there is some (an auxiliary message of FLARE's). Contract checked against nvflare 2.9.
+Which site a client stands for, and its file, lie beside FLARE's workspace, not in the job. Contract checked against
+nvflare 2.9.
 """
 
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -29,16 +25,13 @@ from typing import TYPE_CHECKING, Any
 from flip.federation import Ask, Result
 from flip.federation.bridge import Link, bound
 from flip.federation.limits import Limits
-from flip.federation.wire import pack_reply, unpack_task
+from flip.federation.nvflare_parts import TASK, answer_with, client_settings, relay_over, server_settings
 from flip.leftovers import nothing_left
 
 if TYPE_CHECKING:
     from flip.silo import Silo
 
-TASK, WORK, BLOB = "flip", "flip_work", "blob"  # FLARE's names of our task, of the word that there is one, of its bytes
 RELAY, EXECUTOR = f"{__name__}.relay", f"{__name__}.executor"  # all the code that FLARE's job names, and may name
-POLL = 0.05  # seconds between a client's answer and its next look for work
-IDLE = 5.0  # seconds after which a client looks for work that nobody told it of
 BRIDGES: list[Connection] = []  # in the server's process: the way back to the loop
 
 
@@ -86,16 +79,10 @@ def write_job(folder: Path, files: Mapping[str, tuple[str, Path]], timeout: floa
     contents: dict[str, Any] = {
         "job/meta.json": {"name": TASK, "resource_spec": {}, "min_clients": 1, "deploy_map": {"app": ["@ALL"]}},
         "job/app/config/config_fed_server.json": {
-            "format_version": 2,
-            "server": {"task_request_interval": POLL},
+            **server_settings(),
             "workflows": [{"id": "relay", "path": RELAY}],
         },
-        "job/app/config/config_fed_client.json": {
-            "format_version": 2,
-            "get_task_timeout": timeout,  # FLARE's own 5 s would cut large messages off
-            "submit_task_result_timeout": timeout,
-            "executors": [{"tasks": [TASK], "executor": answer}],
-        },
+        "job/app/config/config_fed_client.json": client_settings(answer, timeout),
         "workspace/local/resources.json": {"format_version": 2, "class_allow_list": [RELAY, EXECUTOR]},
         "logging.json": {
             "version": 1,
@@ -140,92 +127,19 @@ def serve() -> None:
 
 
 def relay() -> Any:
-    """FLARE's controller: has FLARE carry what the loop asks, and hands the answers back."""
-    from nvflare.apis.controller_spec import Task, TaskCompletionStatus
-    from nvflare.apis.impl.controller import Controller
-    from nvflare.apis.shareable import Shareable
-
-    bridge = BRIDGES[0]
-
-    class Relay(Controller):  # type: ignore[misc]
-        def start_controller(self, fl_ctx: Any) -> None:
-            """FLARE wants it, as it wants `stop_controller`; there is nothing to prepare or to put away."""
-
-        stop_controller = start_controller
-
-        def control_flow(self, abort_signal: Any, fl_ctx: Any) -> None:
-            """For each question a task for its client, in place of one that the loop has given up, and a word of it."""
-            blob, standing = b"", dict[str, Task]()
-            while not abort_signal.triggered:
-                if not bridge.poll(1.0):
-                    continue
-                try:
-                    number, client, length = json.loads(bridge.recv_bytes())
-                    blob = bridge.recv_bytes() if length else blob
-                except (EOFError, OSError):
-                    return
-                if client in standing:
-                    self.cancel_task(standing[client])
-                data = Shareable({BLOB: blob})
-                standing[client] = Task(TASK, data, props={"number": number}, result_received_cb=self.hand_back)
-                self.send(standing[client], fl_ctx, targets=[client])
-                fl_ctx.get_engine().send_aux_request([client], WORK, Shareable(), 0.0, fl_ctx, optional=True)
-
-        def hand_back(self, client_task: Any, fl_ctx: Any) -> None:
-            """One answer. FLARE lets in the next when this has returned, so that two never mix on the bridge."""
-            head = [client_task.task.props["number"], client_task.client.name]
-            blob = client_task.result.get(BLOB, b"")
-            client_task.result = None
-            self.cancel_task(client_task.task, completion_status=TaskCompletionStatus.OK)
-            with suppress(OSError):
-                bridge.send_bytes(json.dumps(head).encode())
-                bridge.send_bytes(blob)
-
-    return Relay()
+    """FLARE's controller."""
+    return relay_over(BRIDGES[0])()
 
 
 def executor(workspace: str, client: str) -> Any:
-    """FLARE's executor at a site: answers through the site's `Silo`. What it raises, FLARE turns into no answer."""
-    from nvflare.apis.event_type import EventType
-    from nvflare.apis.executor import Executor
-    from nvflare.apis.shareable import ReturnCode, Shareable, make_reply
+    """FLARE's executor at a site."""
+    path = Path(workspace).parents[1] / "sites" / f"{client}.json"
 
-    from flip.silo import load_libraries
+    def open_silo(fl_ctx: Any) -> "Silo":
+        from flip.settling import load_site
+        from flip.silo import Silo
 
-    work, silos = threading.Event(), list["Silo"]()
-    work.set()  # the first look for work needs no word
+        name, file = json.loads(path.read_text())
+        return Silo(name, load_site(Path(file)), Path(file).with_suffix(""))
 
-    class Answer(Executor):  # type: ignore[misc]
-        def handle_event(self, event_type: str, fl_ctx: Any) -> None:
-            """Before FLARE looks for work, wait until there is some."""
-            if event_type == EventType.START_RUN:
-                fl_ctx.get_engine().register_aux_message_handler(WORK, self.told)
-            if event_type == EventType.BEFORE_PULL_TASK:
-                work.wait(IDLE)
-                work.clear()
-
-        def told(self, topic: str, request: Any, fl_ctx: Any) -> Any:
-            """The controller's word."""
-            work.set()
-            return make_reply(ReturnCode.OK)
-
-        def execute(self, task_name: str, shareable: Any, fl_ctx: Any, abort_signal: Any) -> Any:
-            """Answer a task; to an empty one, say which process this is."""
-            load_libraries()  # when the sites are met, so before their time counts
-            blob = shareable.get(BLOB, b"")
-            if not blob:
-                return Shareable({BLOB: str(os.getpid()).encode()})
-            if not silos:
-                silos.append(open_silo(Path(workspace).parents[1] / "sites" / f"{client}.json"))
-            return Shareable({BLOB: pack_reply(silos[0].answer(unpack_task(blob)))})
-
-    return Answer()
-
-
-def open_silo(path: Path) -> "Silo":
-    """The silo of the site that a client stands for."""
-    from flip.settling import load_site
-    from flip.silo import Silo
-
-    name, file = json.loads(path.read_text())
-    return Silo(name, load_site(Path(file)), Path(file).with_suffix(""))
+    return answer_with(open_silo)

@@ -1,7 +1,5 @@
 """FLARE as a transport: what we use of it, what its job holds, and what is left when something goes wrong."""
 
-import importlib
-import inspect
 import json
 import os
 import re
@@ -18,9 +16,11 @@ import numpy as np
 import pytest
 
 from flip.errors import UserError
-from flip.federation import Ask, Fault, Reply, Task
-from flip.federation.nvflare import TASK, NVFlare, write_job
+from flip.federation import Ask, Fault, Reply, Task, nvflare, nvflare_files, nvflare_parts
+from flip.federation.nvflare import NVFlare, write_job
+from flip.federation.nvflare_parts import TASK
 from tests.commands import flip
+from tests.federation.nvflare_contract import check_call, check_value, check_word, unlisted
 from tests.processes import command, descendants, parents
 from tests.studies import tiny_heart_study
 from tests.tiny_heart import write_tiny_heart
@@ -31,6 +31,15 @@ SITES = ["cleveland", "hungarian", "switzerland", "va"]
 # The contract: every class, function, argument and word of FLARE's that we use.
 
 CALLS = [
+    ("nvflare.fuel.f3.streaming.file_downloader", "add_file", ["downloader", "file_name"]),
+    ("nvflare.fuel.f3.streaming.file_downloader", "download_file",
+     ["from_fqcn", "ref_id", "per_request_timeout", "cell", "location"]),
+    ("nvflare.fuel.f3.streaming.obj_downloader", "ObjectDownloader",
+     ["cell", "timeout", "num_receivers", "transaction_done_cb"]),
+    ("nvflare.fuel.f3.cellnet.core_cell", "CoreCell.get_fqcn", []),
+    ("nvflare.apis.workspace", "Workspace.get_run_dir", ["job_id"]),
+    ("nvflare.private.fed.client.client_run_manager", "ClientRunManager.get_cell", []),
+    ("nvflare.private.fed.server.server_engine", "ServerEngine.get_cell", []),
     ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner",
      ["job_folder", "workspace", "clients", "threads", "log_config"]),
     ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner.simulator_run_main", []),
@@ -40,6 +49,7 @@ CALLS = [
     ("nvflare.apis.impl.controller", "Controller.control_flow", ["abort_signal", "fl_ctx"]),
     ("nvflare.apis.impl.controller", "Controller.send", ["task", "fl_ctx", "targets"]),
     ("nvflare.apis.impl.controller", "Controller.cancel_task", ["task", "completion_status"]),
+    ("nvflare.apis.impl.controller", "Controller.get_client_disconnect_time", ["client_name"]),
     ("nvflare.apis.controller_spec", "Task", ["name", "data", "props", "result_received_cb"]),
     ("nvflare.apis.executor", "Executor", []),
     ("nvflare.apis.executor", "Executor.execute", ["task_name", "shareable", "fl_ctx", "abort_signal"]),
@@ -48,6 +58,7 @@ CALLS = [
     ("nvflare.apis.shareable", "make_reply", ["rc"]),
     ("nvflare.private.fed.simulator.simulator_server", "SimulatorServerEngine.send_aux_request",
      ["targets", "topic", "request", "timeout", "fl_ctx", "optional"]),
+    ("nvflare.private.fed.simulator.simulator_server", "SimulatorServerEngine.get_client_from_name", ["client_name"]),
     ("nvflare.private.fed.simulator.simulator_app_runner", "SimulatorClientRunManager.register_aux_message_handler",
      ["topic", "message_handle_func"]),
 ]  # fmt: skip
@@ -56,6 +67,8 @@ VALUES = [
     ("nvflare.apis.controller_spec", "TaskCompletionStatus.OK", "ok"),
     ("nvflare.apis.event_type", "EventType.START_RUN", "_start_run"),
     ("nvflare.apis.event_type", "EventType.BEFORE_PULL_TASK", "_before_pull_task"),
+    ("nvflare.apis.event_type", "EventType.CLIENT_DISCONNECTED", "_client_disconnected"),
+    ("nvflare.apis.fl_constant", "FLContextKey.DISCONNECTED_CLIENT_NAME", "_disconnected_client_name"),
     ("nvflare.apis.shareable", "ReturnCode.OK", "OK"),
     ("nvflare.apis.fl_constant", "SystemVarName.WORKSPACE", "WORKSPACE"),
     ("nvflare.apis.fl_constant", "SystemVarName.SITE_NAME", "SITE_NAME"),
@@ -75,48 +88,27 @@ WORDS = [
 ]  # what has no name of its own: looked for in the source
 
 
-def flare(module: str, name: str = "") -> Any:
-    """Something of FLARE's, or a failure that names it."""
-    try:
-        found = importlib.import_module(module)
-        for part in filter(None, name.split(".")):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        pytest.fail(
-            f"nvflare {version('nvflare')} has no {module}.{name}, which flip/federation/nvflare.py uses: {error}"
-        )
-    return found
-
-
 def test_the_pinned_version_is_installed():
     assert version("nvflare") == "2.9.0"
 
 
 @pytest.mark.parametrize(("module", "name", "arguments"), CALLS, ids=[call[1] for call in CALLS])
 def test_flare_has_what_we_call(module, name, arguments):
-    parameters = inspect.signature(flare(module, name)).parameters
-    gone = [argument for argument in arguments if argument not in parameters]
-    assert not gone, f"{module}.{name} of nvflare {version('nvflare')} takes {list(parameters)}, not {gone}"
+    check_call(module, name, arguments)
 
 
 @pytest.mark.parametrize(("module", "name", "value"), VALUES, ids=[value[1] for value in VALUES])
 def test_flare_has_the_words_that_we_write(module, name, value):
-    found = flare(module, name)
-    assert getattr(found, "value", found) == value
+    check_value(module, name, value)
 
 
 @pytest.mark.parametrize(("module", "word"), WORDS, ids=[word[1] for word in WORDS])
 def test_flare_still_reads_or_fires(module, word):
-    assert word in inspect.getsource(flare(module)), f"{module} of nvflare {version('nvflare')} has no {word}"
+    check_word(module, word)
 
 
 def test_every_name_that_we_import_of_flare_is_in_the_contract():
-    from flip.federation import nvflare as ours
-
-    imports = re.findall(r"from (nvflare[\w.]+) import ([\w, ]+)", inspect.getsource(ours))
-    used = {(module, name.strip()) for module, names in imports for name in names.split(",")}
-    listed = {(module, name.split(".")[0]) for module, name, _ in [*CALLS, *VALUES]}
-    assert used <= listed
+    assert unlisted([nvflare, nvflare_files, nvflare_parts], [*CALLS, *VALUES]) == set()
 
 
 # The job
