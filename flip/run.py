@@ -1,7 +1,5 @@
 """Runs a study that has been settled and checked, and leaves its run folder."""
 
-import fcntl
-import os
 import time
 import traceback
 import uuid
@@ -21,7 +19,7 @@ from flip.federation.live import Job, LiveTransport, followed
 from flip.federation.loop import Coordinator
 from flip.leftovers import nothing_left
 from flip.noise_key import SIMULATED
-from flip.run_folder import RunFolder, provenance, relative
+from flip.run_folder import RunFolder, only_process_in, provenance, relative
 from flip.targets import TARGET
 
 if TYPE_CHECKING:
@@ -140,20 +138,6 @@ def room_for_result(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{relative(folder)}: no space is left on its disk, not even for result.json; free some"
         ) from error
-
-
-@contextmanager
-def only_process_in(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. Raises UserError where another holds it; a killed one lets go of it."""
-    held = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{relative(folder)}: another process runs in this folder; wait for its end") from error
-        yield
-    finally:
-        os.close(held)
 
 
 def last_words(result: dict[str, Any], folder: Path, report: float) -> str:

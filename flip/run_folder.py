@@ -1,18 +1,21 @@
 """The folder of a run: what is written when, each file whole or not at all."""
 
 import errno
+import fcntl
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+from flip.errors import UserError
 from flip.federation import Payload, Summary
 from flip.federation.record import Progress
 from flip.federation.wire import join, take
@@ -143,6 +146,20 @@ def append_whole(path: Path, line: bytes) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(file)
+
+
+@contextmanager
+def only_process_in(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process. Raises UserError where another holds it; a killed one lets go of it."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{relative(folder)}: another process runs in this folder; wait for its end") from error
+        yield
+    finally:
+        os.close(held)
 
 
 def provenance(study: Any, folder: Path, run: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from flip.__main__ import leave_working_folder
 
@@ -70,7 +70,10 @@ def parse(arguments: Sequence[str], known: Mapping[str, inspect.Parameter]) -> d
         if key not in known or not equals or not value:
             problems.append(f"{argument}: must be key=value; {nearest(key, known)}")
             continue
-        kind: Callable[[str], Any] = next((each for each in (Path, int) if each is known[key].annotation), str)
+        declared = known[key].annotation
+        kind: Callable[[str], Any] = next(
+            (each for each in (Path, int) if each in (declared, *get_args(declared))), str
+        )
         try:
             settings[key] = kind(value)
         except ValueError:
@@ -89,8 +92,12 @@ def roster(chosen: str, config_dir: Path | None) -> list[str]:
     """The names of the sites that `sites=...` chooses, sorted. Raises UserError."""
     from flip.composing import Composer
     from flip.deploy.kit import check_names
+    from flip.errors import UserError
 
-    names = sorted(str(name) for name in Composer([f"sites={chosen}"], config_dir=config_dir).compose().sites)
+    try:
+        names = sorted(str(name) for name in Composer([f"sites={chosen}"], config_dir=config_dir).compose().sites)
+    except UserError as error:  # there is no study here: that its keys are unset is no mistake
+        raise UserError([each for each in error.problems if each.startswith("sites")] or error.problems) from error
     check_names(names)
     return names
 

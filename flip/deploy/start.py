@@ -75,7 +75,7 @@ def supervise(children: Sequence[Child]) -> int:
 
 
 def launch(child: Child) -> "subprocess.Popen[bytes]":
-    """Start a process that is told to end when this one does, even if this one is killed."""
+    """Start a process that does not outlive this one, even if this one is killed."""
     output = None
     if child.log is not None:
         output = os.open(child.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -87,7 +87,7 @@ def launch(child: Child) -> "subprocess.Popen[bytes]":
             stdout=output,
             stderr=output,
             start_new_session=True,  # a ctrl-c at the terminal is ours to hand on
-            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGTERM),
+            preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
         )
     finally:
         if output is not None:

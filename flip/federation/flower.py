@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from flip.errors import StudyFailed
 from flip.federation import Ask, Fault, Reply, Result, Task
+from flip.federation.flower_messages import POLL, RECORD, SITE, blob_of, deliver, exchange, record
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
-from flip.federation.wire import pack_reply, pack_task, unpack_task
+from flip.federation.wire import pack_reply, unpack_task
 from flip.leftovers import end, nothing_left
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ if TYPE_CHECKING:
 
     from flip.silo import Silo
 
-RECORD, BLOB, SITE = "flip", "blob", "site"
 PARTITION = "partition-id"  # what Flower's simulation tells a node about itself
-POLL = 0.02  # seconds between looks at arrived replies; Flower's own 0.1 is a third of a small round
 RAY_FOLDER = 107 - len("/session_2030-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # characters; Linux' limit
 END_POLL = 0.5  # seconds between looks for workers at the end
 BUSY = "ray::ClientAppActor.run"  # what Ray calls the process of a worker while it is at a message
@@ -40,9 +39,7 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "PYTHONSAFEPATH": "1",  # a worker must not import from the working folder
 }
-# Ray starts a killed worker again, without limit: Flower would go on handing messages to the dead one, each lost at
-# once. A message that meets it in the meantime comes back as an error of Ray's with these words.
-RESTARTS = "The actor is restarting"
+# Ray starts a killed worker again, without limit: Flower would go on handing messages to the dead one, all lost.
 WORKER = {"num_cpus": 1, "num_gpus": 0, "max_restarts": -1}
 SILOS: dict[str, "Silo"] = {}  # in a worker process: what it has loaded, kept between messages
 
@@ -92,7 +89,7 @@ class Flower(Limits):
 
     def _ask(self, grid: "Grid", nodes: Mapping[str, int]) -> Ask:
         def ask(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
-            return in_order(exchange(grid, task, {site: nodes[site] for site in sites}, self.timeout), task, sites)
+            return in_order(arrivals(grid, task, {site: nodes[site] for site in sites}, self.timeout), task, sites)
 
         return ask
 
@@ -198,19 +195,6 @@ def answer_message(message: "Message", context: "Context", files: Mapping[str, s
     return Message(record(pack_reply(SILOS[str(path)].answer(unpack_task(blob))), name), reply_to=message)
 
 
-def record(blob: bytes, site: str = "") -> Any:
-    """A blob as Flower's message content."""
-    from flwr.app import ConfigRecord, RecordDict
-
-    return RecordDict({RECORD: ConfigRecord({BLOB: blob, SITE: site})})
-
-
-def blob_of(message: "Message") -> bytes:
-    """The blob that `record` put into a message; empty where there is none."""
-    blob = message.content[RECORD].get(BLOB, b"") if RECORD in message.content else b""
-    return blob if isinstance(blob, bytes) else b""
-
-
 def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
     """Ask each node which site it is. Raises StudyFailed if not all have come within the timeout."""
     deadline = time.monotonic() + timeout
@@ -219,7 +203,7 @@ def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
             raise StudyFailed(f"Flower started {len(nodes)} of {number} nodes within {timeout} s")
         time.sleep(POLL)
     found: dict[str, int] = {}
-    for message in deliver(grid, {str(node): node for node in nodes}, b"", "query", timeout):
+    for _, message in deliver(grid, {str(node): node for node in nodes}, b"", "query", timeout):
         if message.has_content():
             found[str(message.content[RECORD][SITE])] = message.metadata.src_node_id
     if len(found) < number:
@@ -227,47 +211,15 @@ def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
     return found
 
 
-def exchange(grid: "Grid", task: Task, nodes: Mapping[str, int], timeout: float) -> Iterator[Arrival]:
-    """Send a task to the sites' nodes and yield answers as they come; the rest have run out of time."""
-    kind = {"fit": "train", "evaluate": "evaluate"}.get(task.step, "query")
-    sites = {node: site for site, node in nodes.items()}
-    for message in deliver(grid, nodes, pack_task(task), kind, timeout):
-        site = sites.pop(message.metadata.src_node_id, "")
-        yield site, blob_of(message) if message.has_content() else Fault.LOST
-    if sites:
-        end(BUSY)  # or they would hold their workers, which other sites need for the next task
-    for site in sites.values():
-        yield site, Fault.TIMEOUT
+def arrivals(grid: "Grid", task: Task, nodes: Mapping[str, int], timeout: float) -> Iterator[Arrival]:
+    """The sites' answers as they come; those that are late for good lose their workers, which others need."""
+    for site, answer in exchange(grid, task, nodes, timeout):
+        if answer is Fault.TIMEOUT:
+            end(BUSY)
+        yield site, answer
 
 
 def end_late(over: threading.Event) -> None:
     """When the study has ended: kill workers that are still at a task, for which Flower waits without limit."""
     while not over.wait(END_POLL):
         end(BUSY)
-
-
-def deliver(grid: "Grid", nodes: Mapping[str, int], blob: bytes, kind: str, timeout: float) -> Iterator["Message"]:
-    """Push one message per node and yield the replies until all are there or the time is over.
-
-    A message that met a worker which Ray was starting again has reached nobody, and is pushed again.
-    """
-    from flwr.app import Message
-
-    deadline = time.monotonic() + timeout
-
-    def push(to: Iterable[int]) -> set[str]:
-        left = max(1.0, deadline - time.monotonic())
-        return set(
-            grid.push_messages([Message(record(blob), dst_node_id=node, message_type=kind, ttl=left) for node in to])
-        )
-
-    waiting = push(nodes.values())
-    while waiting and time.monotonic() < deadline:
-        replies = list(grid.pull_messages(waiting))
-        waiting -= {reply.metadata.reply_to_message_id for reply in replies}
-        again = [reply for reply in replies if reply.has_error() and RESTARTS in str(reply.error.reason)]
-        if again:
-            waiting |= push(reply.metadata.src_node_id for reply in again)
-        yield from (reply for reply in replies if reply not in again)
-        if not replies:
-            time.sleep(POLL)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from flip.errors import UserError
 
-STARTING = 180.0  # Ray, or FLARE with a few sites, takes 10 s on 2 free cores, a minute where others use them
+STARTING = 600.0  # Ray, or FLARE with a few sites, takes 10 to 20 s on 2 free cores, minutes where others use them
 
 
 @dataclass
