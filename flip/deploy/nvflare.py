@@ -94,6 +94,7 @@ def provision(sites: Sequence[str], work: Path, host: str, port: int) -> Path:
 def write_kit(kit: Path, made: Path, kind: str, party: str) -> None:
     """One party's folder: FLARE's files that it needs, what it permits, and what its reader has to know."""
     kit.mkdir(mode=0o700)
+    (kit / "transfer").mkdir(mode=0o700)  # FLARE's, for jobs on their way
     for name in STARTUP[kind]:
         write(kit / "startup" / name, (made / "startup" / name).read_bytes())
     if kind == ADMIN:
@@ -127,8 +128,8 @@ def children(kit: Kit) -> list[Child]:
     if kit.party == SITE:
         check_site(name, kit.folder / SITE_FILE)
     os.umask(0o077)  # what FLARE writes is for the owner of the kit alone
-    (kit.folder / "tmp").mkdir(exist_ok=True)
-    (kit.folder / "transfer").mkdir(exist_ok=True)
+    shutil.rmtree(kit.folder / "tmp", ignore_errors=True)  # what was killed may have left something
+    (kit.folder / "tmp").mkdir()
     resources = server_resources(kit.folder) if kit.party == SERVER else site_resources()
     (kit.folder / "local" / "resources.json").write_text(json.dumps(resources, indent=2))
     program = "server.server_train" if kit.party == SERVER else "client.client_train"

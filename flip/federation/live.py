@@ -72,10 +72,9 @@ def serve(job: Job, folder: Path, ask: Ask) -> None:
     """At the server: run the study into `folder`, from its last complete round where it holds one.
 
     A study that fails, or that names code which this server does not have or does not allow, says so in `result.json`.
-    Raises UserError while the server is still running an earlier part of the same run.
     """
     from flip.coordinating import Ending, coordinator, no_result
-    from flip.run_folder import RunFolder, only_process_in
+    from flip.run_folder import RunFolder
     from flip.silo import configure_torch
 
     started, manifest, files = time.perf_counter(), json.loads(job.manifest), RunFolder(folder, [])
@@ -83,10 +82,8 @@ def serve(job: Job, folder: Path, ask: Ask) -> None:
         files.json("result.json", no_result(refused, 0.0))
         return
     configure_torch(int(manifest["trainer"]["threads"]))
-    (folder / "state").mkdir(exist_ok=True)
-    with only_process_in(folder / "state"):  # the command line, which may share this disk, holds the folder itself
-        loop = coordinator(job.run, manifest, text=job.manifest, trains=job.trains, files=files, alone=job.alone)
-        Ending(files, loop, lambda: loop(ask)).reach(started)
+    loop = coordinator(job.run, manifest, text=job.manifest, trains=job.trains, files=files, alone=job.alone)
+    Ending(files, loop, lambda: loop(ask)).reach(started)
 
 
 def unfit(manifest: Mapping[str, Any]) -> str:

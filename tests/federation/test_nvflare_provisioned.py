@@ -29,9 +29,10 @@ from tests.commands import Finished, flip
 from tests.federation.live import Deployment, free_port, until
 from tests.federation.nvflare_contract import check_call, check_value, check_word, flare, unlisted
 from tests.studies import SMALL_HEART
-from tests.tiny_heart import HOSPITALS, write_tiny_heart
+from tests.tiny_heart import write_tiny_heart
 
-SITES = sorted(HOSPITALS)
+SITES = ["cleveland", "va"]
+ROSTER = f"sites=[{','.join(SITES)}]"
 
 # The contract: every class, function, argument and word of FLARE's that we use.
 
@@ -241,6 +242,13 @@ def test_a_site_is_not_started_before_its_file_is_filled_in_nor_as_public_data(k
         deploy.children(Kit.read(kits / "kings"))
 
 
+def test_what_a_killed_process_left_is_gone_when_the_kit_is_started_again(kits):
+    left = kits / "server" / "tmp" / "flip-spool-1"
+    left.mkdir(parents=True)
+    deploy.children(Kit.read(kits / "server"))
+    assert list((kits / "server" / "tmp").iterdir()) == []
+
+
 def test_a_researchers_kit_is_not_started(kits):
     with pytest.raises(UserError, match=r"federation\.kit="):
         deploy.children(Kit.read(kits / "admin"))
@@ -352,22 +360,22 @@ def test_a_timeout_that_cannot_work_is_refused():
 
 @dataclass(frozen=True)
 class Federation:
-    """A running FLARE, with four hospitals that each hold their own data.
+    """A running FLARE, with hospitals that each hold their own data.
 
-    `work` is the researcher's folder; `expected` is what `federation=inprocess` made of the same data.
+    `work` is the researcher's folder; `expected` is what `federation=inprocess` made of the same data, by rounds.
     """
 
     parties: Deployment
     root: Path
     work: Path
-    expected: dict[str, Any]
+    expected: dict[int, dict[str, Any]]
 
     def kit(self, party: str) -> Path:
         return self.root / "kits" / party
 
     def arguments(self, *more: str) -> list[str]:
         settings = [f"federation.kit={self.kit('admin')}", "federation.timeout=60"]
-        return ["experiment=heart_disease", *SMALL_HEART, "federation=nvflare_provisioned", *settings, *more]
+        return ["experiment=heart_disease", ROSTER, *SMALL_HEART, "federation=nvflare_provisioned", *settings, *more]
 
     def study(self, *more: str) -> Finished:
         return self.parties.flip(self.work, *self.arguments(*more))
@@ -385,10 +393,11 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         table = data / "uci_heart" / f"processed.{site}.data"
         table.write_text(f"{planted(site)},1,4,140,200,0,0,140,1,1.0,?,?,?,2\n" + table.read_text())
     work.mkdir()
-    simulated = flip(work, "experiment=heart_disease", *SMALL_HEART, f"paths.data_dir={data}", "federation=inprocess")
+    here = ["experiment=heart_disease", ROSTER, *SMALL_HEART, f"paths.data_dir={data}", "federation=inprocess"]
+    expected = {rounds: flip(work, *here, f"strategy.rounds={rounds}").result for rounds in (3, 40)}
     with Deployment(root / "said", ["server", *SITES]) as parties:
         made = [f"out={root / 'kits'}", f"host={parties.address()}", f"port={free_port()}"]
-        subprocess.run([sys.executable, "-m", "flip.deploy", "nvflare", "sites=heart", *made], check=True, cwd=root)
+        subprocess.run([sys.executable, "-m", "flip.deploy", "nvflare", ROSTER, *made], check=True, cwd=root)
         homes = {site: root / f"marker-home-{site}" for site in SITES}
         for site, home in homes.items():
             home.mkdir()
@@ -400,7 +409,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
             if parties.separate:
                 others = [site for site in SITES if site != party]
                 parties.hide(party, *(homes[site] for site in others), *(root / "kits" / site for site in others))
-        running = Federation(parties, root, work, simulated.result)
+        running = Federation(parties, root, work, expected)
         running.start("server", *SITES)
         yield running
 
@@ -436,8 +445,8 @@ def listening(address: str, port: int) -> bool:
 def test_the_weights_are_those_of_inprocess_and_nothing_of_a_site_is_anywhere_else(federation):
     ran = federation.study()
     assert ran.status == 0, ran.out + ran.err
-    assert ran.result["digest"] == federation.expected["digest"]
-    assert ran.result["metrics"] == federation.expected["metrics"]
+    assert ran.result["digest"] == federation.expected[3]["digest"]
+    assert ran.result["metrics"] == federation.expected[3]["metrics"]
     seconds = [float(each) for each in re.findall(r"round \d+/\d+ .* ([\d.]+) s", ran.out)]
     assert len(seconds) == 3
     assert max(seconds[1:]) <= 2, seconds
@@ -449,7 +458,7 @@ def test_the_weights_are_those_of_inprocess_and_nothing_of_a_site_is_anywhere_el
             for site in SITES:
                 if folder.name != site:
                     assert [each for each in markers(site) if each in content] == [], path
-    assert looked > 100
+    assert looked > 60
 
 
 @pytest.mark.slow
@@ -488,8 +497,7 @@ def test_a_site_that_is_lost_is_named_and_takes_part_again_when_it_is_back(feder
 
 @pytest.mark.slow
 def test_a_server_that_was_killed_is_started_again_and_the_run_goes_on_to_the_same_weights(federation):
-    whole = federation.study("strategy.rounds=40")
-    before = set(whole.runs)
+    before = set(federation.work.glob("runs/*/*"))
     study = federation.parties.begin(federation.work, *federation.arguments("strategy.rounds=40"))
     run = []
 
@@ -506,18 +514,14 @@ def test_a_server_that_was_killed_is_started_again_and_the_run_goes_on_to_the_sa
     assert "resume=" in json.loads((run[0] / "result.json").read_text())["reason"]
     resumed = federation.parties.flip(federation.work, f"resume={run[0]}")
     assert resumed.status == 0, resumed.out + resumed.err
-    assert json.loads((run[0] / "result.json").read_text())["digest"] == whole.result["digest"]
+    assert json.loads((run[0] / "result.json").read_text())["digest"] == federation.expected[40]["digest"]
 
 
 @pytest.mark.slow
 def test_without_enough_sites_the_study_names_who_is_missing(federation):
-    for site in SITES[1:]:
-        assert federation.parties.stop(site) == 0
-    until(lambda: not any(federation.parties.processes(site) for site in ()), 1)
-    short = federation.study("strategy.min_sites=2", "federation.timeout=5")
+    short = federation.study("sites=[cleveland,demo_east]", "strategy.min_sites=2", "federation.timeout=5")
     assert short.status == 1
-    assert f"not connected within federation.timeout=5 s: {', '.join(SITES[1:])}" in short.result["reason"]
-    assert "strategy.min_sites=2" in short.result["reason"]
+    assert "not connected within federation.timeout=5 s: east; strategy.min_sites=2" in short.result["reason"]
 
 
 @pytest.mark.slow
@@ -526,9 +530,7 @@ def test_what_is_stopped_leaves_nothing_but_its_kit(federation):
     for party in list(federation.parties.running):
         assert federation.parties.stop(party) == 0
     assert federation.parties.processes() == []
-    assert (not federation.parties.separate and not listening("127.0.0.1", port)) or federation.parties.separate
+    assert federation.parties.separate or not listening("127.0.0.1", port)
     for path in (federation.root / "kits").rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
-    assert list(Path("/tmp").glob("nvflare*")) == []
-    for kit in (federation.root / "kits").iterdir():
-        assert list(kit.glob("tmp/*")) == []
+    assert not Path("/tmp/nvflare").exists()  # where FLARE would store without our settings
