@@ -48,9 +48,10 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
         display = stack.enter_context(open_display(study, stack.enter_context(to_log(folder / "log.txt"))))
         files = RunFolder(folder, [display, *trackers])
         (folder / "result.json").unlink(missing_ok=True)
-        for path, text in study.run_files().items():
-            files.text(path, text, mode=0o600 if path.startswith("sites/") else 0o644)
         files.json("provenance.json", provenance(study, folder, run))
+        run_files = study.run_files()
+        for path in sorted(run_files, key=lambda path: path == "run.yaml"):  # the last: with it the folder holds a run
+            files.text(path, run_files[path], mode=0o600 if path.startswith("sites/") else 0o644)
         for tracker in trackers:
             tracker.start(folder)
         if study.live:
@@ -109,7 +110,6 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
     trains = {name: site.trains for name, site in study.sites.items()}
     job = Job(run, study.manifest_text, trains, study.baselines.alone, float(study.federation["timeout"]))
     started = time.perf_counter()
-    files.forget_unfinished()
     reason = "the server's app ended without a result; its log has the cause"
     try:
         with followed(files.folder, files.listeners):

@@ -8,6 +8,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -149,14 +150,22 @@ def append_whole(path: Path, line: bytes) -> None:
 
 
 @contextmanager
-def only_process_in(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. Raises UserError where another holds it; a killed one lets go of it."""
-    held = os.open(folder, os.O_RDONLY)
+def only_process_in(folder: Path, seconds: float = 0.0) -> Iterator[None]:
+    """Hold the folder for this process; a killed one lets go of it.
+
+    Raises UserError where another still holds it after so many seconds.
+    """
+    held, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
     try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{relative(folder)}: another process runs in this folder; wait for its end") from error
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    text = f"{relative(folder)}: another process runs in this folder; wait for its end"
+                    raise UserError(text) from error
+                time.sleep(0.1)
         yield
     finally:
         os.close(held)

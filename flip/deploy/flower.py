@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -80,12 +81,20 @@ def children(kit: Kit) -> list[Child]:
     if kit.party == SERVER:
         keep_private(kit.folder / CERTIFICATE_KEY)
         Path(str(kit.setting("runs"))).mkdir(parents=True, exist_ok=True)
-        return [Child([sys.executable, "-m", "flip.federation.flower_server", str(kit.folder)], ENVIRONMENT)]
+        return [Child([sys.executable, "-m", "flip.federation.flower_server", str(kit.folder)], surroundings(kit))]
     if kit.party == SITE:
         keep_private(kit.folder / KEY)
         load_site(kit.folder / SITE_FILE)
-        return [Child([sys.executable, "-m", "flip.federation.flower_site", str(kit.folder)], ENVIRONMENT)]
+        return [Child([sys.executable, "-m", "flip.federation.flower_site", str(kit.folder)], surroundings(kit))]
     raise UserError(f"{kit.folder}: is nothing to start; use it as federation.kit={kit.folder}")
+
+
+def surroundings(kit: Kit) -> dict[str, str]:
+    """Settings of a party's processes, and a folder in its kit for temporary files: what is killed leaves them."""
+    temporary = kit.folder / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o700)
+    return {**ENVIRONMENT, "TMPDIR": str(temporary)}
 
 
 def keep_private(path: Path) -> None:

@@ -5,14 +5,13 @@ register a site. Here sites reach the Fleet API alone, which Flower guards by th
 the kits `server` and `admin`; and the rest is for this machine's own processes. Contract checked against flwr 1.41.
 """
 
-import fcntl
 import hmac
 import json
 import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,6 +23,7 @@ from flip.errors import StudyFailed
 from flip.federation import Reply, Task
 from flip.federation.flower_messages import MARKER, POLL, REQUEST, exchange
 from flip.federation.spool import in_order
+from flip.run_folder import only_process_in
 
 if TYPE_CHECKING:
     from flwr.app import Context
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 KIT_FOLDER = "FLIP_SERVER_KIT"  # environment of the server's processes: where their kit lies
 OPEN, GUARDED = "/v1/fleet/", "/v1/control/"  # where Flower checks keys itself, and where our token is asked for
 LOOK = 0.2  # seconds between looks at which sites are there
+ENDING = 60.0  # seconds that an earlier part of a run, which was stopped, may take to end
 
 
 def main(folder: Path) -> None:
@@ -141,23 +142,13 @@ def server_app() -> "ServerApp":
         job = Job.from_json(request["job"])
         folder = shared_folder(Path(str(kit.setting("runs"))), request["folder"], request["marker"])
         sites = Sites(grid, public_keys(kit), job.timeout)
-        with alone_in(folder), (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
+        (folder / "state").mkdir(exist_ok=True)
+        alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending
+        with alone, (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
             sites.wait(job.trains, float(request["join"]))
             serve(job, folder, sites.ask)
 
     return app
-
-
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process runs the loop into this folder: one that was stopped may still be ending."""
-    (folder / "state").mkdir(exist_ok=True)
-    held = os.open(folder / "state", os.O_RDONLY)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(held)
 
 
 def pull_soon() -> None:

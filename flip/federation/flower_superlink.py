@@ -20,6 +20,7 @@ from flip.deploy.kit import ADMIN, Kit
 from flip.errors import StudyFailed, UserError
 from flip.federation.flower_messages import MARKER, REQUEST
 from flip.federation.live import Job
+from flip.run_folder import RunFolder, only_process_in
 from flip.weights import write_atomic
 
 if TYPE_CHECKING:
@@ -95,6 +96,9 @@ class FlowerSuperLink:
         try:
             with self.client() as client:
                 stop_earlier(client, job.run)
+                (folder / "state").mkdir(exist_ok=True)
+                with only_process_in(folder / "state", AWAY):
+                    RunFolder(folder, []).forget_unfinished()
                 run = self.start(client, json.dumps(request))
                 try:
                     details = self.follow(client, run, lambda: stamp(folder) not in (None, before))

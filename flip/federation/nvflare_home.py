@@ -67,6 +67,8 @@ class Mirror:
             new = piece(answer).rpartition(b"\n")
             if not new[1]:
                 return
+            if here + len(new[0]) > MOST:
+                raise StudyFailed(f"FLARE's server sent a {LINES} of more than {MOST} bytes")
             with path.open("ab") as file:
                 file.write(new[0] + new[1])
 
@@ -108,11 +110,11 @@ def take_over(download: Path, folder: Path) -> None:
 
 def study_of(download: Path) -> Path:
     """Where a run's folder lies in a job that FLARE has downloaded."""
-    return download / "workspace" / "app_server" / STUDY
+    return download.resolve() / "workspace" / "app_server" / STUDY
 
 
 def take(study: Path, name: str, folder: Path) -> None:
-    """Move a file of the server's, if it is one, and no link and no folder on its way is one."""
+    """Move a file of the server's, if it is one, and no link and no folder on its way within the study is one."""
     source = study / name
     if source.resolve() != source.absolute() or not source.is_file():
         return

@@ -110,7 +110,7 @@ def relay_over(bridge: Connection) -> Any:
             """The answer itself, which may take its time to come, beside what FLARE does meanwhile."""
             try:
                 answer = received(result, fl_ctx, client)
-            except (ValueError, RuntimeError) as error:
+            except Exception as error:  # whatever a client sent: it is no answer, and the loop must hear of it
                 self.logger.warning(f"{error}")
                 answer = b""
             hand_back(number, client, answer)

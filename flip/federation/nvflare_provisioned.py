@@ -19,6 +19,7 @@ from flip.federation.live import Job
 from flip.federation.nvflare_home import Mirror, bring_home, take_over
 from flip.federation.nvflare_live import COHORT, CONTROLLER, EXECUTOR, JOB, LINES, STATE, STUDY, TOPIC
 from flip.federation.nvflare_parts import client_settings, server_settings
+from flip.run_folder import RunFolder
 from flip.weights import write_atomic
 
 LOOK = 0.3  # seconds between looks at a running job
@@ -53,6 +54,7 @@ class NVFlareProvisioned:
         server.connect()
         try:
             server.take_over(folder)
+            RunFolder(folder, []).forget_unfinished()
             server.meet(job)
             number = server.begin(job, folder)
             try:

@@ -80,5 +80,5 @@ def unpack_reply(blob: bytes | mmap.mmap) -> Reply:
             fault=Fault[fault] if fault else None,
             **head,
         )
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError("not a reply") from error

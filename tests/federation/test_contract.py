@@ -65,6 +65,12 @@ def test_a_fault_outside_the_closed_list_is_not_a_reply():
         unpack_reply(pack({}, head))
 
 
+def test_an_infinite_number_of_persons_is_not_a_reply():
+    blob = pack_reply(reply("kings", summaries={"skipped/gap": count(3, persons=12345)}))
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(blob.replace(b"12345", b"1e999"))
+
+
 # Summaries.
 
 
