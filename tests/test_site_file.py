@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Acme
 
 from flip import build
 from flip.__main__ import main
 from flip.checking import check
 from flip.site_checking import site_problems
+from tests.conftest import Acme
 from tests.studies import compose_study
 
 SOURCES = '''

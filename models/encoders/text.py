@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 KEY = "text"
@@ -26,7 +27,10 @@ class HashedNGrams(nn.Module):
         self.width = width
         # Not EmbeddingBag: Opacus cannot clip by example what it is told as weighted bags.
         self.vectors = nn.Embedding(buckets + 1, width, padding_idx=0)
-        nn.init.zeros_(self.vectors.weight)  # an n-gram that no training text has then says nothing, instead of noise
+        # As small as this, an n-gram that no training text has says nearly nothing; torch's own deviation, 1, is noise.
+        nn.init.normal_(self.vectors.weight, std=0.01)
+        with torch.no_grad():
+            self.vectors.weight[0] = 0.0
 
     def forward(self, text: Tensor, text_weight: Tensor | None = None) -> Tensor:
         """Embedding [n, width]."""
