@@ -79,7 +79,8 @@ SCORED = {
     "intervals": {"auroc": "percentile bootstrap", "auroc_binned": "DeLong, from bins"},
     "monitor": "auroc_binned",
     "metrics": {
-        "test/pooled/auroc_binned": 0.851, "test/pooled/auroc_binned/low": 0.803, "test/pooled/auroc_binned/high": 0.899,
+        "test/pooled/auroc_binned": 0.851,
+        "test/pooled/auroc_binned/low": 0.803, "test/pooled/auroc_binned/high": 0.899,
         "test/pooled/threshold": 0.317, "test/site/va/auroc": 0.812, "test/site/va/auroc_binned": 0.815,
         "test/pooled/sex/female/auroc_binned": 0.791, "test/pooled/sex/male/auroc_binned": 0.873,
         "test/pooled/sex/male/auroc_binned/low": 0.822, "test/pooled/sex/male/auroc_binned/high": 0.918,

@@ -207,11 +207,12 @@ class BinnedCalibrationError(BinaryCalibrationError):
 
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add probabilities [n] and labels [n], 0 or 1."""
-        edges = torch.linspace(0, 1, self.SIZE + 1, device=predicted.device)
+        predicted, label = predicted.cpu(), label.cpu()  # weighted counts are deterministic there alone
+        edges = torch.linspace(0, 1, self.SIZE + 1)
         bin_ = (torch.bucketize(predicted, edges, right=True) - 1).clamp(0, self.SIZE - 1)
-        self.rows += torch.bincount(bin_, minlength=self.SIZE)
-        self.hits += torch.bincount(bin_[label > 0], minlength=self.SIZE)
-        self.confidence += torch.bincount(bin_, weights=predicted, minlength=self.SIZE)
+        self.rows += torch.bincount(bin_, minlength=self.SIZE).to(self.rows)
+        self.hits += torch.bincount(bin_[label > 0], minlength=self.SIZE).to(self.hits)
+        self.confidence += torch.bincount(bin_, weights=predicted, minlength=self.SIZE).to(self.confidence)
 
     def compute(self) -> Tensor:
         """The mean over rows of the distance between a bin's mean probability and its share of positives."""
@@ -221,6 +222,8 @@ class BinnedCalibrationError(BinaryCalibrationError):
 
     def coarse(self, cell: int) -> dict[str, Tensor]:
         """The states with neighboring bins put together until each holds `cell` of either class, or none of one."""
+        if cell <= 1:
+            return {"rows": self.rows, "hits": self.hits, "confidence": self.confidence}
         states = [self.rows.tolist(), self.hits.tolist(), self.confidence.tolist()]
         groups: list[list[float]] = []
         for each in zip(*states, strict=True):
@@ -233,6 +236,4 @@ class BinnedCalibrationError(BinaryCalibrationError):
             rest = groups.pop()
             groups[-1] = [a + b for a, b in zip(groups[-1], rest, strict=True)]
         padded = torch.tensor(groups + [[0.0] * 3] * (self.SIZE - len(groups)), dtype=torch.float64).T
-        return {"rows": padded[0].long(), "hits": padded[1].long(), "confidence": padded[2].float()} if cell > 1 else {
-            "rows": self.rows, "hits": self.hits, "confidence": self.confidence,
-        }  # fmt: skip
+        return {"rows": padded[0].long(), "hits": padded[1].long(), "confidence": padded[2].float()}
