@@ -26,6 +26,7 @@ class HashedNGrams(nn.Module):
         self.width = width
         # Not EmbeddingBag: Opacus cannot clip by example what it is told as weighted bags.
         self.vectors = nn.Embedding(buckets + 1, width, padding_idx=0)
+        nn.init.zeros_(self.vectors.weight)  # an n-gram that no training text has then says nothing, instead of noise
 
     def forward(self, text: Tensor, text_weight: Tensor | None = None) -> Tensor:
         """Embedding [n, width]."""

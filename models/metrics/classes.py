@@ -15,7 +15,7 @@ from torchmetrics.classification import (
     MultilabelAUROC,
 )
 
-from models.metrics.binned import BINS, from_histogram, histogram, merged
+from models.metrics.binned import BINS, from_histogram, histogram, merged, plain_counts
 from models.metrics.intervals import UNKNOWN, Bounds, Mean, around, wilson
 
 
@@ -103,6 +103,11 @@ class Curves:
     """Mean of a curve's area over those classes (labels) of which there are both sorts of rows."""
 
     confmat: Tensor
+
+    def update(self, *rows: Tensor) -> None:
+        """Add probabilities [n, k] and classes [n] (or labels [n, k])."""
+        with plain_counts():
+            super().update(*rows)  # type: ignore[misc]
 
     def coarse(self, cell: int) -> dict[str, Tensor]:
         """The states, each bin of each class with `cell` persons or none, where there are that many."""
