@@ -50,7 +50,8 @@ def test_with_fewer_than_min_sites_left_the_study_ends(backend: Backend, tmp_pat
 @pytest.mark.parametrize("backend", each(FORKED, FLOWER, FLARE))
 def test_with_all_but_one_site_gone_the_study_ends(backend: Backend, tmp_path: Path, short: Path) -> None:
     study = Faulty(tmp_path, short / f"g-{backend.id}", {"killed": {1: "hang"}, "stands": {1: "hang"}, "well": {}})
-    with study.running(*backend.overrides, "strategy.rounds=5", "strategy.min_sites=2") as running:
+    workers = "federation.workers=3"  # one for each: the site that is well waits for nobody
+    with study.running(*backend.overrides, workers, "strategy.rounds=5", "strategy.min_sites=2") as running:
         running.hanging("stands")  # for good
         running.kill("killed")
         assert running.end() == 1
