@@ -52,6 +52,8 @@ class ScoreCallback(lightning.Callback):
         """Take all metrics."""
         self._take(metrics_of(pl_module, "test"))
         for name, metric in exact_of(pl_module).items():
+            if not metric.update_called:
+                continue
             self.scores.values[name] = float(metric.compute())
             if self.rng is not None:
                 own = hasattr(metric, "interval")
@@ -101,7 +103,9 @@ def array(tensor: torch.Tensor) -> np.ndarray:
 
 
 def values_of(name: str, metric: Any, *, intervals: bool) -> dict[str, float]:
-    """A metric's value, and its interval where it has one."""
+    """A metric's value, and its interval where it has one; nothing of a metric that no row has come to."""
+    if not metric.update_called:
+        return {}
     found = bounds(name, metric.interval()) if intervals and hasattr(metric, "interval") else {}
     return {name: float(metric.compute()), **found}
 
