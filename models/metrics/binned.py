@@ -20,7 +20,9 @@ from torchmetrics.classification import BinaryAUROC, BinaryAveragePrecision, Bin
 from models.metrics.intervals import UNKNOWN, Bounds, around
 
 BINS = 200  # thresholds from 0 to 1: a bin is half a percent wide
-STEEPEST = 100.0  # a slope beyond is that of classes that do not overlap, where there is none
+LOGITS = torch.linspace(
+    -8, 8, BINS - 1
+)  # thresholds of the slope: bins of .08 of a logit, the first is what lies below
 Floats = NDArray[np.float64]
 
 
@@ -111,7 +113,7 @@ class Binned:
 
     def classes(self) -> tuple[Tensor, Tensor]:
         """Histograms [bins] of negatives and positives."""
-        negatives, positives = histogram(self.confmat)
+        negatives, positives = histogram(self.confmat.cpu())
         return negatives, positives
 
     def both(self) -> bool:
@@ -168,26 +170,25 @@ def calibration_slope(probability: Floats, label: Floats, weight: Floats) -> tup
     """
     known = weight > 0
     probability, label, weight = probability[known], label[known], weight[known]
-    if len(np.unique(label)) < 2:
-        return UNKNOWN
-    logit = np.log(np.clip(probability, 1e-6, 1 - 1e-6) / np.clip(1 - probability, 1e-6, 1))[:, None]
-    if np.ptp(logit) == 0:
+    logit = np.log(np.clip(probability, 1e-6, 1) / np.clip(1 - probability, 1e-6, 1))[:, None]
+    of = [logit[label == each] for each in (0, 1)]
+    if not all(map(len, of)) or of[0].max() <= of[1].min() or of[1].max() <= of[0].min():
         return UNKNOWN
     fitted = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(logit, label, sample_weight=weight)
-    slope = float(fitted.coef_[0, 0])
-    if abs(slope) > STEEPEST:
-        return UNKNOWN
     share = fitted.predict_proba(logit)[:, 1]
     design = np.hstack([np.ones_like(logit), logit])
     information = design.T @ (design * (weight * share * (1 - share))[:, None])
-    return slope, float(np.sqrt(np.linalg.inv(information)[1, 1]))
+    return float(fitted.coef_[0, 0]), float(np.sqrt(np.linalg.inv(information)[1, 1]))
 
 
 class BinnedCalibrationSlope(BinnedAUROC):
-    """Calibration slope from bins, each at its middle."""
+    """Calibration slope from bins that are even in the logit, each at its middle; beyond +/- 8 they are one bin."""
 
     method = "Wald, from bins"
     higher_is_better = None
+
+    def __init__(self) -> None:
+        BinaryAUROC.__init__(self, thresholds=torch.cat([torch.zeros(1), LOGITS.sigmoid()]))
 
     def compute(self) -> Tensor:
         """The slope."""
@@ -199,7 +200,8 @@ class BinnedCalibrationSlope(BinnedAUROC):
 
     def _fit(self) -> tuple[float, float]:
         negatives, positives = (each.double().numpy() for each in self.classes())
-        middle = (np.arange(BINS) + 0.5) / BINS
+        half = float(LOGITS[1] - LOGITS[0]) / 2
+        middle = (torch.cat([LOGITS[:1] - half, LOGITS + half])).double().sigmoid().numpy()
         labels = np.repeat([0.0, 1.0], BINS)
         return calibration_slope(np.tile(middle, 2), labels, np.concatenate([negatives, positives]))
 
@@ -223,15 +225,16 @@ class BinnedCalibrationError(BinaryCalibrationError):
         self._persistent.clear()
         for name in ("rows", "hits"):
             self.add_state(name, torch.zeros(self.SIZE, dtype=torch.long), dist_reduce_fx="sum")
-        self.add_state("confidence", torch.zeros(self.SIZE, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("confidence", torch.zeros(self.SIZE), dist_reduce_fx="sum")
 
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add probabilities [n] and labels [n], 0 or 1."""
-        edges = torch.linspace(0, 1, self.SIZE + 1, device=predicted.device)
+        predicted, label = predicted.cpu(), label.cpu()  # weighted counts are deterministic there alone
+        edges = torch.linspace(0, 1, self.SIZE + 1)
         bin_ = (torch.bucketize(predicted, edges, right=True) - 1).clamp(0, self.SIZE - 1)
-        self.rows += torch.bincount(bin_, minlength=self.SIZE)
-        self.hits += torch.bincount(bin_[label > 0], minlength=self.SIZE)
-        self.confidence += torch.bincount(bin_, weights=predicted.double(), minlength=self.SIZE)
+        self.rows += torch.bincount(bin_, minlength=self.SIZE).to(self.rows)
+        self.hits += torch.bincount(bin_[label > 0], minlength=self.SIZE).to(self.hits)
+        self.confidence += torch.bincount(bin_, weights=predicted, minlength=self.SIZE).to(self.confidence)
 
     def compute(self) -> Tensor:
         """The mean over rows of the distance between a bin's mean probability and its share of positives."""
@@ -241,6 +244,8 @@ class BinnedCalibrationError(BinaryCalibrationError):
 
     def coarse(self, cell: int) -> dict[str, Tensor]:
         """The states with neighboring bins put together until each holds `cell` of either class, or none of one."""
+        if cell <= 1:
+            return {"rows": self.rows, "hits": self.hits, "confidence": self.confidence}
         states = [self.rows.tolist(), self.hits.tolist(), self.confidence.tolist()]
         groups: list[list[float]] = []
         for each in zip(*states, strict=True):
@@ -253,6 +258,4 @@ class BinnedCalibrationError(BinaryCalibrationError):
             rest = groups.pop()
             groups[-1] = [a + b for a, b in zip(groups[-1], rest, strict=True)]
         padded = torch.tensor(groups + [[0.0] * 3] * (self.SIZE - len(groups)), dtype=torch.float64).T
-        return {"rows": padded[0].long(), "hits": padded[1].long(), "confidence": padded[2]} if cell > 1 else {
-            "rows": self.rows, "hits": self.hits, "confidence": self.confidence,
-        }  # fmt: skip
+        return {"rows": padded[0].long(), "hits": padded[1].long(), "confidence": padded[2].float()}

@@ -83,8 +83,8 @@ class BalancedAccuracy(MulticlassAccuracy):
         super().__init__(num_classes=classes, average="macro")
 
     def _shares(self) -> tuple[Tensor, Tensor]:
-        total = (self.tp + self.fn).double()
-        return self.tp[total > 0].double() / total[total > 0], total[total > 0]
+        found, total = self.tp.cpu().double(), (self.tp + self.fn).cpu().double()
+        return found[total > 0] / total[total > 0], total[total > 0]
 
     def compute(self) -> Tensor:
         """The mean of the shares."""
@@ -141,7 +141,7 @@ class LabelAccuracy(Mean):
 
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add probabilities [n, k] and labels [n, k], -1 where not known."""
-        right = ((predicted >= 0.5) == (label > 0)).double()
+        right = ((predicted >= 0.5) == (label > 0)).float()
         self.add(right.masked_fill(label < 0, math.nan))
 
 

@@ -1,7 +1,7 @@
 """Exact metrics of one site: they keep its rows, which stay there. Each has a binned or weighted partner that travels.
 
-`auroc` is exact at a site; its partner `auroc_binned` is what can be summed. The engine gives these metrics intervals
-by a bootstrap of their rows.
+`auroc` is exact at a site; its partner `auroc_binned` is what can be summed. The engine gives an interval
+by a bootstrap of its rows to each that has none of its own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torchmetrics.classification import (
 from torchmetrics.utilities import dim_zero_cat
 
 from models.metrics.binned import calibration_slope
+from models.metrics.intervals import UNKNOWN, Bounds, around
 
 NONE = torch.tensor(math.nan)
 
@@ -84,6 +85,7 @@ class CalibrationSlope(Metric):
     """Slope of the label's logistic regression on the logit of its probability (`calibration_slope`)."""
 
     full_state_update = False
+    method = "Wald"
     predicted: list[Tensor]
     label: list[Tensor]
 
@@ -99,7 +101,14 @@ class CalibrationSlope(Metric):
 
     def compute(self) -> Tensor:
         """The slope; NaN where there is none."""
+        return torch.tensor(self._fit()[0])
+
+    def interval(self) -> Bounds:
+        """Slope -/+ z standard errors."""
+        return around(*self._fit())
+
+    def _fit(self) -> Bounds:
         if not self.label:
-            return NONE
-        predicted, label = (dim_zero_cat(each).double().cpu().numpy() for each in (self.predicted, self.label))
-        return torch.tensor(calibration_slope(predicted, label, label * 0 + 1)[0])
+            return UNKNOWN
+        predicted, label = (dim_zero_cat(each).cpu().double().numpy() for each in (self.predicted, self.label))
+        return calibration_slope(predicted, label, label * 0 + 1)

@@ -27,6 +27,14 @@ def around(value: float, error: float, low: float = -math.inf, high: float = mat
     return max(low, value - Z * error), min(high, value + Z * error)
 
 
+def spread(count: int, total: float, squares: float, low: float = -math.inf, high: float = math.inf) -> Bounds:
+    """Normal interval of a mean from number, sum and sum of squares; unknown for fewer than two."""
+    if count < 2:
+        return UNKNOWN
+    variance = max(squares - total**2 / count, 0.0) / (count - 1)
+    return around(total / count, math.sqrt(variance / count), low, high)
+
+
 class Mean(Metric):
     """Mean of one number an example, with a normal interval from its spread.
 
@@ -44,14 +52,14 @@ class Mean(Metric):
         super().__init__()
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
         for name in ("total", "squares"):
-            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
 
     def add(self, numbers: Tensor) -> None:
         """Add numbers, of any shape."""
-        known = numbers[~numbers.isnan()].double().cpu()
+        known = numbers[~numbers.isnan()].cpu().double()  # not every device has double precision
         self.count += len(known)
-        self.total += known.sum()
-        self.squares += known.square().sum()
+        self.total += known.sum().to(self.total)
+        self.squares += known.square().sum().to(self.squares)
 
     def update(self, numbers: Tensor) -> None:
         """Add numbers, of any shape."""
@@ -63,11 +71,7 @@ class Mean(Metric):
 
     def interval(self) -> Bounds:
         """Mean -/+ z standard errors; unknown for fewer than two."""
-        if self.count < 2:
-            return UNKNOWN
-        mean = self.total / self.count
-        variance = ((self.squares - self.count * mean**2) / (self.count - 1)).clamp(min=0)
-        return around(float(mean), math.sqrt(float(variance / self.count)))
+        return spread(int(self.count), float(self.total), float(self.squares))
 
 
 class Examples(Metric):

@@ -27,7 +27,7 @@ class Rows(Metric):
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Time, risk, event of all rows."""
-        time, risk, event = (dim_zero_cat(each).double().cpu().numpy() for each in (self.time, self.risk, self.event))
+        time, risk, event = (dim_zero_cat(each).cpu().double().numpy() for each in (self.time, self.risk, self.event))
         return time, risk, event
 
 
@@ -85,7 +85,7 @@ class WeightedCIndex(Rows):
         super().__init__()
         self.add_state("pairs", torch.tensor(0), dist_reduce_fx="sum")
         for name in ("sites", *self.STATES):  # sites: no count of persons, so not a whole number
-            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+            self.add_state(name, torch.tensor(0.0), dist_reduce_fx="sum")
         self._clear()
 
     def _clear(self) -> None:
@@ -107,7 +107,7 @@ class WeightedCIndex(Rows):
         self.pairs = torch.as_tensor(int(pairs), device=self.device)
         numbers = [float(pairs > 0), concordant, concordant**2, concordant * float(pairs), float(pairs) ** 2]
         for name, number in zip(("sites", *self.STATES), numbers, strict=True):
-            setattr(self, name, torch.tensor(number, dtype=torch.float64, device=self.device))
+            setattr(self, name, torch.tensor(number, device=self.device))
 
     def compute(self) -> Tensor:
         """Concordant pairs of all."""
@@ -117,10 +117,10 @@ class WeightedCIndex(Rows):
         """Of a ratio of sums over sites (Cochran, Sampling Techniques, 1977, 6.4); unknown for one site."""
         if self.sites < 2:
             return UNKNOWN
-        value = float(self.compute())
-        spread = self.concordant_squared - 2 * value * self.product + value**2 * self.pairs_squared
-        spread = spread.clamp(min=0) * self.sites / (self.sites - 1)
-        return around(value, math.sqrt(float(spread)) / float(self.pairs), 0.0, 1.0)
+        value, sites = float(self.compute()), float(self.sites)
+        squares, product, pairs = (float(each) for each in (self.concordant_squared, self.product, self.pairs_squared))
+        variance = max(squares - 2 * value * product + value**2 * pairs, 0.0) * sites / (sites - 1)
+        return around(value, math.sqrt(variance) / float(self.pairs), 0.0, 1.0)
 
 
 class IntegratedBrier(Mean):
@@ -151,7 +151,7 @@ class IntegratedBrier(Mean):
         for name in ("count", "total", "squares"):
             setattr(self, name, torch.zeros_like(getattr(self, name)))
         if len(time):
-            self.add(torch.from_numpy(self._scores(*(each.double().cpu().numpy() for each in (time, event, survival)))))
+            self.add(torch.from_numpy(self._scores(*(each.cpu().double().numpy() for each in (time, event, survival)))))
 
     def _scores(self, time: np.ndarray, event: np.ndarray, survival: np.ndarray) -> np.ndarray:
         """The integral of each row's weighted squared error, by its range of times; NaN where the weight is none."""

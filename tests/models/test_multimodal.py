@@ -25,6 +25,7 @@ SGD = functools.partial(torch.optim.SGD, lr=0.1)
 def model(head=Binary, fusion=Late, encoders=None, subgroups=None, **declared) -> MultimodalModel:
     torch.manual_seed(0)
     every = {"image": SmallCNN(1, 16), "tabular": MLP(FEATURES, 8), "text": HashedNGrams(BUCKETS, 8)}
+    torch.nn.init.normal_(every["text"].vectors.weight)  # as trained: it starts from nothing
     fused = functools.partial(fusion, width=8, **declared.pop("fused", {}))
     return MultimodalModel(encoders or every, fused, functools.partial(head, **declared), SGD, subgroups)
 
