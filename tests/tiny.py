@@ -9,6 +9,7 @@ from tests.tiny_chest_xray import chest_xray
 from tests.tiny_clinical_notes import clinical_notes
 from tests.tiny_dermatology import dermatology
 from tests.tiny_heart import write_tiny_heart
+from tests.tiny_icu_outcome import icu_outcome
 from tests.tiny_lung_survival import lung_survival
 
 
@@ -30,6 +31,7 @@ TINY: dict[str, Callable[[Path], list[str]]] = {
     "clinical_notes": clinical_notes,
     "dermatology": dermatology,
     "heart_disease": heart_disease,
+    "icu_outcome": icu_outcome,
     "lung_survival": lung_survival,
     "sarcopenia": sarcopenia,
 }

@@ -80,6 +80,9 @@ class Feature:
     @classmethod
     def declared(cls, name: str, **given: Any) -> "Feature":
         """A feature with a name. Raises ValueError naming it, the key and what that may be."""
+        units = given.get("units")
+        if isinstance(units, Mapping):  # of a study that came as JSON, whose keys are text
+            given["units"] = {int(unit) if str(unit).isdecimal() else unit: each for unit, each in units.items()}
         try:
             made = cls(**given)
         except TypeError as error:

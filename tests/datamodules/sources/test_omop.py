@@ -191,6 +191,14 @@ def test_values_are_taken_in_the_declared_unit_and_others_left_out(connect):
     assert feature(connect(tables), **{**declared, "aggregate": "min"}) == pytest.approx(1.0, abs=1e-4)
 
 
+def test_a_study_that_came_as_json_declares_units_by_text(connect):
+    tables = {**ONE, "measurement": [measurement(1, 1, "2020-03-01", 88.4, unit=8749)]}
+    declared = {**LAST, "units": {"8749": 0.0113122}}
+    assert feature(connect(tables), **declared) == pytest.approx(1.0, abs=1e-4)
+    with pytest.raises(ValueError, match="whole numbers"):
+        feature(connect(tables), **{**LAST, "units": {"mg/dl": 1.0}})
+
+
 def test_age_and_sex_are_of_the_person_at_the_index(connect):
     tables = {
         "person": [person(1, 1970, MALE, month_of_birth=3, day_of_birth=10), person(2, 1970, 0)],
