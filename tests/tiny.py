@@ -11,6 +11,7 @@ from tests.tiny_dermatology import dermatology
 from tests.tiny_heart import write_tiny_heart
 from tests.tiny_icu_outcome import icu_outcome
 from tests.tiny_lung_survival import lung_survival
+from tests.tiny_sarcopenia_outcome import sarcopenia_outcome
 
 
 def heart_disease(folder: Path) -> list[str]:
@@ -34,4 +35,5 @@ TINY: dict[str, Callable[[Path], list[str]]] = {
     "icu_outcome": icu_outcome,
     "lung_survival": lung_survival,
     "sarcopenia": sarcopenia,
+    "sarcopenia_outcome": sarcopenia_outcome,
 }

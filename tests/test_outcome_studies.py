@@ -1,0 +1,86 @@
+"""The two studies on simulated outcomes reach what their README rows say, with and without their second part."""
+
+from pathlib import Path
+
+import pytest
+
+from datamodules.critical_care import generate as simulate_stays
+from datamodules.critical_care import published
+from datamodules.phantom.cohort import main as simulate_scans
+from flip.measure import main as measure
+from tests.commands import Finished, flip
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+CLINICAL = ("dataset.tabular.numeric=[age,sex,height_m,weight_kg]", "model.encoders.tabular.features=4")
+
+
+def score(ran: Finished, name: str, prefix: str = "test/pooled/") -> tuple[float, float, float]:
+    """A score of a finished run with the two ends of its interval."""
+    assert ran.status == 0, ran.err
+    low, value, high = (ran.result["metrics"][f"{prefix}{name}{end}"] for end in ("/low", "", "/high"))
+    print(f"{prefix}{name} {value:.3f} ({low:.3f} to {high:.3f})")
+    assert low < value < high
+    return low, value, high
+
+
+def run(folder: Path, name: str, demo: Path, *arguments: str, federation: str = "inprocess") -> Finished:
+    """An experiment of these, on data below `demo`."""
+    folder.mkdir()
+    return flip(folder, f"experiment={name}", f"federation={federation}", f"paths.demo_dir={demo}", *arguments)
+
+
+@pytest.fixture(scope="module")
+def stays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The simulated critical care."""
+    folder = tmp_path_factory.mktemp("demo")
+    simulate_stays(published(), folder / "icu")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def muscles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Biomarkers that a trained model measured in persons that it was not trained on."""
+    folder = tmp_path_factory.mktemp("demo")
+    scans, small = folder / "measured", ["dataset.demo_patients=12", "strategy.rounds=6"]
+    trained = run(folder / "trained", "sarcopenia", folder, "federation.workers=2", *small)
+    assert trained.status == 0, trained.err
+    assert simulate_scans([str(scans), "--patients", "40", "--seed", "1"]) == 0
+    out = str(folder / "biomarkers")
+    assert measure([str(trained.runs[-1]), out, "experiment=sarcopenia", f"paths.demo_dir={scans}"]) == 0
+    return folder
+
+
+def test_death_in_intensive_care_is_predicted_as_well_federated_as_pooled(stays, tmp_path):
+    both = run(tmp_path / "both", "icu_outcome", stays, "baselines.pooled=true", "baselines.alone=true")
+    low, federated, _ = score(both, "auroc_binned")
+    _, pooled, _ = score(both, "auroc_binned", "baseline/pooled/test/pooled/")
+    score(both, "auroc_binned", "baseline/alone/unit_0/test/pooled/")
+    assert low > 0.6
+    assert federated > pooled - 0.03
+
+
+def test_the_intensive_care_study_has_the_same_weights_over_flower(stays, tmp_path):
+    reference = run(tmp_path / "reference", "icu_outcome", stays, "strategy.rounds=3")
+    flower = run(tmp_path / "flower", "icu_outcome", stays, "strategy.rounds=3", federation="flower")
+    assert flower.status == 0, flower.err
+    assert flower.result["digest"] == reference.result["digest"]
+
+
+def test_the_intensive_care_study_runs_without_federation(stays, tmp_path):
+    assert score(run(tmp_path / "none", "icu_outcome", stays, federation="none"), "auroc_binned")[0] > 0.6
+
+
+@pytest.mark.parametrize("federation", ["inprocess", "none"])
+def test_measured_muscle_and_clinical_data_rank_survival(muscles, tmp_path, federation):
+    both = run(tmp_path / "both", "sarcopenia_outcome", muscles, federation=federation)
+    clinical = run(tmp_path / "clinical", "sarcopenia_outcome", muscles, *CLINICAL, federation=federation)
+    assert score(both, "c_index_weighted")[1] > 0.55
+    score(clinical, "c_index_weighted")
+
+
+def test_the_survival_study_has_the_same_weights_over_flower(muscles, tmp_path):
+    reference = run(tmp_path / "reference", "sarcopenia_outcome", muscles)
+    flower = run(tmp_path / "flower", "sarcopenia_outcome", muscles, federation="flower")
+    assert flower.status == 0, flower.err
+    assert flower.result["digest"] == reference.result["digest"]
