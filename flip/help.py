@@ -30,7 +30,8 @@ USAGE = """\
     python -m flip --config-dir DIR experiment=NAME       with your own configuration beside the engine's
     python -m flip --config-dir RUN --config-name run     a finished run again
     python -m flip resume=RUN                             a run that was cut off, from its last complete round
-    python -m flip.report RUN [RUN ...]                   compare finished runs"""
+    python -m flip.report RUN [RUN ...]                   compare finished runs
+    python -m flip.measure RUN OUT experiment=NAME        apply its model to whole cohorts"""
 
 
 def conf_folder() -> Path:
