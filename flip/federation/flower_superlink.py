@@ -155,7 +155,7 @@ class FlowerSuperLink:
     def follow(self, client: "ControlHttpClient", run: int, done: Callable[[], bool]) -> str:
         """Wait for the run's end; returns what Flower says of it. Raises TransportError when the server stays away."""
         from flwr.proto.control_pb2 import ListRunsRequest
-        from httpx import TransportError
+        from httpx import HTTPStatusError, TransportError
 
         seen = time.monotonic()
         while True:
@@ -165,6 +165,8 @@ class FlowerSuperLink:
             except TransportError:
                 if time.monotonic() - seen > AWAY:
                     raise
+            except HTTPStatusError:
+                return "it was started again, and no longer knows the run"
             else:
                 if status.status == "finished":
                     return str(status.details)

@@ -42,8 +42,6 @@ CALLS = [
     ("flwr.superlink", "extensions", []),
     ("flwr.superlink.extensions", "get_middleware", []),
     ("flwr.superlink.extensions", "get_lifespan_contexts", []),
-    ("flwr.server.superlink.linkstate", "LinkState.get_node_info", ["statuses"]),
-    ("flwr.server.superlink.linkstate", "LinkState.delete_node", ["owner_aid", "node_id"]),
     ("flwr.server.superlink.linkstate", "LinkState.create_node",
      ["owner_aid", "owner_name", "public_key", "heartbeat_interval", "name"]),
     ("flwr.supernode.fleet_http_client", "FleetHttpClient.from_server_address",
@@ -93,9 +91,6 @@ CALLS = [
     ("flwr.common.constant", "HEARTBEAT_DEFAULT_INTERVAL", []),
     ("flwr.common.constant", "NOOP_ACCOUNT_NAME", []),
     ("flwr.common.constant", "NOOP_FLWR_AID", []),
-    ("flwr.supercore.constant", "NodeStatus.REGISTERED", []),
-    ("flwr.supercore.constant", "NodeStatus.ONLINE", []),
-    ("flwr.supercore.constant", "NodeStatus.OFFLINE", []),
     ("flwr.supercore.task_identity", "TaskIdentity", []),
     ("flwr.supercore.run", "RunNotRunningException", []),
 ]  # fmt: skip
