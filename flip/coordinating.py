@@ -93,12 +93,10 @@ class Ending:
             status, reason = "failed", INTERRUPTED
         except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
             status, reason = "failed", why(error, self.files)
-        result = {
+        seconds, rounds = time.perf_counter() - started, self.coordinator.rounds_done
+        result = no_result(reason, seconds, rounds=rounds) | {
             "status": status,
-            "reason": reason,
-            "digest": digest(final) if final is not None and status == "ok" else None,
-            "rounds": self.coordinator.rounds_done,
-            "seconds": round(time.perf_counter() - started, 3),
+            "digest": digest(final) if final is not None else None,
             "privacy": self._privacy(),
             "monitor": self.coordinator.module.monitor,
             "higher_is_better": self.coordinator.module.higher_is_better,

@@ -40,7 +40,6 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
     transport, trackers = build.transport(study), build.trackers(study)
     run = resumes or run_identifier(study)
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(only_process_in(folder))
         stack.enter_context(room_for_result(folder))

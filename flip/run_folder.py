@@ -20,8 +20,9 @@ from flip.errors import UserError
 from flip.federation import Payload, Summary
 from flip.federation.record import Progress
 from flip.federation.wire import join, take
-from flip.weights import load_file, read_head, save_file, write_atomic
+from flip.weights import load_file, save_file, write_atomic
 
+LINES, COHORT = "rounds.jsonl", "cohort.json"
 PROGRESS = Path("state") / "round.safetensors"
 RESERVE = Path("state") / "reserve"
 RESERVED = 4 * 2**20  # bytes: the result, the report and the end of the log of a large study
@@ -53,7 +54,7 @@ class RunFolder:
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Append one line to `rounds.jsonl`, and tell the listeners."""
-        append_whole(self.folder / "rounds.jsonl", (json.dumps(record) + "\n").encode())
+        append_whole(self.folder / LINES, (json.dumps(record) + "\n").encode())
         for listener in self.listeners:
             listener.line(record)
 
@@ -76,7 +77,7 @@ class RunFolder:
 
     def cohort(self, cohort: Mapping[str, Any]) -> None:
         """Write `cohort.json`."""
-        self.json("cohort.json", cohort)
+        self.json(COHORT, cohort)
 
     def complete(self, progress: Progress) -> None:
         """Write what a resume needs after a round."""
@@ -96,11 +97,11 @@ class RunFolder:
     def last_round(self) -> int:
         """The last complete round, from 0; -1 before the first."""
         path = self.folder / PROGRESS
-        return int(read_head(path)["round"]) if path.exists() else -1
+        return int(load_file(path)[1]["round"]) if path.exists() else -1
 
     def forget_unfinished(self) -> None:
         """Drop the lines that the run will write again, and one that was cut off: all but those of complete rounds."""
-        path, round = self.folder / "rounds.jsonl", self.last_round()
+        path, round = self.folder / LINES, self.last_round()
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         records = [(line, json.loads(line)) for line in lines if line.endswith(b"\n")]
         kept = [line for line, record in records if record["phase"] in ROUND_PHASES and record["round"] <= round]
@@ -151,10 +152,11 @@ def append_whole(path: Path, line: bytes) -> None:
 
 @contextmanager
 def only_process_in(folder: Path, seconds: float = 0.0) -> Iterator[None]:
-    """Hold the folder for this process; a killed one lets go of it.
+    """Hold the folder, which is made where there is none, for this process; a killed one lets go of it.
 
     Raises UserError where another still holds it after so many seconds.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     held, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
     try:
         while True:

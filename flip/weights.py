@@ -164,15 +164,6 @@ def save_file(path: Path, arrays: Mapping[str, np.ndarray], head: Mapping[str, A
     write_atomic(path, parts(arrays, head or {}))
 
 
-def read_head(path: Path) -> dict[str, Any]:
-    """The head of what `save_file` wrote, without its arrays."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        head: dict[str, Any] = json.loads(file.metadata()["head"])
-    return head
-
-
 def load_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read what `save_file` wrote: arrays that lie in the file, and cannot be written to."""
     return unpack(mapped(path))

@@ -135,7 +135,6 @@ def server_app() -> "ServerApp":
         job = Job.from_json(request["job"])
         folder = shared_folder(Path(str(kit.setting("runs"))), request["folder"], request["marker"])
         sites = Sites(grid, public_keys(kit), job.timeout)
-        (folder / "state").mkdir(exist_ok=True)
         alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending
         with alone, (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
             sites.wait(job.trains, float(request["join"]))

@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flip.federation import Ask
+
+if TYPE_CHECKING:
+    from flip.run_folder import Listener
 
 LOOK = 0.2  # seconds between looks at the lines that have come
 
@@ -63,13 +66,6 @@ class LiveTransport(Protocol):
         ...
 
 
-class Listener(Protocol):
-    """Who is told of every line of `rounds.jsonl`."""
-
-    def line(self, record: Mapping[str, Any]) -> None:
-        """One line."""
-
-
 def serve(job: Job, folder: Path, ask: Ask) -> None:
     """At the server: run the study into `folder`, from its last complete round where it holds one.
 
@@ -101,9 +97,11 @@ def unfit(manifest: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def followed(folder: Path, listeners: Sequence[Listener]) -> Iterator[None]:
+def followed(folder: Path, listeners: "Sequence[Listener]") -> Iterator[None]:
     """Tell the listeners of every line that comes into `rounds.jsonl` during the block."""
-    path, over = folder / "rounds.jsonl", threading.Event()
+    from flip.run_folder import LINES
+
+    path, over = folder / LINES, threading.Event()
     seen = path.stat().st_size if path.exists() else 0
 
     def tell() -> None:

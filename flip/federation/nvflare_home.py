@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from flip.errors import StudyFailed
-from flip.federation.nvflare_live import CHUNK, COHORT, LINES, STATE, STUDY
-from flip.run_folder import RunFolder
+from flip.federation.nvflare_live import CHUNK, STATE, STUDY
+from flip.run_folder import COHORT, LINES, RunFolder
 from flip.weights import write_atomic
 
 MOST = 64 << 30  # bytes of one file; eight thousand million weights of 64 bits
@@ -35,9 +35,8 @@ class Mirror:
     def look(self, fetch: Fetch) -> None:
         """Bring home what is new. A state comes whole, after the lines of its rounds, or not at all."""
         state = self.whole(STATE, fetch)
-        for name in (COHORT,):
-            if (content := self.whole(name, fetch)) is not None:
-                write_atomic(self.folder / name, content)
+        if (cohort := self.whole(COHORT, fetch)) is not None:
+            write_atomic(self.folder / COHORT, cohort)
         self.lines(fetch)
         if state is not None:
             write_atomic(self.folder / STATE, state)
