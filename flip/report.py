@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flip.errors import UserError
-from flip.report_facts import RunRecord
+from flip.report_facts import THRESHOLD, RunRecord
 from flip.report_rows import costs, matrix, participation, site_rows, skipped
+from flip.report_subgroups import subgroups
 from flip.weights import write_atomic
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def context(run: RunRecord) -> dict[str, Any]:
         "private": bool(run.config.get("privacy")) or bool(run.result.get("privacy")),
         "mechanisms": ", ".join(run.config.get("privacy") or {}),
         "sites": site_rows(run),
+        "subgroups": subgroups(run),
+        "threshold": run.tested(THRESHOLD, None),
         "matrix": matrix(run),
         "grid": participation(run),
         "costs": costs(run),

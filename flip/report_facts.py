@@ -10,6 +10,7 @@ from typing import Any
 from flip.errors import UserError
 
 POOLED = "pooled"
+THRESHOLD = "threshold"  # the probability from which a decision is yes, among the pooled metrics
 LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "brier", "distance", "hausdorff", "bias", "ece")
 MACHINE_KEYS = ("hydra", "paths", "site_file")  # of run.yaml: folders of the coordinator's machine, not the study
 
@@ -75,13 +76,23 @@ class RunRecord:
 
     @property
     def metric_names(self) -> list[str]:
-        """Own names of the test metrics, the main one first, losses last."""
+        """Own names of the test metrics, the main one first, losses last; without intervals and subgroups (a slash)."""
         pooled_first = sorted(self.test_metrics, key=lambda metric: metric[1] is not None)
         monitor = self.result.get("monitor")
         return sorted(
-            dict.fromkeys(name for _, _, name in pooled_first),
+            dict.fromkeys(name for _, _, name in pooled_first if "/" not in name and name != THRESHOLD),
             key=lambda name: (name != monitor, "loss" in name, not self.higher_is_better(name)),
         )
+
+    def interval(self, metric: str, at: str | None) -> tuple[float, float] | None:
+        """The 95 % interval of a test metric at a site (None: pooled), or None where there is none."""
+        low, high = (self.tested(f"{metric}/{end}", at) for end in ("low", "high"))
+        return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+    @property
+    def intervals(self) -> Mapping[str, str]:
+        """How the interval of each metric was made, by the metric's name."""
+        return self.result.get("intervals") or {}
 
     @property
     def main(self) -> str | None:

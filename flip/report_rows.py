@@ -23,6 +23,7 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
                 "site": site,
                 "about": about,
                 "values": values,
+                "intervals": {name: run.interval(name, site) for name in run.metric_names},
                 "to_pooled": own - run.tested(run.main or "", site, "baseline/pooled/"),
                 "to_alone": own - alone,
             }

@@ -3,7 +3,6 @@
 import hashlib
 import importlib
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,14 +15,15 @@ import numpy as np
 from flip import build
 from flip.config import Site
 from flip.errors import UserError, disk_full
-from flip.federation import Answer, Fault, Payload, Reply, Summary, SummaryKind, Task
+from flip.federation import Answer, Fault, Payload, Reply, Summary, Task
 from flip.local_state import LocalState
 from flip.noise_key import SIMULATED
 from flip.policy import Policy
 from flip.privacy import Mechanism
 from flip.site_log import site_log
+from flip.site_statistics import dataset_summaries, summary_of
 from flip.strategies.fedavg import FedAvg
-from flip.weights import load_arrays
+from flip.weights import load_arrays, stable_seed
 
 
 class Refusal(Exception):
@@ -170,11 +170,7 @@ class Silo:
         }
         for reason in sorted(set(reasons) - declared):
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", reasons[reason], reason)
-        if hasattr(data, "statistics"):
-            arrays = data.statistics()
-            summaries |= {
-                f"statistics/{name}": summary_of(name, array, loaded.persons) for name, array in arrays.items()
-            }
+        summaries |= dataset_summaries(data, persons=loaded.persons, minimum_cell=self.policy.minimum_cell)
         metrics = {"persons": float(loaded.persons), **sizes}
         return self._reply(task, summaries, examples=int(sizes["train"]), metrics=metrics)
 
@@ -198,26 +194,21 @@ class Silo:
     def _evaluate(self, loaded: Loaded, task: Task) -> Reply:
         """Score the weights on the validation or test split; on request also what the study adds to the report."""
         from flip.local_fit import device_of
-        from flip.training import evaluate
+        from flip.local_score import leaving, score
 
         self._receive(loaded, task)
-        split, data, device = str(task.params["split"]), loaded.datamodule, device_of(loaded.manifest, self.site)
-        examples = self._large(split_size(data, split))
+        split, module, data = str(task.params["split"]), loaded.module, loaded.datamodule
+        examples, cell = self._large(split_size(data, split)), self.policy.minimum_cell
         if not examples:
             return self._reply(task)
-        values, states = evaluate(loaded.module, loader(data, split), split=split, device=device)
-        if split == "test" and hasattr(data, "pooled_test_dataloader"):
-            _, states = evaluate(loaded.module, data.pooled_test_dataloader(), split=split, device=device)
-        cell, persons = self.policy.minimum_cell, min(examples, loaded.persons)
-        kept_back = {name.split("/")[0] for name, array in states.items() if thin(array, cell)}
-        values = {name: value for name, value in values.items() if name not in kept_back and math.isfinite(value)}
-        summaries = {
-            f"metric/{name}": Summary(SummaryKind.SUM, array.astype(np.float64), persons)
-            for name, array in states.items()
-            if name.split("/")[0] not in kept_back
-        }
+        if hasattr(module, "decide_at"):
+            module.decide_at(task.params.get("threshold"))
+        device, seed = device_of(loaded.manifest, self.site), stable_seed(loaded.manifest["seed"], self.name, "score")
+        values, scores = score(module, data, loader(data, split), split=split, device=device, cell=cell, seed=seed)
+        persons = min(examples, loaded.persons)
+        values, summaries = leaving(module, values, scores, examples=examples, persons=persons, cell=cell)
         if task.params.get("outcomes") and loaded.outcomes is not None:
-            collected = loaded.outcomes.collect(loaded.module, data, self.home)
+            collected = loaded.outcomes.collect(module, data, self.home)
             summaries |= {f"outcomes/{name}": summary_of(name, array, persons) for name, array in collected.items()}
         return self._reply(task, summaries, examples=examples, metrics=values)
 
@@ -283,14 +274,3 @@ def split_size(data: Any, split: str) -> int:
         return int(data.sizes()[split])
     found = loader(data, split)
     return len(found.dataset) if found is not None else 0
-
-
-def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
-    """A summary of the kind that the name starts with (`count/...`, `moments/...`)."""
-    return Summary(SummaryKind(name.split("/")[0]), np.asarray(array, dtype=np.float64), persons)
-
-
-def thin(array: np.ndarray, minimum_cell: int) -> bool:
-    """Whether a metric's counts hold a cell of fewer persons than the site lets out."""
-    whole = np.issubdtype(array.dtype, np.integer)
-    return bool(minimum_cell > 1 and whole and np.any((array > 0) & (array < minimum_cell)))

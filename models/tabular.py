@@ -6,10 +6,11 @@ from typing import Any
 import pytorch_lightning as lightning
 import torch
 from torch.nn.functional import binary_cross_entropy_with_logits
-from torchmetrics import MeanMetric
-from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
+from torchmetrics import MeanMetric, Metric
 
-AUROC_BINS = 100  # thresholds of the binned AUROC, whose counts can be summed over sites
+from models.metrics.binned import BinnedAUROC
+from models.metrics.classes import Accuracy
+from models.metrics.exact import AUROC
 
 
 class LinearClassifier(lightning.LightningModule):
@@ -36,8 +37,9 @@ class LinearClassifier(lightning.LightningModule):
         self.linear = torch.nn.Linear(features, 1)
         self.make_optimizer = optimizer
         self.metrics = torch.nn.ModuleDict(
-            {"accuracy": BinaryAccuracy(threshold), "auroc": BinaryAUROC(thresholds=AUROC_BINS), "loss": MeanMetric()}
+            {"accuracy": Accuracy(threshold), "auroc_binned": BinnedAUROC(), "loss": MeanMetric()}
         )
+        self.exact = torch.nn.ModuleDict({"auroc": AUROC()})
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Logits [n] of features [n, f]."""
@@ -52,26 +54,32 @@ class LinearClassifier(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
-        """Add a batch to the metrics."""
-        logits, label = self(batch["features"]), batch["label"]
-        for name in ("accuracy", "auroc"):
-            self.metrics[name].update(logits.sigmoid(), label.int())
-        self.metrics["loss"].update(binary_cross_entropy_with_logits(logits, label), weight=len(label))
+        """Add a batch to the metrics that sum over sites."""
+        self._score(batch)
 
     def test_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
-        """Add a batch to the metrics."""
-        self.validation_step(batch, batch_idx)
+        """Add a batch to all metrics."""
+        self.exact["auroc"].update(*self._score(batch))
+
+    def _score(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, label = self(batch["features"]), batch["label"]
+        probability, truth = logits.detach().sigmoid(), label.int()
+        for name in ("accuracy", "auroc_binned"):
+            self.metrics[name].update(probability, truth)
+        self.metrics["loss"].update(binary_cross_entropy_with_logits(logits, label), weight=len(label))
+        return probability, truth
 
     def on_validation_epoch_end(self) -> None:
         """Log and reset the validation metrics."""
-        self._log_metrics("val")
+        self._log_metrics("val", self.metrics)
 
     def on_test_epoch_end(self) -> None:
         """Log and reset the test metrics."""
-        self._log_metrics("test")
+        self._log_metrics("test", self.metrics)
+        self._log_metrics("test", self.exact)
 
-    def _log_metrics(self, split: str) -> None:
-        for name, metric in self.metrics.items():
+    def _log_metrics(self, split: str, metrics: Mapping[str, Metric]) -> None:
+        for name, metric in metrics.items():
             self.log(f"{split}/{name}", metric.compute())
             metric.reset()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Acme
 
 from flip import build
 from flip.config import Site
 from flip.errors import UserError
 from flip.pairing import model_contract
 from flip.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TargetError, code_digest, refusal, resolve, targets
+from tests.conftest import Acme
 
 HOSTILE = [
     "os.system", "shutil.copytree", "builtins.eval", "subprocess.Popen", "torch.hub.load", "torch.load",

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, Acme
 
 from flip.binding import bind
 from flip.checking import slots
@@ -16,6 +15,7 @@ from flip.origin import Origin
 from flip.policy import Policy
 from flip.settling import load_site, settle
 from flip.targets import STUDY_TARGETS
+from tests.conftest import ROOT, Acme
 
 CONF = ROOT / "conf"
 HOSPITAL = "root: /data\npolicy: {minimum_persons: 50, minimum_cell: 5}\n"

@@ -12,6 +12,8 @@ from tests.tiny import TINY
 
 EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
 
+OVER_NVFLARE = ("experiment=heart_disease", "experiment=sarcopenia")  # a run takes FLARE's simulator a minute
+
 
 @pytest.fixture(scope="module", params=EXPERIMENTS)
 def arguments(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
@@ -50,6 +52,8 @@ def test_nothing_of_a_site_is_in_what_the_coordinator_writes(arguments, tmp_path
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["flower", "nvflare"])
 def test_an_experiment_has_the_same_weights_on_a_backend_and_when_run_again(arguments, backend, tmp_path):
+    if backend == "nvflare" and arguments[0] not in OVER_NVFLARE:
+        pytest.skip("its parts run over Flower, and the backend's parity is that of other experiments")
     reference = execute(compose_study(*arguments, "federation=inprocess"), tmp_path / "reference")
     ran = flip(tmp_path, *arguments, f"federation={backend}")
     assert ran.status == 0, ran.err

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from conftest import ROOT, Acme, Flip
 
 import flip as engine
 from flip.__main__ import main
+from tests.conftest import ROOT, Acme, Flip
 
 LOADED = (
     "import runpy, sys\n"

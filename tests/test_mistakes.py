@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Acme, Flip
 from mistakes import MISTAKES
 
 from flip.__main__ import main
 from flip.targets import foreign_packages
+from tests.conftest import Acme, Flip
 
 Said = Callable[..., str]
 

@@ -75,6 +75,39 @@ def test_a_site_stands_with_its_cohort_its_metrics_and_its_gaps(full: Path) -> N
     assert re.search(r"cleveland 303 199 0 104 0\.780 0\.860 0\.450 \u22120\.010 \+0\.\d{3}", page(full).text)
 
 
+SCORED = {
+    "intervals": {"auroc": "percentile bootstrap", "auroc_binned": "DeLong, from bins"},
+    "monitor": "auroc_binned",
+    "metrics": {
+        "test/pooled/auroc_binned": 0.851,
+        "test/pooled/auroc_binned/low": 0.803, "test/pooled/auroc_binned/high": 0.899,
+        "test/pooled/threshold": 0.317, "test/site/va/auroc": 0.812, "test/site/va/auroc_binned": 0.815,
+        "test/pooled/sex/female/auroc_binned": 0.791, "test/pooled/sex/male/auroc_binned": 0.873,
+        "test/pooled/sex/male/auroc_binned/low": 0.822, "test/pooled/sex/male/auroc_binned/high": 0.918,
+        "test/pooled/sex/gap/auroc_binned": 0.082, "test/site/va/sex/male/auroc_binned": 0.744,
+    },
+}  # fmt: skip
+
+
+def test_an_interval_stands_under_its_value_with_its_method(tmp_path: Path) -> None:
+    text = page(write_run(tmp_path, result=SCORED)).text
+    assert "0.851 0.803 to 0.899" in text
+    assert "auroc: percentile bootstrap" in text
+    assert "auroc_binned: DeLong, from bins" in text
+
+
+def test_subgroups_stand_in_a_table_of_their_own_with_the_gap_named(tmp_path: Path) -> None:
+    text = page(write_run(tmp_path, result=SCORED)).text
+    assert "By sex" in text
+    assert "auroc_binned, pooled 0.791 0.873 0.822 to 0.918 0.082 male above female" in text
+    assert "auroc_binned, va \u2013 0.744" in text
+    assert RunRecord.read(tmp_path).metric_names == ["auroc_binned", "auroc"]
+
+
+def test_the_threshold_is_told_and_no_metric(tmp_path: Path) -> None:
+    assert "from a probability of 0.317 on" in page(write_run(tmp_path, result=SCORED)).text
+
+
 def test_without_baselines_no_gap_and_no_matrix_is_shown(tmp_path: Path) -> None:
     text = page(write_run(tmp_path / "run", baselines=False)).text
     assert "against" not in text

@@ -74,7 +74,18 @@ def test_a_task_answered_before_is_answered_from_the_store_even_after_a_restart(
 
 def test_an_evaluation_returns_exact_metrics_and_states_that_can_be_summed(silo, study):
     reply = silo.answer(task(study, "evaluate", split="test"))
-    assert set(reply.metrics) == {"accuracy", "auroc", "loss"}
+    assert set(reply.metrics) == {
+        "accuracy",
+        "accuracy/low",
+        "accuracy/high",
+        "auroc",
+        "auroc/low",
+        "auroc/high",
+        "auroc_binned",
+        "auroc_binned/low",
+        "auroc_binned/high",
+        "loss",
+    }
     counts = [reply.summaries[f"metric/accuracy/{name}"].values.item() for name in ("tp", "fp", "tn", "fn")]
     assert sum(counts) == reply.examples == 9
 

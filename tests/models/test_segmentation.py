@@ -10,7 +10,7 @@ from monai.networks.nets import UNet
 from datamodules.ct_examples import Slices
 from datamodules.ct_planes import Plane, planes_at_level
 from datamodules.labels import read_nifti_volume
-from models.segmentation import CaseDice, Segmentation, resample
+from models.segmentation import CaseDice, CaseHD95, Segmentation, resample
 from tests.models.suite import ModuleSuite
 
 TISSUES = {"muscle": [-29, 150], "subcutaneous_fat": [-190, -30], "visceral_fat": [-150, -50]}
@@ -38,7 +38,10 @@ class TestSegmentation(ModuleSuite):
 
     @pytest.fixture
     def test_batch(self, train_batch):
-        return {**train_batch, "hu": torch.full((3, 16, 16), 40.0), "mapping": identity(3)}
+        return {
+            **train_batch, "hu": torch.full((3, 16, 16), 40.0), "mapping": identity(3),
+            "pixel_area_cm2": torch.full((3,), 0.01),
+        }  # fmt: skip
 
 
 def test_dice_is_the_mean_over_cases_that_have_the_class():
@@ -55,6 +58,17 @@ def test_dice_counts_what_is_found_where_nothing_is():
     metric = CaseDice(1)
     metric.update(torch.ones(1, 2, 2, dtype=torch.long), torch.zeros(1, 2, 2, dtype=torch.long))
     assert metric.cases == 1 and metric.compute() == 0
+
+
+def test_the_hausdorff_distance_is_in_millimetres_and_of_cases_with_both():
+    label, predicted = (torch.zeros(3, 20, 20, dtype=torch.long) for _ in range(2))
+    label[:2, 5:10, 5:10] = 1
+    predicted[:2, 5:10, 8:13] = 1  # three pixels beside it
+    predicted[2, 0, 0] = 1
+    metric = CaseHD95(1)
+    metric.update(predicted, label, torch.tensor([1.0, 2.0, 1.0]))
+    assert metric.count == 2
+    assert metric.compute() == pytest.approx((3 + 6) / 2)
 
 
 def test_the_prediction_keeps_to_each_tissues_hounsfield_range():

@@ -1,0 +1,32 @@
+"""The studies on real data reach, federated, what their README rows say."""
+
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+from tests.commands import flip
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def test_note_sections_are_told_apart_in_two_of_three_dialogues(data_dir: Path, tmp_path: Path) -> None:
+    ran = flip(tmp_path, "experiment=clinical_notes", "federation=inprocess", FLIP_DATA_DIR=str(data_dir))
+    assert ran.status == 0, ran.err
+    assert ran.result["metrics"]["test/pooled/accuracy"] >= 0.65
+
+
+def test_federated_cox_ranks_patients_as_well_as_the_pooled_fit(tmp_path: Path) -> None:
+    # 91 patients of 18 institutions are tested on: one split tells the two apart by chance alone.
+    ran = flip(
+        tmp_path, "-m", "experiment=lung_survival", "federation=inprocess", "baselines.pooled=true",
+        "dataset.split.seed=0,1,2,3", f"paths.data_dir={tmp_path}",
+    )  # fmt: skip
+    assert ran.status == 0, ran.err
+    found = [each["metrics"] for each in ran.results]
+    federated, pooled = (
+        mean(each[f"{prefix}test/pooled/c_index_weighted"] for each in found) for prefix in ("", "baseline/pooled/")
+    )
+    print(f"federated {federated:.3f}, pooled {pooled:.3f}")
+    assert federated > 0.6
+    assert federated > pooled - 0.01
