@@ -20,14 +20,15 @@ WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "
 class Slot:
     """A place of the configuration that holds a target.
 
-    `given` are the arguments that the engine supplies itself; with `open` it may supply further ones. `kind` is the
-    place's kind (`flip.kinds`), if the engine needs one.
+    `given` are the arguments that the engine supplies itself, `may` those that it supplies to a class that takes them;
+    with `open` it may supply further ones. `kind` is the place's kind (`flip.kinds`), if the engine needs one.
     """
 
     key: str
     config: Mapping[str, Any]
     prefixes: Sequence[str]
     given: Sequence[str] = ()
+    may: Sequence[str] = ()
     open: bool = False
     kind: str = ""
 
@@ -89,19 +90,19 @@ def _arguments(slot: Slot, made: Callable[..., Any], where: Where) -> Iterator[s
         full = f"{slot.key}.{name}"
         if name in (TARGET, PARTIAL):
             continue
-        if name in slot.given:
+        if name in (*slot.given, *slot.may):
             yield f"{at(full, where)}: is the site's to set, in its own file (sites.NAME.{name})"
         elif name in settable:
             wanted = settable[name].annotation
             if not fits(value, wanted):
                 yield f"{at(full, where)}: {value!r} is the wrong type; must be {words(wanted)}"
         elif not anything:
-            free = set(settable) - set(slot.given)
+            free = set(settable) - {*slot.given, *slot.may}
             yield f"{at(full, where)}: {title} has no such argument; {nearest(str(name), free)}"
     if slot.config.get(PARTIAL) or slot.open:
         return
     for name, parameter in settable.items():
-        if parameter.default is parameter.empty and name not in slot.config and name not in slot.given:
+        if parameter.default is parameter.empty and name not in {*slot.config, *slot.given, *slot.may}:
             yield f"{at(slot.key, where)}: {title} needs {slot.key}.{name}, which is not set"
     for name in slot.given:
         if name not in settable and not anything:

@@ -3,8 +3,9 @@
 `check` (in `flip/checking.py`) finds every mistake of a study first, all at once.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from flip.config import Site, Study
@@ -14,7 +15,7 @@ from flip.kinds import callback_paths, outward, unfit
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 from flip.suggest import nearest
-from flip.targets import TARGET, TargetError, code_digest, foreign_packages, resolve, targets
+from flip.targets import TARGET, TargetError, code_digest, foreign_packages, refusal, resolve, targets
 
 if TYPE_CHECKING:
     from flip.tracking import Tracker
@@ -24,6 +25,8 @@ __all__ = [
     "outcomes", "persons", "strategy", "targets", "trackers", "transport",
 ]  # fmt: skip
 
+FROM_SITE = ("root", "columns", "trains")  # what every dataset takes from the site's own file
+IF_TAKEN = ("sources", "part")  # what a dataset may take from it besides
 PARTIAL = "_partial_"
 LIGHTNING = (
     "accumulate_grad_batches", "check_val_every_n_epoch", "detect_anomaly", "gradient_clip_algorithm",
@@ -86,13 +89,46 @@ def model(manifest: Mapping[str, Any], *, centralized: bool = False) -> Any:
 
 def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> Any:
     """The study's LightningDataModule over a site's own data. Raises DataError when it cannot be made from them."""
-    overrides = {"root": site.root, "columns": dict(site.columns), "trains": site.trains}
+    overrides: dict[str, Any] = {"root": site.root, "columns": dict(site.columns), "trains": site.trains}
+    taken = takes(manifest["dataset"], IF_TAKEN)
     try:
+        overrides |= {"part": site.part} if "part" in taken else {}
+        overrides |= {"sources": _of_ours(lambda: sources(name, site))} if "sources" in taken else {}
         return _of_ours(lambda: instantiate(manifest["dataset"], "dataset", "dataset", **overrides))
     except UserError as error:
         if isinstance(error.__cause__, OSError):
             raise DataError(f"sites.{name}.root={site.root}: {error.__cause__}") from error
         raise
+
+
+def sources(name: str, site: Site) -> dict[str, Any]:
+    """Where the parts of a site's cohort come from, by part; `root` goes to those that take it.
+
+    What they name is the site's own choice, and still only what its owner allows. Raises UserError.
+    """
+    made = {}
+    for part, config in site.sources.items():
+        key = f"sites.{name}.sources.{part}"
+        if reason := refusal(str(config[TARGET]), source_prefixes(name, site)):
+            raise UserError(f"{key}: {TARGET}={config[TARGET]} {reason}")
+        made[part] = instantiate(config, key, **({"root": site.root} if takes(config, ("root",)) else {}))
+    return made
+
+
+def source_prefixes(name: str, site: Site) -> tuple[str, ...]:
+    """The code that a site's `sources` may name: the engine's, and what its policy allows."""
+    from flip.policy import Policy
+
+    return ("datamodules.", *Policy.read(name, site.policy).targets)
+
+
+def takes(config: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+    """Which of these arguments the constructor of a target takes by name. Raises UserError where there is no such."""
+    try:
+        parameters = signature(resolve(str(config[TARGET]))).parameters
+    except TargetError as error:
+        raise UserError(f"{TARGET}={config[TARGET]} {error}") from error
+    return set(names) & set(parameters)
 
 
 def persons(datamodule: Any) -> int:

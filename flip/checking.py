@@ -1,7 +1,7 @@
 """Everything that can be wrong with a settled study, found before it runs: first what the configuration alone tells."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,16 @@ from flip.config import Study
 from flip.errors import UserError
 from flip.kinds import callback_paths
 from flip.pairing import pairings
-from flip.policy import Policy
+from flip.site_checking import PRECISIONS, one_of, site_problems
 from flip.suggest import Where, at, nearest, unique
 from flip.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET, foreign_packages
-
-FROM_SITE = ("root", "columns", "trains")
-ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
-PRECISIONS = (
-    "64", "64-true", "32", "32-true", "16", "16-true", "16-mixed", "bf16", "bf16-true", "bf16-mixed",
-    "transformer-engine", "transformer-engine-float16",
-)  # fmt: skip
-"""What Lightning 2.6 takes."""
 
 
 def check(study: Study) -> None:
     """Find every mistake of a study before it runs. Raises UserError with all of them."""
     if foreign := foreign_packages():
         raise UserError(foreign)
-    problems = [*code_problems(study), *_sites(study), *_federation(study)]
+    problems = [*code_problems(study), *site_problems(study), *_federation(study)]
     if not problems:
         problems = [*pairings(study)]
     if problems:
@@ -61,7 +53,7 @@ def slots(study: Study) -> list[Slot]:
     code, ours = (*STUDY_TARGETS, *own), (*COORDINATOR_TARGETS, *own)
     trainer = manifest["trainer"]
     found = [
-        Slot("dataset", manifest["dataset"], code, given=FROM_SITE, kind="dataset"),
+        Slot("dataset", manifest["dataset"], code, given=build.FROM_SITE, may=build.IF_TAKEN, kind="dataset"),
         Slot("model", manifest["model"], code, kind="model"),
         Slot("strategy", manifest["strategy"], code, kind="strategy"),
         *(Slot(f"privacy.{name}", each, code, kind="privacy") for name, each in manifest["privacy"].items()),
@@ -88,7 +80,7 @@ def _trainer(study: Study) -> Iterator[str]:
             key = at(f"trainer.lightning.{name}", study.where)
             yield f"{key}: is not the study's to set; {nearest(name, build.LIGHTNING)}"
     yield from _trainer_types(study, trainer["lightning"])
-    yield from _one_of(study, "trainer.lightning.precision", trainer["lightning"].get("precision"), PRECISIONS)
+    yield from one_of(study, "trainer.lightning.precision", trainer["lightning"].get("precision"), PRECISIONS)
     for name, each in trainer["callbacks"].items():
         for key, reason in callback_paths(name, each) if isinstance(each, Mapping) else ():
             yield f"{at(key, study.where)}: {reason}"
@@ -114,26 +106,6 @@ def _trainer_types(study: Study, declared: Mapping[str, Any]) -> Iterator[str]:
         if not fits(declared[name], wanted):
             key = at(f"trainer.lightning.{name}", study.where)
             yield f"{key}: {declared[name]!r} is the wrong type; must be {words(wanted)}"
-
-
-def _one_of(study: Study, key: str, value: Any, valid: Sequence[str]) -> Iterator[str]:
-    if value is not None and str(value) not in valid:
-        yield f"{at(key, study.where)}: {value!r} is none of {', '.join(valid)}"
-
-
-def _sites(study: Study) -> Iterator[str]:
-    """A site's device and policy."""
-    if not study.sites:
-        yield "sites: there is none; choose some, as in sites=[a,b]; python -m flip --help lists them"
-    elif not any(site.trains for site in study.sites.values()):
-        yield "sites: none of them trains; set sites.NAME.trains=true for one"
-    for name, site in study.sites.items():
-        yield from _one_of(study, f"sites.{name}.accelerator", site.accelerator, ACCELERATORS)
-        yield from _one_of(study, f"sites.{name}.precision", site.precision, PRECISIONS)
-        try:
-            Policy.read(name, site.policy, deployed=study.site_file is not None)
-        except UserError as error:
-            yield from error.problems
 
 
 def _federation(study: Study) -> Iterator[str]:

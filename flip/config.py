@@ -66,6 +66,8 @@ class Site:
 
     root: str = MISSING
     columns: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)  # where table, images and notes come from, if not from files
+    part: int | None = None  # of a cohort that simulated sites share (`dataset.partition`)
     trains: bool = True
     accelerator: str = "cpu"
     precision: str | None = None

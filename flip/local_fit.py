@@ -104,7 +104,10 @@ class LocalFit:
         self, module: Any, loader: Any, own: Mapping[str, np.ndarray], *, steps: int, planned: int
     ) -> PrivateFit:
         """Let the privacy mechanisms change module, optimizer and loader; `own` is what the site kept for this fit."""
-        key = noise_key(self.name, self.site, self.home, self.task, own) if self.mechanisms else b""
+        data: dict[str, np.ndarray] = {}
+        if hasattr(self.datamodule, "fingerprint"):  # of what came from elsewhere than the site's root, too
+            data = self.datamodule.fingerprint()
+        key = noise_key(self.name, self.site, self.home, self.task, {**own, **data}) if self.mechanisms else b""
         private = PrivateFit(
             module, loader, steps, planned, self.task, key, self.store.ledger() if self.mechanisms else []
         )

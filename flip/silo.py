@@ -21,6 +21,7 @@ from flip.local_state import LocalState
 from flip.noise_key import SIMULATED
 from flip.policy import Policy
 from flip.privacy import Mechanism
+from flip.site_statistics import dataset_summaries, summary_of
 from flip.strategies.fedavg import FedAvg
 from flip.weights import load_arrays
 
@@ -169,11 +170,7 @@ class Silo:
         }
         for reason in sorted(set(reasons) - declared):
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", reasons[reason], reason)
-        if hasattr(data, "statistics"):
-            arrays = data.statistics()
-            summaries |= {
-                f"statistics/{name}": summary_of(name, array, loaded.persons) for name, array in arrays.items()
-            }
+        summaries |= dataset_summaries(data, persons=loaded.persons, minimum_cell=self.policy.minimum_cell)
         metrics = {"persons": float(loaded.persons), **sizes}
         return self._reply(task, summaries, examples=int(sizes["train"]), metrics=metrics)
 
@@ -287,11 +284,6 @@ def split_size(data: Any, split: str) -> int:
         return int(data.sizes()[split])
     found = loader(data, split)
     return len(found.dataset) if found is not None else 0
-
-
-def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
-    """A summary of the kind that the name starts with (`count/...`, `moments/...`)."""
-    return Summary(SummaryKind(name.split("/")[0]), np.asarray(array, dtype=np.float64), persons)
 
 
 def thin(array: np.ndarray, minimum_cell: int) -> bool:

@@ -1,0 +1,87 @@
+"""A site's own columns as the study declares them: names, units, spelling of values, and which of them it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+CONVERSION = ("name", "factor", "offset", "values")
+
+
+def aligned(
+    table: pd.DataFrame, wanted: Iterable[str], columns: Mapping[str, Any], missing: Collection[str] = ()
+) -> pd.DataFrame:
+    """The wanted columns of a site's table under their declared names.
+
+    `columns` holds, by declared name, the site's own name, or a mapping of `name`, `factor` and `offset` (declared unit
+    = own * factor + offset) and `values` (own value: declared value), or None for a column that the site lacks.
+    `missing` are texts that mean a missing value, before any conversion. Raises ValueError for a column that is neither
+    in the table nor said to be lacking, and for a mapping of what the study does not declare.
+    """
+    wanted = list(dict.fromkeys(wanted))
+    unknown = sorted(set(columns) - set(wanted))
+    if unknown:
+        raise ValueError(
+            f"columns.{unknown[0]}: the study declares no such column, so nothing would be mapped "
+            f"(it declares {', '.join(sorted(wanted))})"
+        )
+    return pd.DataFrame({name: _column(table, name, columns.get(name, name), missing) for name in wanted})
+
+
+def _column(table: pd.DataFrame, name: str, own: Any, missing: Collection[str]) -> pd.Series[Any]:
+    if own is None:
+        return pd.Series(None, index=table.index, dtype=object)
+    rule = own if isinstance(own, Mapping) else {"name": own}
+    if strange := set(rule) - set(CONVERSION):
+        raise ValueError(f"columns.{name}.{sorted(strange)[0]}: no such key; a mapping holds {', '.join(CONVERSION)}")
+    source = str(rule.get("name", name))
+    if source not in table:
+        raise ValueError(
+            f"the table has no column {source}; map it in the site's `columns`, as in `columns: {{{name}: own_name}}`, "
+            f"or `{name}: null` where the site lacks it (its columns: {', '.join(map(str, table.columns))})"
+        )
+    values = table[source].astype(object)
+    gone = values.isna() | values.map(level).isin({"", *map(str, missing)})
+    values = values.where(~gone, None)
+    if "values" in rule:
+        spelled = {level(key): each for key, each in rule["values"].items()}
+        values = values.map(lambda value: spelled.get(level(value), value), na_action="ignore")
+    if "factor" in rule or "offset" in rule:
+        values = numbers(values, name) * rule.get("factor", 1.0) + rule.get("offset", 0.0)
+    return values
+
+
+def numbers(values: pd.Series[Any], name: str) -> pd.Series[Any]:
+    """A column as float64 with NaN where it is missing. Raises ValueError for text that is no number."""
+    found = pd.to_numeric(values.map(_plain), errors="coerce").astype(np.float64)
+    found = found.where(np.isfinite(found))
+    wrong = found.isna() & values.notna()
+    if wrong.any():
+        raise ValueError(
+            f"column {name} holds text that is not a number, {int(wrong.sum())} times; name it in dataset.missing, or "
+            "translate it by `values` in the site's `columns`"
+        )
+    return found
+
+
+def levels(values: pd.Series[Any]) -> pd.Series[Any]:
+    """A column as the texts of its levels, None where it is missing."""
+    return values.map(level, na_action="ignore").astype(object).where(values.notna(), None)
+
+
+def level(value: Any) -> str:
+    """The text of a category: `1`, `1.0` and "1" are one level, and so are `true` and "True"."""
+    text = str(_plain(value)).strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return str(int(number)) if number.is_integer() else text
+
+
+def _plain(value: Any) -> Any:
+    """Truth values as their words in tables and numpy's scalars as Python's."""
+    return str(bool(value)) if isinstance(value, bool | np.bool_) else value

@@ -1,0 +1,159 @@
+"""A site's cohort as one aligned table, with its notes, and a way to open the image of a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datamodules.alignment import aligned
+from datamodules.images import files_below, stem
+from datamodules.npz import NPZ
+
+PERSON, ACCESSION = "person", "accession"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a study needs of a cohort.
+
+    Attributes:
+        table: the table's file below a root that is a folder; or by split the file of each, or its files.
+        person: declared name of the column that identifies a person; None where each row is one.
+        accession: declared name of the column that identifies an example (its image, its note); None for none.
+        columns: declared names of all other columns.
+        text: the one among them that the site's notes go into, if it has a source of notes.
+        missing: texts that mean a missing value.
+        query: what a source that asks a database is told of the study, by argument of its `read`.
+    """
+
+    table: str | Mapping[str, str | Sequence[str]]
+    person: str | None
+    accession: str | None
+    columns: Sequence[str]
+    text: str | None
+    missing: Collection[str]
+    query: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The aligned table, and of each row `person`, an int64 code (-1 unknown), and `accession` (None where unknown)."""
+
+    table: pd.DataFrame
+    person: np.ndarray
+    accession: list[str | None]
+
+
+def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, Any], wanted: Wanted) -> Cohort:
+    """Read and align a cohort. Raises FileNotFoundError or ValueError, naming what is wrong and the remedy."""
+    own, source = _own_table(root, sources, wanted), sources.get("table")
+    keyed = source is not None or _is_archive(root)
+    person = PERSON if keyed else wanted.person
+    accession = (ACCESSION if ACCESSION in own else None) if keyed else wanted.accession
+    named = [name for name in (person, accession) if name]
+    notes = sources.get("notes")
+    from_table = [name for name in wanted.columns if not (notes is not None and name == wanted.text)]
+    mapped = {
+        name: each for name, each in columns.items() if not keyed or name not in (wanted.person, wanted.accession)
+    }
+    table = aligned(own, [*from_table, *named], mapped, wanted.missing)
+    persons = pd.factorize(table[person].map(_text))[0] if person else np.arange(len(table))
+    accessions = [None if each is None else _text(each) for each in table[accession]] if accession else None
+    if accessions is None:
+        accessions = _accessions(table, person, sources)
+    if notes is not None and wanted.text:
+        table[wanted.text] = _notes(_asked(notes, wanted), table, person, accessions)
+    return Cohort(table, persons.astype(np.int64), accessions)
+
+
+def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callable[[str], Any]:
+    """What opens an image by accession: the site's source, its archive, or files below `folder` named after it."""
+    source = sources.get("images") or (NPZ(str(root)) if _is_archive(root) else None)
+    if source is not None:
+        opened: Callable[[str], Any] = source.image if hasattr(source, "image") else source.open
+        return opened
+    files = files_below((root if root.is_dir() else root.parent) / folder)
+
+    def find(accession: str) -> Path:
+        path = files.get(stem(accession))
+        if path is None:
+            raise FileNotFoundError(f"no image below {folder} is named as the table says")
+        return path
+
+    return find
+
+
+def _own_table(root: Path, sources: Mapping[str, Any], wanted: Wanted) -> pd.DataFrame:
+    if "table" in sources:
+        table = _asked(sources["table"], wanted)
+        if PERSON not in table:
+            raise ValueError("the site's sources.table gives no column `person`; name it there")
+        return table
+    if not root.exists():
+        raise FileNotFoundError(f"no cohort at {root}")
+    if _is_archive(root):
+        return NPZ(str(root)).read()
+    if isinstance(wanted.table, Mapping):
+        files = [
+            (split, file)
+            for split, names in wanted.table.items()
+            for file in ([names] if isinstance(names, str) else names)
+        ]
+        return pd.concat([_csv(root / file).assign(split=split) for split, file in files], ignore_index=True)
+    return _csv(root if root.is_file() else root / wanted.table)
+
+
+def _asked(source: Any, wanted: Wanted) -> pd.DataFrame:
+    """What a source gives; it is told of the study's query what its `read` takes."""
+    taken = signature(source.read).parameters
+    table: pd.DataFrame = source.read(**{name: each for name, each in wanted.query.items() if name in taken})
+    return table
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    """A CSV file, every cell as its text."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no table at {path}")
+    try:
+        return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
+
+
+def _accessions(table: pd.DataFrame, person: str | None, sources: Mapping[str, Any]) -> list[str | None]:
+    """By person, the first accession that the source of images has, where the table itself gives none."""
+    if person is None or not hasattr(sources.get("images"), "accessions"):
+        return [None] * len(table)
+    known = sources["images"].accessions().drop_duplicates(PERSON)
+    first = dict(zip(known[PERSON].map(_text), known[ACCESSION].map(_text), strict=True))
+    return [first.get(_text(each)) for each in table[person]]
+
+
+def _notes(
+    notes: pd.DataFrame, table: pd.DataFrame, person: str | None, accessions: Sequence[str | None]
+) -> list[str | None]:
+    """The notes of each row, in their order, joined by a line: those of its accession, else of its person."""
+    by_accession = ACCESSION in notes and any(accessions)
+    if not by_accession and person is None:
+        raise ValueError("notes cannot be told apart: declare dataset.person, or dataset.accession")
+    joined = notes.dropna(subset=["text"]).groupby(ACCESSION if by_accession else PERSON, sort=False)["text"]
+    found = {_text(key): "\n".join(map(str, texts)) for key, texts in joined}
+    keys = accessions if by_accession else [_text(each) for each in table[person]]
+    return [found.get(key) if key is not None else None for key in keys]
+
+
+def _is_archive(root: Path) -> bool:
+    return root.suffix == ".npz"
+
+
+def _text(value: Any) -> str | None:
+    """An identifier as text; whole numbers without a decimal point, as a table with gaps would show them."""
+    if value is None or value != value:
+        return None
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

@@ -1,0 +1,265 @@
+"""Images, structured data and notes of one person as one batch: any subset, with missing parts masked, not dropped."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from datamodules.cohort import Cohort, Wanted, image_opener, read_cohort
+from datamodules.images import UNREADABLE, Images, Pixels
+from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, sizes
+from datamodules.tabular import Tabular
+from datamodules.targets import REASONS, Subgroups, Target
+from datamodules.text import HashedText
+
+NO_PERSON = "the table gives no person"
+EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
+
+
+class Rows(Dataset[dict[str, Tensor]]):
+    """Rows of one split; `arrays` are of the whole cohort, `rows` int64 which of them belong here."""
+
+    def __init__(
+        self, arrays: Mapping[str, Tensor], pixels: Pixels | None, rows: np.ndarray, *, augmented: bool
+    ) -> None:
+        self.arrays, self.pixels, self.rows, self.augmented = arrays, pixels, rows, augmented
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return {name: value[0] for name, value in self.__getitems__([index]).items()}
+
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
+        """A whole batch at once: several times faster than row by row."""
+        rows = self.rows[np.asarray(indices, np.int64)]
+        images = self.pixels.take(rows, augmented=self.augmented) if self.pixels else {}
+        taken = torch.from_numpy(rows)
+        return {**images, **{name: value[taken] for name, value in self.arrays.items()}}
+
+
+def collate(batch: Any) -> dict[str, Tensor]:
+    """A batch that `Rows.__getitems__` made is whole already; single rows (of pooled sites) are stacked."""
+    if isinstance(batch, dict):
+        return batch
+    stacked: dict[str, Tensor] = default_collate(batch)
+    return stacked
+
+
+class Multimodal(lightning.LightningDataModule):
+    """A site's cohort of images, structured data and notes.
+
+    Batches hold what `image` (datamodules.images), `tabular` (datamodules.tabular) and `text` (datamodules.text)
+    declare, each with a `..._present` float32 [n]; the target's keys (datamodules.targets); and `subgroup_<name>` int64
+    [n], -1 unknown, to report by and never a model's input. Nothing says of a row whether a value was missing, unless
+    `tabular.missing_indicators` asks for it. Means, deviations, levels and document frequencies are agreed over the
+    training rows of all sites by `statistics` and `agree`; without these calls they are the site's own.
+
+    Args:
+        root: the site's table (CSV), archive (.npz), or the folder that holds `table`.
+        columns: the site's own columns (datamodules.alignment).
+        trains: False for a site that is only tested on; all its rows are then in the test split.
+        sources: where table, images and notes come from instead of from files, by part.
+        part: which part of a cohort that simulated sites share by `partition`; null for a cohort of the site's own.
+        target: what to predict.
+        image, tabular, text: the parts to predict from; null for those that the study does not use.
+        table: file of the table below a root that is a folder; or by split its file or files, then the column `split`.
+        person: column that identifies a person; null where each row is one.
+        accession: column that identifies an example, and names its image; null for none.
+        missing: texts that mean a missing value, besides an empty cell.
+        query: what the study asks of a site's database (datamodules.sources.omop): `cohort` and `features`, which are
+            then columns; a site whose source is a table gives them by itself.
+        subgroups: by name, groups of persons to report by.
+        split: which persons are trained, validated and tested on.
+        partition: parts one cohort into simulated sites; null where no site shares one.
+        batch_size: rows of a training batch.
+
+    Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
+    """
+
+    REASONS = frozenset({NO_PERSON, UNREADABLE, *REASONS})
+    SOURCES = ("table", "images", "notes")
+    converts_columns = True
+
+    def __init__(
+        self,
+        root: str,
+        columns: Mapping[str, Any] | None = None,
+        trains: bool = True,
+        *,
+        target: Target,
+        sources: Mapping[str, Any] | None = None,
+        part: int | None = None,
+        image: Images | None = None,
+        tabular: Tabular | None = None,
+        text: HashedText | None = None,
+        table: str | Mapping[str, str | Sequence[str]] = "cohort.csv",
+        person: str | None = None,
+        accession: str | None = None,
+        missing: Sequence[str] = (),
+        query: Mapping[str, Any] | None = None,
+        subgroups: Subgroups | None = None,
+        split: ByPerson | ByColumn | None = None,
+        partition: Dirichlet | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        super().__init__()
+        if image is None and tabular is None and text is None:
+            raise ValueError("dataset: has nothing to predict from; set dataset.image, dataset.tabular or dataset.text")
+        if part is not None and partition is None:
+            raise ValueError(
+                "part: is of a cohort that dataset.partition parts; leave it out, or declare the partition"
+            )
+        self.root, self.columns, self.trains, self.part = Path(root), dict(columns or {}), trains, part
+        self.sources, self.partition = dict(sources or {}), partition
+        self.target, self.image, self.tabular, self.text = target, image, tabular, text
+        self.groups, self.split = dict(subgroups or {}), split or ByPerson()
+        self.batch_size = batch_size
+        used = [*target.columns, *(each.column for each in self.groups.values()), *self.split.columns]
+        used += [*(tabular.columns if tabular else ()), *([text.column] if text else ())]
+        self.wanted = Wanted(table, person, accession, used, text.column if text else None, tuple(missing), query or {})
+        self.skipped: dict[str, int] = {}
+        self._cohort: Cohort | None = None
+        self._splits: np.ndarray = np.zeros(0, dtype=str)
+        self._target: dict[str, np.ndarray] = {}
+        self._pixels: Pixels | None = None
+        self._texts: list[Counter[int] | None] = []
+        self._behind: dict[str, int] = {}
+        self._datasets: dict[str, Rows] = {}
+
+    @property
+    def loads_quickly(self) -> bool:
+        """Whether loading takes so little that a check may do it."""
+        return self.image is None
+
+    def persons(self) -> int:
+        """Number of distinct persons in the table, or in the site's part of it."""
+        return len(np.unique(self._read().person[self._read().person >= 0]))
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read the cohort once, leave out what cannot be used, split, decode the images."""
+        if len(self._splits):
+            return
+        cohort = self._read()
+        arrays, reasons = self.target.read(cohort.table)
+        reasons = reasons.where(cohort.person >= 0, NO_PERSON)
+        self.skipped = dict(Counter(reasons.dropna()))
+        kept = np.flatnonzero(reasons.isna())
+        if not len(kept):
+            raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
+        self._target = {name: array[kept] for name, array in arrays.items()}
+        self._cohort = cohort = _rows(cohort, kept)
+        if self.image is not None:
+            self._decode(cohort, self.image)
+        if self.text is not None:
+            self._texts = self.text.read(cohort.table[self.text.column])
+        strata = self.target.strata(self._target)
+        self._splits = np.full(len(kept), "test")
+        if self.trains:
+            self._splits = self.split.split(cohort.table, cohort.person, strata)
+
+    def _read(self) -> Cohort:
+        """The aligned cohort, or the site's part of it."""
+        if self._cohort is None:
+            cohort = read_cohort(self.root, self.columns, self.sources, self.wanted)
+            if self.partition is not None and self.part is not None:
+                arrays, reasons = self.target.read(cohort.table)
+                strata = np.where(reasons.isna(), self.target.strata(arrays), -1)
+                mine = self.partition.rows(cohort.person, strata, self.part)
+                cohort = _rows(cohort, np.flatnonzero(mine & (cohort.person >= 0)))
+            self._cohort = cohort
+        return self._cohort
+
+    def _decode(self, cohort: Cohort, image: Images) -> None:
+        opener = image_opener(self.root, self.sources, image.folder)
+        self._pixels, unreadable = image.read(opener, cohort.accession)
+        self.skipped |= {UNREADABLE: unreadable} if unreadable else {}
+
+    # What sites agree on.
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`."""
+        self.setup()
+        cohort, train = self._read(), self._splits == "train"
+        person, arrays = cohort.person[train], {}
+        self._behind = {}
+        if self.tabular is not None:
+            arrays, self._behind = self.tabular.statistics(self.tabular.read(cohort.table)[train], person)
+        if self.text is not None:
+            texts = [each for each, used in zip(self._texts, train, strict=True) if used]
+            arrays |= self.text.statistics(texts, person)
+        return arrays
+
+    def behind(self) -> dict[str, int]:
+        """On how many persons the statistics rest that do not rest on all."""
+        return self._behind
+
+    def agree(self, merged: Mapping[str, np.ndarray]) -> None:
+        """Take the merged statistics of all sites, and encode the cohort with them."""
+        self.setup()
+        cohort = self._read()
+        arrays = dict(self._target)
+        if self.tabular is not None:
+            self.tabular.agree(merged)
+            own = (self._splits == "train") | (not self.trains)
+            arrays |= self.tabular.encode(self.tabular.read(cohort.table), own)
+        if self.text is not None:
+            self.text.agree(merged)
+            arrays |= self.text.encode(self._texts)
+        arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        self._datasets = {
+            split: Rows(tensors, self._pixels, np.flatnonzero(self._splits == split), augmented=split == "train")
+            for split in SPLITS
+        }
+
+    def fingerprint(self) -> dict[str, np.ndarray]:
+        """A digest of what was read, wherever it came from: other data have other privacy noise."""
+        self.setup()
+        cohort = self._read()
+        total = hashlib.sha256(cohort.table.assign(person=cohort.person).to_json(orient="split").encode())
+        if self._pixels is not None:
+            total.update(self._pixels.index.tobytes())
+            total.update(np.ascontiguousarray(self._pixels.kept))
+        return {"data": np.frombuffer(total.digest(), np.uint8)}
+
+    # Loaders.
+
+    def sizes(self) -> dict[str, int]:
+        """Rows by split; known before anything is agreed."""
+        self.setup()
+        return dict(sizes(self._splits))
+
+    def _loader(self, split: str) -> DataLoader[Any]:
+        if not self._datasets:
+            self.agree(self.statistics())
+        rows, training = self._datasets[split], split == "train"
+        size = self.batch_size if training else EVALUATED
+        return DataLoader(rows, batch_size=size, shuffle=training and len(rows) > 0, collate_fn=collate)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training rows in random order."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
+        """Validation rows; no loader without any."""
+        return self._loader("validate") if self.sizes()["validate"] else []
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test rows."""
+        return self._loader("test")
+
+
+def _rows(cohort: Cohort, rows: np.ndarray) -> Cohort:
+    """Some rows of a cohort."""
+    accession = [cohort.accession[row] for row in rows]
+    return Cohort(cohort.table.iloc[rows].reset_index(drop=True), cohort.person[rows], accession)

@@ -1,0 +1,141 @@
+"""Structured data as numbers for a network, prepared from counts and sums that the sites agree on, never from rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from datamodules.alignment import level, levels, numbers
+from datamodules.harmonize import ComBat
+
+LEVELS, MOMENTS = "count/levels/", "moments/tabular/"
+SMALLEST = 1e-9  # a deviation below it is that of a constant column, which becomes 0
+
+
+class Tabular:
+    """Numbers standardized with the mean and deviation of all sites, categories one-hot with levels agreed over them.
+
+    Batches hold `tabular` float32 [n, width]: the numeric columns in order, then each category's levels, then missing
+    indicators if asked for; `tabular_present` float32 [n], 1 where any column has a value. Mean, deviation (over n, as
+    scikit-learn's StandardScaler) and levels come from the training rows of all sites.
+
+    A missing number becomes the agreed mean. A missing category becomes a level drawn with the agreed frequencies, the
+    same at every reading of the same table: a code of its own, such as all zeros, would tell a network that the value
+    is missing, and where that depends on the diagnosis it is a shortcut. A level that no site may name, since fewer
+    persons have it than the site's minimum cell, counts as missing.
+
+    Args:
+        numeric: columns used as numbers.
+        categorical: by column its levels, or how many are agreed on: those that most persons have, in order of name.
+        missing_indicators: whether to add a column for each that is 1 where its value is missing.
+        harmonize: removes what differs between sites from numeric columns.
+        seed: of the draws for missing categories.
+    """
+
+    def __init__(
+        self,
+        numeric: Sequence[str] = (),
+        categorical: Mapping[str, int | Sequence[str | float | bool]] | None = None,
+        *,
+        missing_indicators: bool = False,
+        harmonize: ComBat | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.numeric, self.missing_indicators, self.harmonize = list(numeric), missing_indicators, harmonize
+        declared = dict(categorical or {})
+        self.declared = {
+            name: None if isinstance(each, int) else [level(value) for value in each] for name, each in declared.items()
+        }
+        self.slots = {name: each if isinstance(each, int) else len(each) for name, each in declared.items()}
+        if not self.numeric and not declared:
+            raise ValueError("dataset.tabular: name a column in numeric or categorical, or set dataset.tabular: null")
+        if small := [name for name, number in self.slots.items() if number < 1]:
+            raise ValueError(f"dataset.tabular.categorical.{small[0]}: must have 1 level or more")
+        absent = sorted({*harmonize.columns, *harmonize.covariates} - set(self.numeric)) if harmonize else []
+        if absent:
+            raise ValueError(f"dataset.tabular.harmonize: {absent[0]} is not among dataset.tabular.numeric")
+        self.seed = seed
+        self.columns = [*self.numeric, *self.slots]
+        self.width = len(self.numeric) + sum(self.slots.values()) + missing_indicators * len(self.columns)
+        self.levels: dict[str, list[str]] = {}
+        self._frequency: dict[str, np.ndarray] = {}
+        self._mean, self._deviation = np.zeros(len(self.numeric)), np.ones(len(self.numeric))
+
+    def read(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The columns as numbers (NaN where missing) and texts (None where missing). Raises ValueError."""
+        found = {name: numbers(table[name], name) for name in self.numeric}
+        return pd.DataFrame({**found, **{name: levels(table[name]) for name in self.slots}}, index=table.index)
+
+    # What sites tell each other.
+
+    def statistics(self, table: pd.DataFrame, person: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Moments by number [n, sum, sum of squares], persons by level, and on how many persons each of them rests."""
+        arrays: dict[str, np.ndarray] = {}
+        behind: dict[str, int] = {}
+        for name in self.numeric:
+            values = table[name].to_numpy(np.float64)
+            known = ~np.isnan(values)
+            arrays[MOMENTS + name] = np.array([known.sum(), values[known].sum(), (values[known] ** 2).sum()])
+            behind[MOMENTS + name] = len(np.unique(person[known]))
+        for name, declared in self.declared.items():
+            pairs = pd.DataFrame({"level": table[name].to_numpy(), "person": person}).dropna().drop_duplicates()
+            for text, number in pairs["level"].value_counts().items():
+                if declared is None or text in declared:
+                    arrays[f"{LEVELS}{name}/{text}"] = np.array([float(number)])
+        if self.harmonize:
+            sums, persons = self.harmonize.statistics(table, person)
+            arrays, behind = {**arrays, **sums}, {**behind, **dict.fromkeys(sums, persons)}
+        return arrays, behind
+
+    def agree(self, merged: Mapping[str, np.ndarray]) -> None:
+        """Take mean, deviation, levels and their frequencies from the merged statistics."""
+        for index, name in enumerate(self.numeric):
+            number, total, squares = merged.get(MOMENTS + name, np.zeros(3))
+            mean = total / number if number else 0.0
+            variance = squares / number - mean**2 if number else 0.0
+            deviation = np.sqrt(max(variance, 0.0))
+            # Of a constant column the squares leave rounding errors alone.
+            constant = deviation <= max(SMALLEST, 1e-7 * abs(mean))
+            self._mean[index], self._deviation[index] = mean, 1.0 if constant else deviation
+        for name, declared in self.declared.items():
+            prefix = f"{LEVELS}{name}/"
+            counts = {key.removeprefix(prefix): float(v[0]) for key, v in merged.items() if key.startswith(prefix)}
+            most = sorted(counts, key=lambda text: (-counts[text], text))[: self.slots[name]]
+            self.levels[name] = declared if declared is not None else sorted(most)
+            found = np.array([counts.get(text, 0.0) for text in self.levels[name]])
+            self._frequency[name] = found / found.sum() if found.sum() else found
+        if self.harmonize:
+            self.harmonize.agree(merged)
+
+    # Encoding.
+
+    def encode(self, table: pd.DataFrame, own: np.ndarray) -> dict[str, np.ndarray]:
+        """`tabular` and `tabular_present`; `own` bool [n] are the rows that the site's own offsets are taken from."""
+        values = table[self.numeric].to_numpy(np.float64)
+        known = table.notna().to_numpy()
+        if self.harmonize:
+            adjusted = self.harmonize.adjust(table, own)
+            values = np.stack([adjusted.get(name, values[:, index]) for index, name in enumerate(self.numeric)], axis=1)
+        scaled = np.nan_to_num((values - self._mean) / self._deviation)
+        parts = [scaled, *(self._one_hot(name, table[name]) for name in self.slots)]
+        if self.missing_indicators:
+            parts.append(~known)
+        present = known.any(axis=1)
+        tabular = np.concatenate(parts, axis=1).astype(np.float32)
+        tabular[~present] = 0.0
+        return {"tabular": tabular, "tabular_present": present.astype(np.float32)}
+
+    def _one_hot(self, name: str, values: pd.Series) -> np.ndarray:
+        """A category in its slots, [n, slots]; missing levels are drawn."""
+        names, frequency = self.levels[name], self._frequency[name]
+        number = values.map({text: index for index, text in enumerate(names)}).to_numpy(np.float64)
+        code = np.where(np.isnan(number), -1, number).astype(np.int64)
+        gone = code < 0
+        if gone.any() and frequency.sum():
+            digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
+            rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+            code[gone] = rng.choice(len(names), size=len(code), p=frequency)[gone]
+        return np.eye(self.slots[name] + 1)[code][:, : self.slots[name]]  # -1 is the last row: in no slot

@@ -1,0 +1,88 @@
+"""Notes as hashed n-grams: no vocabulary to ship, document frequencies agreed over sites as counts."""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+WORD = re.compile(r"\w+")
+FREQUENCIES, DOCUMENTS = "count/text/buckets", "count/text/documents"
+
+
+class HashedText:
+    """Text as a bag of hashed n-grams of words, weighted by tf-idf with document frequencies of all sites.
+
+    Batches hold `text` int64 [n, L], numbers of buckets from 1, 0 where there are fewer; `text_weight` float32 [n, L],
+    tf-idf of unit length (sublinear tf, smooth idf, as scikit-learn's TfidfTransformer); `text_present` float32 [n].
+
+    Args:
+        column: the column of the text.
+        buckets: number of buckets; an embedding of them needs buckets + 1 rows.
+        ngrams: longest n-gram, words.
+        length: n-grams kept of a text, those of the largest weight.
+        minimum_documents: persons over all sites with a bucket in their text; rarer buckets are left out.
+    """
+
+    def __init__(
+        self, column: str = "text", buckets: int = 4096, ngrams: int = 2, length: int = 256, minimum_documents: int = 1
+    ) -> None:
+        if min(buckets, ngrams, length, minimum_documents) < 1:
+            raise ValueError("dataset.text: buckets, ngrams, length and minimum_documents must be 1 or more")
+        self.column, self.buckets, self.ngrams, self.length = column, buckets, ngrams, length
+        self.minimum_documents = minimum_documents
+        self._idf = np.zeros(0)
+
+    def read(self, values: pd.Series) -> list[Counter[int] | None]:
+        """The buckets of each text with their counts; None where there is none."""
+        return [None if value is None or value != value else Counter(self.hashed(str(value))) for value in values]
+
+    def hashed(self, text: str) -> list[int]:
+        """The buckets of a text's n-grams, 1 to `buckets`: CRC-32 of the words in lower case, joined by blanks."""
+        words = WORD.findall(text.lower())
+        grams = (
+            " ".join(words[start : start + size])
+            for size in range(1, self.ngrams + 1)
+            for start in range(len(words) - size + 1)
+        )
+        return [zlib.crc32(gram.encode()) % self.buckets + 1 for gram in grams]
+
+    def statistics(self, texts: list[Counter[int] | None], person: np.ndarray) -> dict[str, np.ndarray]:
+        """Persons with each bucket in any of their texts [buckets], and persons with a text [1]."""
+        of_person: dict[int, set[int]] = {}
+        for number, counts in zip(person.tolist(), texts, strict=True):
+            if counts is not None:
+                of_person.setdefault(number, set()).update(counts)
+        found = np.zeros(self.buckets)
+        for buckets in of_person.values():
+            found[np.fromiter(buckets, np.int64, len(buckets)) - 1] += 1
+        return {FREQUENCIES: found, DOCUMENTS: np.array([float(len(of_person))])}
+
+    def agree(self, merged: Mapping[str, np.ndarray]) -> None:
+        """Take the inverse document frequencies from the merged counts."""
+        frequency = merged.get(FREQUENCIES, np.zeros(self.buckets))
+        documents = float(merged.get(DOCUMENTS, np.zeros(1))[0])
+        self._idf = np.log((1 + documents) / (1 + frequency)) + 1
+        self._idf[frequency < self.minimum_documents] = 0.0
+
+    def encode(self, texts: list[Counter[int] | None]) -> dict[str, np.ndarray]:
+        """`text`, `text_weight` and `text_present` of each text."""
+        ids = np.zeros((len(texts), self.length), np.int64)
+        weights = np.zeros((len(texts), self.length), np.float32)
+        for row, counts in enumerate(texts):
+            scored = [
+                (weight, bucket)
+                for bucket, number in (counts or {}).items()
+                if (weight := (1 + math.log(number)) * float(self._idf[bucket - 1])) > 0
+            ]
+            kept = sorted(scored, key=lambda each: (-each[0], each[1]))[: self.length]
+            length = math.sqrt(sum(weight**2 for weight, _ in kept))
+            ids[row, : len(kept)] = [bucket for _, bucket in kept]
+            weights[row, : len(kept)] = [weight / length for weight, _ in kept]
+        present = np.array([counts is not None for counts in texts], np.float32)
+        return {"text": ids, "text_weight": weights, "text_present": present}
