@@ -8,7 +8,8 @@ from typing import Any
 
 from flip import build
 from flip.errors import StudyFailed
-from flip.federation import Payload
+from flip.federation import Ask, Payload
+from flip.federation.describing import describe
 from flip.federation.loop import Coordinator
 from flip.run_folder import RunFolder
 from flip.targets import resolve
@@ -39,6 +40,11 @@ def coordinator(
     )
 
 
+def program(job: str, loop: Coordinator) -> Callable[[Ask], Payload | None]:
+    """What the coordinator does with an `Ask`: trains, or describes the sites' cohorts."""
+    return loop if job == "train" else lambda ask: describe(loop, ask, job)
+
+
 def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]:
     """The result of a run that a backend's server could not bring to an end, or did not begin."""
     return {
@@ -61,19 +67,20 @@ class Ending:
     Args:
         files: the run's folder.
         coordinator: the study's coordinator.
-        train: trains and tests; returns the final weights.
+        train: trains and tests; returns the final weights, or None where nothing was to be trained.
     """
 
     files: RunFolder
     coordinator: Coordinator
-    train: Callable[[], Payload]
+    train: Callable[[], Payload | None]
 
     def reach(self, started: float) -> dict[str, Any]:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
         status, reason, final = "ok", "", None
         try:
             final = self.train()
-            save_file(self.files.folder / "weights" / "last.safetensors", final)
+            if final is not None:
+                save_file(self.files.folder / "weights" / "last.safetensors", final)
         except StudyFailed as failed:
             status, reason = failed.status, str(failed)
         except KeyboardInterrupt:

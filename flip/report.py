@@ -26,7 +26,13 @@ def write(run: Path) -> Path:
     Ok, failed and refused runs alike have a report; the same folder gives the same bytes. Raises UserError when the
     folder is none, has no result.json, or holds an unreadable file.
     """
-    page = render("report.html.j2", context(RunRecord.read(run)))
+    record = RunRecord.read(run)
+    if record.config.get("job", "train") != "train":
+        from flip import report_cohorts
+
+        page = render("cohorts.html.j2", report_cohorts.context(record))
+    else:
+        page = render("report.html.j2", context(record))
     write_atomic(run / REPORT, page.encode())
     return run / REPORT
 
