@@ -1,11 +1,13 @@
 """Plots of the sites' cohorts, in the look of the report's other figures."""
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from flip.cohorts import Cohorts
 from flip.report_figures import DASHES, INK, MUTED, PALETTE, WIDTH, colors
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 ACROSS = 3  # histograms in a row
@@ -57,32 +59,37 @@ def shares(cohorts: Cohorts, groups: dict[str, dict[str, str]]) -> "Figure | Non
     figure = Figure(figsize=(WIDTH, rows * (0.22 * len(sites) + 0.85)))
     panels = figure.subplots(rows, across, squeeze=False).flatten()
     for axes, (title, levels) in zip(panels, groups.items(), strict=False):
-        totals = {level: sum(cohorts.count(site, name) or 0 for site in sites) for level, name in levels.items()}
-        kept = sorted(totals, key=lambda level: -totals[level])[:MOST_LEVELS]
-        left = [0.0] * len(sites)
-        sums = [sum(cohorts.count(site, name) or 0 for name in levels.values()) or 1 for site in sites]
-        for number, level in enumerate([each for each in levels if each in kept]):
-            part = [
-                100 * (cohorts.count(site, levels[level]) or 0) / total for site, total in zip(sites, sums, strict=True)
-            ]
-            axes.barh(sites, part, left=left, color=PALETTE[number % len(PALETTE)], height=0.7, label=level)
-            left = [a + b for a, b in zip(left, part, strict=True)]
-        rest = [100 - each if total > 1 else 0 for each, total in zip(left, sums, strict=True)]
-        if len(levels) > len(kept):
-            axes.barh(
-                sites, rest, left=left, color=MUTED, alpha=0.4, height=0.7, label=f"{len(levels) - len(kept)} others"
-            )
-        axes.set_title(title, pad=16)
-        axes.set_xlim(0, 100)
-        axes.invert_yaxis()
-        axes.grid(axis="y", visible=False)
-        axes.tick_params(labelsize=7.5)
-        axes.tick_params(axis="y", labelcolor=INK)
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(-0.01, 0.97), ncols=5, fontsize=7, handlelength=0.9, columnspacing=0.9,
-            handletextpad=0.4, borderpad=0, labelcolor=INK,
-        )  # fmt: skip
+        _bars(axes, title, _parts(cohorts, sites, levels), sites)
     for axes in panels[len(groups) :]:
         axes.set_axis_off()
     figure.tight_layout(pad=0.4, h_pad=1.2, w_pad=2.0)
     return figure
+
+
+def _parts(cohorts: Cohorts, sites: Sequence[str], levels: Mapping[str, str]) -> dict[str, list[float]]:
+    """Percent of each site's persons by level; the rarest levels as one."""
+    counts = {level: [cohorts.count(site, name) or 0.0 for site in sites] for level, name in levels.items()}
+    totals = [sum(column) or 1.0 for column in zip(*counts.values(), strict=True)]
+    parts = {level: [100 * a / b for a, b in zip(row, totals, strict=True)] for level, row in counts.items()}
+    kept = sorted(counts, key=lambda level: -sum(counts[level]))[:MOST_LEVELS]
+    rest = [parts[level] for level in parts if level not in kept]
+    others = {f"{len(rest)} others": [sum(column) for column in zip(*rest, strict=True)]} if rest else {}
+    return {level: parts[level] for level in parts if level in kept} | others
+
+
+def _bars(axes: "Axes", title: str, parts: Mapping[str, Sequence[float]], sites: Sequence[str]) -> None:
+    left = [0.0] * len(sites)
+    for number, (level, part) in enumerate(parts.items()):
+        color = PALETTE[number] if number < len(PALETTE) else MUTED
+        axes.barh(sites, part, left=left, color=color, height=0.7, label=level)
+        left = [a + b for a, b in zip(left, part, strict=True)]
+    axes.set_title(title, pad=16)
+    axes.set_xlim(0, 100)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.tick_params(labelsize=7.5)
+    axes.tick_params(axis="y", labelcolor=INK)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.01, 0.97), ncols=5, fontsize=7, handlelength=0.9, columnspacing=0.9,
+        handletextpad=0.4, borderpad=0, labelcolor=INK,
+    )  # fmt: skip

@@ -18,7 +18,8 @@ FACTORS = {
     "pounds for kilograms": 0.4536, "centimeters for meters": 0.01, "meters for centimeters": 100.0,
     "months for years": 1 / 12, "days for years": 1 / 365.25, "inches for meters": 0.0254, "grams for kilograms": 0.001,
     "mg/dL of glucose for mmol/L": 0.0555, "mg/dL of cholesterol for mmol/L": 0.02586,
-    "mg/dL of creatinine for umol/L": 88.4, "umol/L of creatinine for mg/dL": 0.0113, "kilograms for pounds": 2.2046, "percent for a share": 0.01,
+    "mg/dL of creatinine for umol/L": 88.4, "umol/L of creatinine for mg/dL": 0.0113,
+    "kilograms for pounds": 2.2046, "percent for a share": 0.01,
 }  # fmt: skip
 """By what a unit is mistaken for another: declared = own * factor."""
 

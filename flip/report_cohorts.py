@@ -5,7 +5,7 @@ from typing import Any
 from flip import cohort_figures, report_figures
 from flip.cohorts import Cohorts
 from flip.report_facts import RunRecord
-from flip.report_rows import skipped
+from flip.report_rows import skipped, totals
 
 
 def context(run: RunRecord) -> dict[str, Any]:
@@ -15,10 +15,7 @@ def context(run: RunRecord) -> dict[str, Any]:
         "run": run,
         "job": run.description.get("job", "check"),
         "sites": [_site(cohorts, site) for site in run.sites],
-        "totals": {
-            key: sum(int((run.cohort.get(s) or {}).get(key) or 0) for s in run.sites)
-            for key in ("persons", "train", "validate", "test")
-        },
+        "totals": totals(run),
         "classes": cohorts.classes,
         "findings": cohorts.findings,
         "columns": [_column(cohorts, column) for column in cohorts.columns],
