@@ -40,8 +40,6 @@ def histograms(cohorts: Cohorts) -> "Figure | None":
         axes.tick_params(labelsize=7.5)
     for axes in panels[len(shown) :]:
         axes.set_axis_off()
-    for axes in panels[::ACROSS][:rows]:
-        axes.set_ylabel("% of persons")
     figure.tight_layout(pad=0.4, h_pad=1.1, w_pad=1.2)
     return figure
 

@@ -125,6 +125,7 @@ class Cohorts:
         for site in self.told:
             others = [other for other in self.told if other != site]
             found += [self._lacking(site, others, column) for column in self.columns]
+            found += [self._constant(site, others, column) for column in self.numbers]
             found += [self._unit(site, others, column) for column in self.numbers]
             found += [self._spelling(site, others, column) for column in self.columns]
         return [each for each in found if each is not None]
@@ -151,9 +152,18 @@ class Cohorts:
             f"If another column holds it: columns: {{{column}: own_name}}; else the study fills it in as missing",
         )  # fmt: skip
 
+    def _constant(self, site: str, others: Sequence[str], column: str) -> Finding | None:
+        own, rest = self.moments([site], column), self.moments(others, column)
+        if own is None or rest is None or own.deviation or not rest.deviation or own.number < 2:
+            return None
+        return Finding(
+            site, column, f"all of its {own.number:.0f} values are {own.mean:g}: a code for a missing value?",
+            f"If so: columns: {{{column}: {{values: {{{own.mean:g}: null}}}}}}",
+        )  # fmt: skip
+
     def _unit(self, site: str, others: Sequence[str], column: str) -> Finding | None:
         own, rest = self.moments([site], column), self.moments(others, column)
-        if own is None or rest is None or not rest.deviation:
+        if own is None or rest is None or not rest.deviation or not own.deviation:
             return None
         apart = abs(own.mean - rest.mean) / rest.deviation
         if apart < APART:

@@ -54,7 +54,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     folder = Path(__file__).parent / "templates"
     pages = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.tests["finite"] = math.isfinite
-    pages.filters |= {"number": number, "signed": signed, "size": size, "seconds": seconds}
+    pages.filters |= {"whole": whole, "number": number, "signed": signed, "size": size, "seconds": seconds}
     return pages.get_template(template).render(values)
 
 
@@ -73,6 +73,11 @@ def number(value: Any) -> str:
         mantissa, power = f"{value:.1e}".split("e")
         text = f"{mantissa.removesuffix('.0')}e{int(power)}"
     return text.replace("-", "\u2212")
+
+
+def whole(value: float | None) -> str:
+    """A count for reading, a dash where it is not known."""
+    return "\u2013" if value is None else f"{int(value):,}"
 
 
 def signed(value: float) -> str:
