@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from flip.errors import UserError
 from tests.commands import flip
+from tests.studies import compose_study
 from tests.tiny import TINY
 from tests.tiny_heart import write_tiny_heart
 
@@ -73,10 +75,9 @@ def test_a_site_that_cannot_be_read_is_named_with_its_remedy(heart, tmp_path):
     assert "nowhere.csv" not in page
 
 
-def test_an_unknown_job_is_refused(tmp_path):
-    done = flip(tmp_path, HEART, "job=verify")
-    assert done.status == 2
-    assert "job: 'verify' is the wrong type; must be one of train, check, statistics" in done.err
+def test_an_unknown_job_is_refused():
+    with pytest.raises(UserError, match="'verify' is the wrong type; must be one of train, check, statistics"):
+        compose_study(HEART, "job=verify")
 
 
 @pytest.mark.slow
