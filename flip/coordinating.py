@@ -56,6 +56,7 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]
         "privacy": None,
         "monitor": None,
         "higher_is_better": True,
+        "intervals": {},
         "metrics": {},
     }
 
@@ -76,6 +77,8 @@ class Ending:
 
     def reach(self, started: float) -> dict[str, Any]:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
+        from flip.scoring import methods_of
+
         status, reason, final = "ok", "", None
         try:
             final = self.train()
@@ -97,6 +100,7 @@ class Ending:
             "privacy": self._privacy(),
             "monitor": self.coordinator.module.monitor,
             "higher_is_better": self.coordinator.module.higher_is_better,
+            "intervals": methods_of(self.coordinator.module),
             "metrics": self.coordinator.metrics,
         }
         self.files.json("result.json", result)

@@ -15,13 +15,9 @@ if TYPE_CHECKING:
 POOLED = "pooled"
 REFRESH = 4  # times a second; a rendering takes some milliseconds
 STATES = {
-    "statistics": "ready",
-    "describe": "described",
-    "fit": "trained",
-    "validate": "validated",
-    "test": "tested",
-    "alone": "baseline",
-}
+    "statistics": "ready", "describe": "described", "fit": "trained", "validate": "validated",
+    "threshold": "validated", "test": "tested", "alone": "baseline",
+}  # fmt: skip
 
 BASELINES = {"pooled": "pooled data", "alone": "each site alone"}
 
@@ -205,7 +201,8 @@ def fault_words(fault: Any) -> str:
 
 
 def _numbers(metrics: Mapping[str, float]) -> list[str]:
-    return [f"{name} {value:.3f}" for name, value in metrics.items()]
+    """The metrics in words, without intervals and subgroups."""
+    return [f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name]
 
 
 def _mean_loss(fits: Any) -> float | None:

@@ -65,7 +65,8 @@ def model_contract(model: Any) -> Iterator[str]:
     for attribute in ("metrics", "monitor", "higher_is_better"):
         if not hasattr(model, attribute):
             yield f"model: {name} has no `{attribute}`; README.md says what a model must offer"
-    for metric, made in getattr(model, "metrics", {}).items():
+    summed = {**dict(getattr(model, "metrics", {}).items()), **dict(getattr(model, "subgroup_metrics", {}).items())}
+    for metric, made in summed.items():
         for state, reduce in made._reductions.items():
             if getattr(reduce, "__name__", "") != "dim_zero_sum":
                 yield (

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ import numpy as np
 from flip import build
 from flip.config import Site
 from flip.errors import UserError
-from flip.federation import Answer, Fault, Payload, Reply, Summary, SummaryKind, Task
+from flip.federation import Answer, Fault, Payload, Reply, Summary, Task
 from flip.federation.wire import take
 from flip.local_state import LocalState
 from flip.noise_key import SIMULATED
@@ -24,7 +23,7 @@ from flip.policy import Policy
 from flip.privacy import Mechanism
 from flip.site_statistics import dataset_summaries, description, shapes, summary_of
 from flip.strategies.fedavg import FedAvg
-from flip.weights import load_arrays
+from flip.weights import load_arrays, stable_seed
 
 
 class Refusal(Exception):
@@ -209,26 +208,21 @@ class Silo:
     def _evaluate(self, loaded: Loaded, task: Task) -> Reply:
         """Score the weights on the validation or test split; on request also what the study adds to the report."""
         from flip.local_fit import device_of
-        from flip.training import evaluate
+        from flip.local_score import leaving, score
 
         self._receive(loaded, task)
-        split, data, device = str(task.params["split"]), loaded.datamodule, device_of(loaded.manifest, self.site)
-        examples = self._large(split_size(data, split))
+        split, module, data = str(task.params["split"]), loaded.module, loaded.datamodule
+        examples, cell = self._large(split_size(data, split)), self.policy.minimum_cell
         if not examples:
             return self._reply(task)
-        values, states = evaluate(loaded.module, loader(data, split), split=split, device=device)
-        if split == "test" and hasattr(data, "pooled_test_dataloader"):
-            _, states = evaluate(loaded.module, data.pooled_test_dataloader(), split=split, device=device)
-        cell, persons = self.policy.minimum_cell, min(examples, loaded.persons)
-        kept_back = {name.split("/")[0] for name, array in states.items() if thin(array, cell)}
-        values = {name: value for name, value in values.items() if name not in kept_back and math.isfinite(value)}
-        summaries = {
-            f"metric/{name}": Summary(SummaryKind.SUM, array.astype(np.float64), persons)
-            for name, array in states.items()
-            if name.split("/")[0] not in kept_back
-        }
+        if hasattr(module, "decide_at"):
+            module.decide_at(task.params.get("threshold"))
+        device, seed = device_of(loaded.manifest, self.site), stable_seed(loaded.manifest["seed"], self.name, "score")
+        values, scores = score(module, data, loader(data, split), split=split, device=device, cell=cell, seed=seed)
+        persons = min(examples, loaded.persons)
+        values, summaries = leaving(module, values, scores, examples=examples, persons=persons, cell=cell)
         if task.params.get("outcomes") and loaded.outcomes is not None:
-            collected = loaded.outcomes.collect(loaded.module, data, self.home)
+            collected = loaded.outcomes.collect(module, data, self.home)
             summaries |= {f"outcomes/{name}": summary_of(name, array, persons) for name, array in collected.items()}
         return self._reply(task, summaries, examples=examples, metrics=values)
 
@@ -299,9 +293,3 @@ def split_size(data: Any, split: str) -> int:
         return int(data.sizes()[split])
     found = loader(data, split)
     return len(found.dataset) if found is not None else 0
-
-
-def thin(array: np.ndarray, minimum_cell: int) -> bool:
-    """Whether a metric's counts hold a cell of fewer persons than the site lets out."""
-    whole = np.issubdtype(array.dtype, np.integer)
-    return bool(minimum_cell > 1 and whole and np.any((array > 0) & (array < minimum_cell)))

@@ -147,33 +147,6 @@ def load_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.nda
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-class StateCallback(lightning.Callback):
-    """Takes the state of the module's metrics before the module itself computes and resets them."""
-
-    def __init__(self) -> None:
-        self.states: dict[str, np.ndarray] = {}
-        self.values: dict[str, float] = {}
-
-    def _take(self, module: Any) -> None:
-        for name, metric in module.metrics.items():
-            self.values[name] = float(metric.compute())
-            for state, tensor in metric_states(metric).items():
-                self.states[f"{name}/{state}"] = tensor.detach().cpu().numpy().copy()
-
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take the validation states."""
-        self._take(pl_module)
-
-    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take the test states."""
-        self._take(pl_module)
-
-
-def metric_states(metric: Any) -> dict[str, torch.Tensor]:
-    """The sum-reduced states of a torchmetrics Metric, by name."""
-    return {state: getattr(metric, state) for state in metric._defaults}
-
-
 def fit_round(module: Any, loader: DataLoader[Any], *, steps: int, device: Device, callback: RoundCallback) -> None:
     """Train for a number of optimizer steps."""
     module.train()
@@ -233,38 +206,6 @@ def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, h
     )
     trainer.fit(module, train_dataloaders=train, val_dataloaders=validate, ckpt_path=how.resume, weights_only=True)
     return losses.mean_loss
-
-
-def evaluate(
-    module: Any, loaders: Any, *, split: str, device: Device
-) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """Score a module on the `validate` or `test` split; returns values by metric and states by `metric/state`."""
-    callback = StateCallback()
-    for metric in module.metrics.values():
-        metric.reset()
-    trainer = device.trainer(callbacks=[callback])
-    run = trainer.test if split == "test" else trainer.validate
-    run(module, dataloaders=loaders, verbose=False)
-    for metric in module.metrics.values():
-        metric.reset()
-    return callback.values, callback.states
-
-
-def values_from_states(metrics: Mapping[str, Any], states: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """Compute metrics from states that were summed over sites; a metric whose states are missing is left out."""
-    values = {}
-    for name, metric in metrics.items():
-        names = {state: f"{name}/{state}" for state in metric_states(metric)}
-        if not all(key in states for key in names.values()):
-            continue
-        metric.reset()
-        for state, key in names.items():
-            like = getattr(metric, state)
-            setattr(metric, state, torch.as_tensor(states[key]).to(like.dtype).reshape(like.shape))
-        metric._update_count = 1  # torchmetrics warns of a compute without an update; the updates were the sites'
-        values[name] = float(metric.compute())
-        metric.reset()
-    return values
 
 
 def updates(loader: Iterable[Any], settings: Mapping[str, Any], *, steps: int | None, epochs: int | None) -> int:

@@ -5,7 +5,11 @@ from pathlib import Path
 
 from datamodules.phantom import PROFILES, generate
 from tests.studies import SMALL_HEART
+from tests.tiny_chest_xray import chest_xray
+from tests.tiny_clinical_notes import clinical_notes
+from tests.tiny_dermatology import dermatology
 from tests.tiny_heart import write_tiny_heart
+from tests.tiny_lung_survival import lung_survival
 
 
 def heart_disease(folder: Path) -> list[str]:
@@ -21,4 +25,11 @@ def sarcopenia(folder: Path) -> list[str]:
     return [f"paths.demo_dir={folder}", *small, "dataset.demo_patients=6", "dataset.spacing_mm=5.0", "dataset.size=96"]
 
 
-TINY: dict[str, Callable[[Path], list[str]]] = {"heart_disease": heart_disease, "sarcopenia": sarcopenia}
+TINY: dict[str, Callable[[Path], list[str]]] = {
+    "chest_xray": chest_xray,
+    "clinical_notes": clinical_notes,
+    "dermatology": dermatology,
+    "heart_disease": heart_disease,
+    "lung_survival": lung_survival,
+    "sarcopenia": sarcopenia,
+}

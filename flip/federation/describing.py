@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from flip.federation import Ask, Payload, Summary
-from flip.federation.loop import Coordinator, merge_into
+from flip.federation.loop import Coordinator
 from flip.federation.replies import Wanted, addable
+from flip.federation.scoring import merge_into
 
 BINS = 24  # of a histogram
 SPREAD = 3.0  # deviations from the mean at which the outermost bins begin, which are open

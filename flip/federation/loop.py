@@ -5,7 +5,6 @@ strategy.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,8 +13,9 @@ import numpy as np
 
 from flip.errors import StudyFailed
 from flip.federation import Ask, Fault, Payload, Reply, Summary, Task
-from flip.federation.record import POOLED_LINE, Progress, Recorder, line_of
+from flip.federation.record import Progress, Recorder, line_of
 from flip.federation.replies import Wanted, addable, checked
+from flip.federation.scoring import Scored, merge_into, merge_scores, site_values, threshold_from, wanted_scores
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg, State
 from flip.weights import stable_seed
@@ -23,6 +23,10 @@ from flip.weights import stable_seed
 COUNTS = ("persons", "train", "validate", "test")
 FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
 OTHER_REASON = "another reason, which the site's own log names"
+
+
+class NoThreshold(StudyFailed):
+    """The validation data do not tell where to decide."""
 
 
 @dataclass
@@ -189,8 +193,8 @@ class Coordinator:
             )
 
     def _validate(self, ask: Ask, number: int, weights: Payload) -> None:
-        pooled = self._score(ask, self.task("evaluate", number, weights, split="validate"), "validate")[1]
-        self.keep_best(pooled, lambda: weights)
+        scored = self._score(ask, self.task("evaluate", number, weights, split="validate"), "validate")
+        self.keep_best(scored.pooled, lambda: weights)
 
     def keep_best(self, metrics: Mapping[str, float], weights: Callable[[], Payload]) -> None:
         """Keep the weights if the main validation metric is the best so far."""
@@ -202,56 +206,53 @@ class Coordinator:
             self._best = score
             self.recorder.best(weights())
 
-    def _score(self, ask: Ask, task: Task, phase: str) -> tuple[dict[str, Reply], dict[str, float]]:
-        """Ask every site to evaluate; returns the replies by site and the pooled metrics, merged from states."""
-        from flip.training import values_from_states
+    def _score(self, ask: Ask, task: Task, phase: str, sites: Sequence[str] | None = None) -> Scored:
+        """Ask every site (or those named) to evaluate, and merge what they send."""
+        split = str(task.params["split"])
+        asked = sites if sites is not None else self.sites(training=False)
+        replies = self.asked(ask, task, asked, phase, wanted_scores(self.module, split))
+        scored = merge_scores(replies, self.module, split, self.trains)
+        self.recorder.line(scored.line(task, phase, self.trains))
+        return scored
 
-        replies: dict[str, Reply] = {}
-        merged: dict[str, Summary] = {}
-        sent: Counter[str] = Counter()
-        names = frozenset(self.module.metrics)
-        for reply in self.asked(
-            ask, task, self.sites(training=False), phase, Wanted({}, {}, names, self._states(), {})
-        ):
-            if reply.fault is None and reply.examples:
-                replies[reply.site] = reply
-                if self.trains[reply.site]:
-                    found = {name: s for name, s in reply.summaries.items() if name.startswith("metric/")}
-                    merge_into(merged, found)
-                    sent.update(found.keys())
-        # A pooled metric over some of the sites would pass for one over all: it is left out if a site kept its states.
-        scored = sum(self.trains[site] for site in replies)
-        states = {name.removeprefix("metric/"): s.values for name, s in merged.items() if sent[name] == scored}
-        merged_values = values_from_states(self.module.metrics, states)
-        pooled = {name: value for name, value in merged_values.items() if math.isfinite(value)}
-        examples = sum(reply.examples for site, reply in replies.items() if self.trains[site])
-        self.recorder.line(
-            {**POOLED_LINE, "round": task.round, "phase": phase, "examples": examples, "metrics": pooled}
-        )
-        return replies, pooled
-
-    def _states(self) -> dict[str, np.ndarray]:
-        """Arrays like the states of the module's metrics, by `metric/name/state`."""
-        from flip.training import metric_states
-
-        return {
-            f"metric/{name}/{state}": tensor.numpy()
-            for name, metric in self.module.metrics.items()
-            for state, tensor in metric_states(metric).items()
-        }
+    def _threshold(self, ask: Ask, stage: str, weights: Payload) -> dict[str, float]:
+        """The decision threshold for these weights, from validation data (its own, of a site alone)."""
+        if not getattr(self.module, "chooses_threshold", False):
+            return {}
+        site = stage.partition(":")[2]
+        sites = [site] if site else self.sites(training=True)
+        task = self.task("evaluate", self.strategy.rounds - 1, weights, stage, split="validate")
+        chosen = threshold_from(self.module, self._score(ask, task, "threshold", sites).states)
+        if chosen is None:
+            raise NoThreshold(
+                "no decision threshold could be chosen: the sites have no validation data of both classes, or their "
+                "policies withhold the counts; declare a validation split, or a number as the threshold"
+            )
+        return {"threshold": chosen}
 
     def test(self, ask: Ask, stage: str, weights: Payload, prefix: str) -> None:
-        """Read the test split, once for these weights; `prefix` starts the names of the metrics."""
+        """Read the test split, once for these weights; `prefix` starts the names of the metrics.
+
+        A site that trained alone and whose validation data give no threshold is not compared.
+        """
         final = stage == "test"
-        task = self.task("evaluate", self.strategy.rounds - 1, weights, stage, split="test", outcomes=final)
-        replies, pooled = self._score(ask, task, stage.split(":")[0])
+        try:
+            decided = self._threshold(ask, stage, weights)
+        except NoThreshold:
+            if stage.startswith("alone:"):
+                return
+            raise
+        task = self.task("evaluate", self.strategy.rounds - 1, weights, stage, split="test", outcomes=final, **decided)
+        scored = self._score(ask, task, stage.split(":")[0])
+        replies = scored.replies
         if final and not replies:
             raise StudyFailed(
                 "no site could score its test split: all failed, or their policies withhold so few examples"
             )
         for site, reply in replies.items():
-            self.metrics |= {f"{prefix}/site/{site}/{name}": value for name, value in reply.metrics.items()}
-        self.metrics |= {f"{prefix}/pooled/{name}": value for name, value in pooled.items()}
+            values = site_values(reply, self.module)
+            self.metrics |= {f"{prefix}/site/{site}/{name}": value for name, value in values.items()}
+        self.metrics |= {f"{prefix}/pooled/{name}": value for name, value in {**scored.pooled, **decided}.items()}
         if final and self.outcomes is not None:
             found = {
                 site: {n.removeprefix("outcomes/"): s for n, s in reply.summaries.items() if n.startswith("outcomes/")}
@@ -270,9 +271,3 @@ class Coordinator:
             for reply in self.asked(ask, task, [site], "alone", Wanted(initial, {}, FIT_METRICS, {}, self._trained_on)):
                 if reply.fault is None:
                     self.test(ask, f"alone:{site}", reply.weights, f"baseline/alone/{site}/test")
-
-
-def merge_into(merged: dict[str, Summary], summaries: Mapping[str, Summary]) -> None:
-    """Add one site's summaries to the sums so far."""
-    for name, summary in summaries.items():
-        merged[name] = merged[name].merge(summary) if name in merged else summary

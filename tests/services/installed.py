@@ -29,7 +29,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until(ready: Callable[[], bool], what: str, seconds: float = 60) -> None:
+def wait_until(ready: Callable[[], bool], what: str, seconds: float = 120) -> None:
     """Poll until something is so. Fails after so many seconds."""
     deadline = time.monotonic() + seconds
     while not ready():

@@ -1,0 +1,174 @@
+"""Images from a PACS over DICOM's own protocol: found with C-FIND, fetched with C-GET or C-MOVE."""
+
+import ssl
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by the module when it is imported
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+)
+
+from datamodules.sources.cache import Save
+from datamodules.sources.pacs import PACS, QUERY, Series, text
+
+PENDING = (0xFF00, 0xFF01)
+SOME_FAILED = 0xB000
+RETRIEVALS = ("get", "move")
+
+
+class DIMSE(PACS):
+    """An image source: a PACS with DICOM's query and retrieve services.
+
+    Args:
+        host: name or address of the PACS.
+        port: its DICOM port.
+        aet: its application entity title.
+        cache, cache_gb, modality, filters, root: as those of `pacs.PACS`.
+        own_aet: our title, under which the PACS knows us.
+        retrieve: "get" over the connection that asks, or "move", for which the PACS connects to `own_port` of the
+            address that it has for `own_aet`.
+        own_port: where images arrive with "move".
+        own_host: address to listen at with "move".
+        tls: whether the PACS speaks TLS.
+        ca_file: certificate of the authority that signed the PACS's; None for the public authorities.
+        timeout: seconds that the PACS may keep silent.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        aet: str,
+        *,
+        cache: str,
+        cache_gb: float = 100,
+        modality: str = "CT",
+        filters: Mapping[str, str | int] | None = None,
+        own_aet: str = "FLIP",
+        retrieve: str = "get",
+        own_port: int = 11112,
+        own_host: str = "0.0.0.0",
+        tls: bool = False,
+        ca_file: str | None = None,
+        timeout: float = 60,
+        root: str = ".",
+    ) -> None:
+        super().__init__(cache, cache_gb, modality, filters, root)
+        if retrieve not in RETRIEVALS:
+            raise ValueError(f"`retrieve` is one of {', '.join(RETRIEVALS)}, not {retrieve!r}")
+        self.host, self.port, self.aet, self.own_aet, self.retrieve = host, port, aet, own_aet, retrieve
+        self.listens = (own_host, own_port)
+        trusted = ssl.create_default_context(cafile=str(self.root / ca_file) if ca_file else None) if tls else None
+        self.tls = (trusted, host) if trusted else None
+        self.timeout = timeout
+
+    def _entity(self) -> AE:
+        entity = AE(self.own_aet)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = self.timeout
+        return entity
+
+    @contextmanager
+    def _associated(self, entity: AE, **more: Any) -> Iterator[Association]:
+        connected = entity.associate(self.host, self.port, ae_title=self.aet, tls_args=self.tls, **more)
+        if not connected.is_established:
+            raise ConnectionError(
+                f"the PACS {self.aet} at {self.host}, port {self.port}, takes no connection from {self.own_aet}: check "
+                "that it is reachable and knows us by that name"
+            )
+        try:
+            yield connected
+        finally:
+            connected.release()
+
+    def _found(self, level: str, query: Mapping[str, str]) -> list[Dataset]:
+        entity = self._entity()
+        entity.add_requested_context(StudyRootQueryRetrieveInformationModelFind)
+        asked = _query(level, query)
+        with self._associated(entity) as connected:
+            answers = list(connected.send_c_find(asked, StudyRootQueryRetrieveInformationModelFind))
+        _check(answers[-1][0] if answers else Dataset(), "C-FIND")
+        return [found for status, found in answers if status.Status in PENDING and found is not None]
+
+    def _studies(self, query: Mapping[str, str]) -> Iterable[Mapping[str, str]]:
+        return [{name: text(found.get(name)) for name in QUERY} for found in self._found("STUDY", query)]
+
+    def _series(self, study: str) -> Iterable[Series]:
+        number = "NumberOfSeriesRelatedInstances"
+        query = {"StudyInstanceUID": study, "SeriesInstanceUID": "", "Modality": self.modality, number: ""}
+        for found in self._found("SERIES", query):
+            if text(found.get("Modality")) == self.modality:
+                uid = str(found.SeriesInstanceUID)
+                asked = {"StudyInstanceUID": study, "SeriesInstanceUID": uid, "SOPInstanceUID": "", "SOPClassUID": ""}
+                images = self._found("IMAGE", asked)
+                classes = {str(each.SOPInstanceUID): text(each.get("SOPClassUID")) for each in images}
+                yield Series(study, uid, classes, text(found.get(number)))
+
+    def _retrieve(self, series: Series, store: Save) -> None:
+        query = _query("SERIES", {"StudyInstanceUID": series.study, "SeriesInstanceUID": series.series})
+        classes = sorted(set(series.instances.values()) - {""})
+        problems: list[Exception] = []
+        handlers = [(evt.EVT_C_STORE, _receive, [store, problems])]
+        entity = self._entity()
+        if self.retrieve == "get":
+            answers = self._get(entity, classes, handlers, query)
+        else:
+            answers = self._move(entity, classes, handlers, query)
+        if problems:
+            raise problems[0]
+        last = answers[-1][0] if answers else Dataset()
+        if last.get("Status") != SOME_FAILED:  # the caller counts, and says how many
+            _check(last, f"C-{self.retrieve.upper()}")
+
+    def _get(self, entity: AE, classes: list[str], handlers: list[Any], query: Dataset) -> list[Any]:
+        entity.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
+        for each in classes:
+            entity.add_requested_context(each, ALL_TRANSFER_SYNTAXES)
+        roles = [build_role(each, scp_role=True) for each in classes]
+        with self._associated(entity, ext_neg=roles, evt_handlers=handlers) as connected:
+            return list(connected.send_c_get(query, StudyRootQueryRetrieveInformationModelGet))
+
+    def _move(self, entity: AE, classes: list[str], handlers: list[Any], query: Dataset) -> list[Any]:
+        listener = self._entity()
+        listener.require_called_aet = True
+        listener.require_calling_aet = [self.aet]
+        for each in classes:
+            listener.add_supported_context(each, ALL_TRANSFER_SYNTAXES)
+        server = listener.start_server(self.listens, block=False, evt_handlers=handlers)
+        try:
+            entity.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
+            with self._associated(entity) as connected:
+                return list(connected.send_c_move(query, self.own_aet, StudyRootQueryRetrieveInformationModelMove))
+        finally:
+            server.shutdown()
+
+
+def _query(level: str, attributes: Mapping[str, str]) -> Dataset:
+    query = Dataset()
+    query.QueryRetrieveLevel = level
+    for name, value in attributes.items():
+        setattr(query, name, value)
+    return query
+
+
+def _receive(event: evt.Event, store: Save, problems: list[Exception]) -> int:
+    """Store an image that arrives; what goes wrong with it is raised where the study was asked for."""
+    try:
+        store(str(event.request.AffectedSOPInstanceUID), event.encoded_dataset())
+    except Exception as error:  # of the cache or the disk; the thread that receives cannot raise it
+        problems.append(error)
+        return 0xA700  # out of resources
+    return 0x0000
+
+
+def _check(status: Dataset, what: str) -> None:
+    """Raises ConnectionError unless a request ended well."""
+    code = status.get("Status")
+    if code != 0x0000:
+        said = "no answer" if code is None else f"status 0x{code:04X} {text(status.get('ErrorComment'))}".strip()
+        raise ConnectionError(f"the PACS ended {what} with {said}")

@@ -1,0 +1,1 @@
+"""Encoders: each turns one part of a batch into an embedding [n, width]."""

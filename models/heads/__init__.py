@@ -1,0 +1,1 @@
+"""Heads: loss, prediction and metrics of what a study predicts."""

@@ -1,0 +1,205 @@
+"""Heads of classification: yes or no, one of several classes, several labels at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric
+from torchmetrics.classification import BinaryCalibrationError, BinaryROC, MulticlassCalibrationError
+
+from models.metrics.binned import (
+    BINS,
+    BinnedAUPRC,
+    BinnedAUROC,
+    BinnedCalibrationError,
+    BinnedCalibrationSlope,
+)
+from models.metrics.classes import (
+    Accuracy,
+    BalancedAccuracy,
+    BinnedClassAUROC,
+    BinnedLabelAUROC,
+    Brier,
+    ClassAccuracy,
+    LabelAccuracy,
+    Sensitivity,
+    Specificity,
+)
+from models.metrics.exact import AUPRC, AUROC, CalibrationSlope, ClassAUROC, LabelAUROC
+
+Batch = Mapping[str, Tensor]
+YOUDEN, SENSITIVITY, HALF = "youden", "sensitivity", 0.5
+
+
+class Binary(nn.Module):
+    """Yes or no by a logistic output. Batches hold `label` float32 [n], 0 or 1.
+
+    Args:
+        width: size of the embedding that it gets.
+        threshold: probability from which the decision is yes: a number in (0, 1); `youden`, which maximizes sensitivity
+            plus specificity, or `{sensitivity: 0.9}`, the highest with that sensitivity. The last two are chosen on the
+            validation data of the sites after the last round; until then it is .5.
+    """
+
+    monitor, higher_is_better = "auroc_binned", True
+
+    def __init__(self, width: int, threshold: float | str | Mapping[str, float] = HALF) -> None:
+        super().__init__()
+        wanted = threshold.get(SENSITIVITY) if isinstance(threshold, Mapping) and len(threshold) == 1 else threshold
+        if not (wanted == YOUDEN or (isinstance(wanted, int | float) and 0 < wanted < 1)):
+            raise ValueError(
+                f"model.head.threshold={threshold!r}: write a number in (0, 1), youden or {{sensitivity: 0.9}}"
+            )
+        self.linear, self.threshold = nn.Linear(width, 1), threshold
+        self.chooses_threshold = not isinstance(threshold, int | float)
+        self.at = float(threshold) if isinstance(threshold, int | float) else HALF
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Logits [n]."""
+        logits: Tensor = self.linear(embedding).squeeze(1)
+        return logits
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """Mean cross-entropy; 0 of no row."""
+        losses = functional.binary_cross_entropy_with_logits(output, batch["label"], reduction="none")
+        return losses.sum() / max(len(losses), 1)
+
+    def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """What the metrics take: probabilities [n] and labels [n]."""
+        return output.sigmoid(), batch["label"].long()
+
+    def metrics(self) -> dict[str, Metric]:
+        """Metrics that can be summed over sites."""
+        return {
+            "auroc_binned": BinnedAUROC(),
+            "auprc_binned": BinnedAUPRC(),
+            "accuracy": Accuracy(self.at),
+            "sensitivity": Sensitivity(self.at),
+            "specificity": Specificity(self.at),
+            "brier": Brier(),
+            "calibration_slope_binned": BinnedCalibrationSlope(),
+            "calibration_error_binned": BinnedCalibrationError(),
+        }
+
+    def exact(self) -> dict[str, Metric]:
+        """Metrics of a site's own rows."""
+        return {
+            "auroc": AUROC(),
+            "auprc": AUPRC(),
+            "calibration_slope": CalibrationSlope(),
+            "calibration_error": BinaryCalibrationError(n_bins=BinnedCalibrationError.SIZE),
+        }
+
+    def choose(self, metrics: Mapping[str, Metric]) -> float | None:
+        """The threshold from the counts of the validation data; None where they hold one class alone."""
+        counts = metrics["auroc_binned"]
+        assert isinstance(counts, BinnedAUROC)
+        if not counts.both():
+            return None
+        curve = BinaryROC(thresholds=BINS)
+        curve.confmat, curve._update_count = counts.confmat, 1
+        false, true, thresholds = curve.compute()
+        if self.threshold == YOUDEN:
+            return float(thresholds[(true - false).argmax()])
+        assert isinstance(self.threshold, Mapping)
+        return float(thresholds[true >= self.threshold[SENSITIVITY]].max())
+
+
+class MultiClass(nn.Module):
+    """One of several classes. Batches hold `label` int64 [n].
+
+    Args:
+        width: size of the embedding that it gets.
+        classes: number of classes.
+        weights: weight of each class in the loss; null: all alike.
+    """
+
+    monitor, higher_is_better = "balanced_accuracy", True
+
+    def __init__(self, width: int, classes: int, weights: list[float] | None = None) -> None:
+        super().__init__()
+        if weights is not None and len(weights) != classes:
+            raise ValueError(f"model.head.weights: has {len(weights)} numbers for {classes} classes; give one a class")
+        self.linear, self.classes = nn.Linear(width, classes), classes
+        self.register_buffer("weights", torch.tensor(weights) if weights else None, persistent=False)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Logits [n, classes]."""
+        logits: Tensor = self.linear(embedding)
+        return logits
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """Mean over rows of the (weighted) cross-entropy; 0 of no row."""
+        losses = functional.cross_entropy(output, batch["label"], weight=self.weights, reduction="none")
+        return losses.sum() / max(len(losses), 1)
+
+    def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """What the metrics take: probabilities [n, classes] and classes [n]."""
+        return output.softmax(1), batch["label"]
+
+    def metrics(self) -> dict[str, Metric]:
+        """Metrics that can be summed over sites."""
+        return {
+            "balanced_accuracy": BalancedAccuracy(self.classes),
+            "accuracy": ClassAccuracy(self.classes),
+            "auroc_binned": BinnedClassAUROC(self.classes),
+            "brier": Brier(),
+            "calibration_error_binned": TopCalibrationError(),
+        }
+
+    def exact(self) -> dict[str, Metric]:
+        """Metrics of a site's own rows."""
+        error = MulticlassCalibrationError(num_classes=self.classes, n_bins=BinnedCalibrationError.SIZE)
+        return {"auroc": ClassAUROC(self.classes), "calibration_error": error}
+
+
+class TopCalibrationError(BinnedCalibrationError):
+    """Expected calibration error of the most probable class, from sums of each bin."""
+
+    def update(self, predicted: Tensor, label: Tensor) -> None:
+        """Add probabilities [n, classes] and classes [n]."""
+        confidence, most = predicted.max(1) if len(predicted) else (predicted.sum(1), label)
+        super().update(confidence, (most == label).long())
+
+
+class MultiLabel(nn.Module):
+    """Several labels at once, each yes or no. Batches hold `label` float32 [n, labels], NaN where one is not known.
+
+    Args:
+        width: size of the embedding that it gets.
+        labels: number of labels.
+    """
+
+    monitor, higher_is_better = "auroc_binned", True
+
+    def __init__(self, width: int, labels: int) -> None:
+        super().__init__()
+        self.linear, self.labels = nn.Linear(width, labels), labels
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Logits [n, labels]."""
+        logits: Tensor = self.linear(embedding)
+        return logits
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """Mean over rows of the mean cross-entropy of a row's known labels; 0 where there is none."""
+        known = ~batch["label"].isnan()
+        label = batch["label"].nan_to_num()
+        losses = functional.binary_cross_entropy_with_logits(output, label, reduction="none") * known
+        by_row = losses.sum(1) / known.sum(1).clamp(min=1)
+        return by_row.sum() / max(len(by_row), 1)
+
+    def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """What the metrics take: probabilities [n, labels] and labels [n, labels], -1 where not known."""
+        return output.sigmoid(), batch["label"].nan_to_num(nan=-1.0).long()
+
+    def metrics(self) -> dict[str, Metric]:
+        """Metrics that can be summed over sites."""
+        return {"auroc_binned": BinnedLabelAUROC(self.labels), "accuracy": LabelAccuracy(), "brier": Brier()}
+
+    def exact(self) -> dict[str, Metric]:
+        """Metrics of a site's own rows."""
+        return {"auroc": LabelAUROC(self.labels)}

@@ -1,0 +1,126 @@
+"""Heads of survival. Batches hold `time` float32 [n], above 0, and `event` float32 [n], 1 the event, 0 censored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torchmetrics import Metric
+
+from models.metrics.survival import CIndex, IntegratedBrier, WeightedCIndex
+
+Batch = Mapping[str, Tensor]
+
+
+def cox_loss(risk: Tensor, time: Tensor, event: Tensor, ties: Literal["breslow", "efron"] = "efron") -> Tensor:
+    """Negative logarithm of Cox's partial likelihood of a batch, by its rows; those at risk are rows of the batch.
+
+    `risk` float [n] is the logarithm of the relative hazard. Divided by the rows, not the events: a mean over sites
+    weighted by their rows is then the partial likelihood stratified by site. 0 with gradient where there is no event.
+    Sources: Breslow N, Biometrics 1974;30:89-99; Efron B, J Am Stat Assoc 1977;72:557-565.
+    """
+    if not len(risk):
+        return risk.sum()
+    died = event > 0
+    at_risk = time[None] >= time[died, None]
+    together = (time[None] == time[died, None]) & died[None]
+    shift = risk.detach().max()
+    hazard = (risk - shift).exp()
+    total = (at_risk * hazard).sum(1)
+    if ties == "efron":  # of d deaths at one time the k-th sees (k - 1) / d of them gone already
+        earlier = together.cumsum(1)[torch.arange(int(died.sum()), device=risk.device), died.nonzero().squeeze(1)] - 1
+        total = total - earlier / together.sum(1).clamp(min=1) * (together * hazard).sum(1)
+    return (total.log() + shift - risk[died]).sum() / len(risk) + risk.sum() * 0
+
+
+class Cox(nn.Module):
+    """Proportional hazards: the logarithm of the relative hazard, linear in the embedding; trained by `cox_loss`.
+
+    The likelihood compares the rows of one batch: let `dataset.batch_size` hold all rows of a small site. It ranks
+    patients and gives no survival in time: for that take `DiscreteTime`.
+
+    Args:
+        width: size of the embedding that it gets.
+        ties: how deaths at the same time are counted.
+    """
+
+    monitor, higher_is_better = "c_index_weighted", True
+
+    def __init__(self, width: int, ties: Literal["breslow", "efron"] = "efron") -> None:
+        super().__init__()
+        self.linear, self.ties = nn.Linear(width, 1, bias=False), ties
+        nn.init.zeros_(self.linear.weight)  # all hazards alike
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Logarithm of the relative hazard [n]."""
+        risk: Tensor = self.linear(embedding).squeeze(1)
+        return risk
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """Cox's loss; 0 of no row."""
+        return cox_loss(output, batch["time"], batch["event"], self.ties)
+
+    def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """What the metrics take: risk [n], time [n] and event [n]."""
+        return output, batch["time"], batch["event"]
+
+    def metrics(self) -> dict[str, Metric]:
+        """Metrics that can be summed over sites."""
+        return {"c_index_weighted": WeightedCIndex()}
+
+    def exact(self) -> dict[str, Metric]:
+        """Metrics of a site's own rows."""
+        return {"c_index": CIndex()}
+
+
+class DiscreteTime(nn.Module):
+    """Hazard in each declared interval of time: a survival curve a patient, without proportional hazards.
+
+    Source: Gensheimer MF, Narasimhan B, PeerJ 2019;7:e6257.
+
+    Args:
+        width: size of the embedding that it gets.
+        times: ends of the intervals, ascending, in the unit of the follow-up time; the first begins at 0.
+    """
+
+    monitor, higher_is_better = "c_index_weighted", True
+
+    def __init__(self, width: int, times: Sequence[float]) -> None:
+        super().__init__()
+        if not times or any(a >= b for a, b in zip([0.0, *times], times, strict=False)):
+            raise ValueError("model.head.times: must be ascending numbers above 0, such as [90, 180, 365]")
+        self.linear, self.times = nn.Linear(width, len(times)), [float(each) for each in times]
+        self.register_buffer("edges", torch.tensor([0.0, *self.times]), persistent=False)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        """Logits of the hazards [n, intervals]."""
+        logits: Tensor = self.linear(embedding)
+        return logits
+
+    def loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """Negative logarithm of the likelihood by rows; a censored row counts in intervals of which it saw half."""
+        time, event = batch["time"][:, None], batch["event"][:, None] > 0
+        starts, ends = self.edges[:-1], self.edges[1:]
+        died = event & (time > starts) & (time <= ends)
+        survived = torch.where(event, time > ends, time >= (starts + ends) / 2)
+        losses = functional.binary_cross_entropy_with_logits(output, died.float(), reduction="none")
+        return (losses * (died | survived)).sum() / max(len(output), 1)
+
+    def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """What the metrics take: risk [n], time [n], event [n], survival [n, intervals] at their ends.
+
+        The risk is less the mean of the survival curve.
+        """
+        survival = functional.logsigmoid(-output).cumsum(1).exp()
+        return -survival.mean(1), batch["time"], batch["event"], survival
+
+    def metrics(self) -> dict[str, Metric]:
+        """Metrics that can be summed over sites."""
+        return {"c_index_weighted": WeightedCIndex(), "integrated_brier_weighted": IntegratedBrier(self.times)}
+
+    def exact(self) -> dict[str, Metric]:
+        """Metrics of a site's own rows."""
+        return {"c_index": CIndex()}

@@ -1,0 +1,1 @@
+"""Metrics whose states sum over sites, and exact ones whose rows stay at a site."""

@@ -1,0 +1,160 @@
+"""A model of any subset of images, structured data and text: encoders, fusion and a head, all chosen in YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import MeanMetric, Metric
+from torchmetrics.classification import BinaryStatScores
+
+from models.metrics.intervals import Examples
+
+Batch = Mapping[str, Tensor]
+LOSS = "loss"
+
+
+class MultimodalModel(lightning.LightningModule):
+    """Encoders of the parts of a batch, their fusion, and a head.
+
+    Reads of a batch what the encoders name (`image` float32 [n, c, h, w] or [n, c, h, w, d], `tabular` float32 [n, f],
+    `text` int64 [n, L]), with `..._present` float32 [n] where a part may be missing, the target that the head names,
+    and for scores by subgroup `subgroup_<name>` int64 [n]. Batches of size 0 work.
+
+    Three groups of metrics: `metrics`, whose states sum over sites; `subgroup_metrics`, the same by level of each
+    subgroup, of the test data alone, named `group/level/metric`; `exact`, of the test data alone, which keep a site's
+    rows and never leave it.
+
+    Args:
+        encoders: by part, what makes an embedding of it; a part that is null is not used.
+        fusion: makes the fusion from the embeddings' sizes (`_partial_: true`).
+        head: makes the head from the size of the fused embedding (`_partial_: true`).
+        optimizer: makes the optimizer from the parameters.
+        subgroups: by name, the levels to score by, in the order of `dataset.subgroups`; never an input.
+    """
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Any],
+        fusion: Callable[..., Any],
+        head: Callable[..., Any],
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        subgroups: Mapping[str, Sequence[str | int]] | None = None,
+    ) -> None:
+        super().__init__()
+        used = {name: each for name, each in encoders.items() if each is not None}
+        if not used:
+            raise ValueError("model.encoders: names no part; give one of image, tabular, text")
+        self.encoders = nn.ModuleDict(used)
+        self.fusion = fusion(widths={name: each.width for name, each in used.items()})
+        self.head = head(width=self.fusion.width)
+        self.make_optimizer = optimizer
+        self.monitor, self.higher_is_better = str(self.head.monitor), bool(self.head.higher_is_better)
+        self.metrics = nn.ModuleDict({**self.head.metrics(), LOSS: MeanMetric()})
+        self.exact = nn.ModuleDict(self.head.exact())
+        self.levels = {name: [str(level) for level in levels] for name, levels in (subgroups or {}).items()}
+        self.subgroup_metrics = nn.ModuleDict(
+            {
+                f"{group}/{level}/{name}": metric
+                for group, levels in self.levels.items()
+                for level in levels
+                for name, metric in {**self.head.metrics(), "examples": Examples()}.items()
+            }
+        )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """The head's output for a batch; what an absent part holds is not read."""
+        embeddings, present = {}, {}
+        for name, encoder in self.encoders.items():
+            content = batch[name]
+            extra = [batch[key] for key in getattr(encoder, "also", ()) if key in batch]
+            embeddings[name] = encoder(content, *extra)
+            present[name] = batch.get(f"{name}_present", torch.ones(len(content), device=content.device))
+        output: Tensor = self.head(self.fusion(embeddings, present))
+        return output
+
+    def _empty(self, batch: Batch) -> bool:
+        return not len(batch[next(iter(self.encoders))])
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch; 0 for an empty one."""
+        if self._empty(batch):  # not every layer takes it
+            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
+        loss: Tensor = self.head.loss(self(batch), batch)
+        if self.trainer_logs:
+            self.log(LOSS, loss, batch_size=len(batch[next(iter(self.encoders))]))
+        return loss
+
+    @property
+    def trainer_logs(self) -> bool:
+        """Whether anything listens: logging a value costs as much as a step of a small model."""
+        return self._trainer is not None and bool(self._trainer.loggers)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the metrics that sum over sites."""
+        if not self._empty(batch):
+            self._score(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to all metrics."""
+        if self._empty(batch):
+            return
+        rows = self._score(batch)
+        for metric in self.exact.values():
+            metric.update(*rows)
+        for group, levels in self.levels.items():
+            for number, level in enumerate(levels):
+                belongs = batch[f"subgroup_{group}"] == number
+                for name in (*self.head.metrics(), "examples"):
+                    if belongs.any():
+                        self.subgroup_metrics[f"{group}/{level}/{name}"].update(*(each[belongs] for each in rows))
+
+    @torch.no_grad()
+    def _score(self, batch: Batch) -> tuple[Tensor, ...]:
+        output = self(batch)
+        rows: tuple[Tensor, ...] = self.head.scored(output, batch)
+        for name, metric in self.metrics.items():
+            if name == LOSS:
+                metric.update(self.head.loss(output, batch), weight=len(rows[0]))
+            else:
+                metric.update(*rows)
+        return rows
+
+    @property
+    def chooses_threshold(self) -> bool:
+        """Whether the head's decision threshold is chosen on validation data."""
+        return bool(getattr(self.head, "chooses_threshold", False))
+
+    def choose_threshold(self) -> float | None:
+        """The decision threshold from the states that `metrics` hold; None where they do not tell it."""
+        chosen: float | None = self.head.choose(self.metrics)
+        return chosen
+
+    def decide_at(self, threshold: float | None) -> None:
+        """Score decisions at this probability from now on; at the head's own, or .5 until it is chosen, with None."""
+        for metric in (*self.metrics.values(), *self.subgroup_metrics.values()):
+            if isinstance(metric, BinaryStatScores):
+                metric.threshold = self.head.at if threshold is None else threshold
+
+    def on_validation_epoch_end(self) -> None:
+        """Log and reset, for whoever uses this module with Lightning alone."""
+        self._log_metrics("val", self.metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log and reset, for whoever uses this module with Lightning alone."""
+        for metrics in (self.metrics, self.exact, self.subgroup_metrics):
+            self._log_metrics("test", metrics)
+
+    def _log_metrics(self, split: str, metrics: Mapping[str, Metric]) -> None:
+        for name, metric in metrics.items():
+            if metric.update_called:
+                self.log(f"{split}/{name}", metric.compute().float())
+            metric.reset()
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer of the constructor, over all parameters."""
+        return self.make_optimizer(self.parameters())

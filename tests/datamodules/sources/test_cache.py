@@ -1,0 +1,120 @@
+"""The cache of fetched studies: shared by processes, safe to interrupt, bounded."""
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from datamodules.sources.cache import IN_USE, Cache
+
+SPAWN = multiprocessing.get_context("spawn")
+
+
+def three(save):
+    for name in ("a.dcm", "b.dcm", "c.dcm"):
+        save(name, b"x" * 100)
+
+
+def never(_save):
+    raise AssertionError("fetched again")
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def fetch_and_hang(folder: Path) -> None:
+    """Store a part of an entry, say so, and wait to be killed."""
+
+    def part(save):
+        save("a.dcm", b"x" * 100)
+        save("b.dcm", b"x" * 100)
+        (folder / "ready").touch()
+        signal.pause()
+
+    Cache(folder, 1).get("study", part)
+
+
+def fetch_counted(folder: Path) -> None:
+    def counted(save):
+        with (folder / "fetches").open("a") as file:
+            file.write("x")
+        three(save)
+
+    assert names(Cache(folder, 1).get("study", counted)) == ["a.dcm", "b.dcm", "c.dcm"]
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_an_entry_is_fetched_once_and_found_again(tmp_path):
+    folder = Cache(tmp_path, 1).get("study", three)
+    assert names(folder) == ["a.dcm", "b.dcm", "c.dcm"]
+    assert Cache(tmp_path, 1).get("study", never) == folder
+
+
+def test_processes_that_want_the_same_entry_fetch_it_once(tmp_path):
+    processes = [SPAWN.Process(target=fetch_counted, args=(tmp_path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+        assert process.exitcode == 0
+    assert (tmp_path / "fetches").read_text() == "x"
+
+
+def test_a_fetch_that_is_killed_leaves_nothing_that_counts_as_complete(tmp_path):
+    process = SPAWN.Process(target=fetch_and_hang, args=(tmp_path,))
+    process.start()
+    wait_for(tmp_path / "ready")
+    os.kill(process.pid, signal.SIGKILL)
+    process.join(120)
+    assert len(list(tmp_path.glob("*.partial/files/*"))) == 2
+    assert names(Cache(tmp_path, 1).get("study", three)) == ["a.dcm", "b.dcm", "c.dcm"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_fetch_that_fails_leaves_nothing(tmp_path):
+    def failing(save):
+        save("a.dcm", b"x")
+        raise ConnectionError("the PACS went away")
+
+    with pytest.raises(ConnectionError):
+        Cache(tmp_path, 1).get("study", failing)
+    assert names(tmp_path) == ["locks"]
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"x")])
+def test_an_entry_that_lost_a_file_or_a_part_of_one_is_fetched_again(tmp_path, damage):
+    damage(Cache(tmp_path, 1).get("study", three) / "b.dcm")
+    assert names(Cache(tmp_path, 1).get("study", three)) == ["a.dcm", "b.dcm", "c.dcm"]
+
+
+def test_the_entry_that_was_opened_longest_ago_makes_room(tmp_path):
+    cache = Cache(tmp_path, 750e-9)  # two entries of 300 bytes
+    first, second = cache.get("1", three), cache.get("2", three)
+    for age, entry in ((3, second), (2, first)):
+        os.utime(entry.parent, (time.time() - age * IN_USE,) * 2)
+    third = cache.get("3", three)
+    assert first.is_dir() and third.is_dir() and not second.exists()
+
+
+def test_an_entry_that_may_be_in_use_is_kept(tmp_path):
+    cache = Cache(tmp_path, 500e-9)
+    first = cache.get("1", three)
+    with pytest.raises(ValueError, match="full of studies in use: raise `cache_gb`"):
+        cache.get("2", three)
+    assert names(first) == ["a.dcm", "b.dcm", "c.dcm"]
+
+
+def test_no_name_of_an_entry_stands_in_the_file_system_and_nobody_else_reads_it(tmp_path):
+    folder = Cache(tmp_path / "cache", 1).get("ACCESSION-17", three)
+    assert "ACCESSION" not in str(folder)
+    assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
