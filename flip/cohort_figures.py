@@ -65,9 +65,11 @@ def shares(cohorts: Cohorts, groups: dict[str, dict[str, str]]) -> "Figure | Non
 
 
 def _parts(cohorts: Cohorts, sites: Sequence[str], levels: Mapping[str, str]) -> dict[str, list[float]]:
-    """Percent of each site's persons by level; the rarest levels as one."""
+    """Percent of each site's persons by level, the rarest levels as one; less than 100 where some are kept back."""
     counts = {level: [cohorts.count(site, name) or 0.0 for site in sites] for level, name in levels.items()}
-    totals = [sum(column) or 1.0 for column in zip(*counts.values(), strict=True)]
+    column = next(iter(levels.values())).split("/")[1]  # of levels; for classes there is no such column
+    shown = [sum(each) or 1.0 for each in zip(*counts.values(), strict=True)]
+    totals = [max(cohorts.known(site, column) or 0.0, each) for site, each in zip(sites, shown, strict=True)]
     parts = {level: [100 * a / b for a, b in zip(row, totals, strict=True)] for level, row in counts.items()}
     kept = sorted(counts, key=lambda level: -sum(counts[level]))[:MOST_LEVELS]
     rest = [parts[level] for level in parts if level not in kept]

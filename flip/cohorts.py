@@ -111,6 +111,11 @@ class Cohorts:
         values = self.told.get(site, {}).get(f"count/known/{column}")
         return values[1] / sum(values) if values else None
 
+    def known(self, site: str, column: str) -> float | None:
+        """Persons with a value that the study knows; None where it is kept back, or not known."""
+        values = self.told.get(site, {}).get(f"count/known/{column}")
+        return values[0] if values else None
+
     def shapes(self) -> dict[str, list[int]]:
         """The shape of each part of an example, of the first site that told it."""
         named: Mapping[str, list[float]] = next(
