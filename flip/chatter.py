@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -25,8 +25,9 @@ def to_log(path: Path) -> Iterator[TextIO]:
     try:
         yield screen
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):  # a full disk takes no more of the log; the result says so
+                stream.flush()
         screen.close()
         logging.getLogger().removeHandler(handler)
         handler.close()

@@ -1,17 +1,20 @@
 """The coordinator's part of a run, wherever the loop runs: from a manifest to `result.json`."""
 
+import shutil
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from flip import build
-from flip.errors import StudyFailed
+from flip.errors import StudyFailed, disk_full
 from flip.federation import Ask, Payload
 from flip.federation.describing import describe
 from flip.federation.loop import Coordinator
-from flip.run_folder import RunFolder
+from flip.run_folder import RunFolder, relative
 from flip.targets import resolve
 from flip.weights import digest, save_file
 
@@ -61,6 +64,17 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]
     }
 
 
+def why(error: Exception, files: RunFolder) -> str:
+    """Why an error ended the run, in one sentence; the traceback of one that the user cannot mend is in the log."""
+    if not disk_full(error):
+        traceback.print_exc()
+        return f"{type(error).__name__}; the traceback is in log.txt of the run folder"
+    places = {"of the run folder": files.folder, "of temporary files (TMPDIR)": Path(tempfile.gettempdir())}
+    place = min(places, key=lambda name: shutil.disk_usage(places[name]).free)
+    begun = f", then go on: python -m flip resume={relative(files.folder)}" if files.last_round() >= 0 else ""
+    return f"no space is left on the disk {place}; free some{begun}"
+
+
 @dataclass
 class Ending:
     """Brings a run to its result.
@@ -81,16 +95,13 @@ class Ending:
 
         status, reason, final = "ok", "", None
         try:
-            final = self.train()
-            if final is not None:
-                save_file(self.files.folder / "weights" / "last.safetensors", final)
+            final = self._train()
         except StudyFailed as failed:
             status, reason = failed.status, str(failed)
         except KeyboardInterrupt:
             status, reason = "failed", INTERRUPTED
         except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
-            traceback.print_exc()
-            status, reason = "failed", f"{type(error).__name__}; the traceback is in log.txt of the run folder"
+            status, reason = "failed", why(error, self.files)
         result = {
             "status": status,
             "reason": reason,
@@ -105,6 +116,17 @@ class Ending:
         }
         self.files.json("result.json", result)
         return result
+
+    def _train(self) -> Payload | None:
+        """The final weights, if any, on disk. While it trains, the space that the result will need is held."""
+        self.files.reserve()
+        try:
+            final = self.train()
+            if final is not None:
+                save_file(self.files.folder / "weights" / "last.safetensors", final)
+            return final
+        finally:
+            self.files.release()
 
     def _privacy(self) -> dict[str, Any] | None:
         """The largest epsilon over sites, and each site's."""

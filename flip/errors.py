@@ -1,5 +1,6 @@
-"""The ways in which a run ends early: a mistake of the user, and a federation that cannot go on."""
+"""The ways in which a run ends early: a mistake of the user, a federation that cannot go on, a full disk."""
 
+import errno
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -26,3 +27,8 @@ class StudyFailed(Exception):
     def status(self) -> str:
         """The status of the run's result."""
         return "refused" if self.faults and all(fault.refused for fault in self.faults) else "failed"
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error says that a disk, or what one may use of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from flip.federation import Reply
-from flip.federation.wire import pack_reply, unpack_reply
-from flip.weights import load_file, pack, write_atomic
+from flip.federation.wire import reply_parts, unpack_reply
+from flip.weights import load_file, mapped, parts, write_atomic
 
 PRIVATE = 0o600
 KEPT = 2  # versions of each file: the last round, and the one before it for a task that is repeated
@@ -34,7 +34,7 @@ class LocalState:
 
     def save(self, name: str, round: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep arrays under `name` for this round; later rounds go, and all but the last two up to this one."""
-        write_atomic(self._path(name, round), pack(arrays, {}), PRIVATE)
+        write_atomic(self._path(name, round), parts(arrays, {}), PRIVATE)
         rounds = sorted(self._rounds(name))
         kept = [number for number in rounds if number <= round][-KEPT:]
         for old in set(rounds) - set(kept):
@@ -53,12 +53,12 @@ class LocalState:
     def answered(self, digest: str) -> Reply | None:
         """The reply to a task with this digest, if it was answered before."""
         path = self.folder / "replies" / f"{digest}.safetensors"
-        return unpack_reply(path.read_bytes()) if path.exists() else None
+        return unpack_reply(mapped(path)) if path.exists() else None
 
     def keep_reply(self, reply: Reply) -> None:
         """Keep a reply, and drop all but the last two."""
         folder = self.folder / "replies"
-        write_atomic(folder / f"{reply.task_digest}.safetensors", pack_reply(reply), PRIVATE)
+        write_atomic(folder / f"{reply.task_digest}.safetensors", reply_parts(reply), PRIVATE)
         for old in sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT]:
             old.unlink()
 

@@ -70,6 +70,10 @@ def fault_text(name: str) -> str:
     return Fault[name].value if name in Fault.__members__ else name
 
 
+PHASES = {"fit": "", "validate": ", validation", "test": ""}
+"""Phases in which every site is asked, and what is said of one behind the rounds."""
+
+
 @dataclass(frozen=True)
 class Absence:
     """Why a site gave no usable answer, and when."""
@@ -101,11 +105,13 @@ def participation(run: RunRecord) -> Participation | None:
     for site in run.sites:
         if first := run.cohort.get(site, {}).get("fault"):
             faults.append(Absence(site, "before round 1", fault_text(first)))
-        when: dict[str, list[int]] = {}
-        for record in fits:
-            if record["site"] == site and record.get("fault"):
-                when.setdefault(str(record["fault"]), []).append(int(record["round"]) + 1)
-        faults += [Absence(site, _ranges(numbers), fault_text(fault)) for fault, numbers in when.items()]
+        when: dict[tuple[str, str], list[int]] = {}
+        for record in run.records:
+            if record["site"] == site and record.get("fault") and record["phase"] in PHASES:
+                when.setdefault((record["phase"], str(record["fault"])), []).append(int(record["round"]) + 1)
+        for (phase, fault), numbers in when.items():
+            at = "final test" if phase == "test" else _ranges(numbers) + PHASES[phase]
+            faults.append(Absence(site, at, fault_text(fault)))
     return Participation(rounds, cells, faults)
 
 

@@ -1,7 +1,5 @@
 """Runs a study that has been settled and checked, and leaves its run folder."""
 
-import fcntl
-import os
 import time
 import traceback
 import uuid
@@ -14,14 +12,15 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from flip import build
 from flip.chatter import to_log
-from flip.coordinating import INTERRUPTED, Ending, coordinator, no_result, program
-from flip.errors import StudyFailed, UserError
+from flip.coordinating import INTERRUPTED, Ending, coordinator, no_result, program, why
+from flip.errors import StudyFailed, UserError, disk_full
 from flip.federation import Payload, Transport
 from flip.federation.inprocess import ask_silos, open_silos
 from flip.federation.live import Job, LiveTransport, followed
 from flip.federation.loop import Coordinator
+from flip.leftovers import nothing_left
 from flip.noise_key import SIMULATED
-from flip.run_folder import RunFolder, provenance, relative
+from flip.run_folder import RunFolder, only_process_in, provenance, relative
 from flip.targets import TARGET
 
 if TYPE_CHECKING:
@@ -45,12 +44,15 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(only_process_in(folder))
+        stack.enter_context(room_for_result(folder))
+        stack.enter_context(nothing_left())
         display = stack.enter_context(open_display(study, stack.enter_context(to_log(folder / "log.txt"))))
         files = RunFolder(folder, [display, *trackers])
         (folder / "result.json").unlink(missing_ok=True)
-        for path, text in study.run_files().items():
-            files.text(path, text, mode=0o600 if path.startswith("sites/") else 0o644)
         files.json("provenance.json", provenance(study, folder, run))
+        run_files = study.run_files()
+        for path in sorted(run_files, key=lambda path: path == "run.yaml"):  # the last: with it the folder holds a run
+            files.text(path, run_files[path], mode=0o600 if path.startswith("sites/") else 0o644)
         for tracker in trackers:
             tracker.start(folder)
         if study.live:
@@ -116,7 +118,6 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
     trains = {name: site.trains for name, site in study.sites.items()}
     job = Job(run, study.manifest_text, trains, study.baselines.alone, float(study.federation["timeout"]), study.job)
     started = time.perf_counter()
-    files.forget_unfinished()
     reason = "the server's app ended without a result; its log has the cause"
     try:
         with followed(files.folder, files.listeners):
@@ -126,8 +127,7 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
     except KeyboardInterrupt:
         reason = INTERRUPTED
     except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
-        traceback.print_exc()
-        reason = f"{type(error).__name__}; the traceback is in log.txt of the run folder"
+        reason = why(error, files)
     result = files.result()
     if result is None:
         result = no_result(reason, time.perf_counter() - started, rounds=files.last_round() + 1)
@@ -136,17 +136,16 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
 
 
 @contextmanager
-def only_process_in(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. Raises UserError where another holds it; a killed one lets go of it."""
-    held = os.open(folder, os.O_RDONLY)
+def room_for_result(folder: Path) -> Iterator[None]:
+    """Turn what is left of a full disk into a word to the user: there is no room for `run.yaml`, or `result.json`."""
     try:
-        try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{relative(folder)}: another process runs in this folder; wait for its end") from error
         yield
-    finally:
-        os.close(held)
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        raise UserError(
+            f"{relative(folder)}: no space is left on its disk, not even for result.json; free some"
+        ) from error
 
 
 def last_words(result: dict[str, Any], folder: Path, report: float) -> str:

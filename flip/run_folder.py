@@ -1,23 +1,30 @@
 """The folder of a run: what is written when, each file whole or not at all."""
 
+import errno
+import fcntl
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+from flip.errors import UserError
 from flip.federation import Payload, Summary
 from flip.federation.record import Progress
 from flip.federation.wire import join, take
 from flip.weights import load_file, read_head, save_file, write_atomic
 
 PROGRESS = Path("state") / "round.safetensors"
+RESERVE = Path("state") / "reserve"
+RESERVED = 4 * 2**20  # bytes: the result, the report and the end of the log of a large study
 ROUND_PHASES = ("fit", "validate")
 PACKAGES = (
     "flip-engine", "torch", "pytorch-lightning", "monai", "torchmetrics", "opacus", "numpy", "pydicom", "hydra-core",
@@ -46,10 +53,26 @@ class RunFolder:
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Append one line to `rounds.jsonl`, and tell the listeners."""
-        with (self.folder / "rounds.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+        append_whole(self.folder / "rounds.jsonl", (json.dumps(record) + "\n").encode())
         for listener in self.listeners:
             listener.line(record)
+
+    def reserve(self) -> None:
+        """Keep some space of the disk for the result and the report of a run that fills it. Raises OSError."""
+        path = self.folder / RESERVE
+        path.parent.mkdir(exist_ok=True)
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(file, 0, RESERVED)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(file)
+
+    def release(self) -> None:
+        """Give the reserved space back."""
+        (self.folder / RESERVE).unlink(missing_ok=True)
 
     def cohort(self, cohort: Mapping[str, Any]) -> None:
         """Write `cohort.json`."""
@@ -120,6 +143,40 @@ def plain_summaries(by_site: Mapping[str, Mapping[str, Summary]]) -> dict[str, A
         }
         for site, found in by_site.items()
     }
+
+
+def append_whole(path: Path, line: bytes) -> None:
+    """Append a line to a file, whole or not at all. Raises OSError where the disk has no room for it."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        before = os.fstat(file).st_size
+        if os.write(file, line) < len(line):
+            os.ftruncate(file, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def only_process_in(folder: Path, seconds: float = 0.0) -> Iterator[None]:
+    """Hold the folder for this process; a killed one lets go of it.
+
+    Raises UserError where another still holds it after so many seconds.
+    """
+    held, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
+    try:
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    text = f"{relative(folder)}: another process runs in this folder; wait for its end"
+                    raise UserError(text) from error
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(held)
 
 
 def provenance(study: Any, folder: Path, run: str) -> dict[str, Any]:

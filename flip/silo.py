@@ -1,8 +1,8 @@
 """A site: answers the coordinator's tasks on its own data, under its own policy, and says nothing more."""
 
 import hashlib
+import importlib
 import json
-import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -14,13 +14,14 @@ import numpy as np
 
 from flip import build
 from flip.config import Site
-from flip.errors import UserError
+from flip.errors import UserError, disk_full
 from flip.federation import Answer, Fault, Payload, Reply, Summary, Task
 from flip.federation.wire import take
 from flip.local_state import LocalState
 from flip.noise_key import SIMULATED
 from flip.policy import Policy
 from flip.privacy import Mechanism
+from flip.site_log import site_log
 from flip.site_statistics import dataset_summaries, description, shapes, summary_of
 from flip.strategies.fedavg import FedAvg
 from flip.weights import load_arrays, stable_seed
@@ -77,9 +78,9 @@ class Silo:
         except build.DataError:
             self._log.exception("%s round %s: the cohort could not be read", task.step, task.round)
             reply = Reply(self.name, task.digest, fault=Fault.DATA)
-        except Exception:  # the boundary of the site: every error becomes a fault, and is written down here
+        except Exception as error:  # the boundary of the site: every error becomes a fault, and is written down here
             self._log.exception("%s round %s", task.step, task.round)
-            reply = Reply(self.name, task.digest, fault=Fault.RAISED)
+            reply = Reply(self.name, task.digest, fault=Fault.DISK if disk_full(error) else Fault.RAISED)
         return replace(reply, seconds=time.perf_counter() - started)
 
     def datamodule(self, task: Task) -> Any:
@@ -262,6 +263,11 @@ def initial_module(manifest: Mapping[str, Any], *, centralized: bool = False) ->
         return build.model(manifest, centralized=centralized)
 
 
+def load_libraries() -> None:
+    """Import what every site needs for its first fit, torch and Lightning: seconds, once in a process."""
+    importlib.import_module("flip.local_fit")
+
+
 def configure_torch(threads: int) -> None:
     """Fix what makes results differ between processes: the number of threads, and nondeterministic kernels."""
     import torch
@@ -269,16 +275,6 @@ def configure_torch(threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA's matrix products need to be deterministic
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-
-
-def site_log(name: str, home: Path) -> logging.Logger:
-    """The site's own log, a file in its home that is made with its first line; nothing of it goes anywhere else."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    log = logging.Logger(f"flip.site.{name}")
-    handler = logging.FileHandler(home / "site.log", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log.addHandler(handler)
-    return log
 
 
 def loader(data: Any, split: str) -> Any:

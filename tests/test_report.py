@@ -100,6 +100,14 @@ def test_a_fault_is_told_in_words(full: Path) -> None:
     assert "va rounds 7\u20138 the site did not answer within federation.timeout" in page(full).text
 
 
+@pytest.mark.parametrize(("phase", "when"), [("validate", "round 3, validation"), ("test", "final test")])
+def test_a_site_that_was_not_there_to_score_is_named(phase: str, when: str, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    with (run / "rounds.jsonl").open("a") as file:
+        file.write(json.dumps(line(2, "va", phase, fault="LOST")) + "\n")
+    assert f"va {when} the site was lost before it answered" in page(run).text
+
+
 def test_a_refusal_is_told_with_its_reason(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", refused={"switzerland": "REFUSED_COHORT"})
     assert "switzerland before round 1 refused by the site's policy: fewer distinct persons" in page(run).text

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,6 +19,7 @@ from flip.weights import (
     load_file,
     pack,
     plain_name,
+    release,
     save_file,
     stable_seed,
     to_arrays,
@@ -66,6 +68,50 @@ def test_digest_tells_apart_type_name_shape_and_the_last_bit(other):
 def test_unpacking_anything_else_is_a_value_error(blob):
     with pytest.raises(ValueError, match="not a packed message"):
         unpack(blob)
+
+
+@given(payloads)
+def test_what_is_packed_is_safetensors_own_format(payload):
+    assert digest(safetensors.numpy.load(pack(payload, {}))) == digest(payload)
+    assert digest(unpack(safetensors.numpy.save(dict(payload), {"head": "{}"}))[0]) == digest(payload)
+
+
+@given(payloads, st.data())
+def test_what_safetensors_refuses_is_refused(payload, data):
+    blob = bytearray(pack(payload, {}))
+    place = data.draw(st.integers(0, len(blob) - 1))
+    blob[place] = data.draw(st.integers(0, 255))
+    try:
+        safetensors.numpy.load(bytes(blob))
+    except safetensors.SafetensorError:
+        with pytest.raises(ValueError, match="not a packed message"):
+            unpack(bytes(blob))
+
+
+@pytest.mark.parametrize("change", [b"", b"x"])
+def test_a_message_that_is_cut_or_has_more_is_refused(change):
+    with pytest.raises(ValueError, match="not a packed message"):
+        unpack(pack({"a": np.ones(3, np.float32)}, {})[:-1] + change * 2)
+
+
+def test_unpacked_arrays_are_views_that_nobody_can_write_to():
+    blob = pack({"a": np.ones(3, np.float32)}, {})
+    array = unpack(blob)[0]["a"]
+    assert np.shares_memory(array, np.frombuffer(blob, np.uint8))
+    assert not array.flags.writeable
+
+
+def test_a_file_stays_readable_when_it_is_written_again(tmp_path: Path):
+    save_file(tmp_path / "weights", {"a": np.zeros(3, np.float32)})
+    before = load_file(tmp_path / "weights")[0]
+    save_file(tmp_path / "weights", {"a": np.ones(3, np.float32)})
+    assert before["a"].tolist() == [0, 0, 0]
+
+
+def test_a_released_module_keeps_its_names_and_no_numbers():
+    module = torch.nn.Linear(3, 2)
+    release(module)
+    assert {name: parameter.numel() for name, parameter in module.named_parameters()} == {"weight": 0, "bias": 0}
 
 
 def test_a_module_comes_back_from_its_arrays():

@@ -29,6 +29,7 @@ class Fault(Enum):
     INVALID = "the site's reply did not fit the task (wrong task, missing or misshapen arrays)"
     NOT_FINITE = "the site's reply held NaN or infinite numbers"
     DATA = "the site could not read its cohort; its own log has the details"
+    DISK = "no space is left on the site's disk"
     REFUSED_COHORT = "refused by the site's policy: fewer distinct persons than its minimum cohort"
     REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"

@@ -1,29 +1,26 @@
 """The loop's end of a bridge to a backend whose server must have a process of its own.
 
 The bridge is a socket pair without a name, which only the two processes hold: no port, no pickle. The loop writes which
-client is asked what; the server's side writes what the client answered. Nothing here knows the backend.
+client is asked what; the server's side writes what the client answered. A task goes as the name of a file, and so does
+a large answer, which is then the loop's: a message is in memory on neither side. Nothing here knows the backend.
 """
 
 import json
 import math
 import os
-import signal
 import socket
 import struct
-import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from flip.errors import StudyFailed
 from flip.federation import Fault, Reply, Task
-from flip.federation.spool import Arrival, in_order
-from flip.federation.wire import pack_task
-
-GRACE = 10.0  # seconds that killed processes have to be gone
+from flip.federation.spool import Arrival, in_order, spool
+from flip.federation.wire import task_parts
 
 
 @dataclass
@@ -50,29 +47,32 @@ class Link:
 
     def ask(self, task: Task, sites: Sequence[str]) -> Iterator[Reply]:
         """Send a task to the named sites; one reply each, in the order of the names."""
-        return in_order(self.exchange(pack_task(task), sites, self.workers), task, sites)
+        with tempfile.TemporaryDirectory(prefix="flip-task-") as folder:
+            file = spool(Path(folder) / "task", task_parts(task))
+            yield from in_order(self.exchange(file, sites, self.workers), task, sites)
 
-    def meet(self) -> None:
+    def meet(self, timeout: float) -> None:
         """Wait for every site's client, and learn its process. Raises StudyFailed if one does not come in time."""
         missing = dict.fromkeys(self.clients)
-        for site, answer in self.exchange(b"", list(self.clients), len(self.clients)):
+        for site, answer in self.exchange(None, list(self.clients), len(self.clients), timeout=timeout):
             if isinstance(answer, bytes):
                 self.processes[site] = os.pidfd_open(int(answer))
                 del missing[site]
         if missing:
-            when = f"within federation.timeout={self.timeout} s" if self.broken is None else "before it ended"
+            when = f"within {timeout} s" if self.broken is None else "before it ended"
             raise StudyFailed(f"the backend's server did not reach {', '.join(missing)} {when}; log.txt has its words")
 
-    def exchange(self, blob: bytes, sites: Sequence[str], workers: int) -> Iterator[Arrival]:
-        """Have a blob answered by the sites, `workers` at a time, and yield the answers as they come."""
+    def exchange(
+        self, task: Path | None, sites: Sequence[str], workers: int, *, timeout: float | None = None
+    ) -> Iterator[Arrival]:
+        """Have a packed task, or nothing, answered by the sites, `workers` at a time; yields answers as they come."""
         self.number += 1
         todo = list(sites)
         until: dict[str, float] = {}
         while todo or until:
             while todo and len(until) < workers:
-                until[todo[0]] = time.monotonic() + self.timeout
-                self._send(todo.pop(0), blob)
-                blob = b""  # the server has it now
+                until[todo[0]] = time.monotonic() + (timeout or self.timeout)
+                self._send(todo.pop(0), task)
             for site, answer in self._next(until):
                 if until.pop(site, None) is not None:
                     paused = time.monotonic()
@@ -80,13 +80,11 @@ class Link:
                     paused = time.monotonic() - paused  # what the loop did meanwhile is not the sites' time
                     until = {each: limit + paused for each, limit in until.items()}
 
-    def _send(self, site: str, blob: bytes) -> None:
-        head = json.dumps([self.number, self.clients[site], len(blob)])
+    def _send(self, site: str, task: Path | None) -> None:
+        head = json.dumps([self.number, self.clients[site], str(task) if task else None])
         try:
             if self.broken is None:
                 self.bridge.send_bytes(head.encode())
-                if blob:
-                    self.bridge.send_bytes(blob)
         except OSError as error:
             self._break(error)
 
@@ -104,15 +102,21 @@ class Link:
         return [(site, Fault.TIMEOUT) for site, limit in until.items() if limit <= now]
 
     def _receive(self) -> list[Arrival]:
-        """One answer; an empty one means that the client failed, and one to an earlier question is nothing."""
+        """One answer, or why there is none; an empty one means that the client failed, and one to an earlier question
+        is nothing.
+        """
         try:
-            number, client = json.loads(self.bridge.recv_bytes())
+            number, client, fault, file = json.loads(self.bridge.recv_bytes())
             blob = self.bridge.recv_bytes()
         except (EOFError, OSError) as error:
             self._break(error)
             return []
         site = next(name for name, each in self.clients.items() if each == client)
-        return [(site, blob or Fault.RAISED)] if number == self.number else []
+        if number == self.number:
+            return [(site, Fault[fault] if fault else Path(file) if file else blob or Fault.RAISED)]
+        if file:
+            Path(file).unlink()
+        return []
 
     def _break(self, error: BaseException) -> None:
         """From here on no site is reached: the server has gone, or stands still."""
@@ -129,40 +133,3 @@ def bound(bridge: Connection, timeout: float) -> None:
     with socket.socket(fileno=os.dup(bridge.fileno())) as end:
         for option in (socket.SO_SNDTIMEO, socket.SO_RCVTIMEO):
             end.setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", math.ceil(timeout), 0))
-
-
-def end_group(process: int) -> None:
-    """Kill the process and all that it has started in its group, if they are there."""
-    with suppress(OSError):
-        os.killpg(process, signal.SIGKILL)
-
-
-def end_server(server: "subprocess.Popen[bytes]", clients: Callable[[], Sequence[int]]) -> None:
-    """Kill the server, then its clients until `clients` finds none. What they had to say has been received."""
-    end_group(server.pid)
-    server.wait()
-    if server.stdin is not None:
-        server.stdin.close()
-    end_clients(clients)
-
-
-def end_clients(clients: Callable[[], Sequence[int]]) -> None:
-    """Kill clients, each the first of its group, until none is found twice: a server may have been starting one."""
-    deadline, quiet = time.monotonic() + GRACE, 0
-    while quiet < 2 and time.monotonic() < deadline:
-        found = clients()
-        for process in found:
-            end_group(process)
-        quiet = 0 if found else quiet + 1
-        time.sleep(0.02)
-
-
-def processes(word: str, folder: Path) -> list[int]:
-    """The running processes with this word in their command line, and a path in this folder."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            words = path.read_bytes().decode(errors="replace").split("\0")
-            if word in words and any(each.startswith(f"{folder}{os.sep}") for each in words):
-                found.append(int(path.parent.name))
-    return found

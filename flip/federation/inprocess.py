@@ -1,22 +1,32 @@
 """The reference transport: the sites on this machine, one after the other in this process, or some in parallel.
 
 With one worker everything happens in the coordinator's process, where a debugger can step through it. With more, each
-worker is a forked process that answers for its sites; a fork starts with all that is imported.
+worker is a forked process that answers for its sites; a fork starts with all that is imported. Tasks and replies pass
+as files in a private folder, which both sides map: a large one is in nobody's memory twice.
 """
 
+import ctypes
+import json
 import multiprocessing
+import os
+import signal
+import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from flip.federation import Ask, Fault, Reply, Result, Task
 from flip.federation.limits import Limits
-from flip.federation.spool import Arrival, in_order
-from flip.federation.wire import pack_reply, pack_task, unpack_task
+from flip.federation.spool import Arrival, in_order, spool
+from flip.federation.wire import reply_parts, task_parts, unpack_task
 from flip.settling import load_site
 from flip.silo import Silo
+from flip.weights import mapped
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass
@@ -34,8 +44,11 @@ class InProcess(Limits):
         """Run the coordinator's program over the sites' files."""
         if self.workers == 1:
             return program(ask_silos(open_silos(sites)))
-        with forked(sites, self.workers) as pipes:
-            return program(ask_pipes(pipes, self.timeout))
+        with (
+            tempfile.TemporaryDirectory(prefix="flip-sites-") as folder,
+            forked(sites, self.workers, Path(folder)) as pipes,
+        ):
+            return program(ask_pipes(pipes, self.timeout, Path(folder)))
 
 
 def open_silos(sites: Mapping[str, Path]) -> dict[str, Silo]:
@@ -54,7 +67,7 @@ def ask_silos(silos: Mapping[str, Silo]) -> Ask:
 
 
 @contextmanager
-def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connection]]:
+def forked(sites: Mapping[str, Path], workers: int, folder: Path) -> Iterator[dict[str, Connection]]:
     """Start the workers, sites dealt out to them in turn; yields each site's pipe, and ends the workers."""
     fork = multiprocessing.get_context("fork")
     pipes: dict[str, Connection] = {}
@@ -63,7 +76,7 @@ def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connec
     for number in range(min(workers, len(names))):
         here, there = fork.Pipe()
         mine = {name: sites[name] for name in names[number::workers]}
-        process = fork.Process(target=work, args=(there, mine, [here, *pipes.values()]), daemon=True)
+        process = fork.Process(target=work, args=(there, mine, folder, [here, *pipes.values()]), daemon=True)
         process.start()
         there.close()
         pipes |= dict.fromkeys(mine, here)
@@ -78,60 +91,106 @@ def forked(sites: Mapping[str, Path], workers: int) -> Iterator[dict[str, Connec
             process.join()
 
 
-def work(pipe: Connection, sites: Mapping[str, Path], inherited: Sequence[Connection]) -> None:
-    """In a worker: answer tasks, each preceded by the name of its site, until the coordinator's end is closed.
+def work(pipe: Connection, sites: Mapping[str, Path], folder: Path, inherited: Sequence[Connection]) -> None:
+    """In a worker: answer tasks, each told by number, site and file, until the coordinator's end is closed.
 
     `inherited` are the coordinator's ends that the fork copied: left open, they would keep a worker waiting for ever.
     """
+    end_with_parent()
     for copy in set(inherited):
         copy.close()
     silos = open_silos(sites)
     while True:
         try:
-            name, blob = pipe.recv_bytes().decode(), pipe.recv_bytes()
+            number, name, task = json.loads(pipe.recv_bytes())
         except EOFError:
             return
-        reply = pack_reply(silos[name].answer(unpack_task(blob)))
-        pipe.send_bytes(name.encode())
-        pipe.send_bytes(reply)
+        reply = folder / f"reply-{number}"
+        with suppress(FileNotFoundError):  # the question has been given up, and the answer counts for nothing
+            spool(reply, reply_parts(silos[name].answer(unpack_task(mapped(folder / task)))))
+        pipe.send_bytes(json.dumps([number, name, reply.name]).encode())
 
 
-def ask_pipes(pipes: Mapping[str, Connection], timeout: float) -> Ask:
-    """An `Ask` over the workers' pipes. A worker that dies or is late loses its sites for the rest of the run."""
-    lost: dict[Connection, Fault] = {}
+def end_with_parent() -> None:
+    """Have the kernel kill this worker when the coordinator has ended, in the midst of a fit too."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is None or os.getppid() != parent.pid:  # it ended before the kernel was told
+        os._exit(1)
 
-    def arrivals(task: Task, names: Sequence[str]) -> Iterator[Arrival]:
-        blob = pack_task(task)
-        waiting: dict[Connection, list[str]] = {}
+
+def ask_pipes(pipes: Mapping[str, Connection], timeout: float, folder: Path) -> Ask:
+    """An `Ask` over the workers' pipes, and files in a folder."""
+    workers = Workers(pipes, timeout, folder)
+
+    def ask(task: Task, names: Sequence[str]) -> Iterator[Reply]:
+        file = spool(folder / f"task-{workers.number}", task_parts(task))
+        try:
+            yield from in_order(workers.exchange(file, names), task, names)
+        finally:
+            file.unlink()
+
+    return ask
+
+
+@dataclass
+class Workers:
+    """The coordinator's ends of the workers. Each has one question at a time.
+
+    A worker that dies loses its sites for the rest of the run. One that is late loses them for this question; it gets
+    the next when it has answered, which counts for nothing then: questions are numbered.
+    """
+
+    pipes: Mapping[str, Connection]
+    timeout: float
+    folder: Path
+    number: int = 0
+    busy: dict[Connection, int] = field(default_factory=dict)  # with which question
+    dead: set[Connection] = field(default_factory=set)
+
+    def exchange(self, task: Path, names: Sequence[str]) -> Iterator[Arrival]:
+        """Have the sites answer a task, and yield the answers as they come, or why there is none."""
+        first = self.number + 1
+        todo: dict[Connection, list[str]] = {}
         for name in names:
-            waiting.setdefault(pipes[name], []).append(name)
-        for pipe, asked in waiting.items():
-            if pipe not in lost:
-                send(pipe, asked[0], blob, lost)
-        while open_pipes := [pipe for pipe in waiting if waiting[pipe] and pipe not in lost]:
-            answered = wait(open_pipes, timeout)
-            ready = [pipe for pipe in open_pipes if pipe in answered]
-            for pipe in ready or open_pipes:
-                if not ready:
-                    lost[pipe] = Fault.TIMEOUT
-                    continue
-                try:
-                    yield pipe.recv_bytes().decode(), pipe.recv_bytes()
-                except (EOFError, ConnectionResetError):
-                    lost[pipe] = Fault.LOST
-                    continue
-                waiting[pipe].pop(0)
-                if waiting[pipe]:
-                    send(pipe, waiting[pipe][0], blob, lost)
-        yield from ((name, lost[pipe]) for pipe, asked in waiting.items() for name in asked)
+            todo.setdefault(self.pipes[name], []).append(name)
+        until = dict.fromkeys(todo, time.monotonic() + self.timeout)
+        while todo:
+            for pipe in todo.keys() - self.busy.keys():
+                self._send(pipe, todo[pipe][0], task)
+                until[pipe] = time.monotonic() + self.timeout
+            ready = wait(todo, max(0.0, min(until[pipe] for pipe in todo) - time.monotonic()))
+            now = time.monotonic()
+            for pipe in [each for each in todo if each in ready]:
+                answer = self._receive(pipe)
+                if answer is not None and answer[0] >= first and answer[1] == todo[pipe][0]:
+                    yield todo[pipe].pop(0), answer[2]
+                elif answer is not None:
+                    answer[2].unlink(missing_ok=True)
+            for pipe in [each for each in todo if each not in ready and until[each] <= now]:
+                yield from ((name, Fault.TIMEOUT) for name in todo.pop(pipe))
+            for pipe in todo.keys() & self.dead:
+                yield from ((name, Fault.LOST) for name in todo.pop(pipe))
+            paused = time.monotonic() - now  # what the loop did meanwhile is not the sites' time
+            until = {pipe: limit + paused for pipe, limit in until.items()}
+            todo = {pipe: left for pipe, left in todo.items() if left}
 
-    return lambda task, names: in_order(arrivals(task, names), task, names)
+    def _send(self, pipe: Connection, name: str, task: Path) -> None:
+        self.number += 1
+        self.busy[pipe] = self.number
+        try:
+            pipe.send_bytes(json.dumps([self.number, name, task.name]).encode())
+        except (BrokenPipeError, ConnectionResetError):
+            self.dead.add(pipe)
 
-
-def send(pipe: Connection, name: str, blob: bytes, lost: dict[Connection, Fault]) -> None:
-    """Hand a task to a worker, which may have died."""
-    try:
-        pipe.send_bytes(name.encode())
-        pipe.send_bytes(blob)
-    except (BrokenPipeError, ConnectionResetError):
-        lost[pipe] = Fault.LOST
+    def _receive(self, pipe: Connection) -> tuple[int, str, Path] | None:
+        """What a worker says, if it is the answer to its question."""
+        try:
+            number, name, file = json.loads(pipe.recv_bytes())
+        except (EOFError, ConnectionResetError):
+            self.dead.add(pipe)
+            return None
+        if number != self.busy.get(pipe):
+            return None
+        del self.busy[pipe]
+        return number, name, self.folder / file

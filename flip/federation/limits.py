@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from flip.errors import UserError
 
+STARTING = 600.0  # Ray, or FLARE with a few sites, takes 10 to 20 s on 2 free cores, minutes where others use them
+
 
 @dataclass
 class Limits:
@@ -16,6 +18,11 @@ class Limits:
 
     timeout: float = 600.0
     workers: int = 2
+
+    @property
+    def starting(self) -> float:
+        """Seconds that a backend's processes may take to start, however short a task may be."""
+        return max(self.timeout, STARTING)
 
     def __post_init__(self) -> None:
         if self.timeout <= 0:

@@ -56,9 +56,11 @@ class LiveTransport(Protocol):
     def submit(self, job: Job, folder: Path) -> None:
         """Have the server run the job; when this returns, what `serve` wrote there is in `folder`.
 
-        While the job runs, whole lines of `rounds.jsonl` come home as they are written. What `folder` holds of an
-        earlier part of the run (`state/round.safetensors`, `rounds.jsonl`, `cohort.json`) is at the server when it
-        begins. Raises StudyFailed, with the remedy, when the server has no result to give. An interrupt stops the job.
+        An earlier part of the same run that the server still runs is stopped first; then the lines of rounds that were
+        not completed are dropped. While the job runs, whole lines of `rounds.jsonl` come home as they are written.
+        What `folder` holds of an earlier part (`state/round.safetensors`, `rounds.jsonl`, `cohort.json`) is at the
+        server when it begins. Raises StudyFailed, with the remedy, when the server has no result to give. An interrupt
+        stops the job.
         """
         ...
 
@@ -110,6 +112,7 @@ def followed(folder: Path, listeners: Sequence[Listener]) -> Iterator[None]:
         nonlocal seen
         if not path.exists():
             return
+        seen = min(seen, path.stat().st_size)  # lines of a round that is repeated are dropped when a run goes on
         with path.open("rb") as file:
             file.seek(seen)
             whole = file.read().rpartition(b"\n")[0]

@@ -71,12 +71,14 @@ class Coordinator:
 
     def __call__(self, ask: Ask) -> Payload:
         """Run the federated study to its end; returns the final shared weights. Raises StudyFailed."""
-        from flip.weights import to_arrays
+        from flip.weights import release, to_arrays
 
         for mechanism in reversed(self.mechanisms):
             ask = mechanism.wrap_ask(ask)
         self.statistics(ask)
         weights: Payload = to_arrays(self.module, self.strategy.shared(self.module))
+        if not self.alone:
+            release(self.module)  # its weights have no use any more, only its metrics
         state = self.strategy.start(weights)
         if self.progress is not None:
             weights, state = self._go_on(self.progress)

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flip.federation import Fault, Payload, Reply, Summary, Task
 
+BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
+MOST_WHOLE = 2**53  # the largest of the whole numbers that a float64 holds exactly
 MOST_EXAMPLES = 10**9  # of a site whose number of training examples is not known yet; more is no hospital's
 
 
@@ -34,7 +36,7 @@ def checked(reply: Reply, task: Task, wanted: Wanted) -> Reply:
     """The reply, or in its place a fault of the site without any content."""
     fault = reply.fault or problem(reply, task, wanted)
     seconds = reply.seconds if isinstance(reply.seconds, float) and math.isfinite(reply.seconds) else 0.0
-    return Reply(reply.site, task.digest, fault=fault, seconds=seconds) if fault else reply
+    return Reply(reply.site, task.digest, fault=fault, seconds=seconds) if fault else replace(reply, seconds=seconds)
 
 
 def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
@@ -59,8 +61,10 @@ def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a number, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Whether a value is a number that can be computed with, and no truth value: JSON's whole numbers know no end."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= MOST_WHOLE
+    return isinstance(value, float)
 
 
 def same_form(arrays: Payload, wanted: Payload) -> bool:
@@ -85,7 +89,10 @@ def sound(name: str, summary: Summary, wanted: Wanted) -> bool:
 
 def finite(array: np.ndarray) -> bool:
     """Whether an array holds neither NaN nor infinite numbers."""
-    return not np.issubdtype(array.dtype, np.inexact) or bool(np.isfinite(array).all())
+    if not np.issubdtype(array.dtype, np.inexact):
+        return True
+    flat = array.reshape(-1)
+    return all(np.isfinite(flat[start : start + BLOCK]).all() for start in range(0, flat.size, BLOCK))
 
 
 def addable(found: Mapping[str, Summary], sums: Mapping[str, Summary]) -> bool:

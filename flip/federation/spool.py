@@ -1,60 +1,66 @@
-"""Replies in the order of the sites, whatever the order in which they come: an early one waits on disk."""
+"""Replies in the order of the sites, whatever the order in which they come, and never more than one in memory.
 
+Every reply is put into a file and mapped from there, so that what came early waits on disk, and what has been used is
+let go at once. The files lie in a private folder where temporary files go (`TMPDIR`): room for a reply per site.
+"""
+
+import mmap
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from flip.federation import Fault, Reply, Task
 from flip.federation.wire import unpack_reply
+from flip.weights import mapped
 
-Arrival = tuple[str, bytes | Fault]
-"""A site's name with its packed reply, or with why there will be none."""
+Arrival = tuple[str, bytes | Path | Fault]
+"""A site's name with its packed reply, as bytes or in a file that is given away, or with why there will be none."""
 
 
 def in_order(arrivals: Iterator[Arrival], task: Task, sites: Sequence[str]) -> Iterator[Reply]:
     """Yield exactly one reply per site, in the order of `sites`; a site that never arrives has been lost.
 
-    What comes for a site that was not asked, or a second time, is ignored.
+    What comes for a site that was not asked, or a second time, is ignored. The arrays of a reply are mapped from disk:
+    the memory that they took is given back when the next one is asked for, and they can still be read then.
     """
     with tempfile.TemporaryDirectory(prefix="flip-spool-") as folder:
-        waiting: dict[str, Path | Fault] = {}
-        done: set[str] = set()
+        come: dict[str, Path | Fault] = {}
         pending = list(sites)
         for site, answer in arrivals:
-            if site in done or site in waiting or site not in sites:
-                continue
-            if pending and site == pending[0] and isinstance(answer, bytes):
-                done.add(pending.pop(0))
-                yield read_reply(answer, task, site)
-            else:
-                waiting[site] = (
-                    answer if isinstance(answer, Fault) else spool(Path(folder), len(waiting) + len(done), answer)
-                )
-            while pending and pending[0] in waiting:
-                site = pending.pop(0)
-                done.add(site)
-                yield take(waiting.pop(site), task, site)
+            if site in sites and site not in come:
+                come[site] = spool(Path(folder) / str(len(come)), [answer]) if isinstance(answer, bytes) else answer
+            del answer  # or it would stay in memory until the next one is there
+            while pending and pending[0] in come:
+                yield from take(come[pending[0]], task, pending.pop(0))
         for site in pending:
-            yield take(waiting.get(site, Fault.LOST), task, site)
+            yield from take(come.get(site, Fault.LOST), task, site)
 
 
-def spool(folder: Path, number: int, blob: bytes) -> Path:
-    """Put a packed reply on disk."""
-    path = folder / f"{number}.safetensors"
-    path.write_bytes(blob)
+def spool(path: Path, parts: Sequence[Any]) -> Path:
+    """Put a packed message, given as its buffers, into a file."""
+    with path.open("wb") as file:
+        file.writelines(parts)
     return path
 
 
-def take(waiting: Path | Fault, task: Task, site: str) -> Reply:
-    """A reply back from disk, or the fault that stands for it."""
-    if isinstance(waiting, Fault):
-        return Reply(site, task.digest, fault=waiting)
-    blob = waiting.read_bytes()
-    waiting.unlink()
-    return read_reply(blob, task, site)
+def take(answer: Path | Fault, task: Task, site: str) -> Iterator[Reply]:
+    """The one reply that a file holds or a fault stands for; the file is removed, and its memory let go afterwards."""
+    if isinstance(answer, Fault):
+        yield Reply(site, task.digest, fault=answer)
+        return
+    try:
+        blob = mapped(answer)
+    except ValueError:  # an empty file
+        yield Reply(site, task.digest, fault=Fault.INVALID)
+        return
+    finally:
+        answer.unlink()
+    yield read_reply(blob, task, site)
+    blob.madvise(mmap.MADV_DONTNEED)
 
 
-def read_reply(blob: bytes, task: Task, site: str) -> Reply:
+def read_reply(blob: bytes | mmap.mmap, task: Task, site: str) -> Reply:
     """Unpack what claims to be a site's reply; anything else, or another site's, is an invalid one."""
     try:
         reply = unpack_reply(blob)

@@ -1,12 +1,13 @@
 """Tasks and replies as bytes: one safetensors blob each (arrays plus a JSON head), never pickle."""
 
+import mmap
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from flip.federation import Fault, Payload, Reply, Summary, SummaryKind, Task
-from flip.weights import pack, unpack
+from flip.weights import parts, unpack
 
 
 def join(**groups: Payload) -> dict[str, np.ndarray]:
@@ -22,13 +23,18 @@ def take(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
 
 def pack_task(task: Task) -> bytes:
     """A task as one blob."""
+    return b"".join(task_parts(task))
+
+
+def task_parts(task: Task) -> list[Any]:
+    """The buffers that make up a task's blob, to be written to a file without a copy of any array."""
     head = {"run": task.run, "stage": task.stage, "round": task.round, "step": task.step}
     head |= {"params": dict(task.params), "manifest": task.manifest}
-    return pack(join(weights=task.weights, state=task.state), head)
+    return parts(join(weights=task.weights, state=task.state), head)
 
 
-def unpack_task(blob: bytes) -> Task:
-    """The inverse of `pack_task`. Raises ValueError for anything else."""
+def unpack_task(blob: bytes | mmap.mmap) -> Task:
+    """The inverse of `pack_task`; its arrays are views of the blob. Raises ValueError for anything else."""
     arrays, head = unpack(blob)
     try:
         return Task(weights=take(arrays, "weights"), state=take(arrays, "state"), **head)
@@ -38,6 +44,11 @@ def unpack_task(blob: bytes) -> Task:
 
 def pack_reply(reply: Reply) -> bytes:
     """A reply as one blob."""
+    return b"".join(reply_parts(reply))
+
+
+def reply_parts(reply: Reply) -> list[Any]:
+    """The buffers that make up a reply's blob, to be written to a file without a copy of any array."""
     head: dict[str, Any] = {"site": reply.site, "task_digest": reply.task_digest, "examples": reply.examples}
     head |= {
         "metrics": dict(reply.metrics),
@@ -46,11 +57,14 @@ def pack_reply(reply: Reply) -> bytes:
     }
     head["summaries"] = {name: [summary.kind.value, summary.persons] for name, summary in reply.summaries.items()}
     values = {name: summary.values for name, summary in reply.summaries.items()}
-    return pack(join(weights=reply.weights, state=reply.state, summaries=values), head)
+    return parts(join(weights=reply.weights, state=reply.state, summaries=values), head)
 
 
-def unpack_reply(blob: bytes) -> Reply:
-    """The inverse of `pack_reply`. Raises ValueError for anything else, an unknown fault or kind included."""
+def unpack_reply(blob: bytes | mmap.mmap) -> Reply:
+    """The inverse of `pack_reply`; its arrays are views of the blob.
+
+    Raises ValueError for anything else, an unknown fault or kind included.
+    """
     arrays, head = unpack(blob)
     try:
         values = take(arrays, "summaries")
@@ -66,5 +80,5 @@ def unpack_reply(blob: bytes) -> Reply:
             fault=Fault[fault] if fault else None,
             **head,
         )
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
         raise ValueError("not a reply") from error

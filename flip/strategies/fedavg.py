@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import torch
 
 State = Mapping[str, np.ndarray]
+BLOCK = 1 << 20  # numbers of an array that are averaged together
 
 
 class Local(Protocol):
@@ -118,10 +119,9 @@ class FedAvg:
             total += weight
             for name, array in reply.weights.items():
                 if name not in mean:
-                    mean[name] = np.array(array)
+                    mean[name] = np.array(array, order="C")
                 elif np.issubdtype(array.dtype, np.floating):
-                    # A running mean: equal arrays stay equal to the bit, and large weights do not overflow float16.
-                    mean[name] += (array - mean[name]) * array.dtype.type(weight / total)
+                    move(mean[name], array, weight / total)
         return mean, total
 
     # The site's half.
@@ -142,3 +142,14 @@ class FedAvg:
     def after_fit(self, local: Local, before: Payload, after: Payload) -> Payload:
         """What this site's half returns to the coordinator besides the weights."""
         return {}
+
+
+def move(mean: np.ndarray, array: np.ndarray, part: float) -> None:
+    """Move a running mean towards an array in place, a block at a time: all that is computed beside them is small.
+
+    As a running mean equal arrays stay equal to the bit, and large weights do not overflow float16.
+    """
+    into, new = mean.reshape(-1), array.reshape(-1)  # views: `mean` is our own copy
+    for start in range(0, into.size, BLOCK):
+        block = slice(start, start + BLOCK)
+        into[block] += (new[block] - into[block]) * array.dtype.type(part)

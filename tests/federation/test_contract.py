@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flip.federation import Fault, Reply, Summary, SummaryKind, Task
-from flip.federation.spool import in_order
-from flip.federation.wire import pack_reply, pack_task, unpack_reply, unpack_task
+from flip.federation.spool import in_order, spool
+from flip.federation.wire import pack_reply, pack_task, reply_parts, unpack_reply, unpack_task
 from flip.weights import pack
 
 TASK = Task(
@@ -65,6 +65,12 @@ def test_a_fault_outside_the_closed_list_is_not_a_reply():
         unpack_reply(pack({}, head))
 
 
+def test_an_infinite_number_of_persons_is_not_a_reply():
+    blob = pack_reply(reply("kings", summaries={"skipped/gap": count(3, persons=12345)}))
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(blob.replace(b"12345", b"1e999"))
+
+
 # Summaries.
 
 
@@ -109,6 +115,19 @@ def test_public_data_are_not_suppressed():
 def test_replies_come_in_site_order_whatever_the_order_of_arrival(order):
     arrivals = ((site, pack_reply(reply(site))) for site in order)
     assert [each.site for each in in_order(arrivals, TASK, ["a", "b", "c"])] == ["a", "b", "c"]
+
+
+def test_a_reply_can_still_be_read_after_the_next_one_and_its_file_is_gone(tmp_path):
+    files = {site: spool(tmp_path / site, reply_parts(reply(site))) for site in ("a", "b")}
+    kept = [*in_order(iter(files.items()), TASK, ["a", "b"])]
+    assert [each.weights["w"].tolist() for each in kept] == [[1, 1, 1], [1, 1, 1]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_file_is_no_reply(tmp_path):
+    (tmp_path / "a").touch()
+    (found,) = in_order(iter([("a", tmp_path / "a")]), TASK, ["a"])
+    assert found.fault is Fault.INVALID
 
 
 def test_a_site_that_never_answers_has_exactly_one_reply_with_a_fault():

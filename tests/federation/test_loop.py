@@ -161,6 +161,7 @@ def test_a_site_that_refused_is_not_asked_again():
         ({"examples": 0}, "INVALID"),
         ({"metrics": {"name of a patient": 1.0}}, "INVALID"),
         ({"metrics": {"loss": "text"}}, "INVALID"),
+        ({"metrics": {"loss": 10**400}}, "INVALID"),  # JSON's whole numbers know no end
         ({"metrics": {"loss": float("nan")}}, "NOT_FINITE"),
         ({"examples": 7}, "INVALID"),  # more than the site said that it has
         ({"examples": "6"}, "INVALID"),
@@ -173,6 +174,13 @@ def test_a_reply_that_does_not_fit_is_a_fault_and_not_averaged(change, fault):
     assert coordinator(notes)(Sites(spoil=spoil).ask)["weight"].tolist() == [4, 4]
     assert notes.lines[4]["site"] == "b"
     assert notes.lines[4]["fault"] == fault
+
+
+@pytest.mark.parametrize("seconds", ["long", float("inf"), 10**400])
+def test_what_a_site_says_of_its_seconds_ends_no_study(seconds):
+    notes = Notes()
+    coordinator(notes)(Sites(spoil=lambda reply, task: replace(reply, seconds=seconds)).ask)
+    assert {line["seconds"] for line in notes.lines} == {0.0}
 
 
 def test_the_agreed_statistics_are_the_sum_over_training_sites_and_go_out_with_every_task():

@@ -1,0 +1,67 @@
+"""Large messages over FLARE: a file at the sender, which the receiver fetches piece by piece into a file of its own.
+
+So no process of FLARE's holds such a message (FLARE's file downloader moves 5 MB at a time). A small one travels in the
+Shareable itself, which saves the fetching.
+"""
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flip.federation.spool import spool
+
+BLOB, FILE = (
+    "blob",
+    "file",
+)  # in a Shareable: a message's bytes, or where to fetch it: the sender's cell and a reference
+SMALL = 1 << 20  # bytes of the largest message that travels in the Shareable
+STALLED = 60.0  # seconds that one piece may take; FLARE asks for it three times more
+KEPT = 86_400.0  # seconds that a file is offered while nobody fetches any of it
+
+
+def own_folder(fl_ctx: Any) -> Path:
+    """A private folder for the messages of this process, in FLARE's folder of the job."""
+    folder = Path(fl_ctx.get_workspace().get_run_dir(fl_ctx.get_job_id())) / "messages"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+def packed(parts: Sequence[Any], fl_ctx: Any) -> dict[str, Any]:
+    """What goes into a Shareable for a message given as its buffers; a large one lies in a file until fetched."""
+    if sum(memoryview(part).nbytes for part in parts) <= SMALL:
+        return {BLOB: b"".join(parts)}
+    file = spool(own_folder(fl_ctx) / uuid.uuid4().hex, parts)
+    return offered(file, fl_ctx, lambda *_: file.unlink())
+
+
+def offered(file: Path, fl_ctx: Any, done: Callable[..., None] | None = None) -> dict[str, Any]:
+    """What goes into a Shareable for a message that lies in a file; `done` is called when it need not be kept."""
+    from nvflare.fuel.f3.streaming.file_downloader import add_file
+    from nvflare.fuel.f3.streaming.obj_downloader import ObjectDownloader
+
+    if file.stat().st_size <= SMALL:
+        return {BLOB: file.read_bytes()}
+    cell = fl_ctx.get_engine().get_cell()
+    downloader = ObjectDownloader(cell, KEPT, num_receivers=1, transaction_done_cb=done)
+    return {FILE: [cell.get_fqcn(), add_file(downloader, str(file))]}
+
+
+def received(shareable: Mapping[str, Any], fl_ctx: Any, sender: str) -> bytes | Path:
+    """A message: its bytes, or a file with them that is ours; empty where there is none.
+
+    Raises ValueError for one that lies elsewhere than at `sender`, and RuntimeError for one that could not be fetched.
+    """
+    from nvflare.fuel.f3.streaming.file_downloader import download_file
+
+    if FILE not in shareable:
+        blob = shareable.get(BLOB, b"")
+        return blob if isinstance(blob, bytes) else b""
+    source, reference = shareable[FILE]
+    if sender not in source.split("."):
+        raise ValueError(f"{sender} names a message of {source}")
+    cell = fl_ctx.get_engine().get_cell()
+    error, file = download_file(source, reference, STALLED, cell, location=str(own_folder(fl_ctx)))
+    if error or file is None:
+        raise RuntimeError(f"a message of {sender} could not be fetched: {error}")
+    return Path(file)

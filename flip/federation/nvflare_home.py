@@ -1,0 +1,124 @@
+"""How a run's folder comes home from FLARE's server: what grows while the job runs, and all of it at the end.
+
+The server is not trusted with the researcher's disk: only files of a run's folder are taken, no link is followed, and
+no file is larger than `MOST`.
+"""
+
+import base64
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flip.errors import StudyFailed
+from flip.federation.nvflare_live import CHUNK, COHORT, LINES, STATE, STUDY
+from flip.run_folder import RunFolder
+from flip.weights import write_atomic
+
+MOST = 64 << 30  # bytes of one file; eight thousand million weights of 64 bits
+WHOLE = ("weights/last.safetensors", "weights/best.safetensors", "outcomes.json", COHORT, STATE, LINES, "result.json")
+Fetch = Callable[[Mapping[str, Any]], Mapping[str, Any]]
+
+
+@dataclass
+class Mirror:
+    """The files of a running job that come home as they grow.
+
+    Args:
+        folder: the run's folder at home; what it holds of `rounds.jsonl` is how the server's begins.
+    """
+
+    folder: Path
+    stamps: dict[str, str] = field(default_factory=dict)
+
+    def look(self, fetch: Fetch) -> None:
+        """Bring home what is new. A state comes whole, after the lines of its rounds, or not at all."""
+        state = self.whole(STATE, fetch)
+        for name in (COHORT,):
+            if (content := self.whole(name, fetch)) is not None:
+                write_atomic(self.folder / name, content)
+        self.lines(fetch)
+        if state is not None:
+            write_atomic(self.folder / STATE, state)
+
+    def whole(self, name: str, fetch: Fetch) -> bytes | None:
+        """A file that is always replaced whole; None where it is as it was, or changes under our hands."""
+        parts: list[bytes] = []
+        got, stamp = 0, None
+        while True:
+            answer = fetch({"name": name, "offset": got})
+            stamp = answer["stamp"] if stamp is None else stamp
+            if not stamp or stamp == self.stamps.get(name) or stamp != answer["stamp"]:
+                return None
+            parts.append(piece(answer))
+            got += len(parts[-1])
+            if got >= answer["size"] or not parts[-1]:
+                break
+        self.stamps[name] = stamp
+        return b"".join(parts)
+
+    def lines(self, fetch: Fetch) -> None:
+        """The whole lines that are new in `rounds.jsonl`."""
+        path = self.folder / LINES
+        while True:
+            here = path.stat().st_size if path.exists() else 0
+            answer = fetch({"name": LINES, "offset": here})
+            new = piece(answer).rpartition(b"\n")
+            if not new[1]:
+                return
+            if here + len(new[0]) > MOST:
+                raise StudyFailed(f"FLARE's server sent a {LINES} of more than {MOST} bytes")
+            with path.open("ab") as file:
+                file.write(new[0] + new[1])
+
+
+def piece(answer: Mapping[str, Any]) -> bytes:
+    """The bytes of one answer. Raises StudyFailed for more than was asked for."""
+    data = base64.b64decode(answer["data"], validate=True)
+    if len(data) > CHUNK or not 0 <= answer["size"] <= MOST:
+        raise StudyFailed("FLARE's server sent more than it was asked for")
+    return data
+
+
+def bring_home(download: Path, folder: Path) -> None:
+    """Move a run's files out of a downloaded job, the result last. Raises StudyFailed where there is no result."""
+    study = study_of(download)
+    try:
+        if not (study / "result.json").is_file():
+            raise StudyFailed(
+                "the job ended without a result; its log, in the folder 'jobs' of the server's kit, has the cause"
+            )
+        for name in WHOLE:
+            take(study, name, folder)
+    finally:
+        shutil.rmtree(download, ignore_errors=True)
+
+
+def take_over(download: Path, folder: Path) -> None:
+    """Take the rounds that a job completed and that have not come home: lines first, then the state."""
+    study = study_of(download)
+    try:
+        there, here = RunFolder(study, []), RunFolder(folder, [])
+        if there.last_round() > here.last_round():
+            there.forget_unfinished()
+            for name in (COHORT, LINES, STATE):
+                take(study, name, folder)
+    finally:
+        shutil.rmtree(download, ignore_errors=True)
+
+
+def study_of(download: Path) -> Path:
+    """Where a run's folder lies in a job that FLARE has downloaded."""
+    return download.resolve() / "workspace" / "app_server" / STUDY
+
+
+def take(study: Path, name: str, folder: Path) -> None:
+    """Move a file of the server's, if it is one, and no link and no folder on its way within the study is one."""
+    source = study / name
+    if source.resolve() != source.absolute() or not source.is_file():
+        return
+    if source.stat().st_size > MOST:
+        raise StudyFailed(f"FLARE's server sent a {name} of more than {MOST} bytes")
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(source, folder / name)

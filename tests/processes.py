@@ -1,0 +1,116 @@
+"""Which processes a command line has started, and what is left of them: seen from outside, by descent."""
+
+import os
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+LOOK = 0.02  # seconds between looks
+
+
+class Family:
+    """Watches a process and all that descend from it, also those whose parents have ended.
+
+    A process is its number and the time of its start; a port is the number of its listening socket.
+    """
+
+    def __init__(self, process: int) -> None:
+        self.processes = {(process, started(process))}
+        self.ports: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "Family":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK):
+            self.look()
+
+    def look(self) -> None:
+        """Note the children of all whom we know, and the ports that they listen on."""
+        known = {number for number, _ in self.alive()}
+        for number, parent in parents().items():
+            if parent in known and number not in known:
+                self.processes.add((number, started(number)))
+                known.add(number)
+        self.ports |= {socket for number in known for socket in sockets(number)} & listening()
+
+    def alive(self) -> set[tuple[int, str]]:
+        """Those that have not ended."""
+        return {(number, start) for number, start in self.processes if start and started(number) == start}
+
+    def left(self, seconds: float = 20.0) -> list[str]:
+        """What is left of them after so many seconds at most: processes by their command line, and ports."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and (self.alive() or self.ports & listening()):
+            time.sleep(LOOK)
+        return [command(number) for number, _ in self.alive()] + sorted(self.ports & listening())
+
+
+def descendants(process: int) -> set[int]:
+    """The children of a process, and theirs."""
+    found = {process}
+    for number, parent in parents().items():
+        if parent in found:
+            found.add(number)
+    return found - {process}
+
+
+def parents() -> dict[int, int]:
+    """The parent of every process, older ones first."""
+    found = {}
+    for entry in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
+        with suppress(OSError, IndexError):
+            found[entry] = int(fields(entry)[1])
+    return found
+
+
+def started(process: int) -> str:
+    """When a process started, in ticks; empty if there is none, or only its remains."""
+    with suppress(OSError, IndexError):
+        entries = fields(process)
+        return "" if entries[0] in "ZX" else entries[19]
+    return ""
+
+
+def fields(process: int) -> list[str]:
+    """The fields of /proc/<process>/stat after the name: state, parent, ... (proc(5) counts these from 3)."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def command(process: int) -> str:
+    """The command line of a process."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
+    return ""
+
+
+def sockets(process: int) -> set[str]:
+    """The numbers of a process's sockets."""
+    found = set()
+    with suppress(OSError):
+        for file in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):
+                name = os.readlink(file)
+                if name.startswith("socket:["):
+                    found.add(name.removeprefix("socket:[").rstrip("]"))
+    return found
+
+
+def listening() -> set[str]:
+    """The numbers of all sockets that listen for TCP."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            entries = line.split()
+            if entries[3] == "0A":  # TCP_LISTEN
+                found.add(entries[9])
+    return found
