@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flip.errors import UserError
-from tests.commands import flip
+from tests.commands import Finished, flip
 from tests.studies import compose_study
 from tests.tiny import TINY
 from tests.tiny_heart import write_tiny_heart
@@ -23,12 +23,17 @@ def description(run: Path) -> dict:
     return json.loads((run / "description.json").read_text())
 
 
-def test_check_counts_every_site_and_trains_nothing(heart, tmp_path):
-    done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=check")
-    assert done.status == 0, done.err
-    (run,) = done.runs
+@pytest.fixture(scope="module")
+def here(heart, tmp_path_factory) -> Finished:
+    """job=statistics on this machine."""
+    return flip(tmp_path_factory.mktemp("here"), HEART, f"paths.data_dir={heart}", "job=statistics")
+
+
+def test_every_site_is_counted_and_nothing_is_trained(here):
+    assert here.status == 0, here.err
+    (run,) = here.runs
     assert not (run / "weights").exists()
-    assert done.result["digest"] is None
+    assert here.result["digest"] is None
     told = description(run)
     cohort = json.loads((run / "cohort.json").read_text())
     assert set(told["sites"]) == {"cleveland", "hungarian", "switzerland", "va"}
@@ -37,22 +42,19 @@ def test_check_counts_every_site_and_trains_nothing(heart, tmp_path):
         classes = sum(each["values"][0] for name, each in named.items() if name.startswith("count/label/"))
         assert classes == named["count/labels"]["values"][0]
         assert named["shape/features"]["values"] == [13.0]
-        assert site in done.out
-    assert not told["edges"]
-    assert "Nothing was trained" in (run / "report.html").read_text()
-
-
-def test_statistics_over_a_federation_are_those_of_this_machine(heart, tmp_path):
-    for where in ("none", "inprocess"):
-        done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=statistics", f"federation={where}")
-        assert done.status == 0, done.err
-    here, federated = (description(run) for run in done.runs)
-    assert here == federated
-    bins = here["sites"]["va"]["histogram/age"]["values"]
-    assert len(here["edges"]["age"]) == len(bins) + 1
-    assert sum(bins) == here["sites"]["va"]["moments/age"]["values"][0]
-    page = (done.runs[0] / "report.html").read_text()
+        assert site in here.out
+    bins = told["sites"]["va"]["histogram/age"]["values"]
+    assert len(told["edges"]["age"]) == len(bins) + 1
+    assert sum(bins) == told["sites"]["va"]["moments/age"]["values"][0]
+    page = (run / "report.html").read_text()
+    assert "Nothing was trained" in page
     assert page.count("<svg") >= 3
+
+
+def test_statistics_over_a_federation_are_those_of_this_machine(here, heart, tmp_path):
+    done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=statistics", "federation=inprocess")
+    assert done.status == 0, done.err
+    assert description(done.runs[0]) == description(here.runs[0])
 
 
 def test_one_hospital_checks_itself_under_its_own_file(heart, tmp_path):
@@ -62,6 +64,7 @@ def test_one_hospital_checks_itself_under_its_own_file(heart, tmp_path):
     done = flip(tmp_path, HEART, "job=check", f"site_file={file}")
     assert done.status == 0, done.err
     assert list(description(done.runs[0])["sites"]) == ["va"]
+    assert not description(done.runs[0])["edges"]  # a check has no histograms
     assert str(heart) not in (done.runs[0] / "report.html").read_text() + json.dumps(description(done.runs[0]))
 
 
@@ -82,14 +85,13 @@ def test_an_unknown_job_is_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("federation", ["flower", "nvflare"])
-def test_statistics_over_a_backend_are_those_of_this_machine(heart, tmp_path, federation):
-    for where in ("none", federation):
-        done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=statistics", f"federation={where}")
-        assert done.status == 0, done.err
-    here, federated = (description(run) for run in done.runs)
-    assert here == federated
+def test_statistics_over_a_backend_are_those_of_this_machine(here, heart, tmp_path, federation):
+    done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=statistics", f"federation={federation}")
+    assert done.status == 0, done.err
+    assert description(done.runs[0]) == description(here.runs[0])
 
 
+@pytest.mark.slow
 def test_a_cohort_of_images_is_checked_with_its_shapes(tmp_path):
     done = flip(tmp_path, "experiment=sarcopenia", "job=check", *TINY["sarcopenia"](tmp_path / "demo"))
     assert done.status == 0, done.err
