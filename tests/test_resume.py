@@ -117,7 +117,7 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_weights(number, whol
     name = list(STUDIES)[number % len(STUDIES)]
     whole = wholes(name)
     process = begin(data, tmp_path / "killed", *STUDIES[name])
-    wait_for(tmp_path / "killed" / "provenance.json", process)
+    wait_for(tmp_path / "killed" / "run.yaml", process)
     moment = random.uniform(0, 0.9) * (whole.folder / "rounds.jsonl").stat().st_size  # in bytes of what it writes down
     while process.is_alive() and size_of(tmp_path / "killed" / "rounds.jsonl") < moment:
         time.sleep(random.uniform(0, 0.002))
@@ -194,7 +194,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
 
 def test_two_processes_do_not_work_in_one_folder(data, tmp_path):
     process = begin(data, tmp_path / "run")
-    wait_for(tmp_path / "run" / "provenance.json", process)
+    wait_for(tmp_path / "run" / "run.yaml", process)
     os.kill(process.pid, signal.SIGSTOP)
     try:
         ran = run_flip(tmp_path, "resume=run", f"paths.data_dir={data}", seconds=60)

@@ -44,7 +44,7 @@ class Backend:
 
 ONE = Backend("inprocess", 1, 10, apart=False, messages=False)
 FORKED = Backend("inprocess", 5, 4)
-FLOWER = Backend("flower", 2, 40, returns=True, messages=False)
+FLOWER = Backend("flower", 2, 90, returns=True, messages=False)
 FLARE = Backend("nvflare", 2, 40)
 
 
