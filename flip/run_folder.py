@@ -79,6 +79,11 @@ class RunFolder:
         """Write `cohort.json`."""
         self.json(COHORT, cohort)
 
+    def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:
+        """Write `description.json`."""
+        bins = {name: array.tolist() for name, array in edges.items()}
+        self.json("description.json", {"job": job, "edges": bins, "sites": plain_summaries(found)})
+
     def complete(self, progress: Progress) -> None:
         """Write what a resume needs after a round."""
         arrays = join(weights=progress.weights, state=progress.state, agreed=progress.agreed)
@@ -120,14 +125,7 @@ class RunFolder:
 
     def outcomes(self, outcomes: Mapping[str, Mapping[str, Summary]]) -> None:
         """Write `outcomes.json`."""
-        plain = {
-            site: {
-                name: {"kind": s.kind.value, "values": s.values.tolist(), "persons": s.persons}
-                for name, s in found.items()
-            }
-            for site, found in outcomes.items()
-        }
-        self.json("outcomes.json", plain)
+        self.json("outcomes.json", plain_summaries(outcomes))
 
     def json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file."""
@@ -136,6 +134,16 @@ class RunFolder:
     def text(self, name: str, content: str, mode: int = 0o644) -> None:
         """Write a text file with these permissions."""
         write_atomic(self.folder / name, content.encode(), mode)
+
+
+def plain_summaries(by_site: Mapping[str, Mapping[str, Summary]]) -> dict[str, Any]:
+    """Summaries by site and name as JSON has them."""
+    return {
+        site: {
+            name: {"kind": s.kind.value, "values": s.values.tolist(), "persons": s.persons} for name, s in found.items()
+        }
+        for site, found in by_site.items()
+    }
 
 
 def append_whole(path: Path, line: bytes) -> None:

@@ -30,6 +30,7 @@ class Job:
         trains: by site, whether it trains or is only tested on.
         alone: also train each site by itself, for comparison.
         timeout: seconds that one task may take at the slowest site.
+        job: train, check or statistics (`flip.config.Job`).
     """
 
     run: str
@@ -37,6 +38,7 @@ class Job:
     trains: Mapping[str, bool]
     alone: bool
     timeout: float
+    job: str = "train"
 
     def to_json(self) -> str:
         """The job as one string."""
@@ -71,7 +73,7 @@ def serve(job: Job, folder: Path, ask: Ask) -> None:
 
     A study that fails, or that names code which this server does not have or does not allow, says so in `result.json`.
     """
-    from flip.coordinating import Ending, coordinator, no_result
+    from flip.coordinating import Ending, coordinator, no_result, program
     from flip.run_folder import RunFolder
     from flip.silo import configure_torch
 
@@ -81,7 +83,7 @@ def serve(job: Job, folder: Path, ask: Ask) -> None:
         return
     configure_torch(int(manifest["trainer"]["threads"]))
     loop = coordinator(job.run, manifest, text=job.manifest, trains=job.trains, files=files, alone=job.alone)
-    Ending(files, loop, lambda: loop(ask)).reach(started)
+    Ending(files, loop, lambda: program(job.job, loop)(ask)).reach(started)
 
 
 def unfit(manifest: Mapping[str, Any]) -> str:
