@@ -22,7 +22,7 @@ from flip.federation.record import Progress
 from flip.federation.wire import join, take
 from flip.weights import load_file, save_file, write_atomic
 
-LINES, COHORT = "rounds.jsonl", "cohort.json"
+LINES, COHORT, DESCRIPTION = "rounds.jsonl", "cohort.json", "description.json"
 PROGRESS = Path("state") / "round.safetensors"
 RESERVE = Path("state") / "reserve"
 RESERVED = 4 * 2**20  # bytes: the result, the report and the end of the log of a large study
@@ -82,7 +82,7 @@ class RunFolder:
     def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:
         """Write `description.json`."""
         bins = {name: array.tolist() for name, array in edges.items()}
-        self.json("description.json", {"job": job, "edges": bins, "sites": plain_summaries(found)})
+        self.json(DESCRIPTION, {"job": job, "edges": bins, "sites": plain_summaries(found)})
 
     def complete(self, progress: Progress) -> None:
         """Write what a resume needs after a round."""

@@ -13,11 +13,12 @@ from typing import Any
 
 from flip.errors import StudyFailed
 from flip.federation.nvflare_live import CHUNK, STATE, STUDY
-from flip.run_folder import COHORT, LINES, RunFolder
+from flip.run_folder import COHORT, DESCRIPTION, LINES, RunFolder
 from flip.weights import write_atomic
 
 MOST = 64 << 30  # bytes of one file; eight thousand million weights of 64 bits
-WHOLE = ("weights/last.safetensors", "weights/best.safetensors", "outcomes.json", COHORT, STATE, LINES, "result.json")
+WEIGHTS = ("weights/last.safetensors", "weights/best.safetensors")
+WHOLE = (*WEIGHTS, "outcomes.json", COHORT, DESCRIPTION, STATE, LINES, "result.json")  # the result is the last
 Fetch = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 

@@ -12,12 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from flip.deploy import nvflare as deploy
 from flip.deploy.kit import Kit
 from flip.errors import StudyFailed, UserError
+from flip.federation import Summary, SummaryKind
 from flip.federation.live import Job
 from flip.federation.nvflare_home import Mirror, bring_home, study_of
 from flip.federation.nvflare_live import CHUNK, CONTROLLER, EXECUTOR, chunk
@@ -202,6 +204,15 @@ def test_a_server_that_sends_more_than_was_asked_for_is_not_believed(tmp_path):
 
     with pytest.raises(StudyFailed, match="more than it was asked for"):
         Mirror(tmp_path).look(fetch)
+
+
+def test_what_a_job_told_of_the_cohorts_comes_home(tmp_path):
+    there, here = RunFolder(study_of(tmp_path / "download"), []), tmp_path / "here"
+    there.description("check", {}, {"guys": {"count/persons": Summary(SummaryKind.COUNT, np.array([30.0]), 30)}})
+    there.json("result.json", {"status": "ok"})
+    told = (there.folder / "description.json").read_text()
+    bring_home(tmp_path / "download", here)
+    assert (here / "description.json").read_text() == told
 
 
 def test_of_a_downloaded_job_only_files_of_a_run_come_home_and_no_link_is_followed(tmp_path):
