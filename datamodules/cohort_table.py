@@ -10,6 +10,8 @@ import pytorch_lightning as lightning
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from datamodules.describing import Description, Edges
+
 SCALINGS = ("site", "pooled")
 EPSILON = 1e-9  # keeps a constant feature finite; the value of the published Fed-Heart-Disease benchmark (FLamby, 2022)
 
@@ -203,6 +205,24 @@ class CohortTable(lightning.LightningDataModule):
             stratify=stratify,
         )
         return first, other
+
+    def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """The cohort by column, rows with missing values included: see `datamodules.describing`."""
+        table = self._table()
+        rows = len(table[self.label])
+        person = np.unique(table[self.person], return_inverse=True)[1] if self.person else np.arange(rows)
+        told = Description(person, edges)
+        told.rows("studies", np.ones(rows, bool))
+        for name in self.numeric:
+            told.number(name, np.array(self._numbers(name, table[name])))
+        for name, levels in self.categorical.items():
+            values = [None if np.isnan(value) else f"{value:g}" for value in self._numbers(name, table[name])]
+            told.category(name, values, [f"{level:g}" for level in levels])
+        label = np.array(self._numbers(self.label, table[self.label]))
+        told.known(self.label, ~np.isnan(label))
+        codes = np.where(np.isnan(label), -1, label > self.positive_above)
+        told.classes(codes, [f"{self.label} 0", f"{self.label} 1"])
+        return told.found()
 
     # Scaling.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +79,18 @@ class Plane:
         return Plane(
             self.hu[::step, ::step], self.label[::step, ::step], (self.spacing[0] * step, self.spacing[1] * step)
         )
+
+
+def packed(planes: Sequence[Plane]) -> dict[str, NDArray[Any]]:
+    """Planes of one study as arrays, to be kept: `hu` and `label` (plane, row, column), `spacing` (row, column), mm."""
+    stacked = {name: np.stack([getattr(plane, name) for plane in planes]) for name in ("hu", "label")}
+    return {**stacked, "spacing": np.array(planes[0].spacing)}
+
+
+def unpacked(arrays: Mapping[str, NDArray[Any]]) -> list[Plane]:
+    """The inverse of `packed`."""
+    row, column = arrays["spacing"].tolist()
+    return [Plane(hu, label, (row, column)) for hu, label in zip(arrays["hu"], arrays["label"], strict=True)]
 
 
 def level_slice(masks: Mapping[str, NDArray[np.bool_]]) -> int | None:

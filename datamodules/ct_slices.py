@@ -22,10 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules import phantom
 from datamodules.ct_cohort import PROBLEMS, Study, read_cohort
 from datamodules.ct_examples import Cases, GridPlane, Slices
-from datamodules.ct_planes import LEVEL, TISSUES, Plane, planes_at_level
+from datamodules.ct_planes import LEVEL, TISSUES, Plane, packed, planes_at_level, unpacked
+from datamodules.describing import Description, Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
+from datamodules.dicom.files import regular_files
 from datamodules.labels import read_labels
+from datamodules.volume_cache import VolumeCache
 
+SEXES = {0: "female", 1: "male"}
 SEGMENTS = (*TISSUES, LEVEL)
 TWICE = "the table lists the accession twice"
 NO_SEGMENT = "the labels have no segment "
@@ -67,6 +71,8 @@ class CTSlices(lightning.LightningDataModule):
         workers: processes that load batches; 0 loads in this one.
         demo: whether this is the SYNTHETIC demo cohort, which is generated where it is absent.
         demo_patients: how many patients to generate.
+        cache: the site's cache of decoded planes: arguments of `datamodules.volume_cache.VolumeCache`; None for none.
+            A study that cannot be used is not kept there: it is looked at anew.
 
     Attributes after `setup`: `skipped` (number of studies by reason), `skipped_accessions` (accession, reason) and
     `accessions` (by row) for the site's own eyes, and `synthetic`.
@@ -98,6 +104,7 @@ class CTSlices(lightning.LightningDataModule):
         workers: int = 0,
         demo: bool = False,
         demo_patients: int = 24,
+        cache: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if validation_fraction < 0 or test_fraction < 0 or validation_fraction + test_fraction > 1:
@@ -107,6 +114,7 @@ class CTSlices(lightning.LightningDataModule):
         self.slices_per_person, self.slice_step_mm = slices_per_person, slice_step_mm
         self.validation_fraction, self.test_fraction, self.split_seed = validation_fraction, test_fraction, split_seed
         self.batch_size, self.augment, self.workers, self.demo_patients = batch_size, augment, workers, demo_patients
+        self.cache = VolumeCache(**cache) if cache else None
         self.skipped: dict[str, int] = {}
         self.skipped_accessions: list[tuple[str, str]] = []
         self.accessions: list[str] = []
@@ -170,15 +178,29 @@ class CTSlices(lightning.LightningDataModule):
                 raise Skip(study.problem)
             if study.accession in self.accessions[:row]:
                 raise Skip(TWICE)
-            return self._read(study.accession, decoder)
+            return self._cached(study.accession, decoder) if self.cache else self._read(study.accession, decoder)
         except (Skip, Unreadable) as why:
             self.skipped_accessions.append((study.accession, str(why)))
             return []
 
+    def _cached(self, accession: str, decoder: Decoder) -> list[Plane]:
+        """One study from the cache, or read into it. Raises Skip or Unreadable."""
+        assert self.cache is not None
+        labels = self._labels(accession)
+        files = [*regular_files(self.root / "dicom" / accession), *([labels] if labels.is_file() else [])]
+        names = {name: str(self.columns.get(name, name)) for name in SEGMENTS}
+        settings = {"planes": self.slices_per_person, "step_mm": self.slice_step_mm, "segments": names}
+        return unpacked(self.cache.arrays(files, settings, lambda: packed(self._read(accession, decoder))))
+
+    def _labels(self, accession: str) -> Path:
+        """The study's file of labels: the SEG, or where there is none the NIfTI."""
+        segmentation = self.root / "labels" / f"{accession}.dcm"
+        return segmentation if segmentation.exists() else segmentation.with_name(f"{accession}.nii.gz")
+
     def _read(self, accession: str, decoder: Decoder) -> list[Plane]:
         """Read one study. Raises Skip or Unreadable."""
         volume = read_series(self.root / "dicom" / accession, decoder=decoder)
-        masks = self._masks(self.root / "labels" / f"{accession}.dcm", volume)
+        masks = self._masks(self._labels(accession), volume)
         if missing := [name for name in SEGMENTS if name not in masks]:
             raise Skip(NO_SEGMENT + missing[0])
         planes = planes_at_level(
@@ -189,13 +211,13 @@ class CTSlices(lightning.LightningDataModule):
         return planes
 
     def _masks(self, path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
-        """Masks by our names, from the SEG at `path` or else from the NIfTI file of that name."""
+        """Masks by our names, from a SEG or a NIfTI file."""
         own = {name: str(self.columns.get(name, name)) for name in SEGMENTS}
-        if path.exists():
+        if path.suffix == ".dcm":
             found = read_labels(path, volume, dict(enumerate(own.values())))
             return {name: found[own[name]] for name in SEGMENTS if own[name] in found}
         numbers = {int(number): name for name, number in own.items() if number.isdecimal()}
-        return read_labels(path.with_name(f"{path.stem}.nii.gz"), volume, numbers or dict(enumerate(SEGMENTS, start=1)))
+        return read_labels(path, volume, numbers or dict(enumerate(SEGMENTS, start=1)))
 
     def _refuse_empty(self, slices: int, cases: int) -> None:
         if slices or (cases and not self.trains):
@@ -205,6 +227,19 @@ class CTSlices(lightning.LightningDataModule):
             or "all persons are kept for testing"
         )
         raise ValueError(f"{self.root} has no study to {'train' if self.trains else 'test'} on: {reasons}")
+
+    def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """The table by column, and which studies could be read with their labels: see `datamodules.describing`."""
+        self.setup()
+        studies = read_cohort(self.root, self.columns)
+        told = Description(np.unique([study.person for study in studies], return_inverse=True)[1], edges)
+        unusable = {accession for accession, _ in self.skipped_accessions}
+        told.rows("studies", np.ones(len(studies), bool))
+        told.rows("labels", np.array([study.accession not in unusable for study in studies]))
+        told.category("sex", [SEXES.get(study.sex) for study in studies], tuple(SEXES.values()))
+        for name in ("height_m", "weight_kg", "age", "followup_days", "event"):
+            told.number(name, np.array([getattr(study, name) for study in studies]))
+        return told.found()
 
     def train_dataloader(self) -> Any:
         """Shuffled by torch's global generator; an empty list at a site that does not train."""

@@ -14,8 +14,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
+from datamodules.dicom.files import regular_files
 from datamodules.dicom.radiograph import read_radiograph
 from datamodules.labels import read_nifti_volume
+from datamodules.volume_cache import VolumeCache
 
 UNREADABLE = "an image could not be read and counts as missing"
 DICOM, PICTURES, NIFTI = (".dcm", ".dicom", ""), (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".nii", ".nii.gz")
@@ -63,7 +65,9 @@ class Images:
         self.window, self.mean, self.deviation = (float(window[0]), float(window[1])), mean, deviation
         self.transforms, self.unmarked_upright, self.memory_mb = list(transforms), unmarked_upright, memory_mb
 
-    def read(self, open_image: Callable[[str], Any], accessions: Sequence[str | None]) -> tuple[Pixels, int]:
+    def read(
+        self, open_image: Callable[[str], Any], accessions: Sequence[str | None], cache: VolumeCache | None = None
+    ) -> tuple[Pixels, int]:
         """Decode the images of the accessions (None where there is none); returns them, and how many were unreadable.
 
         `open_image` gives a path or an array by accession, and raises FileNotFoundError where there is no such image.
@@ -79,8 +83,7 @@ class Images:
                 except FileNotFoundError:
                     continue
                 try:
-                    image = opened if isinstance(opened, np.ndarray) else self._decode(Path(opened), decoder)
-                    kept[len(row)] = self._on_grid(image)
+                    kept[len(row)] = self._read(opened, decoder, cache)
                 except (Unreadable, ValueError) as error:  # a damaged file; its row goes on without an image
                     unreadable, first = unreadable + 1, first or str(error)
                     continue
@@ -89,6 +92,22 @@ class Images:
             raise ValueError(f"none of the {unreadable} images could be read; the first: {first}")
         index = np.array([row.get(each, -1) if each is not None else -1 for each in accessions], np.int64)
         return Pixels(kept, index, self), unreadable
+
+    def _read(self, opened: Any, decoder: Decoder, cache: VolumeCache | None) -> np.ndarray:
+        """An image on the grid, from the cache if there is one and the image is in files."""
+        if isinstance(opened, np.ndarray):
+            return self._on_grid(opened)
+        path = Path(opened)
+        if cache is None:
+            return self._on_grid(self._decode(path, decoder))
+        names = ("size", "channels", "window", "unmarked_upright")
+        settings = {name: getattr(self, name) for name in names}
+        files = regular_files(path) if path.is_dir() else [path]
+
+        def make() -> dict[str, np.ndarray]:
+            return {"image": self._on_grid(self._decode(path, decoder)).astype(np.float16)}
+
+        return cache.arrays(files, settings, make)["image"]
 
     def _decode(self, path: Path, decoder: Decoder) -> np.ndarray:
         """An image in its own size: [h, w], [h, w, 3] or [h, w, d], float32 or uint8."""

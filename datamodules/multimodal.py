@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datamodules.cohort import Cohort, Wanted, image_opener, read_cohort
+from datamodules.describing import Description, Edges
 from datamodules.images import UNREADABLE, Images, Pixels
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, sizes
 from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
 from datamodules.text import HashedText
+from datamodules.volume_cache import VolumeCache
 
 NO_PERSON = "the table gives no person"
 EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
@@ -69,6 +71,7 @@ class Multimodal(lightning.LightningDataModule):
         columns: the site's own columns (datamodules.alignment).
         trains: False for a site that is only tested on; all its rows are then in the test split.
         sources: where table, images and notes come from instead of from files, by part.
+        cache: the site's cache of decoded images: arguments of `datamodules.volume_cache.VolumeCache`; null for none.
         part: which part of a cohort that simulated sites share by `partition`; null for a cohort of the site's own.
         target: what to predict.
         image, tabular, text: the parts to predict from; null for those that the study does not use.
@@ -99,6 +102,7 @@ class Multimodal(lightning.LightningDataModule):
         target: Target,
         sources: Mapping[str, Any] | None = None,
         part: int | None = None,
+        cache: Mapping[str, Any] | None = None,
         image: Images | None = None,
         tabular: Tabular | None = None,
         text: HashedText | None = None,
@@ -121,6 +125,7 @@ class Multimodal(lightning.LightningDataModule):
             )
         self.root, self.columns, self.trains, self.part = Path(root), dict(columns or {}), trains, part
         self.sources, self.partition = dict(sources or {}), partition
+        self.cache = VolumeCache(**cache) if cache else None
         self.target, self.image, self.tabular, self.text = target, image, tabular, text
         self.groups, self.split = dict(subgroups or {}), split or ByPerson()
         self.batch_size = batch_size
@@ -181,7 +186,7 @@ class Multimodal(lightning.LightningDataModule):
 
     def _decode(self, cohort: Cohort, image: Images) -> None:
         opener = image_opener(self.root, self.sources, image.folder)
-        self._pixels, unreadable = image.read(opener, cohort.accession)
+        self._pixels, unreadable = image.read(opener, cohort.accession, self.cache)
         self.skipped |= {UNREADABLE: unreadable} if unreadable else {}
 
     # What sites agree on.
@@ -198,6 +203,31 @@ class Multimodal(lightning.LightningDataModule):
             texts = [each for each, used in zip(self._texts, train, strict=True) if used]
             arrays |= self.text.statistics(texts, person)
         return arrays
+
+    def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """The rows that have what the study predicts, by column: see `datamodules.describing`."""
+        self.setup()
+        cohort = self._read()
+        told = Description(cohort.person, edges)
+        told.rows("studies", np.ones(len(cohort.person), bool))
+        if self.target.classes:
+            told.classes(self.target.strata(self._target), self.target.classes)
+        else:
+            told.rows("labels", np.ones(len(cohort.person), bool))
+            told.number(self.target.columns[0], self._target["label"])
+        if self.tabular is not None:
+            table = self.tabular.read(cohort.table)
+            for name in self.tabular.numeric:
+                told.number(name, table[name].to_numpy(np.float64))
+            for name, declared in self.tabular.declared.items():
+                told.category(name, table[name].tolist(), declared)
+        if self._pixels is not None:
+            told.known("image", self._pixels.index >= 0)
+        if self.text is not None:
+            told.known("text", np.array([each is not None for each in self._texts]))
+        for name, group in self.groups.items():
+            told.levels(f"levels/{name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
+        return told.found()
 
     def behind(self) -> dict[str, int]:
         """On how many persons the statistics rest that do not rest on all."""

@@ -27,6 +27,7 @@ class Binary:
 
     def __init__(self, column: str, positive: Sequence[str | float | bool]) -> None:
         self.columns, self.positive = [column], {level(each) for each in positive}
+        self.classes = [f"{column} 0", f"{column} 1"]
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""
@@ -48,6 +49,7 @@ class MultiClass:
 
     def __init__(self, column: str, levels: Sequence[str | float | bool]) -> None:
         self.columns, self.levels = [column], [level(each) for each in levels]
+        self.classes = self.levels
         if len(set(self.levels)) < 2 or len(set(self.levels)) < len(self.levels):
             raise ValueError("dataset.target.levels: must name two or more classes, each once")
 
@@ -73,6 +75,7 @@ class MultiLabel:
 
     def __init__(self, columns: Sequence[str], positive: Sequence[str | float | bool] = ("1", "True")) -> None:
         self.columns, self.positive = list(columns), {level(each) for each in positive}
+        self.classes = ["none", *self.columns]
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where any of the columns is known)."""
@@ -97,6 +100,7 @@ class Regression:
 
     def __init__(self, column: str) -> None:
         self.columns = [column]
+        self.classes: list[str] = []  # a number has none
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""
@@ -119,6 +123,7 @@ class Survival:
 
     def __init__(self, time: str, event: str, positive: Sequence[str | float | bool] = ("1", "True")) -> None:
         self.columns, self.positive = [time, event], {level(each) for each in positive}
+        self.classes = ["censored", "event"]
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""

@@ -26,7 +26,7 @@ __all__ = [
 ]  # fmt: skip
 
 FROM_SITE = ("root", "columns", "trains")  # what every dataset takes from the site's own file
-IF_TAKEN = ("sources", "part")  # what a dataset may take from it besides
+IF_TAKEN = ("sources", "part", "cache")  # what a dataset may take from it besides
 PARTIAL = "_partial_"
 LIGHTNING = (
     "accumulate_grad_batches", "check_val_every_n_epoch", "detect_anomaly", "gradient_clip_algorithm",
@@ -93,6 +93,8 @@ def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> Any:
     taken = takes(manifest["dataset"], IF_TAKEN)
     try:
         overrides |= {"part": site.part} if "part" in taken else {}
+        if "cache" in taken and site.cache.folder:
+            overrides["cache"] = {"folder": site.cache.folder, "gigabytes": site.cache.gigabytes}
         overrides |= {"sources": _of_ours(lambda: sources(name, site))} if "sources" in taken else {}
         return _of_ours(lambda: instantiate(manifest["dataset"], "dataset", "dataset", **overrides))
     except UserError as error:

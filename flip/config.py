@@ -22,6 +22,14 @@ class OptimizerState(Enum):
     keep = "keep"
 
 
+class Job(Enum):
+    """What to do with the study."""
+
+    train = "train"
+    check = "check"
+    statistics = "statistics"
+
+
 @dataclass
 class Paths:
     """Folders of the coordinator; a relative one is taken from the working folder."""
@@ -61,6 +69,14 @@ class Baselines:
 
 
 @dataclass
+class Cache:
+    """A site's cache of decoded images, on its own disk."""
+
+    folder: str | None = None
+    gigabytes: float = 20.0
+
+
+@dataclass
 class Site:
     """A site's own file: the same keys in simulation (`conf/sites`) and at a hospital."""
 
@@ -68,6 +84,7 @@ class Site:
     columns: dict[str, Any] = field(default_factory=dict)
     sources: dict[str, Any] = field(default_factory=dict)  # where table, images and notes come from, if not from files
     part: int | None = None  # of a cohort that simulated sites share (`dataset.partition`)
+    cache: Cache = field(default_factory=Cache)  # decoded images, kept for later runs; no folder: none
     trains: bool = True
     accelerator: str = "cpu"
     precision: str | None = None
@@ -80,6 +97,7 @@ class Config:
     """One study and how it runs."""
 
     name: str = MISSING
+    job: Job = Job.train
     notice: str | None = None
     seed: int = MISSING
     dataset: dict[str, Any] = MISSING
@@ -106,6 +124,7 @@ class Study:
         manifest: what travels to every site, in JSON's types: name, notice, seed, dataset, model, outcomes, trainer,
             strategy, privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
         manifest_text: the manifest as canonical JSON. manifest_sha256: its digest.
+        job: train, or without training check or statistics.
         backend: the name of the `federation` option that was chosen.
         sites: each site's own file, by name; with `site_file` the one site of that file. In a simulation the policies
             permit what `allow_targets` does.
@@ -116,6 +135,7 @@ class Study:
     manifest: dict[str, Any]
     manifest_text: str
     manifest_sha256: str
+    job: str
     backend: str
     federation: dict[str, Any]
     sites: dict[str, Site]

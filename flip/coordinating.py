@@ -11,7 +11,8 @@ from typing import Any
 
 from flip import build
 from flip.errors import StudyFailed, disk_full
-from flip.federation import Payload
+from flip.federation import Ask, Payload
+from flip.federation.describing import describe
 from flip.federation.loop import Coordinator
 from flip.run_folder import RunFolder, relative
 from flip.targets import resolve
@@ -40,6 +41,11 @@ def coordinator(
         alone=alone,
         progress=files.progress(),
     )
+
+
+def program(job: str, loop: Coordinator) -> Callable[[Ask], Payload | None]:
+    """What the coordinator does with an `Ask`: trains, or describes the sites' cohorts."""
+    return loop if job == "train" else lambda ask: describe(loop, ask, job)
 
 
 def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]:
@@ -76,12 +82,12 @@ class Ending:
     Args:
         files: the run's folder.
         coordinator: the study's coordinator.
-        train: trains and tests; returns the final weights.
+        train: trains and tests; returns the final weights, or None where nothing was to be trained.
     """
 
     files: RunFolder
     coordinator: Coordinator
-    train: Callable[[], Payload]
+    train: Callable[[], Payload | None]
 
     def reach(self, started: float) -> dict[str, Any]:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
@@ -96,12 +102,10 @@ class Ending:
             status, reason = "failed", INTERRUPTED
         except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
             status, reason = "failed", why(error, self.files)
-        result = {
+        seconds, rounds = time.perf_counter() - started, self.coordinator.rounds_done
+        result = no_result(reason, seconds, rounds=rounds) | {
             "status": status,
-            "reason": reason,
-            "digest": digest(final) if final is not None and status == "ok" else None,
-            "rounds": self.coordinator.rounds_done,
-            "seconds": round(time.perf_counter() - started, 3),
+            "digest": digest(final) if final is not None else None,
             "privacy": self._privacy(),
             "monitor": self.coordinator.module.monitor,
             "higher_is_better": self.coordinator.module.higher_is_better,
@@ -111,12 +115,13 @@ class Ending:
         self.files.json("result.json", result)
         return result
 
-    def _train(self) -> Payload:
-        """The final weights, on disk. While it trains, the space that the result will need is held."""
+    def _train(self) -> Payload | None:
+        """The final weights, if any, on disk. While it trains, the space that the result will need is held."""
         self.files.reserve()
         try:
             final = self.train()
-            save_file(self.files.folder / "weights" / "last.safetensors", final)
+            if final is not None:
+                save_file(self.files.folder / "weights" / "last.safetensors", final)
             return final
         finally:
             self.files.release()

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 POOLED = "pooled"
 REFRESH = 4  # times a second; a rendering takes some milliseconds
 STATES = {
-    "statistics": "ready", "fit": "trained", "validate": "validated", "threshold": "validated", "test": "tested",
-    "alone": "baseline",
+    "statistics": "ready", "describe": "described", "fit": "trained", "validate": "validated",
+    "threshold": "validated", "test": "tested", "alone": "baseline",
 }  # fmt: skip
 
 BASELINES = {"pooled": "pooled data", "alone": "each site alone"}
@@ -63,7 +63,8 @@ class Display:
             self._live.start()
         else:
             how = "without federation" if self.backend == "none" else f"federation={self.backend}"
-            self.note(f"{self.study}  {how}  {len(self.rows)} sites  {self.rounds} {self._unit}s")
+            planned = f"{self.rounds} {self._unit}s" if self.rounds else "no training"
+            self.note(f"{self.study}  {how}  {len(self.rows)} sites  {planned}")
         return self
 
     def __exit__(

@@ -24,6 +24,8 @@ USAGE = """\
     python -m flip experiment=NAME federation=flower      the same study, federated
     python -m flip experiment=NAME strategy.rounds=5      with another value of a key
     python -m flip -m experiment=NAME seed=1,2,3          a sweep
+    python -m flip experiment=NAME job=check              what each site would bring, without training
+    python -m flip experiment=NAME job=statistics         the same with plots: means, histograms, what does not fit
     python -m flip experiment=NAME --cfg job              show the configuration, run nothing
     python -m flip experiment=NAME site_file=site.yaml    one hospital, its own file
     python -m flip experiment=NAME resume_from=last.ckpt  go on from a checkpoint, without federation

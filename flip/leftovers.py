@@ -21,6 +21,7 @@ from pathlib import Path
 
 MARK = "FLIP_RUN_MARK"
 GRACE = 10.0  # seconds that killed processes have to be gone
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 @contextmanager
@@ -124,6 +125,14 @@ def belongs(process: int, mark: str, folder: Path) -> bool:
                 if os.readlink(file).startswith(f"{folder}{os.sep}"):
                     return True
     return False
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process, as only Linux has it. Raises OSError."""
+    import ctypes  # the watcher has no use for it
+
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
 
 
 def running() -> list[int]:

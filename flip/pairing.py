@@ -114,8 +114,8 @@ def _asked(study: Study, strategy: Any, training: Sequence[str]) -> Iterator[str
 
 
 def _cohorts(study: Study) -> Iterator[str]:
-    """Each site's data root and number of persons, where this machine has them."""
-    if study.live:
+    """Each site's data root and number of persons, where this machine has them; other jobs look for themselves."""
+    if study.live or study.job != "train":
         return
     for name, site in study.sites.items():
         key = at(f"sites.{name}.root", study.where)

@@ -27,7 +27,13 @@ def write(run: Path) -> Path:
     Ok, failed and refused runs alike have a report; the same folder gives the same bytes. Raises UserError when the
     folder is none, has no result.json, or holds an unreadable file.
     """
-    page = render("report.html.j2", context(RunRecord.read(run)))
+    record = RunRecord.read(run)
+    if record.config.get("job", "train") != "train":
+        from flip import report_cohorts
+
+        page = render("cohorts.html.j2", report_cohorts.context(record))
+    else:
+        page = render("report.html.j2", context(record))
     write_atomic(run / REPORT, page.encode())
     return run / REPORT
 
@@ -49,7 +55,7 @@ def render(template: str, values: Mapping[str, Any]) -> str:
     folder = Path(__file__).parent / "templates"
     pages = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.tests["finite"] = math.isfinite
-    pages.filters |= {"number": number, "signed": signed, "size": size, "seconds": seconds}
+    pages.filters |= {"whole": whole, "number": number, "signed": signed, "size": size, "seconds": seconds}
     return pages.get_template(template).render(values)
 
 
@@ -68,6 +74,11 @@ def number(value: Any) -> str:
         mantissa, power = f"{value:.1e}".split("e")
         text = f"{mantissa.removesuffix('.0')}e{int(power)}"
     return text.replace("-", "\u2212")
+
+
+def whole(value: float | None) -> str:
+    """A count for reading, a dash where it is not known."""
+    return "\u2013" if value is None else f"{int(value):,}"
 
 
 def signed(value: float) -> str:

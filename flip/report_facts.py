@@ -26,6 +26,7 @@ class RunRecord:
     cohort: Mapping[str, Mapping[str, Any]]
     records: Sequence[Mapping[str, Any]]
     outcomes: Mapping[str, Mapping[str, Any]]
+    description: Mapping[str, Any]  # of a job that trained nothing: what its sites told of their cohorts
     result: Mapping[str, Any]
 
     @classmethod
@@ -41,7 +42,9 @@ class RunRecord:
             raise UserError(f"{path}: no result.json, so this is no run folder or its run has not ended")
         text = _text(path / "run.yaml")
         config = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text else {}
-        files = {name: _json(path / f"{name}.json") for name in ("provenance", "cohort", "outcomes", "result")}
+        files = {
+            name: _json(path / f"{name}.json") for name in ("provenance", "cohort", "outcomes", "description", "result")
+        }
         if not isinstance(config, dict):
             raise UserError(f"{path / 'run.yaml'}: is no mapping of settings; restore it from the run")
         settings = {str(key): value for key, value in config.items()}

@@ -14,7 +14,7 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
     rows = []
     tested = [*run.sites, None]
     for site in tested:
-        about = run.cohort.get(site, {}) if site else _totals(run)
+        about = run.cohort.get(site, {}) if site else totals(run)
         values = {name: run.tested(name, site) for name in run.metric_names}
         own = values.get(run.main or "", math.nan)
         alone = run.tested(run.main or "", site, f"baseline/alone/{site}/") if site else math.nan
@@ -31,7 +31,8 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
-def _totals(run: RunRecord) -> dict[str, int]:
+def totals(run: RunRecord) -> dict[str, int]:
+    """Persons and examples of all sites together."""
     keys = ("persons", "train", "validate", "test")
     return {key: sum(int(about.get(key) or 0) for about in run.cohort.values()) for key in keys}
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from flip import build
 from flip.chatter import to_log
-from flip.coordinating import INTERRUPTED, Ending, coordinator, no_result, why
+from flip.coordinating import INTERRUPTED, Ending, coordinator, no_result, program, why
 from flip.errors import StudyFailed, UserError, disk_full
 from flip.federation import Payload, Transport
+from flip.federation.inprocess import ask_silos, open_silos
 from flip.federation.live import Job, LiveTransport, followed
 from flip.federation.loop import Coordinator
 from flip.leftovers import nothing_left
@@ -40,7 +41,6 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
     transport, trackers = build.transport(study), build.trackers(study)
     run = resumes or run_identifier(study)
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         stack.enter_context(only_process_in(folder))
         stack.enter_context(room_for_result(folder))
@@ -61,6 +61,8 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
         report = write_report(folder, display)
         for tracker in trackers:
             tracker.finish(folder, result)
+    if study.job != "train":
+        show_cohorts(folder)
     print(last_words(result, folder, report), flush=True)
     if result["reason"] == INTERRUPTED:
         raise KeyboardInterrupt
@@ -80,9 +82,15 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
     return Ending(files, loop, partial(train_here, study, files.folder, loop, transport))
 
 
-def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Transport | None) -> Payload:
-    """The study's final weights: federated, or trained on the pooled (or only) site; then the pooled baseline."""
+def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Transport | None) -> Payload | None:
+    """The study's final weights: federated, or trained on the pooled (or only) site; then the pooled baseline.
+
+    None for a job that trains nothing.
+    """
     homes = {name: folder / "sites" / f"{name}.yaml" for name in study.sites}
+    if study.job != "train":
+        job = program(study.job, loop)
+        return transport.run(job, homes) if transport else job(ask_silos(open_silos(homes)))
     if transport is None:
         return pooled(study, loop, homes, "test", folder)
     final = transport.run(loop, homes)
@@ -94,7 +102,6 @@ def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Trans
 def pooled(study: "Study", loop: Coordinator, homes: dict[str, Path], prefix: str, folder: Path) -> Payload:
     """Train on the sites' data together."""
     from flip.centralized import train_pooled
-    from flip.federation.inprocess import ask_silos, open_silos
 
     silos = open_silos(homes)
     ask = ask_silos(silos)
@@ -108,7 +115,7 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
     """A run whose loop is in the backend's server; this process follows it."""
     live: LiveTransport = transport
     trains = {name: site.trains for name, site in study.sites.items()}
-    job = Job(run, study.manifest_text, trains, study.baselines.alone, float(study.federation["timeout"]))
+    job = Job(run, study.manifest_text, trains, study.baselines.alone, float(study.federation["timeout"]), study.job)
     started = time.perf_counter()
     reason = "the server's app ended without a result; its log has the cause"
     try:
@@ -144,11 +151,23 @@ def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
     """How the run ended, and where to look."""
     place = relative(folder)
     if result["status"] == "ok":
-        return (
-            f"ok  {result['seconds']:.1f} s, report {report:.1f} s  digest {result['digest'][:12]}\n"
-            f"report  {place}/report.html"
-        )
+        digest = f"  digest {result['digest'][:12]}" if result["digest"] else ""
+        return f"ok  {result['seconds']:.1f} s, report {report:.1f} s{digest}\nreport  {place}/report.html"
     return f"{result['status']}  {result['reason']}\nreport  {place}/report.html\nlog     {place}/log.txt"
+
+
+def show_cohorts(folder: Path) -> None:
+    """The sites' cohorts as a table on the screen; of sites on this machine, also the last words of their logs."""
+    from rich.console import Console
+
+    from flip.cohorts import screen_table
+    from flip.report_facts import RunRecord
+
+    console = Console()
+    console.print(screen_table(RunRecord.read(folder)))
+    for log in sorted((folder / "sites").glob("*/site.log")):
+        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        console.print(f"{log.parent.name}: {words[-1]}", markup=False, highlight=False, soft_wrap=True)
 
 
 def with_secrets(study: "Study") -> "Study":
@@ -173,6 +192,7 @@ def open_display(study: "Study", screen: TextIO) -> "Display":
     federated = study.federation.get(TARGET) is not None
     passes = study.manifest["trainer"]["centralized"]["max_epochs"]
     rounds = build.strategy(study.manifest).rounds if federated else passes
+    rounds = rounds if study.job == "train" else 0
     console = Console(file=screen)
     return Display(
         study=study.manifest["name"], backend=study.backend, rounds=rounds, sites=sorted(study.sites), console=console

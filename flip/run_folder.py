@@ -20,8 +20,9 @@ from flip.errors import UserError
 from flip.federation import Payload, Summary
 from flip.federation.record import Progress
 from flip.federation.wire import join, take
-from flip.weights import load_file, read_head, save_file, write_atomic
+from flip.weights import load_file, save_file, write_atomic
 
+LINES, COHORT, DESCRIPTION = "rounds.jsonl", "cohort.json", "description.json"
 PROGRESS = Path("state") / "round.safetensors"
 RESERVE = Path("state") / "reserve"
 RESERVED = 4 * 2**20  # bytes: the result, the report and the end of the log of a large study
@@ -53,7 +54,7 @@ class RunFolder:
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Append one line to `rounds.jsonl`, and tell the listeners."""
-        append_whole(self.folder / "rounds.jsonl", (json.dumps(record) + "\n").encode())
+        append_whole(self.folder / LINES, (json.dumps(record) + "\n").encode())
         for listener in self.listeners:
             listener.line(record)
 
@@ -76,7 +77,12 @@ class RunFolder:
 
     def cohort(self, cohort: Mapping[str, Any]) -> None:
         """Write `cohort.json`."""
-        self.json("cohort.json", cohort)
+        self.json(COHORT, cohort)
+
+    def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:
+        """Write `description.json`."""
+        bins = {name: array.tolist() for name, array in edges.items()}
+        self.json(DESCRIPTION, {"job": job, "edges": bins, "sites": plain_summaries(found)})
 
     def complete(self, progress: Progress) -> None:
         """Write what a resume needs after a round."""
@@ -96,11 +102,11 @@ class RunFolder:
     def last_round(self) -> int:
         """The last complete round, from 0; -1 before the first."""
         path = self.folder / PROGRESS
-        return int(read_head(path)["round"]) if path.exists() else -1
+        return int(load_file(path)[1]["round"]) if path.exists() else -1
 
     def forget_unfinished(self) -> None:
         """Drop the lines that the run will write again, and one that was cut off: all but those of complete rounds."""
-        path, round = self.folder / "rounds.jsonl", self.last_round()
+        path, round = self.folder / LINES, self.last_round()
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         records = [(line, json.loads(line)) for line in lines if line.endswith(b"\n")]
         kept = [line for line, record in records if record["phase"] in ROUND_PHASES and record["round"] <= round]
@@ -119,14 +125,7 @@ class RunFolder:
 
     def outcomes(self, outcomes: Mapping[str, Mapping[str, Summary]]) -> None:
         """Write `outcomes.json`."""
-        plain = {
-            site: {
-                name: {"kind": s.kind.value, "values": s.values.tolist(), "persons": s.persons}
-                for name, s in found.items()
-            }
-            for site, found in outcomes.items()
-        }
-        self.json("outcomes.json", plain)
+        self.json("outcomes.json", plain_summaries(outcomes))
 
     def json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file."""
@@ -135,6 +134,16 @@ class RunFolder:
     def text(self, name: str, content: str, mode: int = 0o644) -> None:
         """Write a text file with these permissions."""
         write_atomic(self.folder / name, content.encode(), mode)
+
+
+def plain_summaries(by_site: Mapping[str, Mapping[str, Summary]]) -> dict[str, Any]:
+    """Summaries by site and name as JSON has them."""
+    return {
+        site: {
+            name: {"kind": s.kind.value, "values": s.values.tolist(), "persons": s.persons} for name, s in found.items()
+        }
+        for site, found in by_site.items()
+    }
 
 
 def append_whole(path: Path, line: bytes) -> None:
@@ -151,10 +160,11 @@ def append_whole(path: Path, line: bytes) -> None:
 
 @contextmanager
 def only_process_in(folder: Path, seconds: float = 0.0) -> Iterator[None]:
-    """Hold the folder for this process; a killed one lets go of it.
+    """Hold the folder, which is made where there is none, for this process; a killed one lets go of it.
 
     Raises UserError where another still holds it after so many seconds.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     held, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
     try:
         while True:

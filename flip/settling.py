@@ -59,6 +59,7 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
             problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
         if not live:
             _absolute(site, "root", "secret")
+            _absolute(site.cache, "folder")
         if not file and not problems:
             site.policy = widened(site.policy, config.allow_targets)
     _absolute(config, "resume_from")
@@ -100,6 +101,7 @@ def _study(config: Config, sites: dict[str, Site], backend: str, where: Where, p
         manifest=json.loads(text),  # as the sites read it: every process sees the same order of keys
         manifest_text=text,
         manifest_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        job=plain(config.job),
         backend=backend,
         federation=config.federation,
         sites=sites,
@@ -134,6 +136,7 @@ def load_site(path: Path) -> Site:
     if problems:
         raise UserError(unique(problems))
     _absolute(site, "root", "secret")
+    _absolute(site.cache, "folder")
     return site
 
 

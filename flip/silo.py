@@ -16,12 +16,13 @@ from flip import build
 from flip.config import Site
 from flip.errors import UserError, disk_full
 from flip.federation import Answer, Fault, Payload, Reply, Summary, Task
+from flip.federation.wire import take
 from flip.local_state import LocalState
 from flip.noise_key import SIMULATED
 from flip.policy import Policy
 from flip.privacy import Mechanism
 from flip.site_log import site_log
-from flip.site_statistics import dataset_summaries, summary_of
+from flip.site_statistics import dataset_summaries, description, shapes, summary_of
 from flip.strategies.fedavg import FedAvg
 from flip.weights import load_arrays, stable_seed
 
@@ -91,7 +92,12 @@ class Silo:
     def _answer(self, task: Task) -> Reply:
         loaded = self._load(task.manifest)
         steps: dict[str, Callable[[Loaded, Task], Reply]]
-        steps = {"statistics": self._statistics, "fit": self._fit, "evaluate": self._evaluate}
+        steps = {
+            "statistics": self._statistics,
+            "describe": self._describe,
+            "fit": self._fit,
+            "evaluate": self._evaluate,
+        }
 
         def answer(inner: Task) -> Reply:
             return steps[inner.step](loaded, inner)
@@ -173,6 +179,15 @@ class Silo:
         summaries |= dataset_summaries(data, persons=loaded.persons, minimum_cell=self.policy.minimum_cell)
         metrics = {"persons": float(loaded.persons), **sizes}
         return self._reply(task, summaries, examples=int(sizes["train"]), metrics=metrics)
+
+    def _describe(self, loaded: Loaded, task: Task) -> Reply:
+        """The cohort by column, with histograms where edges were agreed, and the shapes of an example."""
+        self._agree(loaded, task)
+        edges = take(task.state, "edges")
+        persons, cell = loaded.persons, self.policy.minimum_cell
+        told = description(loaded.datamodule, edges, persons=persons, minimum_cell=cell)
+        sizes = {name: replace(shape, persons=persons) for name, shape in shapes(loaded.datamodule).items()}
+        return self._reply(task, {**told, **sizes})
 
     def _fit(self, loaded: Loaded, task: Task) -> Reply:
         """One round of local training, or with the parameter `alone` the whole training of this site."""

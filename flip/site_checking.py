@@ -5,7 +5,7 @@ from typing import Any
 
 from flip import build
 from flip.binding import Slot, bind
-from flip.config import Site, Study
+from flip.config import Cache, Site, Study
 from flip.errors import UserError
 from flip.policy import Policy
 from flip.suggest import at, nearest
@@ -35,6 +35,8 @@ def site_problems(study: Study) -> Iterator[str]:
         except UserError as error:
             yield from error.problems
             continue
+        if not site.cache.gigabytes > 0:
+            yield f"{at(f'sites.{name}.cache.gigabytes', study.where)}: must be above 0"
         yield from _columns(study, name, site)
         yield from _taken(study, name, site)
     yield from _shared(study)
@@ -80,7 +82,7 @@ def _taken(study: Study, name: str, site: Site) -> Iterator[str]:
         return  # a mistake of its own
     taken = build.takes(study.manifest["dataset"], build.IF_TAKEN)
     for given in build.IF_TAKEN:
-        if getattr(site, given) not in (None, {}) and given not in taken:
+        if getattr(site, given) not in (None, {}, Cache()) and given not in taken:
             key = at(f"sites.{name}.{given}", study.where)
             yield f"{key}: {dataset.__name__} takes no {given}; leave it out, or choose another dataset"
     for part, config in site.sources.items() if "sources" in taken else ():

@@ -31,3 +31,51 @@ def dataset_summaries(data: Any, *, persons: int, minimum_cell: int) -> dict[str
         for name, summary in summaries.items()
         if summary.kind is not SummaryKind.COUNT or summary.suppress(minimum_cell).values.any()
     }
+
+
+def description(data: Any, edges: Mapping[str, np.ndarray], *, persons: int, minimum_cell: int) -> dict[str, Summary]:
+    """What the dataset tells of its cohort, as `description/...`; empty for one without `describe`.
+
+    Counts that share a place (`count/levels/sex/...`) add up to a number that is known, so that one of them that is
+    kept back would be told by the others: see `covered`. No name leaves of a count that is kept back.
+    """
+    if not hasattr(data, "describe"):
+        return {}
+    arrays, behind = data.describe(edges)
+    groups: dict[str, list[str]] = {}
+    for name, array in arrays.items():
+        if name.startswith("count/"):
+            groups.setdefault(name if array.size > 1 else name.rpartition("/")[0], []).append(name)
+    for group, names in groups.items():
+        if group != "count":  # studies and labels are no parts of one another
+            values = covered(np.concatenate([arrays[name] for name in names]), minimum_cell)
+            arrays |= dict(zip(names, np.split(values, len(names)), strict=True))
+    return {
+        f"description/{name}": summary_of(name, array, min(behind.get(name, persons), persons))
+        for name, array in arrays.items()
+        if array.any()
+    }
+
+
+def covered(counts: np.ndarray, minimum_cell: int) -> np.ndarray:
+    """Counts of persons whose sum is known, with every small one at 0, and others so that none can be told from it.
+
+    The smallest of the others become 0 too, until those that did are two or more and hold `minimum_cell` together.
+    """
+    kept = np.array(counts, np.float64)
+    hidden = [index for index, count in enumerate(kept) if 0 < count < minimum_cell]
+    others = sorted((i for i, count in enumerate(kept) if count >= minimum_cell), key=lambda i: float(kept[i]))
+    while hidden and others and (len(hidden) < 2 or kept[hidden].sum() < minimum_cell):
+        hidden.append(others.pop(0))
+    kept[hidden] = 0
+    return kept
+
+
+def shapes(data: Any) -> dict[str, Summary]:
+    """Shape of each part of an example, as `shape/...`; empty for a dataset without examples to train or test on."""
+    for loader in (data.train_dataloader(), data.test_dataloader()):
+        if loader and len(loader.dataset):
+            example = loader.dataset[0]
+            found = {name: np.array(getattr(value, "shape", ()), np.float64) for name, value in example.items()}
+            return {f"shape/{name}": Summary(SummaryKind.SUM, shape, 1) for name, shape in found.items()}
+    return {}

@@ -109,3 +109,13 @@ def short() -> Iterator[Path]:
     """A folder with a short name, for the sockets of Ray, whose paths hold 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="t") as name:
         yield Path(name)
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files go, also those of started processes."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder

@@ -88,6 +88,24 @@ def test_what_safetensors_refuses_is_refused(payload, data):
             unpack(bytes(blob))
 
 
+@pytest.mark.parametrize(
+    ("written", "changed"),
+    [(b"[2, 0]", b"[2,-0]"), (b"\\u00e9", b"\\ud800"), (b"[11, 0]", b"[1e0,0]"), (b"\\ud83e", b"\\u00e9")],
+)
+def test_what_json_can_spell_and_safetensors_does_not_know_is_refused(written, changed):
+    blob = pack({"\N{LATIN SMALL LETTER E WITH ACUTE}": np.empty((2, 0)), "\N{LUNGS}": np.empty((11, 0))}, {})
+    assert written in blob
+    with pytest.raises(safetensors.SafetensorError):
+        safetensors.numpy.load(blob.replace(written, changed))
+    with pytest.raises(ValueError, match="not a packed message"):
+        unpack(blob.replace(written, changed))
+
+
+def test_a_head_with_half_a_character_is_refused():
+    with pytest.raises(ValueError, match="not a packed message"):
+        unpack(pack({}, {"text": "\ud800"}))
+
+
 @pytest.mark.parametrize("change", [b"", b"x"])
 def test_a_message_that_is_cut_or_has_more_is_refused(change):
     with pytest.raises(ValueError, match="not a packed message"):

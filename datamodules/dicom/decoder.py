@@ -7,13 +7,16 @@ whole site with it. So it runs in a child, with bounds on memory and time: when 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import astuple
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -21,25 +24,29 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import FileDataset
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import iter_pixels
-from pydicom.uid import UID, JPEGExtended12Bit, RLELossless
+from pydicom.uid import UID
 
-from datamodules.dicom.files import malformed_is, read_dicom
+from datamodules.dicom.files import PixelValue, malformed_is, read_dicom
+from datamodules.dicom.stored import GDCM, Stored, plugin_of
 from datamodules.dicom.volume import Reason, Unreadable
 
 # A frame takes milliseconds, the largest some seconds. The memory holds the largest file that is read, its frames and
 # the libraries.
 _SECONDS_A_FRAME = 20
 _MEMORY_BYTES = 2**33
-_GDCM = "gdcm"
+
+
+_CHILDREN = min(2, os.cpu_count() or 1)  # each frame goes to the next: a series is decoded on two cores
+_AHEAD = 2  # requests in a child's pipe: the next is there when a frame is done, and both fit into the pipe
+_PIPE_BYTES = 2**20  # lets the child go on while a frame waits to be taken; the most that Linux grants anyone
 
 
 class Decoder:
-    """Decodes frames; a context manager, since it may hold a child process, started when it is first needed."""
+    """Decodes frames; a context manager, since it may hold child processes, started when they are first needed."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[bytes] | None = None
+        self._children: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Decoder:
         return self
@@ -57,34 +64,61 @@ class Decoder:
         plugin = _plugin(data)
         with malformed_is(Reason.CORRUPT):
             shape = (int(data.Rows), int(data.Columns))
-        source = self._from_child(path, indices) if plugin == _GDCM else _decoded(data, indices, plugin)
+        source = self._from_child(path, indices) if plugin == GDCM else _decoded(data, indices, plugin)
         for frame in source:
             if frame.shape != shape or frame.dtype.kind not in "iu":
                 raise Unreadable(Reason.UNDECODABLE)
             yield frame
 
+    def each(self, images: Sequence[Stored]) -> Iterator[NDArray[Any]]:
+        """Decode images of one frame each, in order. Raises `Unreadable` as `frames` does."""
+        plugins = [image.plugin() for image in images]
+        if GDCM in plugins:
+            requests = [
+                {"path": str(i.path), "value": [*astuple(i.value)], "options": i.options, "plugin": plugin}
+                for i, plugin in zip(images, plugins, strict=True)
+            ]
+            decoded = self._asked([(request, 1) for request in requests])
+        else:
+            decoded = (image.decoded(plugin) for image, plugin in zip(images, plugins, strict=True))
+        for image, frame in zip(images, decoded, strict=True):
+            if frame.shape != (image.options["rows"], image.options["columns"]) or frame.dtype.kind not in "iu":
+                raise Unreadable(Reason.UNDECODABLE)
+            yield frame
+
     def _from_child(self, path: Path, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-        """Ask the child. Paths go through the pipe and not the command line, which all users of a machine can list."""
-        child = self._child = self._child or _start()
-        assert child.stdin is not None and child.stdout is not None
-        finished = False
+        yield from self._asked([({"path": str(path), "indices": list(indices)}, len(indices))])
+
+    def _asked(self, requests: Sequence[tuple[Mapping[str, Any], int]]) -> Iterator[NDArray[Any]]:
+        """Ask the children in turn, for so many frames each, and say ahead what comes next.
+
+        Paths go through the pipe and not the command line, which all users of a machine can list.
+        """
+        number = min(_CHILDREN, len(requests))
+        self._children += [_start() for _ in range(number - len(self._children))]
+        sent, due = 0, 0  # requests, and frames that the children owe
         try:
-            child.stdin.write(json.dumps({"path": str(path), "indices": list(indices)}).encode() + b"\n")
-            child.stdin.flush()
-            for _ in indices:
-                yield _receive(child.stdout)
-            finished = True
+            for index, (_, frames) in enumerate(requests):
+                while sent < min(len(requests), index + _AHEAD * number):
+                    request, owed = requests[sent]
+                    due += owed
+                    _send(self._children[sent % number], request)
+                    sent += 1
+                for _ in range(frames):
+                    frame = _receive(self._children[index % number].stdout)
+                    due -= 1
+                    yield frame
         except BrokenPipeError:
             raise Unreadable(Reason.UNDECODABLE) from None
         finally:
-            if not finished:  # dead, or with frames in the pipe that nobody wants
+            if due:  # one is dead, or they have frames in their pipes that nobody wants
                 self._stop()
 
     def _stop(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._child.communicate()
-            self._child = None
+        for child in self._children:
+            child.kill()
+            child.communicate()
+        self._children = []
 
 
 def _plugin(data: FileDataset) -> str:
@@ -105,15 +139,7 @@ def _plugin(data: FileDataset) -> str:
         if stored < (bits + 7) // 8:
             raise Unreadable(Reason.TRUNCATED)
         return ""
-    plugin = "pydicom" if syntax == RLELossless else _GDCM
-    try:
-        available = get_decoder(syntax).available_plugins
-    except NotImplementedError:
-        available = ()
-    # GDCM decodes the 8-bit form of this syntax alone.
-    if plugin not in available or (syntax == JPEGExtended12Bit and precision != 8):
-        raise Unreadable(Reason.UNSUPPORTED_COMPRESSION)
-    return plugin
+    return plugin_of(syntax, precision)
 
 
 def _decoded(data: FileDataset, indices: Sequence[int], plugin: str) -> Iterator[NDArray[Any]]:
@@ -131,13 +157,23 @@ def _start() -> subprocess.Popen[bytes]:
     """A child that runs this module, found where this very file lies and nowhere else."""
     home = str(Path(__file__).resolve().parents[2])
     inherited = os.environ.get("PYTHONPATH")
-    return subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, "-P", "-m", "datamodules.dicom.decoder"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": home + (os.pathsep + inherited if inherited else "")},
     )
+    assert child.stdout is not None
+    with suppress(OSError):  # a user with many pipes gets no larger one
+        fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return child
+
+
+def _send(child: subprocess.Popen[bytes], request: Mapping[str, Any]) -> None:
+    assert child.stdin is not None
+    child.stdin.write(json.dumps(request).encode() + b"\n")
+    child.stdin.flush()
 
 
 def _receive(pipe: Any) -> NDArray[Any]:
@@ -156,13 +192,15 @@ def _receive(pipe: Any) -> NDArray[Any]:
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """The child: for each line {path, indices}, its frames, each a line {dtype, shape} and its bytes, or {reason}."""
+    """The child: for each line {path, indices} or {path, value, options, plugin}, its frames: or {reason}.
+
+    A frame is a line {dtype, shape} and its bytes.
+    """
     for line in requests:
         request = json.loads(line)
         try:
-            data = read_dicom(Path(request["path"]))
             signal.alarm(_SECONDS_A_FRAME)  # unhandled, so that it also ends a loop inside the decoder
-            for frame in _decoded(data, request["indices"], _plugin(data)):
+            for frame in _requested(request):
                 signal.alarm(_SECONDS_A_FRAME)
                 replies.write(json.dumps({"dtype": frame.dtype.str, "shape": frame.shape}).encode() + b"\n")
                 replies.write(np.ascontiguousarray(frame).tobytes())
@@ -171,6 +209,16 @@ def serve(requests: BinaryIO, replies: BinaryIO) -> None:
             replies.write(json.dumps({"reason": refusal.reason.name}).encode() + b"\n")
             replies.flush()
         signal.alarm(0)
+
+
+def _requested(request: Mapping[str, Any]) -> Iterator[NDArray[Any]]:
+    path = Path(request["path"])
+    if "value" in request:
+        offset, length, vr, syntax = request["value"]
+        yield Stored(path, PixelValue(offset, length, vr, UID(syntax)), request["options"]).decoded(request["plugin"])
+        return
+    data = read_dicom(path)
+    yield from _decoded(data, request["indices"], _plugin(data))
 
 
 def _main() -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from datamodules.dicom.files import malformed_is, read_dicom
+from datamodules.dicom.files import malformed_is, read_head
+from datamodules.dicom.stored import Stored
 from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
 
 Floats = NDArray[np.float64]
@@ -37,7 +40,14 @@ _TAGS = (
     "RescaleSlope",
     "RescaleType",
     "SharedFunctionalGroupsSequence",
+    "PhotometricInterpretation",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "PixelPaddingValue",
+    "PixelPaddingRangeLimit",
 )
+_TAG_NUMBERS = [int(tag_for_keyword(name) or 0) for name in _TAGS]
 
 # Values of ImageType of what is no slice: localizers by the standard and by vendors' habit, and projections of many
 # slices into one. An axial reformat (MPR) is a slice and is kept, behind the original images.
@@ -50,11 +60,50 @@ _MAX_RESCALE = 1e6
 
 
 @dataclass(frozen=True)
+class Rescale:
+    """From stored values to those of the modality: value = stored * slope + intercept.
+
+    `padding`: lowest and highest stored value that mark padding, or None. `inverse`: for MONOCHROME1, the sum of a
+    value and of the value of the same pixel stored inverted; NaN for MONOCHROME2.
+    """
+
+    slope: float
+    intercept: float
+    padding: tuple[int, int] | None
+    inverse: float
+
+    @classmethod
+    def of(cls, data: Dataset) -> Rescale:
+        """As the header says; slope 1 and intercept 0 where a modality other than CT has none. Raises as pydicom."""
+        slope, intercept = number(data, "RescaleSlope") or 1.0, number(data, "RescaleIntercept") or 0.0
+        bits, signed = int(data.BitsStored), int(data.PixelRepresentation) == 1
+        # The stored value v inverted is lowest + highest - v.
+        ends = -1 if signed else 2**bits - 1
+        inverted = str(data.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
+        return cls(slope, intercept, _padding(data, signed), slope * ends + 2 * intercept if inverted else np.nan)
+
+
+def _padding(data: Dataset, signed: bool) -> tuple[int, int] | None:
+    """Lowest and highest stored value that mark padding; None without the tag.
+
+    Files exist that write -2000 as the unsigned 63536: both mean the same bits.
+    """
+    if data.get("PixelPaddingValue") is None:
+        return None
+    span = 2 ** int(data.BitsAllocated)
+    limit = data.get("PixelPaddingRangeLimit")
+    ends = [int(data.PixelPaddingValue), int(data.PixelPaddingValue if limit is None else limit)]
+    low, high = sorted((end + span // 2) % span - span // 2 if signed else end % span for end in ends)
+    return low, high
+
+
+@dataclass(frozen=True)
 class Header:
     """One single-frame image. `problem` is why its series cannot be used, or None; the geometry is then valid.
 
     `position`: of the first pixel's center, LPS mm. `orientation`: (2, 3) unit vectors, the direction in which the
     column index and the row index grow. `spacing`: (between rows, between columns), mm. `thickness`: mm, or None.
+    `pixels`: where they lie, or None where only parsing the whole file tells; `rescale` is then None too.
     """
 
     path: Path
@@ -71,6 +120,8 @@ class Header:
     orientation: Floats
     spacing: tuple[float, float]
     thickness: float | None
+    pixels: Stored | None
+    rescale: Rescale | None
 
     @property
     def normal(self) -> Floats:
@@ -81,9 +132,12 @@ class Header:
 def read_header(path: Path, modality: str) -> Header | None:
     """The header of an image of `modality`; None for another modality or an object without an image in space.
 
-    Raises `Unreadable`: CORRUPT, TOO_LARGE.
+    Raises `Unreadable`: CORRUPT, TOO_LARGE, NO_DICOM (a file without the DICOM marker).
     """
-    data = read_dicom(path, _TAGS)
+    found = read_head(path, _TAG_NUMBERS)
+    if found is None:
+        raise Unreadable(Reason.NO_DICOM)
+    data, value = found
     with malformed_is(Reason.CORRUPT):
         if str(data.get("Modality", "")).strip().upper() != modality.upper():
             return None
@@ -102,6 +156,8 @@ def read_header(path: Path, modality: str) -> Header | None:
         )
         thickness = number(data, "SliceThickness")
         problem = _problem(data, modality)
+        pixels = Stored.of(path, data, value) if value is not None else None
+        rescale = Rescale.of(data) if pixels is not None else None
     if max(rows, columns) > MAX_SIDE:
         raise Unreadable(Reason.TOO_LARGE)
     if problem is None:
@@ -121,6 +177,8 @@ def read_header(path: Path, modality: str) -> Header | None:
         orientation=orientation.reshape(2, 3) if orientation.size == 6 else np.zeros((2, 3)),
         spacing=(float(spacing[0]), float(spacing[1])) if spacing.size == 2 else (0.0, 0.0),
         thickness=thickness if thickness is not None and thickness > 0 else None,
+        pixels=pixels,
+        rescale=rescale,
     )
 
 
@@ -144,9 +202,10 @@ def _geometry_problem(position: Floats, orientation: Floats, spacing: Floats) ->
     """Why an image cannot be placed in space."""
     if position.size != 3 or orientation.size != 6 or spacing.size != 2:
         return Reason.MISSING_GEOMETRY
-    axes = orientation.reshape(2, 3)
-    orthonormal = np.allclose(axes @ axes.T, np.eye(2), atol=1e-2)
-    if not (np.isfinite(position).all() and orthonormal and (spacing > 0.01).all() and (spacing < 100).all()):
+    (a, b, c), (d, e, f) = orientation.reshape(2, 3).tolist()  # in plain numbers: of such few, numpy is slower
+    apart = (abs(a * a + b * b + c * c - 1), abs(d * d + e * e + f * f - 1), abs(a * d + b * e + c * f))
+    near, sized = all(each <= 1e-2 for each in apart), all(0.01 < each < 100 for each in spacing.tolist())
+    if not (near and sized and all(map(math.isfinite, position.tolist()))):
         return Reason.INVALID_GEOMETRY
     return None
 

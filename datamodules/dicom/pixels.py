@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset
 
 from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.files import malformed_is, read_dicom
-from datamodules.dicom.headers import Header, number
+from datamodules.dicom.geometry import InPlane
+from datamodules.dicom.headers import Header, Rescale
+from datamodules.dicom.stored import GRAYSCALE
 from datamodules.dicom.volume import Reason, Unreadable
 
 # HU of what lies outside the scanner's field: air, by definition of the scale.
@@ -18,46 +21,77 @@ AIR = -1000.0
 # Fewer than one voxel in some hundred of a scanned body is denser than this (bone, contrast, metal).
 _DENSE_HU = 400.0
 _POLARITY_MARGIN = 0.1
+AS_STORED = InPlane(transpose=False, flip_rows=False, flip_columns=False)
 
 
 @dataclass(frozen=True)
 class Plane:
-    """One slice, oriented as it is stored.
+    """One slice, oriented as it is stored: `stored` values (row, column), integers, and what they mean."""
 
-    `hu`: float32 (row, column), NaN where the file marks padding. `mirror`: for MONOCHROME1, the sum of the HU of a
-    voxel and of the same voxel stored inverted; NaN for MONOCHROME2.
-    """
+    stored: NDArray[Any]
+    rescale: Rescale
 
-    hu: NDArray[np.float32]
-    mirror: float
+    @property
+    def padding(self) -> NDArray[np.bool_] | None:
+        """Where the file marks padding, bool (row, column); None where it marks none."""
+        if self.rescale.padding is None:
+            return None
+        low, high = self.rescale.padding
+        return (self.stored >= low) & (self.stored <= high)
+
+    def into(self, hu: NDArray[np.float32], turn: InPlane) -> None:
+        """Write HU into `hu`, turned, NaN where the file marks padding."""
+        slope, intercept = self.rescale.slope, self.rescale.intercept
+        stored = turn.apply(self.stored)
+        # Whole numbers below 2^24 are exact in float32; else what is rounded is the product in float64, as ever.
+        whole = slope.is_integer() and intercept.is_integer()
+        if whole and self.stored.dtype.itemsize <= 2 and abs(slope) * 2**16 + abs(intercept) < 2**24:
+            np.multiply(stored, np.float32(slope), out=hu, casting="unsafe", dtype=np.float32)
+            hu += np.float32(intercept)
+        else:
+            hu[...] = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
+        if (padding := self.padding) is not None:
+            hu[turn.apply(padding)] = np.nan
+
+    def same(self, other: Plane) -> bool:
+        """Whether two slices show the same values, whatever their rescaling."""
+        hu = np.empty((2, *self.stored.shape), np.float32)
+        for each, out in zip((self, other), hu, strict=True):
+            each.into(out, AS_STORED)
+        return bool(np.array_equal(hu[0], hu[1], equal_nan=True))
 
 
-def read_plane(header: Header, decoder: Decoder) -> Plane:
-    """Decode one slice, apply its own rescale slope and intercept (1 and 0 where a modality other than CT has none).
+def read_planes(headers: Sequence[Header], decoder: Decoder) -> Iterator[Plane]:
+    """Decode slices, in order. A modality other than CT may have no rescaling.
 
     Raises `Unreadable`: CORRUPT, TRUNCATED, UNSUPPORTED_COMPRESSION, UNDECODABLE, NOT_GRAYSCALE.
     """
+    found = [header.pixels for header in headers if header.pixels is not None]
+    frames = decoder.each(found) if len(found) == len(headers) else None
+    for header in headers:
+        if frames is not None and header.rescale is not None:
+            plane = Plane(next(frames), header.rescale)
+        else:
+            plane = _parsed(header, decoder)
+        if plane.stored.shape != (header.rows, header.columns):
+            raise Unreadable(Reason.CORRUPT)
+        yield plane
+
+
+def _parsed(header: Header, decoder: Decoder) -> Plane:
+    """The slice of a file that has to be parsed as a whole."""
     data = read_dicom(header.path)
     with malformed_is(Reason.CORRUPT):
-        photometric = str(data.get("PhotometricInterpretation", "")).strip()
-        slope, intercept = number(data, "RescaleSlope") or 1.0, number(data, "RescaleIntercept") or 0.0
-        bits, signed = int(data.BitsStored), int(data.PixelRepresentation) == 1
-        padding = _padding(data, signed)
-    if photometric not in ("MONOCHROME1", "MONOCHROME2"):
+        photometric, rescale = str(data.get("PhotometricInterpretation", "")).strip(), Rescale.of(data)
+    if photometric not in GRAYSCALE:
         raise Unreadable(Reason.NOT_GRAYSCALE)
     (stored,) = decoder.frames(data, header.path, [0])
-    if stored.shape != (header.rows, header.columns):
-        raise Unreadable(Reason.CORRUPT)
-    hu = (stored.astype(np.float64) * slope + intercept).astype(np.float32)
-    if padding is not None:
-        hu[(stored >= padding[0]) & (stored <= padding[1])] = np.nan
-    # The stored value v inverted is lowest + highest - v.
-    ends = -1 if signed else 2**bits - 1
-    return Plane(hu, slope * ends + 2 * intercept if photometric == "MONOCHROME1" else np.nan)
+    return Plane(stored, rescale)
 
 
-def settle(hu: NDArray[np.float32], mirrors: NDArray[np.float64]) -> None:
-    """Settle polarity, then padding, of a volume (slice, row, column) in place. `mirrors`: `Plane.mirror` by slice.
+def settle(hu: NDArray[np.float32], mirrors: NDArray[np.float64], padded: bool) -> None:
+    """Settle polarity, then padding, of a volume (slice, row, column) in place. `mirrors`: `Rescale.inverse` by slice;
+    `padded`: whether any slice has padding (NaN).
 
     By the standard, MONOCHROME1 concerns display alone and the rescaled values are HU as they stand. Converters that
     stored inverted values under that name exist all the same. A body tells: nearly none of it is denser than 400 HU.
@@ -72,18 +106,5 @@ def settle(hu: NDArray[np.float32], mirrors: NDArray[np.float64]) -> None:
             raise Unreadable(Reason.AMBIGUOUS_POLARITY)
         if gain > 0:
             hu[marked] = flipped
-    np.nan_to_num(hu, copy=False, nan=AIR)
-
-
-def _padding(data: FileDataset, signed: bool) -> tuple[int, int] | None:
-    """Lowest and highest stored value that mark padding; None without the tag.
-
-    Files exist that write -2000 as the unsigned 63536: both mean the same bits.
-    """
-    if data.get("PixelPaddingValue") is None:
-        return None
-    span = 2 ** int(data.BitsAllocated)
-    limit = data.get("PixelPaddingRangeLimit")
-    ends = [int(data.PixelPaddingValue), int(data.PixelPaddingValue if limit is None else limit)]
-    low, high = sorted((end + span // 2) % span - span // 2 if signed else end % span for end in ends)
-    return low, high
+    if padded:
+        hu[np.isnan(hu)] = AIR

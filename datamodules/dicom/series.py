@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from datamodules.dicom.decoder import Decoder
-from datamodules.dicom.files import is_dicom, regular_files
+from datamodules.dicom.files import regular_files
 from datamodules.dicom.geometry import affine_of, in_plane, is_axial, slots
 from datamodules.dicom.headers import Header, read_header
-from datamodules.dicom.pixels import read_plane, settle
+from datamodules.dicom.pixels import read_planes, settle
 from datamodules.dicom.volume import MAX_VOXELS, Reason, Unreadable, Volume
 
 
@@ -52,21 +52,22 @@ def read_series(folder: Path, *, modality: str = "CT", decoder: Decoder | None =
 
 def _images(folder: Path, modality: str) -> list[Header]:
     """Headers of all images of the modality. Raises `Unreadable` where there is none."""
-    paths = [path for path in regular_files(folder) if is_dicom(path)]
-    if not paths:
-        raise Unreadable(Reason.NO_DICOM)
     images: list[Header] = []
     faults: list[Reason] = []
-    for path in paths:
+    others = False  # a DICOM file of another modality, or no image
+    for path in regular_files(folder):
         try:
             header = read_header(path, modality)
         except Unreadable as refusal:
             faults.append(refusal.reason)
             continue
-        if header is not None:
+        if header is None:
+            others = True
+        else:
             images.append(header)
+    damaged = [reason for reason in faults if reason is not Reason.NO_DICOM]
     if not images:
-        raise Unreadable(faults[0] if faults else Reason.NO_SUCH_MODALITY)
+        raise Unreadable(damaged[0] if damaged else Reason.NO_SUCH_MODALITY if others else Reason.NO_DICOM)
     return images
 
 
@@ -97,8 +98,8 @@ def _same_stack(one: Header, other: Header) -> bool:
     return (
         (one.series, one.frame_of_reference, one.rows, one.columns)
         == (other.series, other.frame_of_reference, other.rows, other.columns)
-        and np.allclose(one.spacing, other.spacing, rtol=1e-3, atol=0)
-        and np.allclose(one.orientation, other.orientation, atol=1e-2)
+        and all(abs(a - b) <= 1e-3 * abs(b) for a, b in zip(one.spacing, other.spacing, strict=True))
+        and bool(np.abs(one.orientation - other.orientation).max() <= 1e-2)
     )
 
 
@@ -127,18 +128,22 @@ def _read_stack(stack: list[Header], decoder: Decoder) -> Volume:
     named = [instance for instance in instances if instance]
     if len(set(named)) < len(named):
         raise Unreadable(Reason.CONFLICTING_DUPLICATES)
-    stored = np.empty((len(ordered), first.rows, first.columns), np.float32)
-    mirrors = np.empty(len(ordered))
+    turn = in_plane(first)
+    shape = (first.columns, first.rows) if turn.transpose else (first.rows, first.columns)
+    voxels = np.empty((len(ordered), *shape), np.float32)
+    mirrors, padded = np.empty(len(ordered)), False
+    planes = read_planes([image for copies in by_slice for image in copies], decoder)
     for index, copies in enumerate(by_slice):
-        plane = read_plane(copies[0], decoder)
-        for copy in copies[1:]:
-            if not np.array_equal(read_plane(copy, decoder).hu, plane.hu, equal_nan=True):
+        plane = next(planes)
+        for _ in copies[1:]:
+            if not plane.same(next(planes)):
                 raise Unreadable(Reason.CONFLICTING_DUPLICATES)
-        stored[index], mirrors[index] = plane.hu, plane.mirror
-    settle(stored, mirrors)
+        plane.into(voxels[index], turn)
+        mirrors[index], padded = plane.rescale.inverse, padded or plane.rescale.padding is not None
+    settle(voxels, mirrors, padded)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return Volume(
-        voxels=np.ascontiguousarray(in_plane(first).apply(stored)),
+        voxels=voxels,
         affine=affine,
         spacing=(float(lengths[2]), float(lengths[1]), float(lengths[0])),
         series_instance_uid=first.series,

@@ -3,7 +3,6 @@
 import ipaddress
 import os
 import secrets
-import shutil
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,20 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from flip.deploy.kit import ADMIN, HANDOVER, KIT, README, SERVER, SITE, SITE_FILE, Kit, whole_or_not, write, write_site
+from flip.deploy.kit import (
+    ADMIN,
+    HANDOVER,
+    KIT,
+    README,
+    SERVER,
+    SITE,
+    SITE_FILE,
+    Kit,
+    temporary_files,
+    whole_or_not,
+    write,
+    write_site,
+)
 from flip.deploy.start import Child
 from flip.errors import UserError
 from flip.settling import load_site
@@ -90,11 +102,8 @@ def children(kit: Kit) -> list[Child]:
 
 
 def surroundings(kit: Kit) -> dict[str, str]:
-    """Settings of a party's processes, and a folder in its kit for temporary files: what is killed leaves them."""
-    temporary = kit.folder / "tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(mode=0o700)
-    return {**ENVIRONMENT, "TMPDIR": str(temporary)}
+    """Settings of a party's processes."""
+    return {**ENVIRONMENT, "TMPDIR": str(temporary_files(kit.folder))}
 
 
 def keep_private(path: Path) -> None:

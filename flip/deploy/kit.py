@@ -100,6 +100,14 @@ def write(path: Path, content: bytes | str) -> None:
         file.write(data)
 
 
+def temporary_files(folder: Path) -> Path:
+    """An empty folder in a kit for temporary files: what was killed leaves them there until the next start."""
+    temporary = folder / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o700)
+    return temporary
+
+
 def write_site(folder: Path, readme: str) -> None:
     """What a site's folder holds on every backend: the file to fill in, and three lines of how to start."""
     write(folder / SITE_FILE, SITE_TEMPLATE)

@@ -16,7 +16,20 @@ from typing import Any
 
 import yaml
 
-from flip.deploy.kit import ADMIN, HANDOVER, KIT, README, SERVER, SITE, SITE_FILE, Kit, whole_or_not, write, write_site
+from flip.deploy.kit import (
+    ADMIN,
+    HANDOVER,
+    KIT,
+    README,
+    SERVER,
+    SITE,
+    SITE_FILE,
+    Kit,
+    temporary_files,
+    whole_or_not,
+    write,
+    write_site,
+)  # fmt: skip
 from flip.deploy.start import Child
 from flip.errors import UserError
 from flip.federation.nvflare_live import CONTROLLER, EXECUTOR, LATE_SITES
@@ -128,8 +141,6 @@ def children(kit: Kit) -> list[Child]:
     if kit.party == SITE:
         check_site(name, kit.folder / SITE_FILE)
     os.umask(0o077)  # what FLARE writes is for the owner of the kit alone
-    shutil.rmtree(kit.folder / "tmp", ignore_errors=True)  # what was killed may have left something
-    (kit.folder / "tmp").mkdir()
     resources = server_resources(kit.folder) if kit.party == SERVER else site_resources()
     (kit.folder / "local" / "resources.json").write_text(json.dumps(resources, indent=2))
     program = "server.server_train" if kit.party == SERVER else "client.client_train"
@@ -143,7 +154,7 @@ def children(kit: Kit) -> list[Child]:
     command = [sys.executable, "-u", "-m", f"nvflare.private.fed.app.{program}"]
     environment = {
         "PYTHONSAFEPATH": "1",
-        "TMPDIR": str(kit.folder / "tmp"),
+        "TMPDIR": str(temporary_files(kit.folder)),
         "NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": str(LATER),
         "NVFLARE_DEAD_CLIENT_GRACE_PERIOD": "1.0",
     }

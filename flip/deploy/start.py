@@ -1,6 +1,5 @@
 """Starts what a kit is for, and ends it: every process that came of it is gone when this one ends."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -12,10 +11,10 @@ from importlib import import_module
 from pathlib import Path
 
 from flip.deploy.kit import Kit
+from flip.leftovers import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
 
 GRACE = 10.0  # seconds that processes have to end by themselves
 LOOK = 0.05  # seconds between looks at processes that end
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 
 
 @dataclass(frozen=True)
@@ -139,9 +138,3 @@ def process_parents() -> Iterator[tuple[int, int]]:
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             yield int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])
-
-
-def prctl(option: int, value: int) -> None:
-    """Set an attribute of this process, as only Linux has it. Raises OSError."""
-    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")

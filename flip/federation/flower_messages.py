@@ -21,8 +21,8 @@ SLOWEST = 1.0  # seconds between looks when there was nothing for long
 
 
 def pause(waited: float) -> float:
-    """Seconds until the next look for a message, after so many without one: a twentieth of them, within limits."""
-    return min(max(waited / 20, POLL), SLOWEST)
+    """Seconds until the next look for a message, after so many without one: a fifth of them, within limits."""
+    return min(max(waited / 5, POLL), SLOWEST)
 
 
 def record(blob: bytes, site: str = "") -> Any:

@@ -54,14 +54,16 @@ def main(folder: Path) -> None:
 
 
 def options(kit: Kit) -> list[str]:
-    """The SuperLink's command line."""
+    """The SuperLink's command line.
+
+    It gives no `--database`: Flower would flush every part of a message to disk, and resume no run from there.
+    """
     folder = kit.folder
     return [
         "--ssl-ca-certfile", str(folder / CA), "--ssl-certfile", str(folder / CERTIFICATE),
         "--ssl-keyfile", str(folder / CERTIFICATE_KEY),
         "--enable-supernode-auth", "--disable-runtime-dependency-installation",
         "--host", str(kit.setting("bind")), "--port", str(kit.setting("port")),
-        "--database", str(folder / "state.db"),
     ]  # fmt: skip
 
 
@@ -103,23 +105,14 @@ def public_keys(kit: Kit) -> dict[bytes, str]:
 
 
 def enrolled(roster: Mapping[bytes, str]) -> Any:
-    """At the SuperLink's start, make its list of nodes the roster: what is missing is added, any other key removed."""
+    """At the SuperLink's start, register the roster; it keeps its state in memory, so that no other key is known."""
     from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
-    from flwr.supercore.constant import NodeStatus
 
     @asynccontextmanager
     async def enroll(app: Any) -> AsyncIterator[None]:
         state = app.state.linkstate_factory.state()
-        valid = (NodeStatus.REGISTERED, NodeStatus.ONLINE, NodeStatus.OFFLINE)
-        known = {info.public_key: info.node_id for info in state.get_node_info(statuses=valid)}
-        for key, node in known.items():
-            if key not in roster:
-                state.delete_node(NOOP_FLWR_AID, node)
-        for key in [each for each in roster if each not in known]:
-            try:
-                state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=roster[key])
-            except ValueError:
-                print(f"server: the key of {roster[key]} was taken out once; have the site make a new one", flush=True)
+        for key, name in roster.items():
+            state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=name)
         print(f"server: ready for {', '.join(roster.values())}", flush=True)
         yield
 
@@ -142,7 +135,6 @@ def server_app() -> "ServerApp":
         job = Job.from_json(request["job"])
         folder = shared_folder(Path(str(kit.setting("runs"))), request["folder"], request["marker"])
         sites = Sites(grid, public_keys(kit), job.timeout)
-        (folder / "state").mkdir(exist_ok=True)
         alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending
         with alone, (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
             sites.wait(job.trains, float(request["join"]))

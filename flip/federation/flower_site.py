@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def main(folder: Path) -> int:
     kit = Kit.read(folder)
     name, address, path = str(kit.setting("site")), str(kit.setting("address")), kit.folder / SITE_FILE
     silo, refused = Silo(name, load_site(path), path.with_suffix(""), deployed=True), None
+    import_module("flip.training")  # torch and Lightning, before the first task waits for them
     print(f"{name}: looking for the server at {address}", flush=True)
     while True:
         try:

@@ -5,6 +5,7 @@ string. The server writes the run's folder itself: `paths.runs` is shared with i
 checked against flwr 1.41.
 """
 
+import hashlib
 import json
 import os
 import secrets
@@ -19,6 +20,7 @@ from flip.deploy.flower import CA, ENVIRONMENT, TOKEN
 from flip.deploy.kit import ADMIN, Kit
 from flip.errors import StudyFailed, UserError
 from flip.federation.flower_messages import MARKER, REQUEST
+from flip.federation.limits import timeout_problems
 from flip.federation.live import Job
 from flip.run_folder import RunFolder, only_process_in
 from flip.weights import write_atomic
@@ -71,7 +73,7 @@ class FlowerSuperLink:
     join: float = 60.0
 
     def __post_init__(self) -> None:
-        problems = [f"federation.timeout={self.timeout}: must be above 0 seconds"] if self.timeout <= 0 else []
+        problems = timeout_problems(self.timeout)
         problems += [f"federation.join={self.join}: must be 0 seconds or more"] if self.join < 0 else []
         if problems:
             raise UserError(problems)
@@ -96,7 +98,6 @@ class FlowerSuperLink:
         try:
             with self.client() as client:
                 stop_earlier(client, job.run)
-                (folder / "state").mkdir(exist_ok=True)
                 with only_process_in(folder / "state", AWAY):
                     RunFolder(folder, []).forget_unfinished()
                 run = self.start(client, json.dumps(request))
@@ -145,7 +146,7 @@ class FlowerSuperLink:
         from flwr.supercore.fab import Fab
 
         content = build_fab_from_files({name: text.encode() for name, text in APP.items()})[0]
-        fab = fab_to_proto(Fab(digest_of(content), content, {}))
+        fab = fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {}))
         config = user_config_to_proto({REQUEST: request})
         started = client.StartRun(StartRunRequest(fab=fab, override_config=config))
         if not started.HasField("run_id"):
@@ -155,7 +156,7 @@ class FlowerSuperLink:
     def follow(self, client: "ControlHttpClient", run: int, done: Callable[[], bool]) -> str:
         """Wait for the run's end; returns what Flower says of it. Raises TransportError when the server stays away."""
         from flwr.proto.control_pb2 import ListRunsRequest
-        from httpx import TransportError
+        from httpx import HTTPStatusError, TransportError
 
         seen = time.monotonic()
         while True:
@@ -165,6 +166,8 @@ class FlowerSuperLink:
             except TransportError:
                 if time.monotonic() - seen > AWAY:
                     raise
+            except HTTPStatusError:
+                return "it was started again, and no longer knows the run"
             else:
                 if status.status == "finished":
                     return str(status.details)
@@ -203,13 +206,6 @@ def stop_earlier(client: "ControlHttpClient", job: str) -> None:
         text = run.override_config[REQUEST].string if REQUEST in run.override_config else ""
         if run.status.status != "finished" and text and json.loads(json.loads(text)["job"])["run"] == job:
             stop(client, number)
-
-
-def digest_of(content: bytes) -> str:
-    """Sha256, by which Flower names an app."""
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()
 
 
 def stamp(folder: Path) -> int | None:

@@ -5,7 +5,6 @@ worker is a forked process that answers for its sites; a fork starts with all th
 as files in a private folder, which both sides map: a large one is in nobody's memory twice.
 """
 
-import ctypes
 import json
 import multiprocessing
 import os
@@ -22,11 +21,10 @@ from flip.federation import Ask, Fault, Reply, Result, Task
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order, spool
 from flip.federation.wire import reply_parts, task_parts, unpack_task
+from flip.leftovers import PR_SET_PDEATHSIG, prctl
 from flip.settling import load_site
 from flip.silo import Silo
 from flip.weights import mapped
-
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 @dataclass
@@ -113,7 +111,7 @@ def work(pipe: Connection, sites: Mapping[str, Path], folder: Path, inherited: S
 
 def end_with_parent() -> None:
     """Have the kernel kill this worker when the coordinator has ended, in the midst of a fit too."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
     if parent is None or os.getppid() != parent.pid:  # it ended before the kernel was told
         os._exit(1)

@@ -7,6 +7,11 @@ from flip.errors import UserError
 STARTING = 600.0  # Ray, or FLARE with a few sites, takes 10 to 20 s on 2 free cores, minutes where others use them
 
 
+def timeout_problems(timeout: float) -> list[str]:
+    """What is wrong with a transport's `timeout`."""
+    return [f"federation.timeout={timeout}: must be above 0 seconds"] if timeout <= 0 else []
+
+
 @dataclass
 class Limits:
     """Settings of a transport, checked.
@@ -25,7 +30,7 @@ class Limits:
         return max(self.timeout, STARTING)
 
     def __post_init__(self) -> None:
-        if self.timeout <= 0:
-            raise UserError(f"federation.timeout={self.timeout}: must be above 0 seconds")
+        if problems := timeout_problems(self.timeout):
+            raise UserError(problems)
         if self.workers < 1:
             raise UserError(f"federation.workers={self.workers}: must be 1 or more")

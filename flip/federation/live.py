@@ -10,9 +10,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flip.federation import Ask
+
+if TYPE_CHECKING:
+    from flip.run_folder import Listener
 
 LOOK = 0.2  # seconds between looks at the lines that have come
 
@@ -27,6 +30,7 @@ class Job:
         trains: by site, whether it trains or is only tested on.
         alone: also train each site by itself, for comparison.
         timeout: seconds that one task may take at the slowest site.
+        job: train, check or statistics (`flip.config.Job`).
     """
 
     run: str
@@ -34,6 +38,7 @@ class Job:
     trains: Mapping[str, bool]
     alone: bool
     timeout: float
+    job: str = "train"
 
     def to_json(self) -> str:
         """The job as one string."""
@@ -63,19 +68,12 @@ class LiveTransport(Protocol):
         ...
 
 
-class Listener(Protocol):
-    """Who is told of every line of `rounds.jsonl`."""
-
-    def line(self, record: Mapping[str, Any]) -> None:
-        """One line."""
-
-
 def serve(job: Job, folder: Path, ask: Ask) -> None:
     """At the server: run the study into `folder`, from its last complete round where it holds one.
 
     A study that fails, or that names code which this server does not have or does not allow, says so in `result.json`.
     """
-    from flip.coordinating import Ending, coordinator, no_result
+    from flip.coordinating import Ending, coordinator, no_result, program
     from flip.run_folder import RunFolder
     from flip.silo import configure_torch
 
@@ -85,7 +83,7 @@ def serve(job: Job, folder: Path, ask: Ask) -> None:
         return
     configure_torch(int(manifest["trainer"]["threads"]))
     loop = coordinator(job.run, manifest, text=job.manifest, trains=job.trains, files=files, alone=job.alone)
-    Ending(files, loop, lambda: loop(ask)).reach(started)
+    Ending(files, loop, lambda: program(job.job, loop)(ask)).reach(started)
 
 
 def unfit(manifest: Mapping[str, Any]) -> str:
@@ -101,9 +99,11 @@ def unfit(manifest: Mapping[str, Any]) -> str:
 
 
 @contextmanager
-def followed(folder: Path, listeners: Sequence[Listener]) -> Iterator[None]:
+def followed(folder: Path, listeners: "Sequence[Listener]") -> Iterator[None]:
     """Tell the listeners of every line that comes into `rounds.jsonl` during the block."""
-    path, over = folder / "rounds.jsonl", threading.Event()
+    from flip.run_folder import LINES
+
+    path, over = folder / LINES, threading.Event()
     seen = path.stat().st_size if path.exists() else 0
 
     def tell() -> None:

@@ -106,7 +106,7 @@ class Coordinator:
             site for site, trains in self.trains.items() if site not in self._out and (trains or not training)
         )
 
-    def _ask(self, ask: Ask, task: Task, sites: Sequence[str], phase: str, wanted: Wanted) -> Iterator[Reply]:
+    def asked(self, ask: Ask, task: Task, sites: Sequence[str], phase: str, wanted: Wanted) -> Iterator[Reply]:
         """Ask, check each reply, and write it down before anyone uses it."""
         for reply in ask(task, sites):
             reply = checked(reply, task, wanted)
@@ -120,12 +120,17 @@ class Coordinator:
         self.recorder.line(line)
 
     def statistics(self, ask: Ask) -> None:
-        """Before round 0: cohorts, what was skipped, refusals, and the agreed statistics of the dataset."""
+        """Before round 0, what `cohorts` learns. Raises StudyFailed if too few sites can train."""
+        faults = self.cohorts(ask)
+        self.enough(len(self.sites(training=True)), faults, "before the first round")
+
+    def cohorts(self, ask: Ask) -> dict[str, Fault]:
+        """Cohorts, what was skipped, and the agreed statistics of the dataset; returns the faults by site."""
         cohort: dict[str, Any] = {}
         merged: dict[str, Summary] = {}
         faults: dict[str, Fault] = {}
         wanted = Wanted({}, {}, frozenset(COUNTS), {}, {})
-        for reply in self._ask(ask, self.task("statistics", 0, {}), sorted(self.trains), "statistics", wanted):
+        for reply in self.asked(ask, self.task("statistics", 0, {}), sorted(self.trains), "statistics", wanted):
             counts = {name: int(reply.metrics.get(name, 0)) for name in COUNTS}
             agreed = {name: s for name, s in reply.summaries.items() if name.startswith("statistics/")}
             fault = reply.fault or (None if addable(agreed, merged) else Fault.INVALID)
@@ -145,7 +150,7 @@ class Coordinator:
         self.recorder.cohort(cohort)
         self._agreed = {name: summary.values for name, summary in merged.items()}
         self._out = {site for site, fault in faults.items() if fault.refused or fault in (Fault.DATA, Fault.INVALID)}
-        self._enough(len(self.sites(training=True)), faults, "before the first round")
+        return faults
 
     def _skipped(self, reply: Reply) -> dict[str, int]:
         """How much a site skipped by reason: only reasons that the dataset declares are passed on, no other text."""
@@ -164,7 +169,7 @@ class Coordinator:
 
         def asked(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
             nonlocal used
-            for reply in self._ask(ask, task, sites, "fit", wanted):
+            for reply in self.asked(ask, task, sites, "fit", wanted):
                 used += reply.fault is None
                 if reply.fault is not None:
                     faults[reply.site] = reply.fault
@@ -174,14 +179,15 @@ class Coordinator:
         after, state = self.strategy.round(
             asked, self.task("fit", number, weights), self.sites(training=True), state, rng
         )
-        self._enough(used, faults, f"in round {number + 1}")
+        self.enough(used, faults, f"in round {number + 1}")
         if self.validates:
             self._validate(ask, number, after)
         self.recorder.complete(Progress(number, after, state, self._agreed, self._best, self.privacy))
         self.rounds_done = number + 1
         return after, state
 
-    def _enough(self, used: int, faults: Mapping[str, Fault], when: str) -> None:
+    def enough(self, used: int, faults: Mapping[str, Fault], when: str) -> None:
+        """Raise StudyFailed, with the faults, if fewer sites can be used than the strategy needs."""
         if used < self.strategy.min_sites:
             why = "; ".join(f"{site}: {fault.value}" for site, fault in sorted(faults.items()))
             raise StudyFailed(
@@ -206,7 +212,7 @@ class Coordinator:
         """Ask every site (or those named) to evaluate, and merge what they send."""
         split = str(task.params["split"])
         asked = sites if sites is not None else self.sites(training=False)
-        replies = self._ask(ask, task, asked, phase, wanted_scores(self.module, split))
+        replies = self.asked(ask, task, asked, phase, wanted_scores(self.module, split))
         scored = merge_scores(replies, self.module, split, self.trains)
         self.recorder.line(scored.line(task, phase, self.trains))
         return scored
@@ -264,6 +270,6 @@ class Coordinator:
         """Train each site by itself, and test each of these models at every site."""
         for site in self.sites(training=True):
             task = self.task("fit", 0, initial, f"alone:{site}", alone=True)
-            for reply in self._ask(ask, task, [site], "alone", Wanted(initial, {}, FIT_METRICS, {}, self._trained_on)):
+            for reply in self.asked(ask, task, [site], "alone", Wanted(initial, {}, FIT_METRICS, {}, self._trained_on)):
                 if reply.fault is None:
                     self.test(ask, f"alone:{site}", reply.weights, f"baseline/alone/{site}/test")

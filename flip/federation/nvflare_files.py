@@ -11,10 +11,7 @@ from typing import Any
 
 from flip.federation.spool import spool
 
-BLOB, FILE = (
-    "blob",
-    "file",
-)  # in a Shareable: a message's bytes, or where to fetch it: the sender's cell and a reference
+BLOB, FILE = "blob", "file"  # in a Shareable: a message's bytes, or where they lie (the sender's cell, a reference)
 SMALL = 1 << 20  # bytes of the largest message that travels in the Shareable
 STALLED = 60.0  # seconds that one piece may take; FLARE asks for it three times more
 KEPT = 86_400.0  # seconds that a file is offered while nobody fetches any of it

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from flip.errors import StudyFailed
-from flip.federation.nvflare_live import CHUNK, COHORT, LINES, STATE, STUDY
-from flip.run_folder import RunFolder
+from flip.federation.nvflare_live import CHUNK, STATE, STUDY
+from flip.run_folder import COHORT, DESCRIPTION, LINES, RunFolder
 from flip.weights import write_atomic
 
 MOST = 64 << 30  # bytes of one file; eight thousand million weights of 64 bits
-WHOLE = ("weights/last.safetensors", "weights/best.safetensors", "outcomes.json", COHORT, STATE, LINES, "result.json")
+WEIGHTS = ("weights/last.safetensors", "weights/best.safetensors")
+WHOLE = (*WEIGHTS, "outcomes.json", COHORT, DESCRIPTION, STATE, LINES, "result.json")  # the result is the last
 Fetch = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
@@ -35,9 +36,8 @@ class Mirror:
     def look(self, fetch: Fetch) -> None:
         """Bring home what is new. A state comes whole, after the lines of its rounds, or not at all."""
         state = self.whole(STATE, fetch)
-        for name in (COHORT,):
-            if (content := self.whole(name, fetch)) is not None:
-                write_atomic(self.folder / name, content)
+        if (cohort := self.whole(COHORT, fetch)) is not None:
+            write_atomic(self.folder / COHORT, cohort)
         self.lines(fetch)
         if state is not None:
             write_atomic(self.folder / STATE, state)

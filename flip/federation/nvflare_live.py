@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flip.federation.bridge import Link, bound
 from flip.federation.nvflare_parts import answer_with, relay_over
+from flip.run_folder import COHORT, LINES, PROGRESS
 
 if TYPE_CHECKING:
     from flip.silo import Silo
@@ -27,7 +28,7 @@ CONTROLLER, EXECUTOR = f"{__name__}.controller", f"{__name__}.executor"  # all t
 LATE_SITES = f"{__name__}.late_sites"  # a part of the server's own, which no job may name
 TOPIC = "flip"  # our command to a running job
 STUDY, JOB = "study", "job.json"  # the run's folder in the job's, and the file of the study in it
-LINES, COHORT, STATE = "rounds.jsonl", "cohort.json", "state/round.safetensors"  # what grows while the job runs
+STATE = PROGRESS.as_posix()  # with LINES and COHORT what grows while the job runs
 CHUNK = 1 << 20  # bytes that one command brings home
 ENDING = 20.0  # seconds that the loop has to write its result when the job is aborted
 

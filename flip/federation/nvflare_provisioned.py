@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from flip.errors import StudyFailed, UserError
+from flip.federation.limits import timeout_problems
 from flip.federation.live import Job
 from flip.federation.nvflare_home import Mirror, bring_home, take_over
-from flip.federation.nvflare_live import COHORT, CONTROLLER, EXECUTOR, JOB, LINES, STATE, STUDY, TOPIC
+from flip.federation.nvflare_live import CONTROLLER, EXECUTOR, JOB, STATE, STUDY, TOPIC
 from flip.federation.nvflare_parts import client_settings, server_settings
-from flip.run_folder import RunFolder
+from flip.run_folder import COHORT, LINES, RunFolder
 from flip.weights import write_atomic
 
 LOOK = 0.3  # seconds between looks at a running job
@@ -45,8 +46,8 @@ class NVFlareProvisioned:
     timeout: float = 600.0
 
     def __post_init__(self) -> None:
-        if self.timeout <= 0:
-            raise UserError(f"federation.timeout={self.timeout}: must be above 0 seconds")
+        if problems := timeout_problems(self.timeout):
+            raise UserError(problems)
 
     def submit(self, job: Job, folder: Path) -> None:
         """Have the server run the job; see `live.LiveTransport`."""

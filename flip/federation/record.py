@@ -41,6 +41,9 @@ class Recorder(Protocol):
     def cohort(self, cohort: Mapping[str, Any]) -> None:
         """Persons, examples and what was skipped, by site."""
 
+    def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:
+        """What the sites tell of their cohorts, by site, and the edges of the histograms' bins, by column."""
+
     def complete(self, progress: Progress) -> None:
         """All that a resume needs after a round."""
 

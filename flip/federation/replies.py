@@ -84,7 +84,7 @@ def sound(name: str, summary: Summary, wanted: Wanted) -> bool:
         return like is not None and summary.values.shape == like.shape and not (counts and (summary.values < 0).any())
     if name.startswith("skipped/"):
         return summary.values.shape == (1,)
-    return name.startswith(("statistics/", "outcomes/"))
+    return name.startswith(("statistics/", "outcomes/", "description/", "shape/"))
 
 
 def finite(array: np.ndarray) -> bool:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.commands import Finished
+from tests.processes import descendants, parents
 
 MARK = "FLIP_TEST_DEPLOYMENT"  # in the environment of every process of a deployment
 GRACE = 30.0  # seconds that a stopped party has to be gone
@@ -169,13 +170,11 @@ class Deployment:
 
     def processes(self, party: str | None = None) -> list[int]:
         """The processes of the deployment, or those that came of one party's start command."""
-        everyone = {pid for pid in all_processes() if self._is_ours(pid)}
-        if party is None:
-            return sorted(everyone)
-        found = {self.running[party].pid}
-        while more := {pid for pid in everyone if parent_of(pid) in found} - found:
-            found |= more
-        return sorted(found & everyone)
+        started = parents()
+        if party is not None:
+            first = self.running[party].pid
+            started = {first, *descendants(first)}
+        return sorted(pid for pid in started if self._is_ours(pid))
 
     def _is_ours(self, pid: int) -> bool:
         with suppress(OSError):
@@ -208,18 +207,6 @@ class Deployment:
         for process in self.running.values():
             process.wait(GRACE)
         self.running.clear()
-
-
-def all_processes() -> list[int]:
-    """Every process of the machine."""
-    return [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-
-
-def parent_of(pid: int) -> int:
-    """The parent of a process; 0 for one that is gone."""
-    with suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
 
 
 def until(what: Callable[[], object], seconds: float, why: str = "") -> None:

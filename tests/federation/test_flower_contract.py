@@ -1,23 +1,17 @@
 """What we use of Flower, held against the installed version: what is gone is named."""
 
-import ast
-import importlib
-import inspect
 import sys
-from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from flip.deploy import flower as deploy
 from flip.deploy.kit import Kit
 from flip.federation import flower, flower_messages, flower_server, flower_site, flower_superlink
+from tests.federation.contract import check_call, check_word, installed, part, unlisted
 
 OURS = [flower, flower_messages, flower_server, flower_site, flower_superlink]
-INSTALLED = f"flwr {version('flwr')}"
+INSTALLED = installed("flwr")
 
 # A module of Flower's, what we call in it, and the arguments that we give.
 CALLS = [
@@ -42,8 +36,6 @@ CALLS = [
     ("flwr.superlink", "extensions", []),
     ("flwr.superlink.extensions", "get_middleware", []),
     ("flwr.superlink.extensions", "get_lifespan_contexts", []),
-    ("flwr.server.superlink.linkstate", "LinkState.get_node_info", ["statuses"]),
-    ("flwr.server.superlink.linkstate", "LinkState.delete_node", ["owner_aid", "node_id"]),
     ("flwr.server.superlink.linkstate", "LinkState.create_node",
      ["owner_aid", "owner_name", "public_key", "heartbeat_interval", "name"]),
     ("flwr.supernode.fleet_http_client", "FleetHttpClient.from_server_address",
@@ -93,9 +85,6 @@ CALLS = [
     ("flwr.common.constant", "HEARTBEAT_DEFAULT_INTERVAL", []),
     ("flwr.common.constant", "NOOP_ACCOUNT_NAME", []),
     ("flwr.common.constant", "NOOP_FLWR_AID", []),
-    ("flwr.supercore.constant", "NodeStatus.REGISTERED", []),
-    ("flwr.supercore.constant", "NodeStatus.ONLINE", []),
-    ("flwr.supercore.constant", "NodeStatus.OFFLINE", []),
     ("flwr.supercore.task_identity", "TaskIdentity", []),
     ("flwr.supercore.run", "RunNotRunningException", []),
 ]  # fmt: skip
@@ -136,41 +125,27 @@ WORDS = [
 ]
 
 
-def flwr(module: str, name: str = "") -> Any:
-    """Something of Flower's, or a failure that names it."""
-    try:
-        found = importlib.import_module(module)
-        for part in filter(None, name.split(".")):
-            found = getattr(found, part)
-    except (ImportError, AttributeError) as error:
-        pytest.fail(f"{INSTALLED} has no {module}.{name}, which the engine uses: {error}")
-    return found
-
-
 @pytest.mark.parametrize(("module", "name", "arguments"), CALLS, ids=[f"{call[0]}.{call[1]}" for call in CALLS])
 def test_flower_has_what_we_call(module, name, arguments):
-    found = flwr(module, name)
-    known = list(inspect.signature(found).parameters) if arguments else []
-    gone = [argument for argument in arguments if argument not in known]
-    assert not gone, f"{module}.{name} of {INSTALLED} takes {known}, not {gone}"
+    check_call(module, name, arguments)
 
 
 @pytest.mark.parametrize(("module", "name", "fields"), MESSAGES, ids=[each[1] for each in MESSAGES])
 def test_flowers_protocol_has_the_fields_that_we_use(module, name, fields):
-    known = list(flwr(module, name).DESCRIPTOR.fields_by_name)
+    known = list(part(module, name).DESCRIPTOR.fields_by_name)
     gone = [field for field in fields if field not in known]
     assert not gone, f"{module}.{name} of {INSTALLED} has {known}, not {gone}"
 
 
 @pytest.mark.parametrize(("module", "word"), WORDS, ids=[each[1] for each in WORDS])
 def test_flower_still_reads_or_says(module, word):
-    assert word in inspect.getsource(flwr(module)), f"{module} of {INSTALLED} has no {word}"
+    check_word(module, word)
 
 
 def test_the_superlink_has_every_option_that_we_give(tmp_path):
     deploy.prepare(["kings"], tmp_path / "kits")
     given = flower_server.options(Kit.read(tmp_path / "kits" / "server"))
-    parser = flwr("flwr.superlink.cli.flower_superlink", "_parse_args_run_superlink")()
+    parser = part("flwr.superlink.cli.flower_superlink", "_parse_args_run_superlink")()
     gone = [word for word in given if word.startswith("--") and word not in parser._option_string_actions]
     assert not gone, f"flower-superlink of {INSTALLED} has no option {gone}"
     assert parser.parse_args(given).enable_supernode_auth
@@ -182,14 +157,6 @@ def test_the_commands_that_a_superlink_starts_are_installed_beside_python(comman
     assert (Path(sys.executable).parent / command).is_file(), f"{INSTALLED} installs no command {command}"
 
 
-def imports(module: ModuleType) -> Iterator[tuple[str, str]]:
-    """The names that a module of ours imports of Flower, wherever in it."""
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("flwr"):
-            yield from ((str(node.module), alias.name) for alias in node.names)
-
-
 @pytest.mark.parametrize("module", OURS, ids=[module.__name__ for module in OURS])
 def test_every_name_that_we_import_of_flower_is_in_the_contract(module):
-    listed = {(home, name.split(".")[0]) for home, name, _ in [*CALLS, *MESSAGES]}
-    assert set(imports(module)) - listed == set()
+    assert unlisted([module], [*CALLS, *MESSAGES], "flwr") == set()

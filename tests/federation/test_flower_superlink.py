@@ -1,6 +1,5 @@
 """Flower, live: the gate before the SuperLink, whom the server believes, and a federation of separate processes."""
 
-import asyncio
 import re
 import shutil
 import signal
@@ -14,15 +13,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flwr.supercore.constant import NodeStatus
-from flwr.superlink.config_loader import get_federation_manager, get_objectstore_linkstate_factories
 
 from flip.deploy import flower as deploy
 from flip.deploy.kit import SITE_TEMPLATE, Kit
 from flip.errors import StudyFailed, UserError
 from flip.federation import Fault, Task
 from flip.federation.flower_messages import MARKER, pause
-from flip.federation.flower_server import Gate, Sites, enrolled, public_keys, shared_folder
+from flip.federation.flower_server import Gate, Sites, public_keys, shared_folder
 from flip.federation.flower_site import answer
 from flip.federation.flower_superlink import FlowerSuperLink
 from flip.federation.live import Job
@@ -110,35 +107,6 @@ def test_the_roster_is_the_public_keys_in_the_servers_kit(tmp_path):
     assert list(public_keys(Kit.read(tmp_path / "kits" / "server")).values()) == ["kings"]
 
 
-def enroll(database: Path, roster: dict[bytes, str]) -> dict[bytes, str]:
-    """Start with this roster, on a database of Flower's; returns the keys that may come, with their names."""
-    _, factory = get_objectstore_linkstate_factories(str(database), get_federation_manager())
-    app = SimpleNamespace(state=SimpleNamespace(linkstate_factory=factory))
-
-    async def once() -> None:
-        async with enrolled(roster)(app):
-            pass
-
-    asyncio.run(once())
-    nodes = factory.state().get_node_info(statuses=[NodeStatus.REGISTERED, NodeStatus.ONLINE, NodeStatus.OFFLINE])
-    return {node.public_key: node.name for node in nodes}
-
-
-def test_a_start_makes_the_superlinks_nodes_the_roster(tmp_path):
-    both = {b"key of guys": "guys", b"key of kings": "kings"}
-    assert enroll(tmp_path / "state.db", both) == both
-    assert enroll(tmp_path / "state.db", both) == both
-    assert enroll(tmp_path / "state.db", {b"key of kings": "kings"}) == {b"key of kings": "kings"}
-
-
-def test_a_key_that_was_taken_out_is_not_let_in_again(tmp_path, capsys):
-    both = {b"key of guys": "guys", b"key of kings": "kings"}
-    for roster in (both, {b"key of kings": "kings"}):
-        enroll(tmp_path / "state.db", roster)
-    assert enroll(tmp_path / "state.db", both) == {b"key of kings": "kings"}
-    assert "the key of guys was taken out once" in capsys.readouterr().out
-
-
 def test_a_message_that_holds_no_task_does_not_reach_the_site(capsys):
     silo: Any = SimpleNamespace(name="kings", answer=None)
     assert answer(silo, b"no task") == b""
@@ -146,7 +114,7 @@ def test_a_message_that_holds_no_task_does_not_reach_the_site(capsys):
 
 
 def test_a_long_wait_is_looked_into_less_often():
-    assert [pause(0), pause(1), pause(10), pause(3600)] == [0.02, 0.05, 0.5, 1.0]
+    assert [pause(0), pause(1), pause(4), pause(3600)] == [0.02, 0.2, 0.8, 1.0]
 
 
 # The folder that both ends share.
@@ -409,6 +377,23 @@ def test_an_interrupt_stops_the_run_at_the_server(federation):
     until(
         lambda: not any(b"serverapp" in command(pid) for pid in place.processes()), 60, "the ServerApp is still there"
     )
+
+
+@pytest.mark.slow
+def test_a_command_line_that_was_killed_is_resumed_to_the_same_weights(federation, data, tmp_path):
+    """The server goes on without it; the resumed one stops that, and goes on in its place."""
+    rounds = "strategy.rounds=15"
+    runs = federation.home / "runs"
+    known = set(runs.glob("*/*/rounds.jsonl"))
+    process = federation.place.begin(federation.home, *federation.study(), "sites=heart", rounds)
+    until(lambda: any('"round": 2' in path.read_text() for path in set(runs.glob("*/*/rounds.jsonl")) - known), 150)
+    process.kill()
+    process.communicate()
+    (lines,) = set(runs.glob("*/*/rounds.jsonl")) - known
+    resumed = federation.place.flip(federation.home, f"resume={lines.parent.relative_to(federation.home)}")
+    assert resumed.status == 0, resumed.out + resumed.err
+    study = tiny_heart_study(data, "federation=inprocess", rounds)
+    assert resumed.result["digest"] == execute(study, tmp_path / "run")["digest"]
 
 
 def command(pid: int) -> bytes:

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.slow
 SITES = ("cleveland", "hungarian", "va")
 ROSTER = f"sites=[{','.join(SITES)}]"
 BACKENDS = {"flower": "flower_superlink", "nvflare": "nvflare_provisioned"}
-SLOW = {"flower": "TIMEOUT", "nvflare": "LOST"}  # FLARE takes a client that is silent for 20 s for lost
+# A process that stands still sends no heartbeats either: FLARE takes it for lost after 20 s, Flower 38 to 60 s later.
+SLOW = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 LONG = "strategy.rounds=60"
 PATIENCE = 240.0  # seconds that anything here may take on a busy machine
 
@@ -140,7 +141,7 @@ def test_a_site_that_is_slower_than_the_timeout_is_left_out_of_the_round(study, 
     for process in stopped:
         kill(process, signal.SIGSTOP)
     try:
-        until(lambda: study.lines("hungarian")[-1]["fault"] == SLOW[federation.backend], PATIENCE, "nobody was late")
+        until(lambda: study.lines("hungarian")[-1]["fault"] in SLOW[federation.backend], PATIENCE, "nobody was late")
     finally:
         for process in stopped:
             kill(process, signal.SIGCONT)

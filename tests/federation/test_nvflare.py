@@ -1,14 +1,12 @@
-"""FLARE as a transport: what we use of it, what its job holds, and what is left when something goes wrong."""
+"""FLARE as a transport: what its job holds, and what is left when something goes wrong."""
 
 import json
 import os
 import re
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,100 +14,16 @@ import numpy as np
 import pytest
 
 from flip.errors import UserError
-from flip.federation import Ask, Fault, Reply, Task, nvflare, nvflare_files, nvflare_parts
+from flip.federation import Ask, Fault, Reply, Task
 from flip.federation.nvflare import NVFlare, write_job
 from flip.federation.nvflare_parts import TASK
 from tests.commands import flip
-from tests.federation.nvflare_contract import check_call, check_value, check_word, unlisted
 from tests.processes import command, descendants, parents
 from tests.studies import tiny_heart_study
 from tests.tiny_heart import write_tiny_heart
 
 WORKER = "nvflare.private.fed.app.simulator.simulator_worker"  # the program of a client process
 SITES = ["cleveland", "hungarian", "switzerland", "va"]
-
-# The contract: every class, function, argument and word of FLARE's that we use.
-
-CALLS = [
-    ("nvflare.fuel.f3.streaming.file_downloader", "add_file", ["downloader", "file_name"]),
-    ("nvflare.fuel.f3.streaming.file_downloader", "download_file",
-     ["from_fqcn", "ref_id", "per_request_timeout", "cell", "location"]),
-    ("nvflare.fuel.f3.streaming.obj_downloader", "ObjectDownloader",
-     ["cell", "timeout", "num_receivers", "transaction_done_cb"]),
-    ("nvflare.fuel.f3.cellnet.core_cell", "CoreCell.get_fqcn", []),
-    ("nvflare.apis.workspace", "Workspace.get_run_dir", ["job_id"]),
-    ("nvflare.private.fed.client.client_run_manager", "ClientRunManager.get_cell", []),
-    ("nvflare.private.fed.server.server_engine", "ServerEngine.get_cell", []),
-    ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner",
-     ["job_folder", "workspace", "clients", "threads", "log_config"]),
-    ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner.simulator_run_main", []),
-    ("nvflare.apis.impl.controller", "Controller", []),
-    ("nvflare.apis.impl.controller", "Controller.start_controller", ["fl_ctx"]),
-    ("nvflare.apis.impl.controller", "Controller.stop_controller", ["fl_ctx"]),
-    ("nvflare.apis.impl.controller", "Controller.control_flow", ["abort_signal", "fl_ctx"]),
-    ("nvflare.apis.impl.controller", "Controller.send", ["task", "fl_ctx", "targets"]),
-    ("nvflare.apis.impl.controller", "Controller.cancel_task", ["task", "completion_status"]),
-    ("nvflare.apis.impl.controller", "Controller.get_client_disconnect_time", ["client_name"]),
-    ("nvflare.apis.controller_spec", "Task", ["name", "data", "props", "result_received_cb"]),
-    ("nvflare.apis.executor", "Executor", []),
-    ("nvflare.apis.executor", "Executor.execute", ["task_name", "shareable", "fl_ctx", "abort_signal"]),
-    ("nvflare.apis.executor", "Executor.handle_event", ["event_type", "fl_ctx"]),
-    ("nvflare.apis.shareable", "Shareable", ["data"]),
-    ("nvflare.apis.shareable", "make_reply", ["rc"]),
-    ("nvflare.private.fed.simulator.simulator_server", "SimulatorServerEngine.send_aux_request",
-     ["targets", "topic", "request", "timeout", "fl_ctx", "optional"]),
-    ("nvflare.private.fed.simulator.simulator_server", "SimulatorServerEngine.get_client_from_name", ["client_name"]),
-    ("nvflare.private.fed.simulator.simulator_app_runner", "SimulatorClientRunManager.register_aux_message_handler",
-     ["topic", "message_handle_func"]),
-]  # fmt: skip
-
-VALUES = [
-    ("nvflare.apis.controller_spec", "TaskCompletionStatus.OK", "ok"),
-    ("nvflare.apis.event_type", "EventType.START_RUN", "_start_run"),
-    ("nvflare.apis.event_type", "EventType.BEFORE_PULL_TASK", "_before_pull_task"),
-    ("nvflare.apis.event_type", "EventType.CLIENT_DISCONNECTED", "_client_disconnected"),
-    ("nvflare.apis.fl_constant", "FLContextKey.DISCONNECTED_CLIENT_NAME", "_disconnected_client_name"),
-    ("nvflare.apis.shareable", "ReturnCode.OK", "OK"),
-    ("nvflare.apis.fl_constant", "SystemVarName.WORKSPACE", "WORKSPACE"),
-    ("nvflare.apis.fl_constant", "SystemVarName.SITE_NAME", "SITE_NAME"),
-    ("nvflare.apis.fl_constant", "ConfigVarName.GET_TASK_TIMEOUT", "get_task_timeout"),
-    ("nvflare.apis.fl_constant", "ConfigVarName.SUBMIT_TASK_RESULT_TIMEOUT", "submit_task_result_timeout"),
-    ("nvflare.apis.fl_constant", "JobConstants.META", "meta"),
-    ("nvflare.apis.fl_constant", "JobConstants.SERVER_JOB_CONFIG", "config_fed_server.json"),
-    ("nvflare.apis.fl_constant", "JobConstants.CLIENT_JOB_CONFIG", "config_fed_client.json"),
-    ("nvflare.apis.fl_constant", "WorkspaceConstants.RESOURCES_CONFIG", "resources.json"),
-    ("nvflare.apis.job_def", "ALL_SITES", "@ALL"),
-    ("nvflare.app_common.widgets.component_path_authorizer", "CLASS_ALLOW_LIST", "class_allow_list"),
-]
-
-WORDS = [
-    ("nvflare.private.fed.server.server_json_config", "server.task_request_interval"),
-    ("nvflare.private.fed.client.fed_client", "EventType.BEFORE_PULL_TASK"),
-]  # what has no name of its own: looked for in the source
-
-
-def test_the_pinned_version_is_installed():
-    assert version("nvflare") == "2.9.0"
-
-
-@pytest.mark.parametrize(("module", "name", "arguments"), CALLS, ids=[call[1] for call in CALLS])
-def test_flare_has_what_we_call(module, name, arguments):
-    check_call(module, name, arguments)
-
-
-@pytest.mark.parametrize(("module", "name", "value"), VALUES, ids=[value[1] for value in VALUES])
-def test_flare_has_the_words_that_we_write(module, name, value):
-    check_value(module, name, value)
-
-
-@pytest.mark.parametrize(("module", "word"), WORDS, ids=[word[1] for word in WORDS])
-def test_flare_still_reads_or_fires(module, word):
-    check_word(module, word)
-
-
-def test_every_name_that_we_import_of_flare_is_in_the_contract():
-    assert unlisted([nvflare, nvflare_files, nvflare_parts], [*CALLS, *VALUES]) == set()
-
 
 # The job
 
@@ -137,16 +51,6 @@ def test_a_setting_that_cannot_work_is_refused(wrong):
 
 
 # Faults, each from outside: a signal to a real process of FLARE's.
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary files go, also those of started processes."""
-    folder = tmp_path / "tmp"
-    folder.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    monkeypatch.setenv("TMPDIR", str(folder))
-    return folder
 
 
 def clients() -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""FLARE, provisioned: the kits, what we use of FLARE, and a federation of separate processes with mutual TLS."""
+"""FLARE, provisioned: the kits, and a federation of separate processes with mutual TLS."""
 
 import json
 import re
@@ -12,142 +12,27 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from flip.deploy import nvflare as deploy
 from flip.deploy.kit import Kit
 from flip.errors import StudyFailed, UserError
-from flip.federation import nvflare_live, nvflare_provisioned
+from flip.federation import Summary, SummaryKind
 from flip.federation.live import Job
 from flip.federation.nvflare_home import Mirror, bring_home, study_of
 from flip.federation.nvflare_live import CHUNK, CONTROLLER, EXECUTOR, chunk
 from flip.federation.nvflare_provisioned import NVFlareProvisioned, write_job
 from flip.run_folder import RunFolder
 from tests.commands import Finished, flip
+from tests.federation.contract import part
 from tests.federation.live import Deployment, free_port
-from tests.federation.nvflare_contract import check_call, check_value, check_word, flare, unlisted
 from tests.studies import SMALL_HEART
 from tests.tiny_heart import write_tiny_heart
 
 SITES = ["cleveland", "va"]
 ROSTER = f"sites=[{','.join(SITES)}]"
-
-# The contract: every class, function, argument and word of FLARE's that we use.
-
-API = "nvflare.fuel.flare_api.flare_api"
-CALLS = [
-    (API, "new_secure_session", ["username", "startup_kit_location", "timeout"]),
-    (API, "Session.submit_job", ["job_definition_path"]),
-    (API, "Session.get_job_meta", ["job_id"]),
-    (API, "Session.do_app_command", ["job_id", "topic", "cmd_data"]),
-    (API, "Session.download_job_result", ["job_id"]),
-    (API, "Session.abort_job", ["job_id"]),
-    (API, "Session.get_connected_client_list", []),
-    (API, "Session.get_system_info", []),
-    (API, "Session.close", []),
-    ("nvflare.fuel.flare_api.api_spec", "ServerInfo", ["start_time"]),
-    ("nvflare.fuel.flare_api.api_spec", "ClientInfo", ["name"]),
-    ("nvflare.lighter.entity", "Project", ["name", "description"]),
-    ("nvflare.lighter.entity", "Project.set_server", ["name", "org", "props"]),
-    ("nvflare.lighter.entity", "Project.add_admin", ["name", "org", "props"]),
-    ("nvflare.lighter.entity", "Project.add_client", ["name", "org", "props"]),
-    ("nvflare.lighter.impl.workspace", "WorkspaceBuilder", []),
-    ("nvflare.lighter.impl.cert", "CertBuilder", []),
-    ("nvflare.lighter.impl.static_file", "StaticFileBuilder", ["config_folder", "scheme", "require_signed_jobs"]),
-    ("nvflare.lighter.provisioner", "Provisioner", ["root_dir", "builders"]),
-    ("nvflare.lighter.provisioner", "Provisioner.provision", ["project", "logger"]),
-    ("nvflare.private.fed.server.server_engine", "ServerEngine.register_app_command", ["topic", "cmd_func"]),
-    ("nvflare.private.fed.server.server_engine", "ServerEngine.sync_clients_from_main_process", []),
-    ("nvflare.private.fed.server.server_engine", "ServerEngine.get_client_from_name", ["client_name"]),
-    ("nvflare.private.fed.server.server_engine", "ServerEngine.check_client_resources",
-     ["job", "resource_reqs", "fl_ctx"]),
-    ("nvflare.private.fed.server.server_engine", "ServerEngine.start_client_job", ["job", "client_sites", "fl_ctx"]),
-    ("nvflare.private.fed.server.server_engine", "ServerEngine.new_context", []),
-    ("nvflare.private.fed.server.job_runner", "JobRunner._make_deploy_message",
-     ["job", "app_data", "app_name", "fl_ctx"]),
-    ("nvflare.private.fed.server.admin", "FedAdminServer.send_requests_and_get_reply_dict",
-     ["requests", "timeout_secs"]),
-    ("nvflare.apis.job_def", "Job.get_application", ["app_name", "fl_ctx"]),
-    ("nvflare.apis.job_def", "Job.get_application_name", ["participant"]),
-    ("nvflare.apis.job_scheduler_spec", "DispatchInfo", ["app_name", "resource_requirements", "token"]),
-    ("nvflare.apis.fl_component", "FLComponent", []),
-    ("nvflare.apis.workspace", "Workspace.get_app_dir", ["job_id"]),
-    ("nvflare.apis.workspace", "Workspace.get_file_path_in_root", ["file_basename"]),
-    ("nvflare.private.fed.app.server.server_train", "main", ["args"]),
-    ("nvflare.private.fed.app.client.client_train", "main", ["args"]),
-]  # fmt: skip
-
-ERRORS = [
-    "AuthenticationError", "AuthorizationError", "InternalError", "InvalidJobDefinition", "JobNotFound",
-    "JobNotRunning", "NoConnection", "NoReply", "SessionClosed",
-]  # fmt: skip
-
-VALUES = [
-    ("nvflare.apis.job_def", "RunStatus.FINISHED_COMPLETED", "FINISHED:COMPLETED"),
-    ("nvflare.apis.job_def", "RunStatus.FINISHED_ABORTED", "FINISHED:ABORTED"),
-    ("nvflare.apis.job_def", "RunStatus.FAILED_TO_RUN", "FINISHED:FAILED_TO_RUN"),
-    ("nvflare.apis.event_type", "EventType.CLIENT_HEARTBEAT_PROCESSED", "_client_heartbeat_processed"),
-    ("nvflare.apis.fl_constant", "RunProcessKey.PARTICIPANTS", "_participants"),
-    ("nvflare.private.admin_defs", "MsgHeader.RETURN_CODE", "_rtnCode"),
-    ("nvflare.private.admin_defs", "ReturnCode.OK", "_ok"),
-    ("nvflare.lighter.constants", "CtxKey.BUILD_ERROR", "__build_error__"),
-    ("nvflare.lighter.constants", "CtxKey.ERRORS", "__errors__"),
-    ("nvflare.lighter.constants", "CtxKey.CURRENT_PROD_DIR", "current_prod_dir"),
-    ("nvflare.lighter.constants", "PropKey.FED_LEARN_PORT", "fed_learn_port"),
-    ("nvflare.lighter.constants", "PropKey.DEFAULT_HOST", "default_host"),
-    ("nvflare.lighter.constants", "PropKey.HOST_NAMES", "host_names"),
-    ("nvflare.lighter.constants", "PropKey.ROLE", "role"),
-    ("nvflare.apis.fl_constant", "ConfigVarName.CLIENT_OUTCOME_WAIT_TIMEOUT", "client_outcome_wait_timeout"),
-    ("nvflare.apis.fl_constant", "ConfigVarName.DEAD_CLIENT_GRACE_PERIOD", "dead_client_grace_period"),
-    ("nvflare.fuel.utils.config_service", "ENV_VAR_PREFIX", "NVFLARE_"),
-    ("nvflare.apis.fl_constant", "AdminCommandNames.APP_COMMAND", "app_command"),
-    ("nvflare.security.security", "CommandCategory.MANAGE_JOB", "manage_job"),
-    ("nvflare.security.security", "CommandCategory.DOWNLOAD_JOB", "download_job"),
-    ("nvflare.security.security", "CommandCategory.VIEW", "view"),
-    ("nvflare.apis.fl_constant", "AdminCommandNames.SUBMIT_JOB", "submit_job"),
-    ("nvflare.apis.fl_constant", "WorkspaceConstants.LOGGING_CONFIG", "log_config.json"),
-    ("nvflare.apis.fl_constant", "WorkspaceConstants.AUTHORIZATION_CONFIG", "authorization.json"),
-    ("nvflare.apis.fl_constant", "WorkspaceConstants.ADMIN_STARTUP_CONFIG", "fed_admin.json"),
-    ("nvflare.apis.fl_constant", "WorkspaceConstants.CLIENT_STARTUP_CONFIG", "fed_client.json"),
-    ("nvflare.apis.fl_constant", "WorkspaceConstants.SERVER_STARTUP_CONFIG", "fed_server.json"),
-]
-
-WORDS = [
-    ("nvflare.app_common.widgets.component_path_authorizer", '"class_list_enforcement_mode"'),
-    ("nvflare.private.fed.app.client.client_train", '"heart_beat_interval"'),
-    ("nvflare.private.fed.server.job_runner", "self.running_jobs"),
-    ("nvflare.private.fed.server.server_engine", "self.run_processes"),
-    ("nvflare.private.fed.server.fed_server", "EventType.CLIENT_HEARTBEAT_PROCESSED"),
-    ("nvflare.apis.impl.wf_comm_server", "EventType.CLIENT_DISCONNECTED"),
-    ("nvflare.private.fed.app.deployer.server_deployer", '"heart_beat_timeout"'),
-]
-
-
-@pytest.mark.parametrize(("module", "name", "arguments"), CALLS, ids=[call[1] for call in CALLS])
-def test_flare_has_what_we_call(module, name, arguments):
-    check_call(module, name, arguments)
-
-
-@pytest.mark.parametrize("name", ERRORS)
-def test_flares_session_still_raises(name):
-    assert issubclass(flare("nvflare.fuel.flare_api.api_spec", name), Exception)
-
-
-@pytest.mark.parametrize(("module", "name", "value"), VALUES, ids=[value[1] for value in VALUES])
-def test_flare_has_the_words_that_we_write(module, name, value):
-    check_value(module, name, value)
-
-
-@pytest.mark.parametrize(("module", "word"), WORDS, ids=[word[1] for word in WORDS])
-def test_flare_still_reads_or_fires(module, word):
-    check_word(module, word)
-
-
-def test_every_name_that_we_import_of_flare_is_in_the_contract():
-    errors = [("nvflare.fuel.flare_api.api_spec", name, "") for name in ERRORS]
-    assert unlisted([nvflare_live, nvflare_provisioned, deploy], [*CALLS, *VALUES, *errors]) == set()
-
 
 # The kits
 
@@ -211,7 +96,7 @@ def test_every_part_that_a_kit_names_is_there(kits):
     assert len(named) > 8
     for path in named:
         module, _, name = path.rpartition(".")
-        assert callable(flare(module, name) if module.startswith("nvflare") else getattr(import_module(module), name))
+        assert callable(part(module, name) if module.startswith("nvflare") else getattr(import_module(module), name))
 
 
 def test_all_that_a_server_stores_lies_in_its_kit(kits):
@@ -319,6 +204,15 @@ def test_a_server_that_sends_more_than_was_asked_for_is_not_believed(tmp_path):
 
     with pytest.raises(StudyFailed, match="more than it was asked for"):
         Mirror(tmp_path).look(fetch)
+
+
+def test_what_a_job_told_of_the_cohorts_comes_home(tmp_path):
+    there, here = RunFolder(study_of(tmp_path / "download"), []), tmp_path / "here"
+    there.description("check", {}, {"guys": {"count/persons": Summary(SummaryKind.COUNT, np.array([30.0]), 30)}})
+    there.json("result.json", {"status": "ok"})
+    told = (there.folder / "description.json").read_text()
+    bring_home(tmp_path / "download", here)
+    assert (here / "description.json").read_text() == told
 
 
 def test_of_a_downloaded_job_only_files_of_a_run_come_home_and_no_link_is_followed(tmp_path):

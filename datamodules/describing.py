@@ -1,0 +1,88 @@
+"""What a dataset tells of its cohort before any training: counts of persons, moments and histograms, by column.
+
+A dataset offers it by `describe(edges)`, which gives arrays by name and on how many persons each rests:
+
+- `count/studies`, `count/labels` [1]: rows of the table, and those with what the study predicts.
+- `count/known/<column>` [3]: persons with a value, without one, and with one that the study does not declare.
+- `count/levels/<column>/<level>` and `count/label/<class>` [1]: persons.
+- `moments/<column>` [3]: number, sum and sum of squares of its values.
+- `histogram/<column>` [bins]: persons by bin, for the columns whose `edges` were agreed; values beyond are in the first
+  and the last bin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Edges = Mapping[str, NDArray[np.float64]]
+
+
+class Description:
+    """Collects what `describe` gives.
+
+    Args:
+        person: int64 [rows], a code for each row's person.
+        edges: by column, the edges of its bins, growing.
+    """
+
+    def __init__(self, person: NDArray[np.int64], edges: Edges) -> None:
+        self.person, self.edges = person, edges
+        self.arrays: dict[str, NDArray[np.float64]] = {}
+        self.behind: dict[str, int] = {}
+
+    def _put(self, name: str, values: Any, rows: NDArray[np.bool_]) -> None:
+        self.arrays[name] = np.asarray(values, np.float64)
+        self.behind[name] = self._persons(rows)
+
+    def _persons(self, rows: NDArray[np.bool_]) -> int:
+        return len(np.unique(self.person[rows]))
+
+    def rows(self, name: str, rows: NDArray[np.bool_]) -> None:
+        """How many rows these are, as `count/<name>`."""
+        self._put(f"count/{name}", [rows.sum()], rows)
+
+    def known(self, column: str, known: NDArray[np.bool_], undeclared: NDArray[np.bool_] | None = None) -> None:
+        """Persons with a value, without one, and with one that the study does not declare."""
+        outside = np.zeros_like(known) if undeclared is None else undeclared
+        parts = [known & ~outside, ~known, outside]
+        self._put(f"count/known/{column}", [self._persons(part) for part in parts], np.ones_like(known))
+
+    def number(self, column: str, values: NDArray[Any]) -> None:
+        """A column of numbers, NaN where missing: float [rows]."""
+        known = np.isfinite(values)
+        self.known(column, known)
+        inside = values[known].astype(np.float64)
+        self._put(f"moments/{column}", [known.sum(), inside.sum(), (inside**2).sum()], known)
+        if column in self.edges:
+            edges = self.edges[column]
+            bins = np.clip(np.searchsorted(edges, inside, side="right") - 1, 0, len(edges) - 2)
+            pairs = np.unique(np.stack([self.person[known], bins]), axis=1)
+            self._put(f"histogram/{column}", np.bincount(pairs[1], minlength=len(edges) - 1), known)
+
+    def category(self, column: str, values: Sequence[Any], declared: Sequence[str] | None = None) -> None:
+        """A column of texts, None where missing; `declared` are the levels that the study knows, None for any."""
+        texts = np.array(["" if each is None or each != each else str(each) for each in values], dtype=object)
+        known = texts != ""
+        undeclared = known & ~np.isin(texts, list(declared)) if declared is not None else None
+        self.known(column, known, undeclared)
+        self.levels(f"levels/{column}", texts, sorted(set(texts[known])) if declared is None else declared)
+
+    def levels(self, name: str, texts: NDArray[Any], levels: Sequence[str]) -> None:
+        """Persons by level, as `count/<name>/<level>`."""
+        for level in levels:
+            rows = texts == level
+            self._put(f"count/{name}/{level}", [self._persons(rows)], rows)
+
+    def classes(self, codes: NDArray[Any], names: Sequence[str]) -> None:
+        """Persons by class of what the study predicts; `codes` int [rows], the number of the name, else -1."""
+        self.rows("labels", codes >= 0)
+        for code, name in enumerate(names):
+            self._put(f"count/label/{name}", [self._persons(codes == code)], codes == code)
+
+    def found(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
+        """The arrays, and on how many persons each rests."""
+        return self.arrays, self.behind

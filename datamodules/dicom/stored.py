@@ -1,0 +1,76 @@
+"""The pixels of a slice as they lie in its file, and which decoder reads their form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.uid import UID, JPEGExtended12Bit, RLELossless
+
+from datamodules.dicom.files import PixelValue, malformed_is
+from datamodules.dicom.volume import Reason, Unreadable
+
+GDCM = "gdcm"
+GRAYSCALE = ("MONOCHROME1", "MONOCHROME2")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The pixels of an image of one frame, as they lie in a file: what decodes them without parsing the file again."""
+
+    path: Path
+    value: PixelValue
+    options: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, path: Path, data: Dataset, value: PixelValue) -> Stored | None:
+        """From the header; None where it does not say enough, which parsing the whole file then tells."""
+        names = {"rows": "Rows", "columns": "Columns", "bits_allocated": "BitsAllocated"}
+        names |= {"bits_stored": "BitsStored", "pixel_representation": "PixelRepresentation"}
+        numbers = {option: data.get(name) for option, name in names.items()}
+        photometric = str(data.get("PhotometricInterpretation", "")).strip()
+        if photometric not in GRAYSCALE or not all(isinstance(each, int) for each in numbers.values()):
+            return None
+        fixed = {"samples_per_pixel": 1, "number_of_frames": 1, "pixel_keyword": "PixelData", "pixel_vr": value.vr}
+        options = {option: int(each) for option, each in numbers.items()}
+        return cls(path, value, {**options, **fixed, "photometric_interpretation": photometric})
+
+    def plugin(self) -> str:
+        """The decoder, empty for uncompressed pixels. Raises `Unreadable`: TRUNCATED, UNSUPPORTED_COMPRESSION."""
+        options = self.options
+        if not self.value.syntax.is_encapsulated:
+            if self.value.length < (options["rows"] * options["columns"] * options["bits_allocated"] + 7) // 8:
+                raise Unreadable(Reason.TRUNCATED)
+            return ""
+        return plugin_of(self.value.syntax, options["bits_stored"])
+
+    def decoded(self, plugin: str) -> NDArray[Any]:
+        """Decode in this process. Raises `Unreadable`: TRUNCATED, UNDECODABLE."""
+        with malformed_is(Reason.UNDECODABLE), self.path.open("rb") as file:
+            file.seek(self.value.offset)
+            source: Any = file
+            if not plugin:
+                source = file.read(self.value.length)
+                if len(source) < self.value.length:
+                    raise Unreadable(Reason.TRUNCATED)
+            decoder = get_decoder(self.value.syntax)
+            array, _ = decoder.as_array(source, index=0, decoding_plugin=plugin, **self.options)
+        return array
+
+
+def plugin_of(syntax: UID, precision: int) -> str:
+    """The decoder of a compressed form of so many bits. Raises `Unreadable`: UNSUPPORTED_COMPRESSION."""
+    plugin = "pydicom" if syntax == RLELossless else GDCM
+    try:
+        available = get_decoder(syntax).available_plugins
+    except NotImplementedError:
+        available = ()
+    # GDCM decodes the 8-bit form of this syntax alone.
+    if plugin not in available or (syntax == JPEGExtended12Bit and precision != 8):
+        raise Unreadable(Reason.UNSUPPORTED_COMPRESSION)
+    return plugin

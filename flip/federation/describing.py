@@ -1,0 +1,68 @@
+"""The jobs that train nothing: what the sites' cohorts hold, by the same loop, tasks and replies as a training."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from flip.federation import Ask, Payload, Summary
+from flip.federation.loop import Coordinator
+from flip.federation.replies import Wanted, addable
+from flip.federation.scoring import merge_into
+
+BINS = 24  # of a histogram
+SPREAD = 3.0  # deviations from the mean at which the outermost bins begin, which are open
+Described = dict[str, dict[str, Summary]]
+
+
+def describe(loop: Coordinator, ask: Ask, job: str) -> None:
+    """Ask every site for its cohort, and with job=statistics for histograms over bins that all have in common.
+
+    Raises StudyFailed, once all is written down, if fewer sites can train than the study needs.
+    """
+    for mechanism in reversed(loop.mechanisms):
+        ask = mechanism.wrap_ask(ask)
+    faults = loop.cohorts(ask)
+    found, edges = _asked(loop, ask, {}), dict[str, np.ndarray]()
+    if job == "statistics":
+        edges = agreed_edges(found)
+        for site, more in _asked(loop, ask, edges).items():
+            found[site] = {**found.get(site, {}), **more}
+    loop.recorder.description(job, edges, found)
+    loop.enough(len(loop.sites(training=True)), faults, "before the first round")
+
+
+def _asked(loop: Coordinator, ask: Ask, edges: Payload) -> Described:
+    """The summaries of each site that answers, by their own names."""
+    task = loop.task("describe", 0, {})
+    task = replace(task, state={**task.state, **{f"edges/{name}": each for name, each in edges.items()}})
+    wanted = Wanted({}, {}, frozenset(), {}, {})
+    return {
+        reply.site: {name.removeprefix("description/"): each for name, each in reply.summaries.items()}
+        for reply in loop.asked(ask, task, loop.sites(training=False), "describe", wanted)
+        if reply.fault is None
+    }
+
+
+def pooled(found: Mapping[str, Mapping[str, Summary]]) -> dict[str, Summary]:
+    """The sums over the sites; a site whose summary is of another form than the first's is left out of that one."""
+    merged: dict[str, Summary] = {}
+    for named in found.values():
+        sums = {name: each for name, each in named.items() if not name.startswith("shape/")}
+        merge_into(merged, {name: each for name, each in sums.items() if addable({name: each}, merged)})
+    return merged
+
+
+def agreed_edges(found: Mapping[str, Mapping[str, Summary]]) -> dict[str, np.ndarray]:
+    """Edges of the bins by column, from the mean and deviation over all sites: no one's extreme value is told."""
+    edges = {}
+    for name, summary in pooled(found).items():
+        if name.startswith("moments/"):
+            number, total, squares = summary.values.tolist()
+            if number > 1:
+                mean = total / number
+                deviation = max(squares / number - mean**2, 0.0) ** 0.5
+                if deviation > 1e-9 * max(abs(mean), 1.0):
+                    low, high = mean - SPREAD * deviation, mean + SPREAD * deviation
+                    edges[name.removeprefix("moments/")] = np.linspace(low, high, BINS + 1)
+    return edges

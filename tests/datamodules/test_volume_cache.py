@@ -1,0 +1,141 @@
+"""The cache of decoded images: shared, bounded, safe against a killed writer, and never read for other data."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from datamodules import phantom
+from datamodules.ct_slices import CTSlices
+from datamodules.volume_cache import VolumeCache
+from tests.commands import ROOT
+
+SMALL = {"spacing_mm": 8.0, "size": 56, "plane": 192, "slices_per_person": 3, "augment": 0.0}
+OPENED: list[str] = []
+sys.addaudithook(lambda event, found: OPENED.append(str(found[0])) if event == "open" else None)
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("demo") / "east"  # JPEG lossless: its decoding costs most
+    phantom.generate(root, profile=phantom.PROFILES["east"], patients=3)
+    return root
+
+
+@pytest.fixture
+def files(tmp_path) -> list[Path]:
+    path = tmp_path / "study.dcm"
+    path.write_bytes(b"pixels")
+    return [path]
+
+
+def dicom_opened(root: Path, cache: Path, **settings) -> tuple[int, CTSlices]:
+    """How many files of the cohort a load opened, besides its table."""
+    before = len(OPENED)
+    data = CTSlices(str(root), **{**SMALL, **settings}, cache={"folder": str(cache), "gigabytes": 0.1})
+    data.setup()
+    return sum(each.endswith(".dcm") and str(root) in each for each in OPENED[before:]), data
+
+
+def batches(data: CTSlices) -> list[np.ndarray]:
+    loaders = (data.test_dataloader(), data.val_dataloader())
+    return [value.numpy() for loader in loaders for batch in loader for value in batch.values()]
+
+
+def test_the_second_load_opens_no_dicom_and_gives_the_same(cohort, tmp_path):
+    first, decoded = dicom_opened(cohort, tmp_path / "cache")
+    second, kept = dicom_opened(cohort, tmp_path / "cache")
+    assert first > 0
+    assert second == 0
+    plain = CTSlices(str(cohort), **SMALL)
+    plain.setup()
+    for one, other, third in zip(batches(decoded), batches(kept), batches(plain), strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, third)
+
+
+def test_a_changed_file_or_setting_is_decoded_anew(cohort, tmp_path):
+    root = shutil.copytree(cohort, tmp_path / "east")
+    all_files, _ = dicom_opened(root, tmp_path / "cache")
+    assert dicom_opened(root, tmp_path / "cache", slices_per_person=1)[0] > 0
+    changed = next((root / "dicom").rglob("*.dcm"))
+    times = changed.stat()
+    changed.write_bytes(changed.read_bytes())
+    os.utime(changed, ns=(times.st_atime_ns, times.st_mtime_ns))  # as a tool does that keeps the times
+    assert 0 < dicom_opened(root, tmp_path / "cache")[0] < all_files / 2
+
+
+def test_an_entry_is_for_its_owner_alone(files, tmp_path):
+    VolumeCache(tmp_path / "cache", 1).arrays(files, {}, lambda: {"a": np.zeros(4)})
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o077 for path in (tmp_path / "cache").glob("*.safetensors")} == {0}
+
+
+def test_another_process_takes_what_one_decoded(files, tmp_path):
+    VolumeCache(tmp_path / "cache", 1).arrays(files, {"size": 2}, lambda: {"a": np.arange(4.0)})
+    code = (
+        "import sys, pathlib; from datamodules.volume_cache import VolumeCache\n"
+        "cache = VolumeCache(sys.argv[1], 1)\n"
+        "print(cache.arrays([pathlib.Path(sys.argv[2])], {'size': 2}, lambda: sys.exit('made again'))['a'].sum())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "cache"), str(files[0])], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.stdout.strip(), done.stderr) == ("6.0", "")
+
+
+def test_what_a_killed_writer_leaves_is_not_read_and_is_removed(files, tmp_path):
+    code = (
+        "import os, sys, signal; import numpy as np; from datamodules import volume_cache\n"
+        "def killed(*_): os.kill(os.getpid(), signal.SIGKILL)\n"
+        "volume_cache.os.fsync = killed  # the moment before the file gets its name\n"
+        "volume_cache.VolumeCache(sys.argv[1], 1).write('key', {'a': np.zeros(1000)})\n"
+    )
+    died = subprocess.run([sys.executable, "-c", code, str(tmp_path / "cache")], cwd=ROOT)
+    assert died.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "cache").glob("*.part"))) == 1
+    cache = VolumeCache(tmp_path / "cache", 1)
+    assert cache.read("key") is None
+    cache.write("other", {"a": np.zeros(4)})
+    assert not list((tmp_path / "cache").glob("*.part"))
+    assert cache.read("other") is not None
+
+
+def test_a_damaged_entry_is_made_again(files, tmp_path):
+    cache = VolumeCache(tmp_path / "cache", 1)
+    cache.arrays(files, {}, lambda: {"a": np.zeros(4)})
+    (entry,) = (tmp_path / "cache").glob("*.safetensors")
+    entry.write_bytes(entry.read_bytes()[:-8])
+    assert cache.arrays(files, {}, lambda: {"a": np.ones(4)})["a"].sum() == 4
+    assert cache.arrays(files, {}, lambda: {"a": np.zeros(4)})["a"].sum() == 4
+
+
+def test_the_bound_holds_and_what_was_used_last_stays(tmp_path):
+    folder = tmp_path / "cache"
+    cache = VolumeCache(folder, 55e3 / 1e9)
+    for name in "abcd":  # 10 kB each
+        cache.write(name, {"x": np.zeros(1250)})
+    for number, name in enumerate("bcda"):  # in this order last used
+        assert cache.read(name) is not None
+        os.utime(folder / f"{name}.safetensors", ns=(number, number))
+    cache.write("e", {"x": np.zeros(2500)})
+    assert sorted(path.stem for path in folder.glob("*.safetensors")) == ["a", "c", "d", "e"]
+    assert sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= 55e3
+    cache.write("f", {"x": np.zeros(10_000)})
+    assert cache.read("f") is None  # alone beyond the bound
+
+
+def test_a_failed_decoding_is_not_kept(files, tmp_path):
+    cache = VolumeCache(tmp_path / "cache", 1)
+
+    def fails():
+        raise ValueError("damaged")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="damaged"):
+            cache.arrays(files, {}, fails)

@@ -1,0 +1,82 @@
+"""What leaves a site that describes its cohort: nothing of fewer persons than its minimum cell, by no way round."""
+
+import json
+
+import numpy as np
+import pytest
+
+from flip.config import Site
+from flip.federation import Task
+from flip.silo import Silo
+from flip.site_statistics import covered
+from tests.studies import compose_study
+
+CELL = 5
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ([50, 30, 20], [50, 30, 20]),
+        ([95, 3], [0, 0]),  # of two, the other would tell it
+        ([50, 30, 2], [50, 0, 0]),  # the smallest of the others goes too
+        ([50, 2, 1], [0, 0, 0]),  # together three persons: still too few
+        ([50, 4, 3], [50, 0, 0]),
+        ([50, 30, 0], [50, 30, 0]),  # nobody is told apart from a number kept back, and is none
+    ],
+)
+def test_no_small_count_can_be_told_from_the_others(counts, told):
+    np.testing.assert_array_equal(covered(np.array(counts, float), CELL), told)
+
+
+@pytest.fixture
+def silo(tmp_path):
+    """A site of 60 persons with planted small cells, and the study's manifest."""
+    lines = ["pid,age,height,sex,rare,outcome"]
+    for number in range(60):
+        rare = "zebra" if number < 2 else "horse" if number < 30 else "pony"
+        age = 104 if number == 0 else 40 + number % 30
+        lines.append(f"p{number},{age},{170 if number < 3 else ''},{'FM'[number % 2]},{rare},{int(number < 20)}")
+    (tmp_path / "cohort.csv").write_text("\n".join(lines) + "\n")
+    site = Site(root=str(tmp_path), policy={"minimum_persons": 10, "minimum_cell": CELL})
+    study = compose_study(
+        "experiment=heart_disease",
+        "~dataset",
+        "+dataset._target_=datamodules.multimodal.Multimodal",
+        "+dataset.person=pid",
+        "+dataset.target={_target_: datamodules.targets.Binary, column: outcome, positive: ['1']}",
+        "+dataset.tabular={_target_: datamodules.tabular.Tabular, numeric: [age, height], "
+        "categorical: {sex: 2, rare: 3}}",
+        f"paths.data_dir={tmp_path}",
+    )
+    return Silo("west", site, tmp_path / "home"), study.manifest_text
+
+
+def asked(silo: Silo, manifest: str, **edges: np.ndarray):
+    state = {f"edges/{name}": array for name, array in edges.items()}
+    reply = silo.answer(Task("run", "study", 0, "describe", {}, state, {}, manifest))
+    assert reply.fault is None, (silo.home / "site.log").read_text()
+    return reply
+
+
+def test_names_and_numbers_of_few_persons_stay_at_the_site(silo):
+    reply = asked(*silo)
+    names = set(reply.summaries)
+    assert "zebra" not in json.dumps(sorted(names))
+    told = {name: summary.values for name, summary in reply.summaries.items()}
+    # Two persons with the rare level: so one of the other two levels is kept back with it.
+    levels = [name for name in names if name.startswith("description/count/levels/rare/")]
+    assert len(levels) == 1
+    assert "description/moments/height" not in names  # known of three persons
+    assert "description/count/known/height" not in names
+    assert told["description/count/label/outcome 1"].tolist() == [20]
+    for name, values in told.items():
+        if name.startswith("description/count/"):
+            assert all(value == 0 or value >= CELL for value in values), name
+
+
+def test_no_extreme_value_shows_in_a_histogram(silo):
+    edges = np.linspace(30, 80, 26)
+    bins = asked(*silo, age=edges).summaries["description/histogram/age"].values
+    assert bins.sum() == 60
+    assert all(value == 0 or value >= CELL for value in bins)
