@@ -47,7 +47,7 @@ def controller() -> Any:
             self.loop = threading.Thread(target=run, args=[folder], daemon=True)
             self.loop.start()
 
-        def idle(self, engine: Any) -> None:
+        def each_second(self, engine: Any) -> None:
             """Learn of sites that `late_sites` has brought."""
             engine.sync_clients_from_main_process()
 

@@ -147,5 +147,5 @@ def live_federation(backend: str, root: Path) -> Iterator[Federation]:
         disks = {"site": root / "kits" / SMALL_DISK / "site", "runs": root / "runs", "server": root / "kits" / "server"}
         for folder in disks.values() if can_mount() else []:
             folder.mkdir(exist_ok=True)
-            stack.enter_context(tmpfs(folder, megabytes=32))
+            stack.enter_context(tmpfs(folder, megabytes=128))  # FLARE logs and keeps each job
         yield Federation(parties, root, backend, compromise(root / "compromised"), disks if can_mount() else {})
