@@ -37,15 +37,20 @@ class Mirror:
         """Bring home what is new. A state comes whole, after the lines of its rounds, or not at all."""
         with self.whole(STATE, fetch) as state, self.whole(COHORT, fetch) as cohort:
             if cohort:
-                cohort.replace(self.folder / COHORT)
+                self.keep(COHORT, *cohort)
             self.lines(fetch)
             if state:
-                state.replace(self.folder / STATE)
+                self.keep(STATE, *state)
+
+    def keep(self, name: str, coming: Path, stamp: str) -> None:
+        """A file has come home whole."""
+        coming.replace(self.folder / name)
+        self.stamps[name] = stamp
 
     @contextmanager
-    def whole(self, name: str, fetch: Fetch) -> Iterator[Path | None]:
-        """A file that is always replaced whole, under another name; None if it is as it was, or changes meanwhile."""
-        answer = fetch({"name": name, "offset": 0})
+    def whole(self, name: str, fetch: Fetch) -> Iterator[tuple[Path, str] | None]:
+        """A file that is always replaced whole, and its stamp; None if it is as it was, or changes meanwhile."""
+        answer, complete = fetch({"name": name, "offset": 0}), False
         stamp = answer["stamp"]
         if not stamp or stamp == self.stamps.get(name):
             yield None
@@ -54,18 +59,17 @@ class Mirror:
         coming.parent.mkdir(parents=True, exist_ok=True)
         try:
             with coming.open("wb") as file:
-                while answer["stamp"] == stamp:
+                while answer["stamp"] == stamp and not complete:
                     part = piece(answer)
                     file.write(part)
                     if file.tell() > MOST:
                         raise StudyFailed(f"FLARE's server sent a {name} of more than {MOST} bytes")
-                    if file.tell() >= answer["size"] or not part:
-                        self.stamps[name] = stamp
-                        break
-                    answer = fetch({"name": name, "offset": file.tell()})
+                    complete = file.tell() >= answer["size"]
+                    if not complete:
+                        answer = fetch({"name": name, "offset": file.tell()})
                 file.flush()
                 os.fsync(file.fileno())
-            yield coming if self.stamps.get(name) == stamp else None
+            yield (coming, stamp) if complete else None
         finally:
             coming.unlink(missing_ok=True)
 

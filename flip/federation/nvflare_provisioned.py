@@ -83,7 +83,13 @@ class Server:
     def connect(self) -> None:
         """Open a session."""
         from nvflare.apis.fl_exception import FLCommunicationError
-        from nvflare.fuel.flare_api.api_spec import AuthenticationError, AuthorizationError, NoReply, SessionClosed
+        from nvflare.fuel.flare_api.api_spec import (
+            AuthenticationError,
+            AuthorizationError,
+            InternalError,
+            NoReply,
+            SessionClosed,
+        )
         from nvflare.fuel.flare_api.flare_api import new_secure_session
 
         if not (self.kit / "startup" / "fed_admin.json").is_file():
@@ -93,7 +99,7 @@ class Server:
             )
         server = json.loads((self.kit / "startup" / "fed_admin.json").read_text())["admin"]
         place, deadline = f"{server['host']}:{server['port']}", time.monotonic() + self.timeout
-        away = (ConnectionError, NoReply, SessionClosed, FLCommunicationError, RuntimeError)
+        away = (ConnectionError, InternalError, NoReply, SessionClosed, FLCommunicationError, RuntimeError)
         started = None
         while started is None:
             try:

@@ -148,4 +148,5 @@ def live_federation(backend: str, root: Path) -> Iterator[Federation]:
         for folder in disks.values() if can_mount() else []:
             folder.mkdir(exist_ok=True)
             stack.enter_context(tmpfs(folder, megabytes=128))  # FLARE logs and keeps each job
+        stack.callback(parties.stop_all)  # before their disks go
         yield Federation(parties, root, backend, compromise(root / "compromised"), disks if can_mount() else {})
