@@ -51,6 +51,8 @@ class NVFlareProvisioned:
 
     def submit(self, job: Job, folder: Path) -> None:
         """Have the server run the job; see `live.LiveTransport`."""
+        from nvflare.fuel.flare_api.api_spec import InternalError
+
         server = Server(Path(self.kit).expanduser().absolute(), self.timeout)
         server.connect()
         try:
@@ -64,6 +66,10 @@ class NVFlareProvisioned:
                 server.abort(number)
                 raise
             bring_home(server.download(number), folder)
+        except InternalError as error:
+            raise StudyFailed(
+                f"FLARE's server failed: {error}; its log, in its kit, has the cause. Does its disk have space left?"
+            ) from error
         finally:
             server.close()
 
