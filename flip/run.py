@@ -119,6 +119,7 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
     started = time.perf_counter()
     reason = "the server's app ended without a result; its log has the cause"
     try:
+        files.reserve()
         with followed(files.folder, files.listeners):
             live.submit(job, files.folder)
     except StudyFailed as failed:
@@ -127,6 +128,8 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
         reason = INTERRUPTED
     except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
         reason = why(error, files)
+    finally:
+        files.release()
     result = files.result()
     if result is None:
         result = no_result(reason, time.perf_counter() - started, rounds=files.last_round() + 1)

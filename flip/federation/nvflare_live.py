@@ -47,9 +47,12 @@ def controller() -> Any:
             self.loop = threading.Thread(target=run, args=[folder], daemon=True)
             self.loop.start()
 
-        def idle(self, engine: Any) -> None:
-            """Learn of sites that `late_sites` has brought."""
-            engine.sync_clients_from_main_process()
+        def each_second(self, engine: Any) -> None:
+            """Learn of sites that `late_sites` has brought; what fails is tried again a second later."""
+            try:
+                engine.sync_clients_from_main_process()
+            except RuntimeError as error:
+                self.logger.warning(f"the server's sites cannot be looked up: {error}")
 
         def stop_controller(self, fl_ctx: Any) -> None:
             """The loop has ended, or gets no more answers and ends."""
@@ -109,8 +112,9 @@ def late_sites() -> Any:
 
     FLARE gives a job to the sites that are connected when it starts. At each sign of life of a site that a running job
     is meant for and does not have (one that comes late, or comes back), this hands it the job as FLARE would have.
-    And FLARE ends a whole job when one site says that its process of it ended with an error. That would put every study
-    into the hands of each site; so the server is told not to wait for such a word. The site counts as lost instead.
+    And FLARE ends a running job when one site says that its process of it ended with an error. That would put every
+    study into the hands of each site; so once a job has started, the server is told to wait for no such word. The site
+    counts as lost instead.
     """
     from nvflare.apis.event_type import EventType
     from nvflare.apis.fl_component import FLComponent

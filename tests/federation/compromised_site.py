@@ -27,8 +27,10 @@ honest, first = Silo._fit, []
 
 
 def wanted():
-    file = PLACE / "misdeed"
-    return file.read_text() if file.exists() else None
+    try:
+        return (PLACE / "misdeed").read_text()
+    except FileNotFoundError:
+        return None
 
 
 def spoiled(weights, misdeed):

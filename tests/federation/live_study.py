@@ -52,11 +52,11 @@ class Federation:
             path = os.pathsep.join([*folder, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
             self.parties.start(party, self.root / "kits" / party, PYTHONPATH=path)
 
-    def begin(self, *more: str, rounds: int = 1) -> "Study":
-        """A study that has written down something of `rounds` rounds."""
+    def begin(self, *more: str, rounds: int = 1, timeout: int = 45) -> "Study":
+        """A study that has written down something of `rounds` rounds; `timeout` in seconds is enough to load torch."""
         kit = f"federation.kit={self.root / 'kits' / 'admin'}"
         before = set(self.folders())
-        words = [*STUDY, f"federation={BACKENDS[self.backend]}", kit, "federation.timeout=45", *more]
+        words = [*STUDY, f"federation={BACKENDS[self.backend]}", kit, f"federation.timeout={timeout}", *more]
         study = Study(self, self.parties.begin(self.root, *words), before)
         until(lambda: study.round() + 1 >= rounds or study.process.poll() is not None, PATIENCE, "nothing began")
         assert study.process.poll() is None, study.finish()
@@ -147,5 +147,6 @@ def live_federation(backend: str, root: Path) -> Iterator[Federation]:
         disks = {"site": root / "kits" / SMALL_DISK / "site", "runs": root / "runs", "server": root / "kits" / "server"}
         for folder in disks.values() if can_mount() else []:
             folder.mkdir(exist_ok=True)
-            stack.enter_context(tmpfs(folder, megabytes=32))
+            stack.enter_context(tmpfs(folder, megabytes=128))  # FLARE logs and keeps each job
+        stack.callback(parties.stop_all)  # before their disks go
         yield Federation(parties, root, backend, compromise(root / "compromised"), disks if can_mount() else {})

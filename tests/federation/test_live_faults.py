@@ -1,11 +1,13 @@
 """Faults of a live federation, injected from outside: signals, an interface taken down, full disks, a compromised site.
 
-One study without end, in which one site after the other meets its fault; then studies that end early. Kits, processes
-and network are those of hospitals (`live_study.py`); `hungarian` is a machine that somebody else controls.
+One study without end, in which one site after the other meets its fault, in the order of this file; then studies that
+end early. Kits, processes and network are those of hospitals (`live_study.py`); `hungarian` is a machine that
+somebody else controls.
 """
 
 import json
 import random
+import re
 import signal
 from collections.abc import Iterator
 from os import kill
@@ -19,14 +21,16 @@ from tests.disks import fill
 from tests.federation.compromised_site import MARKER
 from tests.federation.live import until
 from tests.federation.live_study import BACKENDS, COMPROMISED, PATIENCE, SMALL_DISK, Federation, Study, live_federation
-from tests.test_resume import STUDIES
+from tests.test_resume import STUDIES, killed_on
 
 pytestmark = pytest.mark.slow
 
 # A process that stands still sends no heartbeats either: FLARE takes it for lost after 20 s, Flower 38 to 60 s later.
 STANDS_STILL = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
+# Flower believes for a while that a site is there whose process has died.
+KILLED = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 ENDLESS = "strategy.rounds=100000"
-ROUNDS = 30  # of a study that is killed
+ROUNDS = 100  # of a study that is killed; on FLARE they take 0.1 s each, and are seen 0.3 s later
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -41,7 +45,7 @@ def federation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def study(federation: Federation) -> Iterator[Study]:
     """A study without end, in which one site after the other meets its fault."""
     soon = ["federation.join=1"] if federation.backend == "flower" else []
-    begun = federation.begin(ENDLESS, *soon)
+    begun = federation.begin(ENDLESS, *soon, timeout=25)
     yield begun
     if begun.process.poll() is None:
         begun.process.send_signal(signal.SIGINT)
@@ -78,13 +82,6 @@ def test_replies_that_come_twice_count_once(study, federation):
     assert len(told) == len(set(told))
 
 
-def test_what_a_site_raised_is_at_that_site_and_nowhere_else(study, federation):
-    files = [path for path in federation.root.rglob("*") if path.is_file() and path.parent.name != "compromised"]
-    named = [path for path in files if MARKER.encode() in path.read_bytes()]
-    assert named
-    assert [path for path in named if not path.is_relative_to(federation.root / "kits" / COMPROMISED)] == []
-
-
 def test_a_site_whose_disk_is_full_is_left_out_until_it_has_space(study, federation):
     if not federation.small_disks:
         pytest.skip("a disk can be mounted by root alone")
@@ -97,9 +94,15 @@ def test_a_site_whose_disk_is_full_is_left_out_until_it_has_space(study, federat
 def test_a_site_that_is_killed_is_lost_and_takes_part_again_when_it_is_back(study, federation):
     """First the process that answers: with FLARE the site's client lives on, and reports that the job has failed."""
     kill(max(federation.parties.processes("va")), signal.SIGKILL)
-    study.await_fault("va", "LOST", "TIMEOUT")
-    federation.parties.kill("va")
-    until(lambda: study.lines("va")[-1]["fault"] in ("LOST", "TIMEOUT"), PATIENCE, "the killed site was not missed")
+    study.await_fault("va", *KILLED[federation.backend])
+    if federation.backend == "nvflare":
+        federation.parties.kill("va")
+        federation.start("va")
+        study.await_fault("va", None)
+        federation.parties.kill("va")
+        study.await_fault("va", *KILLED[federation.backend])
+    else:  # the start command has ended with its only process
+        federation.parties.kill("va")
     federation.start("va")
     study.await_fault("va", None)
 
@@ -136,13 +139,24 @@ def test_the_report_names_who_was_missing_and_why(study, federation):
     report = (study.folder / "report.html").read_text()
     missing = {(each["site"], each["fault"]) for each in study.lines() if each["fault"]}
     assert {fault for _, fault in missing} >= {"RAISED", "NOT_FINITE", "INVALID", "TIMEOUT"}
-    assert [fault for _, fault in missing if str(escape(Fault[fault].value)) not in report] == []
+    rows = re.findall("<tr>.*?</tr>", report, re.DOTALL)
+    for site, fault in missing:
+        assert any(site in row and str(escape(Fault[fault].value)) in row for row in rows), (site, fault)
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_server_killed_at_a_random_moment_is_started_again_and_the_run_ends_with_the_same_weights(name, federation):
-    words = [*STUDIES[name], f"strategy.rounds={ROUNDS}"]
-    study = federation.begin(*words, rounds=random.randint(0, ROUNDS - 10))
+def test_what_a_site_raised_is_at_that_site_and_nowhere_else(study, federation):
+    """Looked for after the study's end, in all that lies anywhere but in what controls the compromised site."""
+    ours = federation.compromised.folder
+    files = [path for path in federation.root.rglob("*") if path.is_file() and not path.is_relative_to(ours)]
+    named = [path for path in files if MARKER.encode() in path.read_bytes()]
+    assert named
+    assert [path for path in named if not path.is_relative_to(federation.root / "kits" / COMPROMISED)] == []
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_server_killed_at_a_random_moment_is_started_again_and_the_run_ends_with_the_same_weights(number, federation):
+    words = [*STUDIES[killed_on(federation.backend)[number]], f"strategy.rounds={ROUNDS}"]
+    study = federation.begin(*words, rounds=random.randint(1, ROUNDS // 2))
     federation.parties.kill("server")
     federation.start("server")
     ended = study.finish()
@@ -152,7 +166,7 @@ def test_a_server_killed_at_a_random_moment_is_started_again_and_the_run_ends_wi
 
 def test_a_command_line_killed_at_a_random_moment_is_resumed_to_the_same_weights(federation):
     words = [f"strategy.rounds={ROUNDS}"]
-    study = federation.begin(*words, rounds=random.randint(1, ROUNDS - 10))
+    study = federation.begin(*words, rounds=random.randint(1, ROUNDS // 2))
     study.process.kill()
     study.finish()
     goes_on(study, federation, words)
@@ -162,6 +176,7 @@ def goes_on(study: Study, federation: Federation, words: list[str]) -> None:
     """Resume a study, and hold its result against that of one that nothing befell."""
     resumed = federation.parties.flip(federation.root, f"resume={study.folder}")
     assert resumed.status == 0, resumed.out + resumed.err
+    assert [each for each in study.lines() if each["fault"]] == []
     expected = federation.expected(*words)
     # No two live runs have the same noise: it is made with the secrets of the sites, and for this run.
     same = () if "privacy=dp_sgd" in words else ("digest", "metrics")
@@ -182,7 +197,10 @@ def test_without_enough_sites_the_run_fails_and_names_who_is_missing(federation)
 
 @pytest.mark.parametrize("disk", ["runs", "server"])
 def test_a_study_whose_coordinator_has_no_space_left_fails_and_says_so(disk, federation):
-    """With Flower the server's own disk holds no run; with FLARE the run lies at the server, and comes home."""
+    """With Flower the server's own disk holds no run; with FLARE the run lies at the server, and comes home.
+
+    FLARE's server without space cannot hand out the job's folder, so what its loop says of it stays in its log.
+    """
     if not federation.small_disks:
         pytest.skip("a disk can be mounted by root alone")
     if (federation.backend, disk) == ("flower", "server"):
@@ -193,7 +211,8 @@ def test_a_study_whose_coordinator_has_no_space_left_fails_and_says_so(disk, fed
     (federation.small_disks[disk] / "filler").unlink()
     assert ended.status == 1, ended.out + ended.err
     assert study.result["status"] == "failed"
-    assert "no space is left on the disk" in study.result["reason"]
+    said = {"runs": "no space is left on the disk", "server": "Does its disk have space left?"}
+    assert said[disk] in study.result["reason"]
     assert "Traceback" not in ended.out + ended.err
     assert (study.folder / "report.html").exists()
     lines = [json.loads(line) for line in (study.folder / "rounds.jsonl").read_text().splitlines()]

@@ -88,10 +88,14 @@ CALLS = [
 ]  # fmt: skip
 
 # What FLARE's session raises.
-ERRORS = [
+SESSION = [
     "AuthenticationError", "AuthorizationError", "InternalError", "InvalidJobDefinition", "JobNotFound",
     "JobNotRunning", "NoConnection", "NoReply", "SessionClosed",
 ]  # fmt: skip
+ERRORS = [
+    ("nvflare.apis.fl_exception", "FLCommunicationError"),
+    *(("nvflare.fuel.flare_api.api_spec", name) for name in SESSION),
+]
 
 # A module of FLARE's, a constant in it, and the value that we rely on.
 VALUES = [
@@ -165,9 +169,9 @@ def test_flare_has_what_we_call(module, name, arguments):
     assert callable(check_call(module, name, arguments))
 
 
-@pytest.mark.parametrize("name", ERRORS)
-def test_flares_session_still_raises(name):
-    assert issubclass(part("nvflare.fuel.flare_api.api_spec", name), Exception)
+@pytest.mark.parametrize(("module", "name"), ERRORS, ids=[name for _, name in ERRORS])
+def test_flares_session_still_raises(module, name):
+    assert issubclass(part(module, name), Exception)
 
 
 @pytest.mark.parametrize(("module", "name", "value"), VALUES, ids=[value[1] for value in VALUES])
@@ -182,5 +186,5 @@ def test_flare_still_reads_or_fires(module, word):
 
 @pytest.mark.parametrize("module", OURS, ids=[module.__name__ for module in OURS])
 def test_every_name_that_we_import_of_flare_is_in_the_contract(module):
-    errors = [("nvflare.fuel.flare_api.api_spec", name, "") for name in ERRORS]
+    errors = [(*error, "") for error in ERRORS]
     assert unlisted([module], [*CALLS, *VALUES, *errors], "nvflare") == set()
