@@ -191,14 +191,18 @@ class Multimodal(lightning.LightningDataModule):
 
     # What sites agree on.
 
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`."""
+    def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
+        """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`.
+
+        None tells of persons fewer than `minimum_cell` by what is missing in it.
+        """
         self.setup()
         cohort, train = self._read(), self._splits == "train"
         person, arrays = cohort.person[train], {}
         self._behind = {}
         if self.tabular is not None:
-            arrays, self._behind = self.tabular.statistics(self.tabular.read(cohort.table)[train], person)
+            table = self.tabular.read(cohort.table)[train]
+            arrays, self._behind = self.tabular.statistics(table, person, minimum_cell)
         if self.text is not None:
             texts = [each for each, used in zip(self._texts, train, strict=True) if used]
             arrays |= self.text.statistics(texts, person)

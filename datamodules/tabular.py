@@ -71,17 +71,23 @@ class Tabular:
 
     # What sites tell each other.
 
-    def statistics(self, table: pd.DataFrame, person: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-        """Moments by number [n, sum, sum of squares], persons by level, and on how many persons each of them rests."""
+    def statistics(
+        self, table: pd.DataFrame, person: np.ndarray, minimum_cell: int = 1
+    ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Moments by number [n, sum, sum of squares], persons by level, and on how many persons each of them rests.
+
+        Where a value is missing in fewer persons than `minimum_cell`, these would tell how many: see `untold`.
+        """
         arrays: dict[str, np.ndarray] = {}
         behind: dict[str, int] = {}
         for name in self.numeric:
             values = table[name].to_numpy(np.float64)
-            known = ~np.isnan(values)
+            known = untold(~np.isnan(values), person, minimum_cell)
             arrays[MOMENTS + name] = np.array([known.sum(), values[known].sum(), (values[known] ** 2).sum()])
             behind[MOMENTS + name] = len(np.unique(person[known]))
         for name, declared in self.declared.items():
-            pairs = pd.DataFrame({"level": table[name].to_numpy(), "person": person}).dropna().drop_duplicates()
+            kept = untold(table[name].notna().to_numpy(), person, minimum_cell)
+            pairs = pd.DataFrame({"level": table[name].to_numpy()[kept], "person": person[kept]}).drop_duplicates()
             for text, number in pairs["level"].value_counts().items():
                 if declared is None or text in declared:
                     arrays[f"{LEVELS}{name}/{text}"] = np.array([float(number)])
@@ -139,3 +145,15 @@ class Tabular:
             rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
             code[gone] = rng.choice(len(names), size=len(code), p=frequency)[gone]
         return np.eye(self.slots[name] + 1)[code][:, : self.slots[name]]  # -1 is the last row: in no slot
+
+
+def untold(known: np.ndarray, person: np.ndarray, minimum_cell: int) -> np.ndarray:
+    """Rows to count of a column, bool [n], such that nobody learns how many persons miss its value if they are few.
+
+    Where some do, and fewer than `minimum_cell`, the first of the others in the table are left out with them, until
+    they are so many; always the same ones, or two studies would differ by single persons.
+    """
+    short = np.unique(person[~known])
+    others = list(dict.fromkeys(person[~np.isin(person, short)].tolist()))
+    left_out = others[: max(minimum_cell - len(short), 0)] if len(short) else []
+    return known & ~np.isin(person, left_out)

@@ -1,11 +1,16 @@
 """What a site tells before the first round besides its sizes: summaries that the dataset wants agreed over sites."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from flip.federation import Summary, SummaryKind
+
+KNOWN = "count/known/"
+PARTS = ("known", "levels", "label")
+"""Counts that are parts of a whole; others, as how many notes hold a word, are no parts of one another."""
 
 
 def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
@@ -16,15 +21,18 @@ def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
 def dataset_summaries(data: Any, *, persons: int, minimum_cell: int) -> dict[str, Summary]:
     """The dataset's own statistics as `statistics/...`; empty for a dataset that agrees nothing.
 
-    A dataset whose statistics do not rest on all of its persons says on how many by `behind()`. A count's name may tell
-    too, as that of a rare category does: where all of a count is below the minimum cell, its name stays here as well.
+    A dataset whose values can be missing takes `statistics(minimum_cell)`, and says by `behind()` on how many persons
+    each rests. A count's name may tell too, as that of a rare category does: where all of a count is below the minimum
+    cell, its name stays here as well, and so does another's that would tell it: see `covered`.
     """
     if not hasattr(data, "statistics"):
         return {}
+    guards = "minimum_cell" in inspect.signature(data.statistics).parameters
+    arrays = dict(data.statistics(minimum_cell) if guards else data.statistics())
     behind: Mapping[str, int] = data.behind() if hasattr(data, "behind") else {}
+    cover_groups(arrays, minimum_cell)
     summaries = {
-        name: summary_of(name, array, min(behind.get(name, persons), persons))
-        for name, array in data.statistics().items()
+        name: summary_of(name, array, min(behind.get(name, persons), persons)) for name, array in arrays.items()
     }
     return {
         f"statistics/{name}": summary
@@ -42,19 +50,30 @@ def description(data: Any, edges: Mapping[str, np.ndarray], *, persons: int, min
     if not hasattr(data, "describe"):
         return {}
     arrays, behind = data.describe(edges)
-    groups: dict[str, list[str]] = {}
-    for name, array in arrays.items():
-        if name.startswith("count/"):
-            groups.setdefault(name if array.size > 1 else name.rpartition("/")[0], []).append(name)
-    for group, names in groups.items():
-        if group != "count":  # studies and labels are no parts of one another
-            values = covered(np.concatenate([arrays[name] for name in names]), minimum_cell)
-            arrays |= dict(zip(names, np.split(values, len(names)), strict=True))
+    arrays = dict(arrays)
+    cover_groups(arrays, minimum_cell)
+    for name in [name for name, array in arrays.items() if name.startswith(KNOWN) and not array.any()]:
+        column = name.removeprefix(KNOWN)  # all else of the column would tell the number that is kept back
+        hidden = (f"moments/{column}", f"histogram/{column}", f"count/levels/{column}/")
+        arrays = {
+            each: array for each, array in arrays.items() if each not in hidden and not each.startswith(hidden[2])
+        }
     return {
         f"description/{name}": summary_of(name, array, min(behind.get(name, persons), persons))
         for name, array in arrays.items()
         if array.any()
     }
+
+
+def cover_groups(arrays: dict[str, np.ndarray], minimum_cell: int) -> None:
+    """Put `covered` counts in the place of those whose sum is known: parts of one array, or one name's last parts."""
+    groups: dict[str, list[str]] = {}
+    for name, array in arrays.items():
+        if name.startswith("count/") and name.split("/")[1] in PARTS:
+            groups.setdefault(name if array.size > 1 else name.rpartition("/")[0], []).append(name)
+    for names in groups.values():
+        values = covered(np.concatenate([arrays[name] for name in names]), minimum_cell)
+        arrays |= dict(zip(names, np.split(values, len(names)), strict=True))
 
 
 def covered(counts: np.ndarray, minimum_cell: int) -> np.ndarray:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from datamodules.tabular import untold
 from flip.config import Site
 from flip.federation import Task
 from flip.silo import Silo
@@ -32,11 +33,14 @@ def test_no_small_count_can_be_told_from_the_others(counts, told):
 @pytest.fixture
 def silo(tmp_path):
     """A site of 60 persons with planted small cells, and the study's manifest."""
-    lines = ["pid,age,height,sex,rare,outcome"]
+    lines = ["pid,age,height,sex,rare,weight,smokes,outcome"]
     for number in range(60):
         rare = "zebra" if number < 2 else "horse" if number < 30 else "pony"
+        weight, smokes = ("", "") if number in (20, 40) else (60 + number, "yes" if number % 3 else "no")
         age = 104 if number == 0 else 40 + number % 30
-        lines.append(f"p{number},{age},{170 if number < 3 else ''},{'FM'[number % 2]},{rare},{int(number < 20)}")
+        lines.append(
+            f"p{number},{age},{170 if number < 3 else ''},{'FM'[number % 2]},{rare},{weight},{smokes},{int(number < 20)}"
+        )
     (tmp_path / "cohort.csv").write_text("\n".join(lines) + "\n")
     site = Site(root=str(tmp_path), policy={"minimum_persons": 10, "minimum_cell": CELL})
     study = compose_study(
@@ -45,8 +49,8 @@ def silo(tmp_path):
         "+dataset._target_=datamodules.multimodal.Multimodal",
         "+dataset.person=pid",
         "+dataset.target={_target_: datamodules.targets.Binary, column: outcome, positive: ['1']}",
-        "+dataset.tabular={_target_: datamodules.tabular.Tabular, numeric: [age, height], "
-        "categorical: {sex: 2, rare: 3}}",
+        "+dataset.tabular={_target_: datamodules.tabular.Tabular, numeric: [age, height, weight], "
+        "categorical: {sex: 2, rare: 3, smokes: 2}}",
         f"paths.data_dir={tmp_path}",
     )
     return Silo("west", site, tmp_path / "home"), study.manifest_text
@@ -80,3 +84,32 @@ def test_no_extreme_value_shows_in_a_histogram(silo):
     bins = asked(*silo, age=edges).summaries["description/histogram/age"].values
     assert bins.sum() == 60
     assert all(value == 0 or value >= CELL for value in bins)
+
+
+def test_a_column_that_few_persons_miss_does_not_tell_how_many(silo):
+    told = {
+        name for name in asked(*silo, weight=np.linspace(0, 200, 9)).summaries if "weight" in name or "smokes" in name
+    }
+    assert told == set()
+
+
+def test_training_agrees_on_nothing_that_tells_of_few_persons(silo):
+    site, manifest = silo
+    reply = site.answer(Task("run", "study", 0, "statistics", {}, {}, {}, manifest))
+    assert reply.fault is None, (site.home / "site.log").read_text()
+    told = {name.removeprefix("statistics/"): summary.values for name, summary in reply.summaries.items()}
+    rows = reply.metrics["train"]
+    assert told["moments/tabular/age"][0] == rows
+    # One or two of the training rows have no weight, so others are left out with them.
+    assert rows - told["moments/tabular/weight"][0] in (0, CELL)
+    smokes = sum(values[0] for name, values in told.items() if name.startswith("count/levels/smokes/"))
+    assert rows - smokes in (0, CELL)
+    assert len([name for name in told if name.startswith("count/levels/rare/")]) != 2
+
+
+def test_who_misses_a_value_is_hidden_among_as_many_as_the_minimum_cell():
+    known = np.array([True, False, True, True, True, True])
+    person = np.array([0, 1, 2, 2, 3, 4])
+    np.testing.assert_array_equal(untold(known, person, 3), [False, False, False, False, True, True])
+    np.testing.assert_array_equal(untold(known, person, 1), known)
+    np.testing.assert_array_equal(untold(np.ones(6, bool), person, 3), np.ones(6, bool))
