@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import level, levels, numbers
+from datamodules.describing import untold
 from datamodules.harmonize import ComBat
 
 LEVELS, MOMENTS = "count/levels/", "moments/tabular/"
@@ -86,13 +87,13 @@ class Tabular:
             arrays[MOMENTS + name] = np.array([known.sum(), values[known].sum(), (values[known] ** 2).sum()])
             behind[MOMENTS + name] = len(np.unique(person[known]))
         for name, declared in self.declared.items():
-            kept = untold(table[name].notna().to_numpy(), person, minimum_cell)
+            known = (table[name].notna() if declared is None else table[name].isin(declared)).to_numpy()
+            kept = untold(known, person, minimum_cell)
             pairs = pd.DataFrame({"level": table[name].to_numpy()[kept], "person": person[kept]}).drop_duplicates()
             for text, number in pairs["level"].value_counts().items():
-                if declared is None or text in declared:
-                    arrays[f"{LEVELS}{name}/{text}"] = np.array([float(number)])
+                arrays[f"{LEVELS}{name}/{text}"] = np.array([float(number)])
         if self.harmonize:
-            sums, persons = self.harmonize.statistics(table, person)
+            sums, persons = self.harmonize.statistics(table, person, minimum_cell)
             arrays, behind = {**arrays, **sums}, {**behind, **dict.fromkeys(sums, persons)}
         return arrays, behind
 
@@ -145,15 +146,3 @@ class Tabular:
             rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
             code[gone] = rng.choice(len(names), size=len(code), p=frequency)[gone]
         return np.eye(self.slots[name] + 1)[code][:, : self.slots[name]]  # -1 is the last row: in no slot
-
-
-def untold(known: np.ndarray, person: np.ndarray, minimum_cell: int) -> np.ndarray:
-    """Rows to count of a column, bool [n], such that nobody learns how many persons miss its value if they are few.
-
-    Where some do, and fewer than `minimum_cell`, the first of the others in the table are left out with them, until
-    they are so many; always the same ones, or two studies would differ by single persons.
-    """
-    short = np.unique(person[~known])
-    others = list(dict.fromkeys(person[~np.isin(person, short)].tolist()))
-    left_out = others[: max(minimum_cell - len(short), 0)] if len(short) else []
-    return known & ~np.isin(person, left_out)

@@ -9,8 +9,8 @@ import numpy as np
 from flip.federation import Summary, SummaryKind
 
 KNOWN = "count/known/"
-PARTS = ("known", "levels", "label")
-"""Counts that are parts of a whole; others, as how many notes hold a word, are no parts of one another."""
+PARTS = {"known": 3, "levels": 3, "label": 2}
+"""Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
 
 
 def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
@@ -28,9 +28,8 @@ def dataset_summaries(data: Any, *, persons: int, minimum_cell: int) -> dict[str
     if not hasattr(data, "statistics"):
         return {}
     guards = "minimum_cell" in inspect.signature(data.statistics).parameters
-    arrays = dict(data.statistics(minimum_cell) if guards else data.statistics())
+    arrays = cover_groups(data.statistics(minimum_cell) if guards else data.statistics(), minimum_cell)
     behind: Mapping[str, int] = data.behind() if hasattr(data, "behind") else {}
-    cover_groups(arrays, minimum_cell)
     summaries = {
         name: summary_of(name, array, min(behind.get(name, persons), persons)) for name, array in arrays.items()
     }
@@ -45,19 +44,19 @@ def description(data: Any, edges: Mapping[str, np.ndarray], *, persons: int, min
     """What the dataset tells of its cohort, as `description/...`; empty for one without `describe`.
 
     Counts that share a place (`count/levels/sex/...`) add up to a number that is known, so that one of them that is
-    kept back would be told by the others: see `covered`. No name leaves of a count that is kept back.
+    kept back would be told by the others: see `covered`. No name leaves of a count that is kept back, and of a column
+    whose number of known values is kept back, nothing does: moments, histogram and levels would tell it.
     """
     if not hasattr(data, "describe"):
         return {}
-    arrays, behind = data.describe(edges)
-    arrays = dict(arrays)
-    cover_groups(arrays, minimum_cell)
-    for name in [name for name, array in arrays.items() if name.startswith(KNOWN) and not array.any()]:
-        column = name.removeprefix(KNOWN)  # all else of the column would tell the number that is kept back
-        hidden = (f"moments/{column}", f"histogram/{column}", f"count/levels/{column}/")
-        arrays = {
-            each: array for each, array in arrays.items() if each not in hidden and not each.startswith(hidden[2])
-        }
+    counted, behind = data.describe(edges)
+    arrays = cover_groups(counted, minimum_cell)
+    for name in [name for name in arrays if name.startswith(KNOWN) and (arrays[name] != counted[name]).any()]:
+        column, told = name.removeprefix(KNOWN), arrays.pop(name)  # a part at 0 would read as none
+        if told[0] != counted[name][0]:
+            alike = (f"moments/{column}", f"histogram/{column}")
+            levels = f"count/levels/{column}/"
+            arrays = {n: each for n, each in arrays.items() if n not in alike and not n.startswith(levels)}
     return {
         f"description/{name}": summary_of(name, array, min(behind.get(name, persons), persons))
         for name, array in arrays.items()
@@ -65,15 +64,18 @@ def description(data: Any, edges: Mapping[str, np.ndarray], *, persons: int, min
     }
 
 
-def cover_groups(arrays: dict[str, np.ndarray], minimum_cell: int) -> None:
-    """Put `covered` counts in the place of those whose sum is known: parts of one array, or one name's last parts."""
+def cover_groups(arrays: Mapping[str, np.ndarray], minimum_cell: int) -> dict[str, np.ndarray]:
+    """The arrays with `covered` counts where their sum is known: of one array, or of the names that begin alike."""
+    kept = dict(arrays)
     groups: dict[str, list[str]] = {}
     for name, array in arrays.items():
         if name.startswith("count/") and name.split("/")[1] in PARTS:
-            groups.setdefault(name if array.size > 1 else name.rpartition("/")[0], []).append(name)
+            whole = name if array.size > 1 else "/".join(name.split("/")[: PARTS[name.split("/")[1]]])
+            groups.setdefault(whole, []).append(name)
     for names in groups.values():
         values = covered(np.concatenate([arrays[name] for name in names]), minimum_cell)
-        arrays |= dict(zip(names, np.split(values, len(names)), strict=True))
+        kept |= dict(zip(names, np.split(values, len(names)), strict=True))
+    return kept
 
 
 def covered(counts: np.ndarray, minimum_cell: int) -> np.ndarray:
