@@ -54,6 +54,8 @@ def silo(tmp_path):
         "+dataset.target={_target_: datamodules.targets.Binary, column: outcome, positive: ['1']}",
         "+dataset.tabular={_target_: datamodules.tabular.Tabular, numeric: [age, height, weight], "
         "categorical: {sex: 2, rare: 3, smokes: 2}}",
+        "+dataset.subgroups={sex: {_target_: datamodules.targets.Levels, column: sex, levels: [F, M]}, "
+        "heavy: {_target_: datamodules.targets.Bands, column: weight, edges: [90]}}",
         f"paths.data_dir={tmp_path}",
     )
     return Silo("west", site, tmp_path / "home"), study.manifest_text
@@ -94,6 +96,12 @@ def test_a_column_that_few_persons_miss_does_not_tell_how_many(silo):
         name for name in asked(*silo, weight=np.linspace(0, 200, 9)).summaries if "weight" in name or "smokes" in name
     }
     assert told == set()
+
+
+def test_subgroups_do_not_tell_what_their_columns_keep_back(silo):
+    told = {name for name in asked(*silo).summaries if name.startswith("description/")}
+    assert not [name for name in told if "heavy" in name]  # two persons have no weight
+    assert not [name for name in told if "subgroup sex" in name]  # a category is not described twice
 
 
 def test_training_agrees_on_nothing_that_tells_of_few_persons(silo):
