@@ -5,8 +5,10 @@ no file is larger than `MOST`.
 """
 
 import base64
+import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,6 @@ from typing import Any
 from flip.errors import StudyFailed
 from flip.federation.nvflare_live import CHUNK, STATE, STUDY
 from flip.run_folder import COHORT, DESCRIPTION, LINES, RunFolder
-from flip.weights import write_atomic
 
 MOST = 64 << 30  # bytes of one file; eight thousand million weights of 64 bits
 WEIGHTS = ("weights/last.safetensors", "weights/best.safetensors")
@@ -35,28 +36,39 @@ class Mirror:
 
     def look(self, fetch: Fetch) -> None:
         """Bring home what is new. A state comes whole, after the lines of its rounds, or not at all."""
-        state = self.whole(STATE, fetch)
-        if (cohort := self.whole(COHORT, fetch)) is not None:
-            write_atomic(self.folder / COHORT, cohort)
-        self.lines(fetch)
-        if state is not None:
-            write_atomic(self.folder / STATE, state)
+        with self.whole(STATE, fetch) as state, self.whole(COHORT, fetch) as cohort:
+            if cohort:
+                cohort.replace(self.folder / COHORT)
+            self.lines(fetch)
+            if state:
+                state.replace(self.folder / STATE)
 
-    def whole(self, name: str, fetch: Fetch) -> bytes | None:
-        """A file that is always replaced whole; None where it is as it was, or changes under our hands."""
-        parts: list[bytes] = []
-        got, stamp = 0, None
-        while True:
-            answer = fetch({"name": name, "offset": got})
-            stamp = answer["stamp"] if stamp is None else stamp
-            if not stamp or stamp == self.stamps.get(name) or stamp != answer["stamp"]:
-                return None
-            parts.append(piece(answer))
-            got += len(parts[-1])
-            if got >= answer["size"] or not parts[-1]:
-                break
-        self.stamps[name] = stamp
-        return b"".join(parts)
+    @contextmanager
+    def whole(self, name: str, fetch: Fetch) -> Iterator[Path | None]:
+        """A file that is always replaced whole, under another name; None if it is as it was, or changes meanwhile."""
+        answer = fetch({"name": name, "offset": 0})
+        stamp = answer["stamp"]
+        if not stamp or stamp == self.stamps.get(name):
+            yield None
+            return
+        coming = (self.folder / name).with_name(f".{Path(name).name}.coming")
+        coming.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with coming.open("wb") as file:
+                while answer["stamp"] == stamp:
+                    part = piece(answer)
+                    file.write(part)
+                    if file.tell() > MOST:
+                        raise StudyFailed(f"FLARE's server sent a {name} of more than {MOST} bytes")
+                    if file.tell() >= answer["size"] or not part:
+                        self.stamps[name] = stamp
+                        break
+                    answer = fetch({"name": name, "offset": file.tell()})
+                file.flush()
+                os.fsync(file.fileno())
+            yield coming if self.stamps.get(name) == stamp else None
+        finally:
+            coming.unlink(missing_ok=True)
 
     def lines(self, fetch: Fetch) -> None:
         """The whole lines that are new in `rounds.jsonl`."""

@@ -3,7 +3,8 @@
 - `controller`, in the job's process at the server, runs the loop (`live.serve`) in the job's own folder, and shows the
   researcher's session how far it is (`TOPIC`, a command of FLARE's to a running job).
 - `executor`, in the job's process at a site, answers through the silo of the site's own file, which lies in its kit.
-- `late_sites`, in the server itself, lets a site that connects late take part in the jobs that are running.
+- `late_sites`, in the server itself, lets a site that connects late take part in the jobs that are running, and lets a
+  job go on without a site whose process has died.
 
 The job names the first two and nothing else; FLARE's allow-list in every kit lets it name nothing else.
 """
@@ -46,7 +47,7 @@ def controller() -> Any:
             self.loop = threading.Thread(target=run, args=[folder], daemon=True)
             self.loop.start()
 
-        def idle(self, engine: Any) -> None:
+        def each_second(self, engine: Any) -> None:
             """Learn of sites that `late_sites` has brought."""
             engine.sync_clients_from_main_process()
 
@@ -108,6 +109,8 @@ def late_sites() -> Any:
 
     FLARE gives a job to the sites that are connected when it starts. At each sign of life of a site that a running job
     is meant for and does not have (one that comes late, or comes back), this hands it the job as FLARE would have.
+    And FLARE ends a whole job when one site says that its process of it ended with an error. That would put every study
+    into the hands of each site; so the server is told not to wait for such a word. The site counts as lost instead.
     """
     from nvflare.apis.event_type import EventType
     from nvflare.apis.fl_component import FLComponent
@@ -116,10 +119,14 @@ def late_sites() -> Any:
 
     class LateSites(FLComponent):  # type: ignore[misc]
         def handle_event(self, event_type: str, fl_ctx: Any) -> None:
-            """After a sign of life of a site."""
+            """After a sign of life of a site, and when a job has started."""
+            engine = fl_ctx.get_engine()
+            if event_type == EventType.JOB_STARTED:
+                for job_id in engine.job_runner.get_client_outcome_jobs():
+                    for client in engine.get_clients():
+                        engine.job_runner.resolve_client_outcome(job_id, client.name)
             if event_type != EventType.CLIENT_HEARTBEAT_PROCESSED:
                 return
-            engine = fl_ctx.get_engine()
             client = engine.get_client_from_name(fl_ctx.get_peer_context().get_identity_name())
             for job in list(engine.job_runner.running_jobs.values()) if client else []:
                 with lock:

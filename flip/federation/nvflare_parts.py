@@ -11,6 +11,7 @@ auxiliary message of FLARE's). Contract: nvflare 2.9.
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 TASK, WORK = "flip", "flip_work"  # FLARE's names of our task, and of the word that there is one
 SERVER = "server"  # the name of FLARE's server among its cells
 POLL = 0.05  # seconds between a client's answer and its next look for work
+SECOND = 1.0  # seconds between looks at what is not asked over the bridge
 IDLE = 5.0  # seconds after which a client looks for work that nobody told it of
 
 
@@ -67,10 +69,12 @@ def relay_over(bridge: Connection) -> Any:
 
         def control_flow(self, abort_signal: Any, fl_ctx: Any) -> None:
             """For each question a task for its client, in place of one that the loop has given up, and a word of it."""
-            engine = fl_ctx.get_engine()
+            engine, looked = fl_ctx.get_engine(), -SECOND
             while not abort_signal.triggered:
-                if not bridge.poll(1.0):
-                    self.idle(engine)
+                if time.monotonic() - looked >= SECOND:
+                    self.each_second(engine)
+                    looked = time.monotonic()
+                if not bridge.poll(SECOND):
                     continue
                 try:
                     number, client, task = json.loads(bridge.recv_bytes())
@@ -89,8 +93,8 @@ def relay_over(bridge: Connection) -> Any:
                 self.send(standing[client], fl_ctx, targets=[client])
                 engine.send_aux_request([client], WORK, Shareable(), 0.0, fl_ctx, optional=True)
 
-        def idle(self, engine: Any) -> None:
-            """What there is to do each second in which nothing is asked."""
+        def each_second(self, engine: Any) -> None:
+            """What there is to do about once a second, between questions."""
 
         def handle_event(self, event_type: str, fl_ctx: Any) -> None:
             """A client that FLARE has lost answers nothing more."""

@@ -82,7 +82,8 @@ class Server:
 
     def connect(self) -> None:
         """Open a session."""
-        from nvflare.fuel.flare_api.api_spec import AuthenticationError, AuthorizationError, NoConnection
+        from nvflare.apis.fl_exception import FLCommunicationError
+        from nvflare.fuel.flare_api.api_spec import AuthenticationError, AuthorizationError, NoReply, SessionClosed
         from nvflare.fuel.flare_api.flare_api import new_secure_session
 
         if not (self.kit / "startup" / "fed_admin.json").is_file():
@@ -92,19 +93,22 @@ class Server:
             )
         server = json.loads((self.kit / "startup" / "fed_admin.json").read_text())["admin"]
         place, deadline = f"{server['host']}:{server['port']}", time.monotonic() + self.timeout
-        while self.session is None:
+        away = (ConnectionError, NoReply, SessionClosed, FLCommunicationError, RuntimeError)
+        started = None
+        while started is None:
             try:
                 self.session = new_secure_session(USER, str(self.kit), timeout=min(TRY, self.timeout))
+                started = self.session.get_system_info().server_info.start_time
             except (AuthenticationError, AuthorizationError) as error:
                 raise StudyFailed(f"FLARE's server at {place} refuses the kit {self.kit}: {error}") from error
-            except (NoConnection, ConnectionError, RuntimeError) as error:
+            except away as error:
+                self.close()
                 if time.monotonic() > deadline:
                     raise StudyFailed(
                         f"FLARE's server at {place} did not answer within federation.timeout={self.timeout:g} s; is it "
                         "started (python -m flip.deploy start kits/server), and does it know this kit? Kits work "
                         "together only if they were made together"
                     ) from error
-        started = self.session.get_system_info().server_info.start_time
         if self.since not in (None, started):
             raise StudyFailed(
                 "FLARE's server was restarted, and the job with it has ended; python -m flip resume=RUN goes on from "

@@ -379,23 +379,6 @@ def test_an_interrupt_stops_the_run_at_the_server(federation):
     )
 
 
-@pytest.mark.slow
-def test_a_command_line_that_was_killed_is_resumed_to_the_same_weights(federation, data, tmp_path):
-    """The server goes on without it; the resumed one stops that, and goes on in its place."""
-    rounds = "strategy.rounds=15"
-    runs = federation.home / "runs"
-    known = set(runs.glob("*/*/rounds.jsonl"))
-    process = federation.place.begin(federation.home, *federation.study(), "sites=heart", rounds)
-    until(lambda: any('"round": 2' in path.read_text() for path in set(runs.glob("*/*/rounds.jsonl")) - known), 150)
-    process.kill()
-    process.communicate()
-    (lines,) = set(runs.glob("*/*/rounds.jsonl")) - known
-    resumed = federation.place.flip(federation.home, f"resume={lines.parent.relative_to(federation.home)}")
-    assert resumed.status == 0, resumed.out + resumed.err
-    study = tiny_heart_study(data, "federation=inprocess", rounds)
-    assert resumed.result["digest"] == execute(study, tmp_path / "run")["digest"]
-
-
 def command(pid: int) -> bytes:
     """A process's command line; nothing for one that is gone."""
     path = Path(f"/proc/{pid}/cmdline")

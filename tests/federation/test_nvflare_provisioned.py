@@ -198,6 +198,28 @@ def test_lines_come_home_whole_and_a_large_state_in_parts(tmp_path):
     assert {"name": "state/round.safetensors", "offset": CHUNK} not in asked  # it has not changed
 
 
+def test_a_state_that_changes_while_it_comes_home_is_left_for_the_next_look(tmp_path):
+    there, here = tmp_path / "there", RunFolder(tmp_path / "here", []).folder
+    path = there / "state" / "round.safetensors"
+
+    def replaced(state: bytes) -> None:
+        path.with_suffix(".new").write_bytes(state)
+        path.with_suffix(".new").replace(path)
+
+    def fetch(request):
+        if request["offset"] == CHUNK:
+            replaced(b"b" * (2 * CHUNK))
+        return chunk(there, request)
+
+    path.parent.mkdir(parents=True)
+    replaced(b"a" * (2 * CHUNK))
+    mirror = Mirror(here)
+    mirror.look(fetch)
+    assert list((here / "state").iterdir()) == []
+    mirror.look(lambda request: chunk(there, request))
+    assert (here / "state" / "round.safetensors").read_bytes() == b"b" * (2 * CHUNK)
+
+
 def test_a_server_that_sends_more_than_was_asked_for_is_not_believed(tmp_path):
     def fetch(request):
         return {"stamp": "1", "size": 1 << 50, "data": ""}

@@ -1,0 +1,116 @@
+"""A hospital's machine that somebody else controls: its own processes do what they should not, from inside.
+
+`compromise` makes a folder for the PYTHONPATH of a site's start command. Every Python of that site then begins by
+bending the engine's own `Silo`, and the functions with which that site's process sends. What it does wrong is what the
+file `misdeed` in that folder says when a fit begins; nothing while there is no such file.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+MARKER = "MARKER-OF-A-PATIENT-AT-THE-COMPROMISED-SITE"
+
+STARTS = '''
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from flip.silo import Silo
+
+PLACE = Path(__file__).parent
+honest, first = Silo._fit, []
+
+
+def wanted():
+    file = PLACE / "misdeed"
+    return file.read_text() if file.exists() else None
+
+
+def spoiled(weights, misdeed):
+    weights, name = dict(weights), min(weights)
+    array = weights[name]
+    match misdeed:
+        case "nan" | "inf":
+            weights[name] = np.full_like(array, float(misdeed))
+        case "shape":
+            weights[name] = np.zeros((*array.shape, 2), array.dtype)
+        case "missing":
+            del weights[name]
+        case "dtype":
+            weights[name] = array.astype(np.float64)
+    return weights
+
+
+def fit(self, loaded, task):
+    misdeed = wanted()
+    if misdeed == "raise":
+        raise RuntimeError("MARKER")
+    while misdeed == "slow" and wanted() == "slow":
+        time.sleep(0.05)
+    if misdeed == "twice":
+        send_twice()
+    reply = honest(self, loaded, task)
+    first.append(reply)
+    del first[1:]
+    return first[0] if misdeed == "old" else replace(reply, weights=spoiled(reply.weights, misdeed))
+
+
+def send_twice():
+    """From here on this process sends every reply twice, as long as it is to."""
+    if "nvflare.private.fed.client.communicator" in sys.modules:
+        place, name = sys.modules["nvflare.private.fed.client.communicator"].Communicator, "submit_update"
+    else:
+        place, name = sys.modules["__main__"].Link, "send"
+    once = getattr(place, name)
+    if once.__name__ == "again":
+        return
+
+    def again(*arguments, **named):
+        sent = once(*arguments, **named)
+        if wanted() == "twice":
+            once(*arguments, **named)
+            with (PLACE / "sent twice").open("a") as file:
+                file.write("x")
+        return sent
+
+    setattr(place, name, again)
+
+
+Silo._fit = fit
+'''
+
+
+@dataclass(frozen=True)
+class Compromised:
+    """What controls the site, from outside."""
+
+    folder: Path
+
+    @contextmanager
+    def doing(self, misdeed: str) -> Iterator[None]:
+        """Have the site do something wrong in each fit that begins during the block."""
+        file = self.folder / "misdeed"
+        written = file.with_suffix(".new")
+        written.write_text(misdeed)
+        written.rename(file)
+        try:
+            yield
+        finally:
+            file.unlink()
+
+    def sent_twice(self) -> int:
+        """How many replies it has sent twice."""
+        file = self.folder / "sent twice"
+        return file.stat().st_size if file.exists() else 0
+
+
+def compromise(folder: Path) -> Compromised:
+    """Make the folder."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(STARTS.replace("MARKER", MARKER))
+    return Compromised(folder)

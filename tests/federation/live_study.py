@@ -1,0 +1,151 @@
+"""A federation of a server and hospitals on tiny heart disease, and studies that run on it while things go wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.commands import Finished, flip
+from tests.disks import can_mount, tmpfs
+from tests.federation.compromised_site import Compromised, compromise
+from tests.federation.live import Deployment, free_port, until
+from tests.studies import SMALL_HEART
+from tests.tiny_heart import write_tiny_heart
+
+SITES = ("cleveland", "hungarian", "va")
+COMPROMISED, SMALL_DISK = "hungarian", "va"
+ROSTER = f"sites=[{','.join(SITES)}]"
+STUDY = ("experiment=heart_disease", ROSTER, *SMALL_HEART)
+BACKENDS = {"flower": "flower_superlink", "nvflare": "nvflare_provisioned"}
+PATIENCE = 240.0  # seconds that anything here may take on a busy machine
+
+
+@dataclass(frozen=True)
+class Federation:
+    """A server and its hospitals, each in a place of its own.
+
+    Attributes:
+        parties: their places and processes.
+        root: folder of all that lies on this machine: `kits`, `runs`, `data`, what parties print in `said`.
+        backend: "flower" or "nvflare".
+        compromised: what controls the site COMPROMISED.
+        small_disks: the folders that a test may fill, each a disk of its own; none where nobody may mount one.
+    """
+
+    parties: Deployment
+    root: Path
+    backend: str
+    compromised: Compromised
+    small_disks: Mapping[str, Path]
+
+    def start(self, *parties: str) -> None:
+        """Start parties."""
+        for party in parties:
+            folder = [str(self.compromised.folder)] if party == COMPROMISED else []
+            path = os.pathsep.join([*folder, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+            self.parties.start(party, self.root / "kits" / party, PYTHONPATH=path)
+
+    def begin(self, *more: str, rounds: int = 1, timeout: int = 45) -> "Study":
+        """A study that has written down something of `rounds` rounds; `timeout` in seconds is enough to load torch."""
+        kit = f"federation.kit={self.root / 'kits' / 'admin'}"
+        before = set(self.folders())
+        words = [*STUDY, f"federation={BACKENDS[self.backend]}", kit, f"federation.timeout={timeout}", *more]
+        study = Study(self, self.parties.begin(self.root, *words), before)
+        until(lambda: study.round() + 1 >= rounds or study.process.poll() is not None, PATIENCE, "nothing began")
+        assert study.process.poll() is None, study.finish()
+        return study
+
+    def folders(self) -> list[Path]:
+        """The folders of all runs."""
+        return [path.parent for path in self.root.glob("runs/*/*/run.yaml")]
+
+    def expected(self, *more: str) -> dict[str, Any]:
+        """The result of the same study with `federation=inprocess`."""
+        folder = self.root / "here" / str(len(list(self.root.glob("here/*"))))
+        words = [*STUDY, "federation=inprocess", f"paths.data_dir={self.root / 'data'}", f"hydra.run.dir={folder}"]
+        ended = flip(self.root, *words, *more)
+        assert ended.status == 0, ended.err
+        return result_in(folder)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that runs."""
+
+    federation: Federation
+    process: "subprocess.Popen[str]"
+    before: set[Path]
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder, once there is one."""
+        return next((each for each in self.federation.folders() if each not in self.before), None)
+
+    def lines(self, site: str | None = None) -> list[dict[str, Any]]:
+        """What is written down of the fits, of one site or all."""
+        path = self.folder / "rounds.jsonl" if self.folder else None
+        text = path.read_text() if path and path.exists() else ""
+        found = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+        return [each for each in found if each["phase"] == "fit" and site in (None, each["site"])]
+
+    def round(self) -> int:
+        """The last round that anything is written of, from 0; -1 before the first."""
+        return max((each["round"] for each in self.lines()), default=-1)
+
+    def await_fault(self, site: str, *faults: str | None) -> None:
+        """Wait for one of these of a site in a round that has not begun yet."""
+        now = self.round()
+        until(
+            lambda: any(each["round"] > now and each["fault"] in faults for each in self.lines(site)),
+            PATIENCE,
+            f"{site}: no {faults} after round {now}; {self.lines(site)[-3:]}",
+        )
+
+    def await_round(self, number: int) -> None:
+        """Wait until something of a later round is written down."""
+        now = self.round()
+        until(lambda: self.round() >= now + number, PATIENCE, f"no {number} rounds after {now}")
+
+    def finish(self) -> Finished:
+        """Wait for the end."""
+        return self.federation.parties.finish(self.process, self.federation.root)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Its result, once it has ended."""
+        assert self.folder is not None
+        return result_in(self.folder)
+
+
+def result_in(folder: Path) -> dict[str, Any]:
+    """The result that lies in a run's folder."""
+    found: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    return found
+
+
+@contextmanager
+def live_federation(backend: str, root: Path) -> Iterator[Federation]:
+    """A federation whose kits are made, and of which nobody is started yet."""
+    data = write_tiny_heart(root / "data")
+    with ExitStack() as stack:
+        parties = stack.enter_context(Deployment(root / "said", ["server", *SITES]))
+        made = [f"out={root / 'kits'}", f"host={parties.address()}", f"port={free_port()}"]
+        made += [f"runs={root / 'runs'}"] if backend == "flower" else []
+        subprocess.run([sys.executable, "-m", "flip.deploy", backend, ROSTER, *made], check=True, cwd=root)
+        (root / "runs").mkdir()
+        for site in SITES:
+            table = str(data / "uci_heart" / f"processed.{site}.data")
+            values = {"root": table, "policy": {"minimum_persons": 1, "minimum_cell": 1}}
+            (root / "kits" / site / "site.yaml").write_text(yaml.safe_dump(values))
+        disks = {"site": root / "kits" / SMALL_DISK / "site", "runs": root / "runs", "server": root / "kits" / "server"}
+        for folder in disks.values() if can_mount() else []:
+            folder.mkdir(exist_ok=True)
+            stack.enter_context(tmpfs(folder, megabytes=128))  # FLARE logs and keeps each job
+        yield Federation(parties, root, backend, compromise(root / "compromised"), disks if can_mount() else {})
