@@ -21,6 +21,18 @@ from numpy.typing import NDArray
 Edges = Mapping[str, NDArray[np.float64]]
 
 
+def untold(known: NDArray[np.bool_], person: NDArray[np.int64], minimum_cell: int) -> NDArray[np.bool_]:
+    """Rows to count of a column, bool [n], such that nobody learns how many persons miss its value if they are few.
+
+    Where some do, and fewer than `minimum_cell`, the first of the others in the table are left out with them, until
+    they are so many; always the same ones, or two studies would differ by single persons.
+    """
+    short = np.unique(person[~known])
+    others = list(dict.fromkeys(person[~np.isin(person, short)].tolist()))
+    left_out = others[: max(minimum_cell - len(short), 0)] if len(short) else []
+    return known & ~np.isin(person, left_out)
+
+
 class Description:
     """Collects what `describe` gives.
 

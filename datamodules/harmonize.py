@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from datamodules.describing import untold
+
 PREFIX = "sum/harmonize/"
 CONVERGED = 1e-8  # largest relative change of an estimate in the last step
 STEPS = 1000
@@ -32,9 +34,15 @@ class ComBat:
             raise ValueError("dataset.tabular.harmonize: needs two columns or more, none of them among its covariates")
         self._beta = self._mean = self._sigma = self._center = np.zeros(0)
 
-    def statistics(self, table: pd.DataFrame, person: np.ndarray) -> tuple[dict[str, np.ndarray], int]:
-        """Sums over the rows without a missing value, centered within the site, and the number of their persons."""
+    def statistics(
+        self, table: pd.DataFrame, person: np.ndarray, minimum_cell: int = 1
+    ) -> tuple[dict[str, np.ndarray], int]:
+        """Sums over the rows without a missing value, centered within the site, and the number of their persons.
+
+        Persons without such rows, where there are any, are `minimum_cell` or more: see `untold`.
+        """
         y, x, complete = self._matrices(table)
+        complete = untold(complete, person, minimum_cell)
         y, x = y[complete], x[complete]
         dy, dx = (y - y.mean(axis=0), x - x.mean(axis=0)) if len(y) else (y, x)
         sums = {

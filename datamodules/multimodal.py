@@ -191,17 +191,21 @@ class Multimodal(lightning.LightningDataModule):
 
     # What sites agree on.
 
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`."""
+    def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
+        """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`.
+
+        None tells of persons fewer than `minimum_cell` by what is missing in it.
+        """
         self.setup()
         cohort, train = self._read(), self._splits == "train"
         person, arrays = cohort.person[train], {}
         self._behind = {}
         if self.tabular is not None:
-            arrays, self._behind = self.tabular.statistics(self.tabular.read(cohort.table)[train], person)
+            table = self.tabular.read(cohort.table)[train]
+            arrays, self._behind = self.tabular.statistics(table, person, minimum_cell)
         if self.text is not None:
             texts = [each for each, used in zip(self._texts, train, strict=True) if used]
-            arrays |= self.text.statistics(texts, person)
+            arrays |= self.text.statistics(texts, person, minimum_cell)
         return arrays
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
@@ -226,7 +230,8 @@ class Multimodal(lightning.LightningDataModule):
         if self.text is not None:
             told.known("text", np.array([each is not None for each in self._texts]))
         for name, group in self.groups.items():
-            told.levels(f"levels/{name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
+            if self.tabular is None or group.column not in self.tabular.slots:  # else one would tell of the other
+                told.category(f"subgroup {name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
         return told.found()
 
     def behind(self) -> dict[str, int]:

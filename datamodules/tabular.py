@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import level, levels, numbers
+from datamodules.describing import untold
 from datamodules.harmonize import ComBat
 
 LEVELS, MOMENTS = "count/levels/", "moments/tabular/"
@@ -71,22 +72,28 @@ class Tabular:
 
     # What sites tell each other.
 
-    def statistics(self, table: pd.DataFrame, person: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-        """Moments by number [n, sum, sum of squares], persons by level, and on how many persons each of them rests."""
+    def statistics(
+        self, table: pd.DataFrame, person: np.ndarray, minimum_cell: int = 1
+    ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Moments by number [n, sum, sum of squares], persons by level, and on how many persons each of them rests.
+
+        Where a value is missing in fewer persons than `minimum_cell`, these would tell how many: see `untold`.
+        """
         arrays: dict[str, np.ndarray] = {}
         behind: dict[str, int] = {}
         for name in self.numeric:
             values = table[name].to_numpy(np.float64)
-            known = ~np.isnan(values)
+            known = untold(~np.isnan(values), person, minimum_cell)
             arrays[MOMENTS + name] = np.array([known.sum(), values[known].sum(), (values[known] ** 2).sum()])
             behind[MOMENTS + name] = len(np.unique(person[known]))
         for name, declared in self.declared.items():
-            pairs = pd.DataFrame({"level": table[name].to_numpy(), "person": person}).dropna().drop_duplicates()
+            known = (table[name].notna() if declared is None else table[name].isin(declared)).to_numpy()
+            kept = untold(known, person, minimum_cell)
+            pairs = pd.DataFrame({"level": table[name].to_numpy()[kept], "person": person[kept]}).drop_duplicates()
             for text, number in pairs["level"].value_counts().items():
-                if declared is None or text in declared:
-                    arrays[f"{LEVELS}{name}/{text}"] = np.array([float(number)])
+                arrays[f"{LEVELS}{name}/{text}"] = np.array([float(number)])
         if self.harmonize:
-            sums, persons = self.harmonize.statistics(table, person)
+            sums, persons = self.harmonize.statistics(table, person, minimum_cell)
             arrays, behind = {**arrays, **sums}, {**behind, **dict.fromkeys(sums, persons)}
         return arrays, behind
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from datamodules.describing import untold
+
 WORD = re.compile(r"\w+")
 FREQUENCIES, DOCUMENTS = "count/text/buckets", "count/text/documents"
 
@@ -52,12 +54,18 @@ class HashedText:
         )
         return [zlib.crc32(gram.encode()) % self.buckets + 1 for gram in grams]
 
-    def statistics(self, texts: list[Counter[int] | None], person: np.ndarray) -> dict[str, np.ndarray]:
-        """Persons with each bucket in any of their texts [buckets], and persons with a text [1]."""
+    def statistics(
+        self, texts: list[Counter[int] | None], person: np.ndarray, minimum_cell: int = 1
+    ) -> dict[str, np.ndarray]:
+        """Persons with each bucket in any of their texts [buckets], and persons with a text [1].
+
+        Persons without a text, where there are any, are `minimum_cell` or more: see `untold`.
+        """
+        known = untold(np.array([each is not None for each in texts], bool), person, minimum_cell)
         of_person: dict[int, set[int]] = {}
-        for number, counts in zip(person.tolist(), texts, strict=True):
-            if counts is not None:
-                of_person.setdefault(number, set()).update(counts)
+        for number, counts, kept in zip(person.tolist(), texts, known, strict=True):
+            if kept:
+                of_person.setdefault(number, set()).update(counts or ())
         found = np.zeros(self.buckets)
         for buckets in of_person.values():
             found[np.fromiter(buckets, np.int64, len(buckets)) - 1] += 1

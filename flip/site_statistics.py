@@ -1,11 +1,16 @@
 """What a site tells before the first round besides its sizes: summaries that the dataset wants agreed over sites."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from flip.federation import Summary, SummaryKind
+
+KNOWN = "count/known/"
+PARTS = {"known": 3, "levels": 3, "label": 2}
+"""Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
 
 
 def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
@@ -16,15 +21,17 @@ def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
 def dataset_summaries(data: Any, *, persons: int, minimum_cell: int) -> dict[str, Summary]:
     """The dataset's own statistics as `statistics/...`; empty for a dataset that agrees nothing.
 
-    A dataset whose statistics do not rest on all of its persons says on how many by `behind()`. A count's name may tell
-    too, as that of a rare category does: where all of a count is below the minimum cell, its name stays here as well.
+    A dataset whose values can be missing takes `statistics(minimum_cell)`, and says by `behind()` on how many persons
+    each rests. A count's name may tell too, as that of a rare category does: where all of a count is below the minimum
+    cell, its name stays here as well, and so does another's that would tell it: see `covered`.
     """
     if not hasattr(data, "statistics"):
         return {}
+    guards = "minimum_cell" in inspect.signature(data.statistics).parameters
+    arrays = cover_groups(data.statistics(minimum_cell) if guards else data.statistics(), minimum_cell)
     behind: Mapping[str, int] = data.behind() if hasattr(data, "behind") else {}
     summaries = {
-        name: summary_of(name, array, min(behind.get(name, persons), persons))
-        for name, array in data.statistics().items()
+        name: summary_of(name, array, min(behind.get(name, persons), persons)) for name, array in arrays.items()
     }
     return {
         f"statistics/{name}": summary
@@ -37,24 +44,38 @@ def description(data: Any, edges: Mapping[str, np.ndarray], *, persons: int, min
     """What the dataset tells of its cohort, as `description/...`; empty for one without `describe`.
 
     Counts that share a place (`count/levels/sex/...`) add up to a number that is known, so that one of them that is
-    kept back would be told by the others: see `covered`. No name leaves of a count that is kept back.
+    kept back would be told by the others: see `covered`. No name leaves of a count that is kept back, and of a column
+    whose number of known values is kept back, nothing does: moments, histogram and levels would tell it.
     """
     if not hasattr(data, "describe"):
         return {}
-    arrays, behind = data.describe(edges)
-    groups: dict[str, list[str]] = {}
-    for name, array in arrays.items():
-        if name.startswith("count/"):
-            groups.setdefault(name if array.size > 1 else name.rpartition("/")[0], []).append(name)
-    for group, names in groups.items():
-        if group != "count":  # studies and labels are no parts of one another
-            values = covered(np.concatenate([arrays[name] for name in names]), minimum_cell)
-            arrays |= dict(zip(names, np.split(values, len(names)), strict=True))
+    counted, behind = data.describe(edges)
+    arrays = cover_groups(counted, minimum_cell)
+    for name in [name for name in arrays if name.startswith(KNOWN) and (arrays[name] != counted[name]).any()]:
+        column, told = name.removeprefix(KNOWN), arrays.pop(name)  # a part at 0 would read as none
+        if told[0] != counted[name][0]:
+            alike = (f"moments/{column}", f"histogram/{column}")
+            levels = f"count/levels/{column}/"
+            arrays = {n: each for n, each in arrays.items() if n not in alike and not n.startswith(levels)}
     return {
         f"description/{name}": summary_of(name, array, min(behind.get(name, persons), persons))
         for name, array in arrays.items()
         if array.any()
     }
+
+
+def cover_groups(arrays: Mapping[str, np.ndarray], minimum_cell: int) -> dict[str, np.ndarray]:
+    """The arrays with `covered` counts where their sum is known: of one array, or of the names that begin alike."""
+    kept = dict(arrays)
+    groups: dict[str, list[str]] = {}
+    for name, array in arrays.items():
+        if name.startswith("count/") and name.split("/")[1] in PARTS:
+            whole = name if array.size > 1 else "/".join(name.split("/")[: PARTS[name.split("/")[1]]])
+            groups.setdefault(whole, []).append(name)
+    for names in groups.values():
+        values = covered(np.concatenate([arrays[name] for name in names]), minimum_cell)
+        kept |= dict(zip(names, np.split(values, len(names)), strict=True))
+    return kept
 
 
 def covered(counts: np.ndarray, minimum_cell: int) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Shared fixtures: where the real data lie, the command line from an empty folder, and a researcher's own package."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from tests.tiny_heart import write_tiny_heart
 
 ROOT = Path(__file__).resolve().parents[1]
 Flip = Callable[..., "subprocess.CompletedProcess[str]"]
+
+# A shell starts what goes to the background with SIGINT ignored, and all that the tests start would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

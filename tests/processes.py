@@ -45,7 +45,7 @@ class Family:
 
     def alive(self) -> set[tuple[int, str]]:
         """Those that have not ended."""
-        return {(number, start) for number, start in self.processes if start and started(number) == start}
+        return {(number, start) for number, start in self.processes.copy() if start and started(number) == start}
 
     def left(self, seconds: float = 20.0) -> list[str]:
         """What is left of them after so many seconds at most: processes by their command line, and ports."""

@@ -110,7 +110,9 @@ def wholes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     return make
 
 
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if "privacy" in name else []) for name in STUDIES]
+)
 def test_a_run_killed_after_a_round_goes_on_from_it(name, wholes, data, tmp_path):
     whole = wholes(name)
     process = begin(data, tmp_path / "killed", *STUDIES[name])

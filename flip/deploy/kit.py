@@ -27,6 +27,8 @@ SITE_TEMPLATE = """\
 # This site's own file; it is read here alone and never sent. Fill in each ???, then: python -m flip.deploy start .
 root: ???               # where the data lie on this machine; e.g. /data/cohort.csv
 columns: {}             # declared column: the name that it has here; e.g. {age: AGE_YEARS}
+sources: {}             # where table, images and notes come from, if not from files in root; see conf/README.md
+cache: {folder: null, gigabytes: 20}  # decoded images, kept for later runs; folder: e.g. /data/flip_cache, null: none
 trains: true            # false: this site's data are only tested on
 accelerator: cpu        # what computes; gpu
 precision: null         # null: as the study says; e.g. bf16-mixed

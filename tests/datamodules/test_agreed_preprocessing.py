@@ -86,12 +86,12 @@ class OneSite:
 
 
 def test_a_level_of_fewer_persons_than_the_minimum_cell_never_leaves_nor_does_its_name():
-    table = pd.DataFrame({"dx": ["common"] * 8 + ["rare"] * 4})
-    person = np.array([*range(8), 8, 8, 9, 9])  # four rows of two persons
+    table = pd.DataFrame({"dx": ["common"] * 8 + ["known"] * 5 + ["rare"] * 4})
+    person = np.array([*range(13), 13, 13, 14, 14])  # four rows of two persons
     site = OneSite(table, person, Tabular(categorical={"dx": 5}))
-    told = dataset_summaries(site, persons=10, minimum_cell=3)
-    assert list(told) == ["statistics/count/levels/dx/common"]
-    assert "rare" in str(list(dataset_summaries(site, persons=10, minimum_cell=1)))
+    told = dataset_summaries(site, persons=15, minimum_cell=3)
+    assert list(told) == ["statistics/count/levels/dx/common"]  # 13 of 15 named would tell that 2 are not
+    assert "rare" in str(list(dataset_summaries(site, persons=15, minimum_cell=1)))
 
 
 def test_moments_of_fewer_persons_than_the_minimum_cell_are_withheld_however_many_rows_they_have():

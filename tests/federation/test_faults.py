@@ -47,7 +47,7 @@ def plan(backend: Backend) -> dict[str, dict[int, str]]:
     return sites | ({"late": {8: "hang"}, "victim": {1: "hang"}} if backend.apart else {})
 
 
-@pytest.fixture(scope="module", params=each(ONE, FORKED, FLOWER, FLARE))
+@pytest.fixture(scope="module", params=each(ONE, FORKED, FLOWER, FLARE, fast=[FORKED]))
 def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, short: Path) -> Iterator[Ended]:
     """The study on one backend."""
     backend: Backend = request.param

@@ -89,6 +89,7 @@ def test_without_space_for_the_next_round_the_study_ends_with_its_result(
     assert study.temporary_files() == []
 
 
+@pytest.mark.slow
 @needs_root
 def test_without_space_for_the_result_the_study_says_so(tmp_path: Path, short: Path) -> None:
     study = Faulty(tmp_path, short / "r", {"a": {}, "b": {}})

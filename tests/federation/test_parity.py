@@ -67,6 +67,7 @@ def test_a_finished_nvflare_run_swaps_its_backend(nvflare, digest, data):
     assert swapped.result["digest"] == digest
 
 
+@pytest.mark.slow
 def test_a_finished_flower_run_swaps_its_backend(flower, digest, data):
     swapped = again(flower, data, "federation=inprocess")
     assert swapped.status == 0, swapped.err
@@ -107,6 +108,7 @@ def test_pooled_scaling_trains_on_every_backend(data, federation, tmp_path):
     assert execute(study, tmp_path / "run")["status"] == "ok"
 
 
+@pytest.mark.slow
 def test_a_private_study_is_the_same_when_run_again_in_simulation(data, tmp_path):
     study = tiny_heart_study(data, "federation=inprocess", "privacy=dp_sgd")
     first, second = (execute(study, tmp_path / name) for name in ("first", "second"))
