@@ -30,7 +30,7 @@ STANDS_STILL = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 # Flower believes for a while that a site is there whose process has died.
 KILLED = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 ENDLESS = "strategy.rounds=100000"
-ROUNDS = 100  # of a study that is killed; on FLARE they take 0.1 s each, and are seen 0.3 s later
+ROUNDS = 60  # of a study that is killed; on FLARE they take 0.1 s each, and are seen 0.3 s later
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
