@@ -57,17 +57,17 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]
     }
 
 
-def why(error: Exception, files: RunFolder, place: str) -> str:
+def why(error: Exception, files: RunFolder, run: str) -> str:
     """Why an error ended the run, in one sentence; the traceback of one that the user cannot mend is in the log.
 
-    `place` is the run's folder as the user knows it.
+    `run` is the run's folder as the user knows it.
     """
     if not disk_full(error):
         traceback.print_exc()
         return f"{type(error).__name__}; the traceback is in log.txt of the run folder"
     places = {"of the run folder": files.folder, "of temporary files (TMPDIR)": Path(tempfile.gettempdir())}
     place = min(places, key=lambda name: shutil.disk_usage(places[name]).free)
-    begun = f", then go on: python -m flip resume={place}" if files.last_round() >= 0 else ""
+    begun = f", then go on: python -m flip resume={run}" if files.last_round() >= 0 else ""
     return f"no space is left on the disk {place}; free some{begun}"
 
 
