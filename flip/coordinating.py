@@ -79,13 +79,13 @@ class Ending:
         files: the run's folder.
         coordinator: the study's coordinator.
         train: trains and tests; returns the final weights.
-        place: the run's folder as the user knows it.
+        run: the run's folder as the user knows it.
     """
 
     files: RunFolder
     coordinator: Coordinator
     train: Callable[[], Payload]
-    place: str
+    run: str
 
     def reach(self, started: float) -> dict[str, Any]:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
@@ -97,7 +97,7 @@ class Ending:
         except KeyboardInterrupt:
             status, reason = "failed", INTERRUPTED
         except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
-            status, reason = "failed", why(error, self.files, self.place)
+            status, reason = "failed", why(error, self.files, self.run)
         seconds, rounds = time.perf_counter() - started, self.coordinator.rounds_done
         result = no_result(reason, seconds, rounds=rounds) | {
             "status": status,

@@ -25,10 +25,8 @@ from tests.test_resume import STUDIES, killed_on
 
 pytestmark = pytest.mark.slow
 
-# A process that stands still sends no heartbeats either: FLARE takes it for lost after 20 s, Flower 38 to 60 s later.
-STANDS_STILL = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
-# Flower believes for a while that a site is there whose process has died.
-KILLED = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
+# Who has died or stands still sends no heartbeats. FLARE takes it for lost after 20 s, Flower 38 to 60 s later.
+SILENT = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 ENDLESS = "strategy.rounds=100000"
 ROUNDS = 60  # of a study that is killed; on FLARE they take 0.1 s each, and are seen 0.3 s later
 
@@ -94,13 +92,13 @@ def test_a_site_whose_disk_is_full_is_left_out_until_it_has_space(study, federat
 def test_a_site_that_is_killed_is_lost_and_takes_part_again_when_it_is_back(study, federation):
     """First the process that answers: with FLARE the site's client lives on, and reports that the job has failed."""
     kill(max(federation.parties.processes("va")), signal.SIGKILL)
-    study.await_fault("va", *KILLED[federation.backend])
+    study.await_fault("va", *SILENT[federation.backend])
     if federation.backend == "nvflare":
         federation.parties.kill("va")
         federation.start("va")
         study.await_fault("va", None)
         federation.parties.kill("va")
-        study.await_fault("va", *KILLED[federation.backend])
+        study.await_fault("va", *SILENT[federation.backend])
     else:  # the start command has ended with its only process
         federation.parties.kill("va")
     federation.start("va")
@@ -112,7 +110,7 @@ def test_a_site_that_stands_still_is_left_out_until_it_goes_on(study, federation
     for process in stopped:
         kill(process, signal.SIGSTOP)
     try:
-        until(lambda: study.lines("va")[-1]["fault"] in STANDS_STILL[federation.backend], PATIENCE, "nobody was late")
+        until(lambda: study.lines("va")[-1]["fault"] in SILENT[federation.backend], PATIENCE, "nobody was late")
     finally:
         for process in stopped:
             kill(process, signal.SIGCONT)
