@@ -14,7 +14,7 @@ from flip.errors import StudyFailed, disk_full
 from flip.federation import Ask, Payload
 from flip.federation.describing import describe
 from flip.federation.loop import Coordinator
-from flip.run_folder import RunFolder, relative
+from flip.run_folder import RunFolder
 from flip.targets import resolve
 from flip.weights import digest, save_file
 
@@ -64,14 +64,17 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]
     }
 
 
-def why(error: Exception, files: RunFolder) -> str:
-    """Why an error ended the run, in one sentence; the traceback of one that the user cannot mend is in the log."""
+def why(error: Exception, files: RunFolder, run: str) -> str:
+    """Why an error ended the run, in one sentence; the traceback of one that the user cannot mend is in the log.
+
+    `run` is the run's folder as the user knows it.
+    """
     if not disk_full(error):
         traceback.print_exc()
         return f"{type(error).__name__}; the traceback is in log.txt of the run folder"
     places = {"of the run folder": files.folder, "of temporary files (TMPDIR)": Path(tempfile.gettempdir())}
     place = min(places, key=lambda name: shutil.disk_usage(places[name]).free)
-    begun = f", then go on: python -m flip resume={relative(files.folder)}" if files.last_round() >= 0 else ""
+    begun = f", then go on: python -m flip resume={run}" if files.last_round() >= 0 else ""
     return f"no space is left on the disk {place}; free some{begun}"
 
 
@@ -83,11 +86,13 @@ class Ending:
         files: the run's folder.
         coordinator: the study's coordinator.
         train: trains and tests; returns the final weights, or None where nothing was to be trained.
+        run: the run's folder as the user knows it.
     """
 
     files: RunFolder
     coordinator: Coordinator
     train: Callable[[], Payload | None]
+    run: str
 
     def reach(self, started: float) -> dict[str, Any]:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
@@ -101,7 +106,7 @@ class Ending:
         except KeyboardInterrupt:
             status, reason = "failed", INTERRUPTED
         except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
-            status, reason = "failed", why(error, self.files)
+            status, reason = "failed", why(error, self.files, self.run)
         seconds, rounds = time.perf_counter() - started, self.coordinator.rounds_done
         result = no_result(reason, seconds, rounds=rounds) | {
             "status": status,

@@ -79,7 +79,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         files=files,
         alone=study.baselines.alone and transport is not None,
     )
-    return Ending(files, loop, partial(train_here, study, files.folder, loop, transport))
+    return Ending(files, loop, partial(train_here, study, files.folder, loop, transport), relative(files.folder))
 
 
 def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Transport | None) -> Payload | None:
@@ -127,7 +127,7 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
     except KeyboardInterrupt:
         reason = INTERRUPTED
     except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
-        reason = why(error, files)
+        reason = why(error, files, relative(files.folder))
     finally:
         files.release()
     result = files.result()

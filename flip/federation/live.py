@@ -83,7 +83,7 @@ def serve(job: Job, folder: Path, ask: Ask) -> None:
         return
     configure_torch(int(manifest["trainer"]["threads"]))
     loop = coordinator(job.run, manifest, text=job.manifest, trains=job.trains, files=files, alone=job.alone)
-    Ending(files, loop, lambda: program(job.job, loop)(ask)).reach(started)
+    Ending(files, loop, lambda: program(job.job, loop)(ask), "RUN").reach(started)
 
 
 def unfit(manifest: Mapping[str, Any]) -> str:

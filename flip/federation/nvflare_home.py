@@ -60,14 +60,15 @@ class Mirror:
         coming.parent.mkdir(parents=True, exist_ok=True)
         try:
             with coming.open("wb") as file:
-                while answer["stamp"] == stamp and not complete:
+                while answer["stamp"] == stamp:
                     part = piece(answer)
                     file.write(part)
                     if file.tell() > MOST:
                         raise StudyFailed(f"FLARE's server sent a {name} of more than {MOST} bytes")
                     complete = file.tell() >= answer["size"]
-                    if not complete:
-                        answer = fetch({"name": name, "offset": file.tell()})
+                    if complete or not part:
+                        break
+                    answer = fetch({"name": name, "offset": file.tell()})
                 file.flush()
                 os.fsync(file.fileno())
             yield (coming, stamp) if complete else None

@@ -30,6 +30,7 @@ TASK, WORK = "flip", "flip_work"  # FLARE's names of our task, and of the word t
 SERVER = "server"  # the name of FLARE's server among its cells
 POLL = 0.05  # seconds between a client's answer and its next look for work
 SECOND = 1.0  # seconds between looks at what is not asked over the bridge
+SETTLING = 15.0  # seconds from the beginning of a job for which a question waits for its client to be there
 IDLE = 5.0  # seconds after which a client looks for work that nobody told it of
 
 
@@ -68,30 +69,42 @@ def relay_over(bridge: Connection) -> Any:
         stop_controller = start_controller
 
         def control_flow(self, abort_signal: Any, fl_ctx: Any) -> None:
-            """For each question a task for its client, in place of one that the loop has given up, and a word of it."""
-            engine, looked = fl_ctx.get_engine(), -SECOND
+            """For each question a task for its client, in place of one that the loop has given up, and a word of it.
+
+            When a job begins, a client may still be busy with the end of the one before, and joins a little later.
+            """
+            engine, looked, began = fl_ctx.get_engine(), -SECOND, time.monotonic()
+            early = dict[str, tuple[int, str]]()
             while not abort_signal.triggered:
                 if time.monotonic() - looked >= SECOND:
                     self.each_second(engine)
                     looked = time.monotonic()
-                if not bridge.poll(SECOND):
-                    continue
-                try:
-                    number, client, task = json.loads(bridge.recv_bytes())
-                except (EOFError, OSError):
-                    return
-                if client in standing:
-                    self.cancel_task(standing.pop(client))
-                if engine.get_client_from_name(client) is None or self.get_client_disconnect_time(client):
-                    lose(number, client)
-                    continue
-                try:
-                    data = Shareable(offered(Path(task), fl_ctx) if task else {})
-                except FileNotFoundError:  # the loop has given the question up
-                    continue
-                standing[client] = Task(TASK, data, props={"number": number}, result_received_cb=self.answered)
-                self.send(standing[client], fl_ctx, targets=[client])
-                engine.send_aux_request([client], WORK, Shareable(), 0.0, fl_ctx, optional=True)
+                if bridge.poll(POLL if early else SECOND):
+                    try:
+                        number, client, task = json.loads(bridge.recv_bytes())
+                    except (EOFError, OSError):
+                        return
+                    early[client] = number, task
+                for client, (number, task) in list(early.items()):
+                    if engine.get_client_from_name(client) or time.monotonic() - began > SETTLING:
+                        del early[client]
+                        self.ask(number, client, task, fl_ctx)
+
+        def ask(self, number: int, client: str, task: str, fl_ctx: Any) -> None:
+            """Have FLARE carry one question."""
+            engine = fl_ctx.get_engine()
+            if client in standing:
+                self.cancel_task(standing.pop(client))
+            if engine.get_client_from_name(client) is None or self.get_client_disconnect_time(client):
+                lose(number, client)
+                return
+            try:
+                data = Shareable(offered(Path(task), fl_ctx) if task else {})
+            except FileNotFoundError:  # the loop has given the question up
+                return
+            standing[client] = Task(TASK, data, props={"number": number}, result_received_cb=self.answered)
+            self.send(standing[client], fl_ctx, targets=[client])
+            engine.send_aux_request([client], WORK, Shareable(), 0.0, fl_ctx, optional=True)
 
         def each_second(self, engine: Any) -> None:
             """What there is to do about once a second, between questions."""

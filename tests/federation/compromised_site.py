@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.federation.faulty_site import SPOIL
+
 MARKER = "MARKER-OF-A-PATIENT-AT-THE-COMPROMISED-SITE"
 
 STARTS = '''
@@ -33,21 +35,6 @@ def wanted():
         return None
 
 
-def spoiled(weights, misdeed):
-    weights, name = dict(weights), min(weights)
-    array = weights[name]
-    match misdeed:
-        case "nan" | "inf":
-            weights[name] = np.full_like(array, float(misdeed))
-        case "shape":
-            weights[name] = np.zeros((*array.shape, 2), array.dtype)
-        case "missing":
-            del weights[name]
-        case "dtype":
-            weights[name] = array.astype(np.float64)
-    return weights
-
-
 def fit(self, loaded, task):
     misdeed = wanted()
     if misdeed == "raise":
@@ -59,7 +46,9 @@ def fit(self, loaded, task):
     reply = honest(self, loaded, task)
     first.append(reply)
     del first[1:]
-    return first[0] if misdeed == "old" else replace(reply, weights=spoiled(reply.weights, misdeed))
+    weights = dict(reply.weights)
+    spoil(weights, misdeed)
+    return first[0] if misdeed == "old" else replace(reply, weights=weights)
 
 
 def send_twice():
@@ -114,5 +103,5 @@ class Compromised:
 def compromise(folder: Path) -> Compromised:
     """Make the folder."""
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(STARTS.replace("MARKER", MARKER))
+    (folder / "sitecustomize.py").write_text(STARTS.replace("MARKER", MARKER) + SPOIL)
     return Compromised(folder)

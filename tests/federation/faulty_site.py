@@ -22,6 +22,23 @@ from tests.own_parts import PARTS
 from tests.processes import Family
 from tests.tiny_heart import HOSPITALS, write_tiny_heart
 
+SPOIL = '''
+
+def spoil(weights, misdeed):
+    """Make of weights what no site should send."""
+    name = min(weights)
+    match misdeed:
+        case "nan" | "inf":
+            weights[name] = np.full_like(weights[name], float(misdeed))
+        case "shape":
+            weights[name] = np.zeros((*weights[name].shape, 2), weights[name].dtype)
+        case "missing":
+            del weights[name]
+        case "dtype":
+            weights[name] = weights[name].astype(np.float64)
+'''
+"""What a site's process does to its weights, here and where its machine is compromised (`compromised_site.py`)."""
+
 STRATEGY = '''
 
 import json
@@ -59,18 +76,8 @@ class Faulty(FedAvg):
 
     def after_fit(self, local, before, after):
         state = super().after_fit(local, before, after)
-        name = min(after)
+        spoil(after, self.misdeed)
         match self.misdeed:
-            case "nan":
-                after[name] = np.full_like(after[name], np.nan)
-            case "inf":
-                after[name] = np.full_like(after[name], np.inf)
-            case "shape":
-                after[name] = np.zeros((*after[name].shape, 2), after[name].dtype)
-            case "missing":
-                del after[name]
-            case "dtype":
-                after[name] = after[name].astype(np.float64)
             case "old":
                 answer_with(max(self.home.glob("state/*/replies/*"), key=lambda path: path.stat().st_mtime_ns))
             case "twice":
@@ -160,7 +167,7 @@ class Faulty:
         for folder in (package, conf / "experiment", conf / "sites", self.temporary):
             folder.mkdir(parents=True, exist_ok=True)
         (package / "__init__.py").touch()
-        (package / "parts.py").write_text(PARTS + STRATEGY)
+        (package / "parts.py").write_text(PARTS + STRATEGY + SPOIL)
         (conf / "experiment" / "faulty.yaml").write_text(EXPERIMENT)
         rows = write_tiny_heart(self.folder / "rows") / "uci_heart" / f"processed.{next(iter(HOSPITALS))}.data"
         for site, misdeeds in self.plan.items():

@@ -108,11 +108,6 @@ class Study:
             f"{site}: no {faults} after round {now}; {self.lines(site)[-3:]}",
         )
 
-    def await_round(self, number: int) -> None:
-        """Wait until something of a later round is written down."""
-        now = self.round()
-        until(lambda: self.round() >= now + number, PATIENCE, f"no {number} rounds after {now}")
-
     def finish(self) -> Finished:
         """Wait for the end."""
         return self.federation.parties.finish(self.process, self.federation.root)

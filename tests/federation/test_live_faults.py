@@ -25,12 +25,10 @@ from tests.test_resume import STUDIES, killed_on
 
 pytestmark = pytest.mark.slow
 
-# A process that stands still sends no heartbeats either: FLARE takes it for lost after 20 s, Flower 38 to 60 s later.
-STANDS_STILL = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
-# Flower believes for a while that a site is there whose process has died.
-KILLED = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
+# Who has died or stands still sends no heartbeats. FLARE takes it for lost after 20 s, Flower 38 to 60 s later.
+SILENT = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 ENDLESS = "strategy.rounds=100000"
-ROUNDS = 100  # of a study that is killed; on FLARE they take 0.1 s each, and are seen 0.3 s later
+ROUNDS = 60  # of a study that is killed; on FLARE they take 0.1 s each, and are seen 0.3 s later
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -94,13 +92,13 @@ def test_a_site_whose_disk_is_full_is_left_out_until_it_has_space(study, federat
 def test_a_site_that_is_killed_is_lost_and_takes_part_again_when_it_is_back(study, federation):
     """First the process that answers: with FLARE the site's client lives on, and reports that the job has failed."""
     kill(max(federation.parties.processes("va")), signal.SIGKILL)
-    study.await_fault("va", *KILLED[federation.backend])
+    study.await_fault("va", *SILENT[federation.backend])
     if federation.backend == "nvflare":
         federation.parties.kill("va")
         federation.start("va")
         study.await_fault("va", None)
         federation.parties.kill("va")
-        study.await_fault("va", *KILLED[federation.backend])
+        study.await_fault("va", *SILENT[federation.backend])
     else:  # the start command has ended with its only process
         federation.parties.kill("va")
     federation.start("va")
@@ -112,7 +110,7 @@ def test_a_site_that_stands_still_is_left_out_until_it_goes_on(study, federation
     for process in stopped:
         kill(process, signal.SIGSTOP)
     try:
-        until(lambda: study.lines("va")[-1]["fault"] in STANDS_STILL[federation.backend], PATIENCE, "nobody was late")
+        until(lambda: study.lines("va")[-1]["fault"] in SILENT[federation.backend], PATIENCE, "nobody was late")
     finally:
         for process in stopped:
             kill(process, signal.SIGCONT)
@@ -199,7 +197,7 @@ def test_without_enough_sites_the_run_fails_and_names_who_is_missing(federation)
 def test_a_study_whose_coordinator_has_no_space_left_fails_and_says_so(disk, federation):
     """With Flower the server's own disk holds no run; with FLARE the run lies at the server, and comes home.
 
-    FLARE's server without space cannot hand out the job's folder, so what its loop says of it stays in its log.
+    FLARE's server without space may be unable to hand out what its loop says of it; then the server is named.
     """
     if not federation.small_disks:
         pytest.skip("a disk can be mounted by root alone")
@@ -211,8 +209,8 @@ def test_a_study_whose_coordinator_has_no_space_left_fails_and_says_so(disk, fed
     (federation.small_disks[disk] / "filler").unlink()
     assert ended.status == 1, ended.out + ended.err
     assert study.result["status"] == "failed"
-    said = {"runs": "no space is left on the disk", "server": "Does its disk have space left?"}
-    assert said[disk] in study.result["reason"]
+    full, server = "no space is left on the disk", "Does its disk have space left?"
+    assert full in study.result["reason"] or (disk == "server" and server in study.result["reason"])
     assert "Traceback" not in ended.out + ended.err
     assert (study.folder / "report.html").exists()
     lines = [json.loads(line) for line in (study.folder / "rounds.jsonl").read_text().splitlines()]

@@ -220,6 +220,11 @@ def test_a_state_that_changes_while_it_comes_home_is_left_for_the_next_look(tmp_
     assert (here / "state" / "round.safetensors").read_bytes() == b"b" * (2 * CHUNK)
 
 
+def test_a_server_that_promises_more_and_sends_nothing_is_not_asked_for_ever(tmp_path):
+    Mirror(tmp_path).look(lambda request: {"stamp": "1", "size": 10, "data": ""})
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_a_server_that_sends_more_than_was_asked_for_is_not_believed(tmp_path):
     def fetch(request):
         return {"stamp": "1", "size": 1 << 50, "data": ""}
