@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 OVERRIDES ?=
+# Tests run at a time, whole files each: most wait for other processes. Each needs up to 4 GB.
+WORKERS ?= 2
 
 BIN := $(VENV)/bin
 START := $(shell date +%s)
@@ -27,10 +29,10 @@ demo: $(VENV)/.installed
 	  "training and report $$(($$(date +%s) - generated)) s"
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
 
 test-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m slow
 
 ci:
 	$(MAKE) lint
