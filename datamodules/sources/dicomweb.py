@@ -54,6 +54,8 @@ class DICOMweb(PACS):
             raise ValueError(f"{where.hostname}: a password or token is sent over https alone")
         self.url, self.timeout = url, timeout
         self._session = requests.Session()
+        # The environment's proxies, netrc and REQUESTS_CA_BUNDLE (which would win over `ca_file`) are not the PACS's.
+        self._session.trust_env = False
         if secret_file:
             self._session.auth = _Authorization(user, self.root / secret_file)
         if ca_file:

@@ -15,6 +15,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]  # made by the 
 )
 
 from datamodules.sources.cache import Save
+from datamodules.sources.database import one_line
 from datamodules.sources.pacs import PACS, QUERY, Series, text
 
 PENDING = (0xFF00, 0xFF01)
@@ -32,7 +33,7 @@ class DIMSE(PACS):
         cache, cache_gb, modality, filters, root: as those of `pacs.PACS`.
         own_aet: our title, under which the PACS knows us.
         retrieve: "get" over the connection that asks, or "move", for which the PACS connects to `own_port` of the
-            address that it has for `own_aet`.
+            address that it has for `own_aet`. They come in the clear, so "move" and `tls` exclude each other.
         own_port: where images arrive with "move".
         own_host: address to listen at with "move".
         tls: whether the PACS speaks TLS.
@@ -62,24 +63,34 @@ class DIMSE(PACS):
         super().__init__(cache, cache_gb, modality, filters, root)
         if retrieve not in RETRIEVALS:
             raise ValueError(f"`retrieve` is one of {', '.join(RETRIEVALS)}, not {retrieve!r}")
+        if tls and retrieve == "move":
+            raise ValueError(
+                "`tls` with `retrieve: move`: the PACS would send the images to us in the clear; `retrieve: get`"
+            )
         self.host, self.port, self.aet, self.own_aet, self.retrieve = host, port, aet, own_aet, retrieve
         self.listens = (own_host, own_port)
-        trusted = ssl.create_default_context(cafile=str(self.root / ca_file) if ca_file else None) if tls else None
-        self.tls = (trusted, host) if trusted else None
-        self.timeout = timeout
+        self.tls, self.ca_file, self.timeout = tls, self.root / ca_file if ca_file else None, timeout
 
     def _entity(self) -> AE:
         entity = AE(self.own_aet)
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = self.timeout
         return entity
 
+    def _trusted(self) -> ssl.SSLContext:
+        try:
+            return ssl.create_default_context(cafile=self.ca_file)
+        except (FileNotFoundError, ssl.SSLError) as error:
+            raise ValueError(f"`ca_file`: {self.ca_file} holds no certificate in PEM ({one_line(error)})") from error
+
     @contextmanager
     def _associated(self, entity: AE, **more: Any) -> Iterator[Association]:
-        connected = entity.associate(self.host, self.port, ae_title=self.aet, tls_args=self.tls, **more)
+        secured = (self._trusted(), self.host) if self.tls else None
+        connected = entity.associate(self.host, self.port, ae_title=self.aet, tls_args=secured, **more)
         if not connected.is_established:
+            proof = " and that `ca_file` vouches for its certificate, which is for that host" if self.tls else ""
             raise ConnectionError(
                 f"the PACS {self.aet} at {self.host}, port {self.port}, takes no connection from {self.own_aet}: check "
-                "that it is reachable and knows us by that name"
+                f"that it is reachable and knows us by that name{proof}"
             )
         try:
             yield connected

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from tests.services.certificates import certificate
 from tests.services.installed import free_port, program, wait_until
 
 PLUGIN = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
@@ -22,12 +23,13 @@ USER, PASSWORD = "engine", "not-a-secret"
 
 @dataclass(frozen=True)
 class Orthanc:
-    """A running server: its folder, its ports, and the port of ours that it sends images to."""
+    """A running server: its folder, its ports, the port of ours that it sends to, and its certificate, if any."""
 
     folder: Path
     http: int
     dicom: int
     receiver: int
+    certificate: Path | None = None
 
     @property
     def url(self) -> str:
@@ -67,12 +69,16 @@ class Orthanc:
 
 
 @contextmanager
-def running(**more: object) -> Iterator[Orthanc]:
-    """Start a server with an empty store and further settings, and remove it afterwards."""
+def running(*, tls: bool = False, **more: object) -> Iterator[Orthanc]:
+    """Start a server with an empty store and further settings, and remove it afterwards.
+
+    With `tls` its DICOM port speaks TLS, under a certificate for `localhost` alone. Its web port does not: Debian's
+    Orthanc 1.10 crashes at the first HTTPS request, and hospitals put a proxy before it.
+    """
     binary = program("Orthanc")
     with tempfile.TemporaryDirectory(prefix="orthanc-") as temporary:
         folder = Path(temporary)
-        server = Orthanc(folder, free_port(), free_port(), free_port())
+        server = Orthanc(folder, free_port(), free_port(), free_port(), certificate(folder) if tls else None)
         settings = {
             "StorageDirectory": str(folder / "store"), "IndexDirectory": str(folder / "store"), "Plugins": [PLUGIN],
             "HttpPort": server.http, "HttpBindAddresses": ["127.0.0.1"], "RemoteAccessAllowed": True,
@@ -81,6 +87,7 @@ def running(**more: object) -> Iterator[Orthanc]:
             "DicomModalities": {"flip": {"AET": OWN_AET, "Host": "127.0.0.1", "Port": server.receiver,
                                          "AllowGet": True, "AllowMove": True, "AllowFind": True}},
             "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+            **(_tls(server.certificate) if server.certificate else {}),
             **more,
         }  # fmt: skip
         (folder / "orthanc.json").write_text(json.dumps(settings))
@@ -94,3 +101,11 @@ def running(**more: object) -> Iterator[Orthanc]:
         finally:
             process.kill()  # its store is thrown away; an orderly end takes seconds
             process.wait(60)
+
+
+def _tls(certificate: Path) -> dict[str, object]:
+    return {
+        "DicomTlsEnabled": True, "DicomTlsCertificate": str(certificate),
+        "DicomTlsPrivateKey": str(certificate.with_suffix(".key")),
+        "DicomTlsTrustedCertificates": str(certificate), "DicomTlsRemoteCertificateRequired": False,
+    }  # fmt: skip

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.services.certificates import certificate
 from tests.services.installed import free_port, program
 
 
@@ -48,7 +49,7 @@ def running() -> Iterator[Server]:
         data, port = folder / "data", free_port()
         _run(bin / "initdb", "-D", data, "-U", "owner", "--auth-local=trust", "--auth-host=scram-sha-256",
              f"--pwfile={folder / 'password'}", "--no-sync", "-E", "UTF8", user=user)  # fmt: skip
-        _certificate(folder, user)
+        certificate(folder, user)
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off -c ssl=on "
         options += f"-c ssl_cert_file={folder / 'server.crt'} -c ssl_key_file={folder / 'server.key'}"
         control = (bin / "pg_ctl", "-D", data, "-w", "-t", "60")
@@ -65,12 +66,6 @@ def _unprivileged() -> dict[str, int]:
         return {}
     entry = pwd.getpwnam("postgres")
     return {"user": entry.pw_uid, "group": entry.pw_gid}
-
-
-def _certificate(folder: Path, user: Mapping[str, int]) -> None:
-    _run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "server.key",
-         "-out", folder / "server.crt", user=user)  # fmt: skip
 
 
 def _run(*command: object, user: Mapping[str, int]) -> None:
