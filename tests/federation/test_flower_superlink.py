@@ -24,7 +24,7 @@ from flip.federation.flower_site import answer
 from flip.federation.flower_superlink import FlowerSuperLink
 from flip.federation.live import Job
 from flip.run import execute
-from tests.commands import Finished
+from tests.commands import Finished, flip
 from tests.federation.live import Deployment, free_port, until
 from tests.studies import SMALL_HEART, tiny_heart_study
 from tests.tiny_heart import HOSPITALS, write_tiny_heart
@@ -255,6 +255,14 @@ def test_the_weights_are_those_of_the_reference(first, data, tmp_path):
     assert first.status == 0, first.out + first.err
     study = tiny_heart_study(data, "federation=inprocess")
     assert first.result["digest"] == execute(study, tmp_path / "run")["digest"]
+
+
+@pytest.mark.slow
+def test_the_statistics_of_the_sites_are_those_of_the_reference(federation, data, tmp_path):
+    told = federation.run("sites=heart", "job=statistics")
+    assert told.status == 0, told.out + told.err
+    reference = flip(tmp_path, "experiment=heart_disease", *SMALL_HEART, f"paths.data_dir={data}", "job=statistics")
+    assert (told.runs[-1] / "description.json").read_text() == (reference.runs[-1] / "description.json").read_text()
 
 
 @pytest.mark.slow

@@ -282,13 +282,15 @@ def test_a_timeout_that_cannot_work_is_refused():
 class Federation:
     """A running FLARE, with hospitals that each hold their own data.
 
-    `work` is the researcher's folder; `expected` is what `federation=inprocess` made of the same data.
+    `work` is the researcher's folder; `expected` and `described` are what `federation=inprocess` made of the same data,
+    by training and by `job=statistics`.
     """
 
     parties: Deployment
     root: Path
     work: Path
     expected: dict[str, Any]
+    described: dict[str, Any]
 
     def kit(self, party: str) -> Path:
         return self.root / "kits" / party
@@ -314,7 +316,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         table.write_text(f"{planted(site)},1,4,140,200,0,0,140,1,1.0,?,?,?,2\n" + table.read_text())
     work.mkdir()
     here = ["experiment=heart_disease", ROSTER, *SMALL_HEART, f"paths.data_dir={data}", "federation=inprocess"]
-    expected = flip(work, *here).result
+    expected, described = flip(work, *here).result, description(flip(work, *here, "job=statistics"))
     with Deployment(root / "said", ["server", *SITES]) as parties:
         made = [f"out={root / 'kits'}", f"host={parties.address()}", f"port={free_port()}"]
         subprocess.run([sys.executable, "-m", "flip.deploy", "nvflare", ROSTER, *made], check=True, cwd=root)
@@ -329,9 +331,16 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
             if parties.separate:
                 others = [site for site in SITES if site != party]
                 parties.hide(party, *(homes[site] for site in others), *(root / "kits" / site for site in others))
-        running = Federation(parties, root, work, expected)
+        running = Federation(parties, root, work, expected, described)
         running.start("server", *SITES)
         yield running
+
+
+def description(ran: Finished) -> dict[str, Any]:
+    """What `job=statistics` told."""
+    assert ran.status == 0, ran.out + ran.err
+    told: dict[str, Any] = json.loads((ran.runs[-1] / "description.json").read_text())
+    return told
 
 
 def planted(site: str) -> str:
@@ -379,6 +388,11 @@ def test_the_weights_are_those_of_inprocess_and_nothing_of_a_site_is_anywhere_el
                 if folder.name != site:
                     assert [each for each in markers(site) if each in content] == [], path
     assert looked > 60
+
+
+@pytest.mark.slow
+def test_the_statistics_of_the_sites_are_those_of_inprocess(federation):
+    assert description(federation.study("job=statistics")) == federation.described
 
 
 @pytest.mark.slow
