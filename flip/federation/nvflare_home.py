@@ -15,7 +15,7 @@ from typing import Any
 
 from flip.errors import StudyFailed
 from flip.federation.nvflare_live import CHUNK, STATE, STUDY
-from flip.run_folder import COHORT, DESCRIPTION, LINES, RunFolder
+from flip.run_folder import COHORT, DESCRIPTION, LINES, RunFolder, append_whole
 
 MOST = 64 << 30  # bytes of one file; eight thousand million weights of 64 bits
 WEIGHTS = ("weights/last.safetensors", "weights/best.safetensors")
@@ -86,8 +86,7 @@ class Mirror:
                 return
             if here + len(new[0]) > MOST:
                 raise StudyFailed(f"FLARE's server sent a {LINES} of more than {MOST} bytes")
-            with path.open("ab") as file:
-                file.write(new[0] + new[1])
+            append_whole(path, new[0] + new[1])
 
 
 def piece(answer: Mapping[str, Any]) -> bytes:

@@ -52,7 +52,7 @@ class Federation:
             path = os.pathsep.join([*folder, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
             self.parties.start(party, self.root / "kits" / party, PYTHONPATH=path)
 
-    def begin(self, *more: str, rounds: int = 1, timeout: int = 45) -> "Study":
+    def begin(self, *more: str, rounds: int = 1, timeout: int = 90) -> "Study":
         """A study that has written down something of `rounds` rounds; `timeout` in seconds is enough to load torch."""
         kit = f"federation.kit={self.root / 'kits' / 'admin'}"
         before = set(self.folders())
