@@ -127,12 +127,21 @@ def _csv(path: Path) -> pd.DataFrame:
 
 
 def _accessions(table: pd.DataFrame, person: str | None, sources: Mapping[str, Any]) -> list[str | None]:
-    """By person, the first accession that the source of images has, where the table itself gives none."""
+    """By person, the accession that the source of images has, where the table itself gives none.
+
+    Raises ValueError for persons who have several: which one was made before the outcome only the table can say.
+    """
     if person is None or not hasattr(sources.get("images"), "accessions"):
         return [None] * len(table)
-    known = sources["images"].accessions().drop_duplicates(PERSON)
-    first = dict(zip(known[PERSON].map(_text), known[ACCESSION].map(_text), strict=True))
-    return [first.get(_text(each)) for each in table[person]]
+    known = sources["images"].accessions()
+    own = dict(zip(known[PERSON].map(_text), known[ACCESSION].map(_text), strict=True))
+    persons = [_text(each) for each in table[person]]
+    if several := set(known[PERSON][known[PERSON].duplicated()].map(_text)) & set(persons):
+        raise ValueError(
+            f"{len(several)} persons have images of several accessions: name the column of the table that says which "
+            "(dataset.accession, or accession of sources.table)"
+        )
+    return [own.get(each) for each in persons]
 
 
 def _notes(

@@ -33,6 +33,22 @@ def untold(known: NDArray[np.bool_], person: NDArray[np.int64], minimum_cell: in
     return known & ~np.isin(person, left_out)
 
 
+def behind_moments(values: NDArray[Any], person: NDArray[np.int64]) -> int:
+    """On how many persons the number, sum and sum of squares of values without a gap rest: float [n], int64 [n].
+
+    Three sums tell how often each of up to three values occurs, so of such a column (0 and 1, say) they rest on the
+    persons of its rarest. Where most persons have one value (no event, say), they rest on the others.
+    """
+    everybody, (found, code) = len(np.unique(person)), np.unique(values, return_inverse=True)
+    if len(found) < 2:
+        return everybody
+    having = np.bincount(np.unique(np.stack([code.astype(np.int64), person]), axis=1)[0])
+    if len(found) <= 3:
+        return int(having.min())
+    others = len(np.unique(person[code != having.argmax()]))
+    return others if 2 * others < everybody else everybody
+
+
 class Description:
     """Collects what `describe` gives.
 
@@ -69,6 +85,7 @@ class Description:
         self.known(column, known)
         inside = values[known].astype(np.float64)
         self._put(f"moments/{column}", [known.sum(), inside.sum(), (inside**2).sum()], known)
+        self.behind[f"moments/{column}"] = behind_moments(inside, self.person[known])
         if column in self.edges:
             edges = self.edges[column]
             bins = np.clip(np.searchsorted(edges, inside, side="right") - 1, 0, len(edges) - 2)

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from datamodules.describing import untold
+from datamodules.describing import behind_moments, untold
 
 PREFIX = "sum/harmonize/"
 CONVERGED = 1e-8  # largest relative change of an estimate in the last step
@@ -37,7 +37,7 @@ class ComBat:
     def statistics(
         self, table: pd.DataFrame, person: np.ndarray, minimum_cell: int = 1
     ) -> tuple[dict[str, np.ndarray], int]:
-        """Sums over the rows without a missing value, centered within the site, and the number of their persons.
+        """Sums over the rows without a missing value, centered within the site, and on how many persons they rest.
 
         Persons without such rows, where there are any, are `minimum_cell` or more: see `untold`.
         """
@@ -49,7 +49,8 @@ class ComBat:
             "n": np.array([float(len(y))]), "y": y.sum(axis=0), "x": x.sum(axis=0),
             "xx": dx.T @ dx, "xy": dx.T @ dy, "yy": (dy**2).sum(axis=0),
         }  # fmt: skip
-        return {PREFIX + name: each for name, each in sums.items()}, len(np.unique(person[complete]))
+        behind = min(behind_moments(column, person[complete]) for column in (*y.T, *x.T))
+        return {PREFIX + name: each for name, each in sums.items()}, behind
 
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
         """Take effects of covariates, mean and deviation from the merged sums. Raises ValueError without them."""
@@ -65,7 +66,8 @@ class ComBat:
         """The harmonised columns; `own` bool [n] are the rows from which the site's offset and scale are taken.
 
         A missing covariate counts as its mean; a missing value stays missing. Fewer than two complete rows of the
-        site's own tell no scale: then the columns stay as they are.
+        site's own tell no scale: then the columns stay as they are. So do those of a site that is only tested on: its
+        offset could be taken from what is tested alone.
         """
         y, x, complete = self._matrices(table)
         expected = self._mean + np.where(np.isnan(x), self._center, x) @ self._beta

@@ -230,7 +230,8 @@ class Multimodal(lightning.LightningDataModule):
         if self.text is not None:
             told.known("text", np.array([each is not None for each in self._texts]))
         for name, group in self.groups.items():
-            if self.tabular is None or group.column not in self.tabular.slots:  # else one would tell of the other
+            # Persons counted in two ways, by band and by bin, would be told apart where the two do not agree.
+            if self.tabular is None or (group.column not in self.tabular.slots and group.column not in edges):
                 told.category(f"subgroup {name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
         return told.found()
 
@@ -245,8 +246,7 @@ class Multimodal(lightning.LightningDataModule):
         arrays = dict(self._target)
         if self.tabular is not None:
             self.tabular.agree(merged)
-            own = (self._splits == "train") | (not self.trains)
-            arrays |= self.tabular.encode(self.tabular.read(cohort.table), own)
+            arrays |= self.tabular.encode(self.tabular.read(cohort.table), self._splits == "train")
         if self.text is not None:
             self.text.agree(merged)
             arrays |= self.text.encode(self._texts)

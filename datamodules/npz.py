@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -29,8 +30,10 @@ class NPZ:
     def read(self) -> pd.DataFrame:
         """One row an image: person, accession, split, label (or label_0, label_1, ... of several)."""
         tables = []
-        for split, (_, name) in self._names().items():
-            labels = self._array(name)
+        for split, (images, name) in self._names().items():
+            labels, number = self._array(name), len(self._array(images))
+            if len(labels) != number:
+                raise ValueError(f"{self.path} has {number} images in {images} and {len(labels)} labels in {name}")
             labels = labels.reshape(len(labels), -1)
             names = ["label"] if labels.shape[1] == 1 else [f"label_{column}" for column in range(labels.shape[1])]
             key = [f"{split}/{row}" for row in range(len(labels))]
@@ -67,7 +70,13 @@ class NPZ:
     def _archive(self) -> Any:
         if not self.path.is_file():
             raise FileNotFoundError(f"no archive at {self.path}")
-        return np.load(self.path, allow_pickle=False)
+        try:
+            archive = np.load(self.path, allow_pickle=False)
+        except (ValueError, EOFError, OSError, BadZipFile) as error:
+            raise ValueError(f"{self.path} is not an archive of arrays (.npz): {error}") from error
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ValueError(f"{self.path} holds one array; an archive (.npz) holds images and labels: np.savez")
+        return archive
 
     def _array(self, name: str) -> np.ndarray:
         if name not in self._loaded:

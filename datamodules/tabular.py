@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import level, levels, numbers
-from datamodules.describing import untold
+from datamodules.describing import behind_moments, untold
 from datamodules.harmonize import ComBat
 
 LEVELS, MOMENTS = "count/levels/", "moments/tabular/"
@@ -85,7 +85,7 @@ class Tabular:
             values = table[name].to_numpy(np.float64)
             known = untold(~np.isnan(values), person, minimum_cell)
             arrays[MOMENTS + name] = np.array([known.sum(), values[known].sum(), (values[known] ** 2).sum()])
-            behind[MOMENTS + name] = len(np.unique(person[known]))
+            behind[MOMENTS + name] = behind_moments(values[known], person[known])
         for name, declared in self.declared.items():
             known = (table[name].notna() if declared is None else table[name].isin(declared)).to_numpy()
             kept = untold(known, person, minimum_cell)

@@ -52,7 +52,8 @@ def measure(study: Study, run: Path, out: Path) -> list[Path]:
         except build.DataError as error:
             raise UserError(str(error)) from error
         folder = out / name
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
         outcomes.collect(module, data, folder)
         folders.append(folder)
     return folders

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.describing import untold
+from datamodules.describing import behind_moments, untold
 from datamodules.harmonize import ComBat
 from datamodules.text import DOCUMENTS, HashedText
 from flip.config import Site
@@ -89,6 +89,20 @@ def test_no_extreme_value_shows_in_a_histogram(silo):
     bins = asked(*silo, age=edges).summaries["description/histogram/age"].values
     assert bins.sum() == 60
     assert all(value == 0 or value >= CELL for value in bins)
+
+
+@pytest.mark.parametrize(
+    ("values", "behind"),
+    [
+        (np.repeat([0.0, 1.0], [97, 3]), 3),  # the sum is how many have it
+        (np.repeat([0.0, 1.0], [60, 40]), 40),
+        (np.repeat([0.0, 1.0, 2.0, 5.0], [97, 1, 1, 1]), 3),  # the sums are those of three persons
+        (np.repeat([7.0], [100]), 100),
+        (np.arange(100.0), 100),
+    ],
+)
+def test_sums_of_a_column_rest_on_the_persons_that_they_tell_of(values, behind):
+    assert behind_moments(values, np.arange(100)) == behind
 
 
 def test_a_column_that_few_persons_miss_does_not_tell_how_many(silo):

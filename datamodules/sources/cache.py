@@ -18,6 +18,7 @@ from pathlib import Path
 Save = Callable[[str, bytes], None]
 
 IN_USE = 600  # seconds after it was last opened in which an entry is not removed: a reader may be at it
+ABANDONED = 86_400  # seconds without a new file after which a fetch is taken for one that was killed
 MANIFEST = "complete.json"
 
 
@@ -75,7 +76,13 @@ class Cache:
             return False
 
     def _make_room(self, size: int) -> None:
-        """Remove the least recently opened entries until so many bytes fit. Raises ValueError where they cannot."""
+        """Remove the least recently opened entries until so many bytes fit. Raises ValueError where they cannot.
+
+        What a killed process left of a fetch goes first.
+        """
+        for files in self.folder.glob("*.partial/files"):
+            if time.time() - files.stat().st_mtime > ABANDONED:
+                shutil.rmtree(files.parent, ignore_errors=True)
         manifests = list(self.folder.glob(f"*/{MANIFEST}"))
         entries = [each.parent for each in manifests if each.parent.suffix != ".partial"]
         entries.sort(key=lambda entry: entry.stat().st_mtime)

@@ -58,9 +58,11 @@ def parse(text: str) -> exp.Query:
     if len(statements) != 1 or not isinstance(query := statements[0], exp.Query):
         raise ValueError("the cohort query must be a single SELECT (WITH ... SELECT is one), and nothing else")
     for node in query.walk():
-        what = node.name if isinstance(node, exp.Anonymous) else type(node).__name__
+        what = type(node).__name__
         if isinstance(node, exp.DataType) and getattr(node.this, "name", "INTERVAL") not in _TYPES:
             what = node.sql()
+        if isinstance(node, exp.Anonymous):
+            what = f"the function {node.name}"
         if what not in _PARTS:
             raise ValueError(
                 f"the cohort query uses {what}, which a cohort query may not: it reads OMOP's tables with SELECT and "

@@ -46,7 +46,7 @@ class DICOMweb(PACS):
         timeout: float = 60,
         root: str = ".",
     ) -> None:
-        super().__init__(cache, cache_gb, modality, filters, root)
+        super().__init__(url, cache, cache_gb, modality, filters, root)
         where = urlsplit(url)
         if where.scheme not in ("http", "https") or where.username or where.password:
             raise ValueError("`url` begins with https:// and holds no password (that is `secret_file`'s)")

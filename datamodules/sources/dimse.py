@@ -36,7 +36,7 @@ class DIMSE(PACS):
             address that it has for `own_aet`. They come in the clear, so "move" and `tls` exclude each other.
         own_port: where images arrive with "move".
         own_host: address to listen at with "move".
-        tls: whether the PACS speaks TLS.
+        tls: False for a PACS that speaks no TLS, on a network that nobody else can read.
         ca_file: certificate of the authority that signed the PACS's; None for the public authorities.
         timeout: seconds that the PACS may keep silent.
     """
@@ -55,17 +55,18 @@ class DIMSE(PACS):
         retrieve: str = "get",
         own_port: int = 11112,
         own_host: str = "0.0.0.0",
-        tls: bool = False,
+        tls: bool = True,
         ca_file: str | None = None,
         timeout: float = 60,
         root: str = ".",
     ) -> None:
-        super().__init__(cache, cache_gb, modality, filters, root)
+        super().__init__(f"{aet} {host}:{port}", cache, cache_gb, modality, filters, root)
         if retrieve not in RETRIEVALS:
             raise ValueError(f"`retrieve` is one of {', '.join(RETRIEVALS)}, not {retrieve!r}")
         if tls and retrieve == "move":
             raise ValueError(
-                "`tls` with `retrieve: move`: the PACS would send the images to us in the clear; `retrieve: get`"
+                "`retrieve: move` brings the images to us in the clear: take `retrieve: get`, or `tls: false` where "
+                "nobody else can read the network"
             )
         self.host, self.port, self.aet, self.own_aet, self.retrieve = host, port, aet, own_aet, retrieve
         self.listens = (own_host, own_port)

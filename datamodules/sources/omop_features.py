@@ -19,6 +19,7 @@ AGGREGATES = ("any", "count", "last", "mean", "min", "max")
 PERSON_AGGREGATES = ("age", "sex")
 SEXES = {8507: "male", 8532: "female"}  # OMOP's standard concepts
 YEAR = 365.25  # days
+LONGEST = 100_000  # days of a window: more than a life
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ def _problem(feature: Feature) -> str:
     window = list(feature.window)
     if len(window) != 2 or not isinstance(window[1], int | float) or not isinstance(window[0], int | float | None):
         return "window is [first day, last day], such as [-365, 0]; the first may be null"
+    if any(each is not None and not abs(each) <= LONGEST for each in window):
+        return f"window is in days, {LONGEST} at most; null as the first has no bound"
     if window[1] > 0:
         return f"window ends {window[1]:g} days after the index: what happens later may not be a feature"
     if window[0] is not None and window[0] > window[1]:

@@ -30,6 +30,7 @@ class PACS:
     A subclass queries (`_studies`, `_series`) and retrieves (`_retrieve`).
 
     Args:
+        address: where the PACS is: accession numbers are unique within one alone.
         cache: folder of the cache.
         cache_gb: how much it may hold, 10^9 bytes.
         modality: which series of a study are fetched.
@@ -38,9 +39,15 @@ class PACS:
     """
 
     def __init__(
-        self, cache: str, cache_gb: float, modality: str, filters: Mapping[str, str | int] | None, root: str
+        self,
+        address: str,
+        cache: str,
+        cache_gb: float,
+        modality: str,
+        filters: Mapping[str, str | int] | None,
+        root: str,
     ) -> None:
-        self.root, self.modality = Path(root), modality
+        self.address, self.root, self.modality = address, Path(root), modality
         self.filters = {name: str(value) for name, value in (filters or {}).items()}
         self.cache = Cache(self.root / cache, cache_gb)
 
@@ -54,15 +61,18 @@ class PACS:
         """The folder of a study's DICOM files, one series beside the other.
 
         Raises FileNotFoundError for a study that the PACS does not have, or not with the modality, ConnectionError
-        when it cannot be reached, ValueError when it did not send all that it has.
+        when it cannot be reached, ValueError when it did not send all that it has, or has it of several patients.
         """
         if not accession or len(accession) > 64 or re.search(r"[*?\\\x00-\x1f]", accession):
             raise ValueError("an accession number is up to 64 characters without *, ? and \\")
-        return self.cache.get(f"{self.modality}/{accession}", lambda save: self._fetch(accession, save))
+        return self.cache.get(f"{self.address} {self.modality}/{accession}", lambda save: self._fetch(accession, save))
 
     def _fetch(self, accession: str, save: Save) -> None:
-        studies = self._studies({**QUERY, "AccessionNumber": accession})
-        uids = sorted({each["StudyInstanceUID"] for each in studies if each["AccessionNumber"] == accession})
+        found = self._studies({**QUERY, "AccessionNumber": accession})
+        studies = [each for each in found if each["AccessionNumber"] == accession]
+        if len({each["PatientID"] for each in studies}) > 1:
+            raise ValueError(f"the PACS has accession {accession} of more than one PatientID")
+        uids = sorted({each["StudyInstanceUID"] for each in studies})
         wanted = [series for uid in uids for series in self._series(uid)]
         if not any(series.instances for series in wanted):
             raise FileNotFoundError(f"the PACS has no {self.modality} images of accession {accession}")

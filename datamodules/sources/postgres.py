@@ -18,6 +18,8 @@ from datamodules.sources.secret_file import read_secret
 
 CANCELED = "57014"  # PostgreSQL's code for a statement that its timeout stopped
 CONNECT_SECONDS = 30
+# A server that is gone, or a network that drops what is sent, ends the wait for rows after about a minute.
+ALIVE = {socket.TCP_KEEPIDLE: 30, socket.TCP_KEEPINTVL: 10, socket.TCP_KEEPCNT: 3}
 
 
 class PostgreSQL:
@@ -87,6 +89,9 @@ class PostgreSQL:
         if not self.host.startswith("/"):
             opened = socket.create_connection((self.host, self.port), CONNECT_SECONDS)
             opened.settimeout(None)
+            for option, value in ALIVE.items():
+                opened.setsockopt(socket.IPPROTO_TCP, option, value)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             return opened, self.tls
         opened = socket.socket(socket.AF_UNIX)
         opened.connect(f"{self.host}/.s.PGSQL.{self.port}")

@@ -1,10 +1,12 @@
 """The simulated critical care: reproducible, and a study that looks past its index date gives itself away."""
 
 import filecmp
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from sklearn.metrics import roc_auc_score
@@ -56,3 +58,11 @@ def test_no_note_says_how_the_stay_ended(export):
     assert len(notes) > 1000 and not notes.str.contains("Died|Discharged").any()
     ended = QUERY["cohort"].replace("v.visit_start_datetime + INTERVAL '24 hours' AS", "v.visit_end_datetime AS")
     assert OMOPNotes(str(export)).read(cohort=ended)["text"].str.contains("Died|Discharged").mean() > 0.9
+
+
+def test_deaths_of_a_database_that_writes_days_alone_are_found(export, tmp_path):
+    shutil.copytree(export, tmp_path / "days")
+    deaths = pd.read_csv(export / "DEATH.csv", dtype=str)
+    deaths.assign(death_datetime="").to_csv(tmp_path / "days" / "DEATH.csv", index=False)
+    days, times = (OMOP(str(folder)).read(**QUERY) for folder in (tmp_path / "days", export))
+    pd.testing.assert_frame_equal(days, times)

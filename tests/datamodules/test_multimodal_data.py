@@ -253,3 +253,18 @@ def test_an_archive_without_labels_is_named(tmp_path):
     np.savez(tmp_path / "set.npz", train_images=np.zeros((2, 4, 4), np.uint8))
     with pytest.raises(ValueError, match="has no array train_labels"):
         NPZ("set.npz", root=str(tmp_path)).read()
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda path: np.savez(path, images=np.zeros((5, 4, 4), np.uint8), labels=np.zeros(8)), "5 images .* 8 labels"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 cut off"), "not an archive of arrays"),
+        (lambda path: np.save(path.open("wb"), np.zeros(3)), "holds one array"),
+        (lambda path: path.write_bytes(b""), "not an archive of arrays"),
+    ],
+)
+def test_an_archive_that_does_not_hold_an_image_for_each_label_is_named(write, message, tmp_path):
+    write(tmp_path / "set.npz")
+    with pytest.raises(ValueError, match=message):
+        NPZ("set.npz", root=str(tmp_path)).read()

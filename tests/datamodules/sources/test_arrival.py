@@ -8,12 +8,13 @@ from datamodules.sources.pacs import PACS, Series
 class Archive(PACS):
     """An archive that lists and sends what a test says."""
 
-    def __init__(self, folder, listed, sent, number=""):
-        super().__init__("cache", 1, "CT", None, str(folder))
-        self.listed, self.sent, self.number = listed, sent, number
+    def __init__(self, folder, listed, sent, number="", *, address="archive", persons=("p",)):
+        super().__init__(address, "cache", 1, "CT", None, str(folder))
+        self.listed, self.sent, self.number, self.persons = listed, sent, number, persons
 
     def _studies(self, query):
-        return [{"AccessionNumber": name, "PatientID": "p", "StudyInstanceUID": "1"} for name in ("A", "AB")]
+        studies = [(name, person) for name in ("A", "AB") for person in self.persons]
+        return [{"AccessionNumber": name, "PatientID": person, "StudyInstanceUID": "1"} for name, person in studies]
 
     def _series(self, study):
         return [Series(study, "1.1", dict.fromkeys(self.listed, "ct"), self.number)]
@@ -39,3 +40,14 @@ def test_what_nobody_asked_for_is_not_stored(tmp_path):
     assert [file.name for file in folder.iterdir()] == ["1.dcm"]
     with pytest.raises(ValueError, match="did not arrive"):
         Archive(tmp_path, ["../1"], ["../1"]).open("AB")
+
+
+def test_archives_that_share_a_cache_do_not_share_accessions(tmp_path):
+    one = Archive(tmp_path, ["1"], ["1"], address="one").open("A")
+    other = Archive(tmp_path, ["2"], ["2"], address="other").open("A")
+    assert [[file.name for file in folder.iterdir()] for folder in (one, other)] == [["1.dcm"], ["2.dcm"]]
+
+
+def test_an_accession_of_several_patients_is_nobodys(tmp_path):
+    with pytest.raises(ValueError, match="more than one PatientID"):
+        Archive(tmp_path, ["1"], ["1"], persons=("p", "q")).open("A")

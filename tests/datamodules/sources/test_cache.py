@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.sources.cache import IN_USE, Cache
+from datamodules.sources.cache import ABANDONED, IN_USE, Cache
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -104,6 +104,16 @@ def test_the_entry_that_was_opened_longest_ago_makes_room(tmp_path):
         os.utime(entry.parent, (time.time() - age * IN_USE,) * 2)
     third = cache.get("3", three)
     assert first.is_dir() and third.is_dir() and not second.exists()
+
+
+def test_what_a_killed_fetch_left_long_ago_is_removed(tmp_path):
+    cache, left = Cache(tmp_path, 1), tmp_path / "0123.partial"
+    (left / "files").mkdir(parents=True)
+    cache.get("young", three)
+    assert left.exists()  # somebody may be fetching it
+    os.utime(left / "files", (time.time() - ABANDONED - 1,) * 2)
+    cache.get("old", three)
+    assert not left.exists()
 
 
 def test_an_entry_that_may_be_in_use_is_kept(tmp_path):

@@ -51,9 +51,9 @@ def test_the_tables_that_a_query_reads_are_known_before_it_runs():
         ("WITH x AS (DELETE FROM person RETURNING *) SELECT * FROM x", "uses Delete"),
         ("SELECT * INTO mine FROM person", "uses Into"),
         ("SELECT * FROM person FOR UPDATE", "uses Lock"),
-        ("SELECT PG_SLEEP(1000)", "uses PG_SLEEP"),
-        ("SELECT set_config('transaction_read_only', 'off', false)", "uses set_config"),
-        ("SELECT pg_read_file('/etc/passwd')", "uses pg_read_file"),
+        ("SELECT PG_SLEEP(1000)", "the function PG_SLEEP"),
+        ("SELECT set_config('transaction_read_only', 'off', false)", "the function set_config"),
+        ("SELECT pg_read_file('/etc/passwd')", "the function pg_read_file"),
         ("SELECT * FROM read_csv('/etc/passwd')", "uses ReadCSV"),
         ("SELECT * FROM '/etc/passwd'", "no table of OMOP's"),
         ("SELECT * FROM generate_series(1, 1000000000)", "uses"),
@@ -67,6 +67,7 @@ def test_the_tables_that_a_query_reads_are_known_before_it_runs():
         ("WITH person AS (SELECT 1) SELECT * FROM person", "name of a table"),
         ("SELECT 'pg_authid'::regclass", "uses"),
         ("SELECT $1", "uses Parameter"),
+        ("SELECT Literal('x') FROM person", "uses the function Literal"),
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_before_it_reaches_the_database(query, message):

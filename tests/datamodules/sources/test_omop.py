@@ -289,6 +289,8 @@ def test_a_window_that_ends_after_the_index_is_refused():
         ({"domain": "person", "aggregate": "any"}, "none of age, sex"),
         ({"domain": "drug", "aggregate": "any", "window": [-1]}, r"\[-365, 0\]"),
         ({"domain": "drug", "aggregate": "any", "window": [-1, -2]}, "ends before it begins"),
+        ({"domain": "drug", "aggregate": "any", "window": [None, -1e9]}, "window is in days, 100000 at most"),
+        ({"domain": "drug", "aggregate": "any", "window": [float("nan"), 0]}, "window is in days, 100000 at most"),
     ],
 )
 def test_a_mistaken_feature_is_named_with_what_it_may_be(declared, message):

@@ -57,7 +57,7 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[orthanc.Orth
     def of(pacs: orthanc.Orthanc) -> Make:
         if request.param == "dicomweb":
             return partial(DICOMweb, pacs.url, user=orthanc.USER, secret_file="secret", **common)
-        listening = {"own_port": pacs.receiver, "own_host": "127.0.0.1"}
+        listening = {"own_port": pacs.receiver, "own_host": "127.0.0.1", "tls": False}
         return partial(DIMSE, "127.0.0.1", pacs.dicom, orthanc.AET, retrieve=request.param, **listening, **common)
 
     return of
@@ -129,14 +129,14 @@ def test_a_study_larger_than_the_cache_is_refused(source, tmp_path):
 def test_a_pacs_that_is_not_there_is_named(tmp_path):
     port = free_port()
     with pytest.raises(ConnectionError, match=str(port)):
-        DIMSE("127.0.0.1", port, "PACS", cache="cache", root=str(tmp_path)).open("A-17")
+        DIMSE("127.0.0.1", port, "PACS", tls=False, cache="cache", root=str(tmp_path)).open("A-17")
     with pytest.raises(ConnectionError, match=str(port)):
         DICOMweb(f"http://127.0.0.1:{port}/dicom-web", cache="cache", root=str(tmp_path)).open("A-17")
 
 
 def test_a_pacs_that_does_not_know_us_is_said(pacs, tmp_path):
     with pytest.raises(ConnectionError, match="knows us by that name"):
-        DIMSE("127.0.0.1", pacs.dicom, "OTHER", cache="cache", root=str(tmp_path)).open("A-17")
+        DIMSE("127.0.0.1", pacs.dicom, "OTHER", tls=False, cache="cache", root=str(tmp_path)).open("A-17")
     (tmp_path / "secret").write_text("wrong")
     (tmp_path / "secret").chmod(0o600)
     web = DICOMweb(pacs.url, cache="c", user=orthanc.USER, secret_file="secret", root=str(tmp_path))
