@@ -20,7 +20,7 @@ from datamodules.images import UNREADABLE, Images, Pixels
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, sizes
 from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
-from datamodules.text import HashedText
+from datamodules.text import HashedText, TransformerText
 from datamodules.volume_cache import VolumeCache
 
 NO_PERSON = "the table gives no person"
@@ -70,7 +70,7 @@ class Multimodal(lightning.LightningDataModule):
         root: the site's table (CSV), archive (.npz), or the folder that holds `table`.
         columns: the site's own columns (datamodules.alignment).
         trains: False for a site that is only tested on; all its rows are then in the test split.
-        sources: where table, images and notes come from instead of from files, by part.
+        sources: where table, images and notes come from instead of from files, by part; and the site's `transformer`.
         cache: the site's cache of decoded images: arguments of `datamodules.volume_cache.VolumeCache`; null for none.
         part: which part of a cohort that simulated sites share by `partition`; null for a cohort of the site's own.
         target: what to predict.
@@ -90,7 +90,7 @@ class Multimodal(lightning.LightningDataModule):
     """
 
     REASONS = frozenset({NO_PERSON, UNREADABLE, *REASONS})
-    SOURCES = ("table", "images", "notes")
+    SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
 
     def __init__(
@@ -105,7 +105,7 @@ class Multimodal(lightning.LightningDataModule):
         cache: Mapping[str, Any] | None = None,
         image: Images | None = None,
         tabular: Tabular | None = None,
-        text: HashedText | None = None,
+        text: HashedText | TransformerText | None = None,
         table: str | Mapping[str, str | Sequence[str]] = "cohort.csv",
         person: str | None = None,
         accession: str | None = None,
@@ -127,6 +127,8 @@ class Multimodal(lightning.LightningDataModule):
         self.sources, self.partition = dict(sources or {}), partition
         self.cache = VolumeCache(**cache) if cache else None
         self.target, self.image, self.tabular, self.text = target, image, tabular, text
+        if isinstance(text, TransformerText):
+            text.transformer = self.sources.get("transformer")
         self.groups, self.split = dict(subgroups or {}), split or ByPerson()
         self.batch_size = batch_size
         used = [*target.columns, *(each.column for each in self.groups.values()), *self.split.columns]
@@ -137,7 +139,7 @@ class Multimodal(lightning.LightningDataModule):
         self._splits: np.ndarray = np.zeros(0, dtype=str)
         self._target: dict[str, np.ndarray] = {}
         self._pixels: Pixels | None = None
-        self._texts: list[Counter[int] | None] = []
+        self._texts: list[Any] = []  # as `text` reads them
         self._behind: dict[str, int] = {}
         self._datasets: dict[str, Rows] = {}
 

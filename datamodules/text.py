@@ -1,4 +1,4 @@
-"""Notes as hashed n-grams: no vocabulary to ship, document frequencies agreed over sites as counts."""
+"""Notes as hashed n-grams, of which sites agree on document frequencies, or as embeddings by a site's transformer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -94,3 +95,66 @@ class HashedText:
             weights[row, : len(kept)] = [weight / length for weight, _ in kept]
         present = np.array([counts is not None for counts in texts], np.float32)
         return {"text": ids, "text_weight": weights, "text_present": present}
+
+
+class Transformer(Protocol):
+    """What embeds texts at a site (datamodules.sources.transformer)."""
+
+    def digest(self) -> str:
+        """Which transformer it is."""
+
+    def embed(self, texts: list[str], length: int) -> np.ndarray:
+        """Float32 [texts, width]."""
+
+
+class TransformerText:
+    """Text as its embedding by a transformer that each site has on its own disk (`sources.transformer`).
+
+    Batches hold `text` float32 [n, width], 0 where there is no text, and `text_present` float32 [n]. The transformer is
+    not trained and its weights do not travel: every text is embedded once, before the first round.
+
+    Args:
+        column: the column of the text.
+        width: size of the embedding, as the transformer's config.json says (`hidden_size`).
+        sha256: digest of the transformer's folder, so that all sites have the same; a wrong one's message names it.
+        length: tokens read of a text, the first ones.
+    """
+
+    def __init__(self, column: str = "text", *, width: int, sha256: str, length: int = 256) -> None:
+        if min(width, length) < 1:
+            raise ValueError("dataset.text: width and length must be 1 or more")
+        self.column, self.width, self.sha256, self.length = column, width, sha256, length
+        self.transformer: Transformer | None = None
+
+    def read(self, values: pd.Series) -> list[str | None]:
+        """Each text; None where there is none. Raises ValueError where the site has another transformer, or none."""
+        if self.transformer is None:
+            raise ValueError(
+                "sources.transformer: this study reads notes by a transformer; name its folder in the site's file: "
+                "{_target_: datamodules.sources.transformer.LocalTransformer, folder: ...}"
+            )
+        if (found := self.transformer.digest()) != self.sha256:
+            raise ValueError(
+                f"sources.transformer: the folder's digest is {found}, not dataset.text.sha256={self.sha256}; "
+                "copy the study's folder to the site, or correct the study"
+            )
+        return [None if value is None or value != value else str(value) for value in values]
+
+    def statistics(self, texts: list[str | None], person: np.ndarray, minimum_cell: int = 1) -> dict[str, np.ndarray]:
+        """Nothing: sites need not agree on anything."""
+        return {}
+
+    def agree(self, merged: Mapping[str, np.ndarray]) -> None:
+        """Nothing was agreed."""
+
+    def encode(self, texts: list[str | None]) -> dict[str, np.ndarray]:
+        """`text` and `text_present` of each text. Raises ValueError for a transformer of another width."""
+        assert self.transformer is not None
+        embedded = np.zeros((len(texts), self.width), np.float32)
+        there = np.array([each is not None for each in texts], bool)
+        if there.any():
+            found = self.transformer.embed([each for each in texts if each is not None], self.length)
+            if found.shape[1] != self.width:
+                raise ValueError(f"dataset.text.width={self.width}: the transformer's embedding has {found.shape[1]}")
+            embedded[there] = found
+        return {"text": embedded, "text_present": there.astype(np.float32)}

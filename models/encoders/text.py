@@ -39,3 +39,26 @@ class HashedNGrams(nn.Module):
             text_weight = known / known.sum(1, keepdim=True).clamp(min=1)
         out: Tensor = (self.vectors(text) * text_weight[..., None]).sum(1)
         return out
+
+
+class Projection(nn.Module):
+    """A normalized embedding of a note, made smaller: what a site's transformer gives (datamodules.text).
+
+    Reads `text` float32 [n, features].
+
+    Args:
+        features: size of the transformer's embedding, as in `dataset.text.width`.
+        width: size of the embedding.
+    """
+
+    key = KEY
+
+    def __init__(self, features: int, width: int = 64) -> None:
+        super().__init__()
+        self.width = width
+        self.layers = nn.Sequential(nn.LayerNorm(features), nn.Linear(features, width), nn.ReLU())
+
+    def forward(self, text: Tensor) -> Tensor:
+        """Embedding [n, width]."""
+        out: Tensor = self.layers(text)
+        return out
