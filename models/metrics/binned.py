@@ -65,9 +65,10 @@ def merged(counts: Tensor, cell: int) -> Tensor:
 
 
 def delong(negatives: Tensor, positives: Tensor) -> Bounds:
-    """Interval of the area under the ROC curve of two histograms, ties within a bin counting half.
+    """Area under the ROC curve of two histograms and its standard error; unknown with fewer than two rows of a class.
 
-    Source: DeLong ER et al., Biometrics 1988;44:837-845, with each bin's placement value weighted by its count.
+    Ties within a bin count half. Source: DeLong ER et al., Biometrics 1988;44:837-845, with each bin's placement value
+    weighted by its count.
     """
     n, m = negatives.double(), positives.double()
     if n.sum() < 2 or m.sum() < 2:
@@ -79,7 +80,7 @@ def delong(negatives: Tensor, positives: Tensor) -> Bounds:
         (count * (place - area).square()).sum() / (count.sum() - 1) / count.sum()
         for count, place in ((m, of_positives), (n, of_negatives))
     ]
-    return around(float(area), math.sqrt(float(sum(spread))), 0.0, 1.0)
+    return float(area), math.sqrt(float(sum(spread)))
 
 
 @contextmanager
@@ -134,8 +135,8 @@ class BinnedAUROC(Binned, BinaryAUROC):
         return super().compute() if self.both() else torch.tensor(math.nan)
 
     def interval(self) -> Bounds:
-        """By `delong`."""
-        return delong(*self.classes())
+        """Area -/+ z standard errors by `delong`."""
+        return around(*delong(*self.classes()), 0.0, 1.0)
 
 
 class BinnedAUPRC(Binned, BinaryAveragePrecision):

@@ -15,7 +15,7 @@ from torchmetrics.classification import (
     MultilabelAUROC,
 )
 
-from models.metrics.binned import BINS, from_histogram, histogram, merged, plain_counts
+from models.metrics.binned import BINS, delong, from_histogram, histogram, merged, plain_counts
 from models.metrics.intervals import UNKNOWN, Bounds, Mean, around, wilson
 
 
@@ -102,6 +102,7 @@ class BalancedAccuracy(MulticlassAccuracy):
 class Curves:
     """Mean of a curve's area over those classes (labels) of which there are both sorts of rows."""
 
+    method = "DeLong, from bins, the mean standard error of the classes: conservative"
     confmat: Tensor
 
     def update(self, *rows: Tensor) -> None:
@@ -118,6 +119,19 @@ class Curves:
         areas: Tensor = super().compute()  # type: ignore[misc]
         both = histogram(self.confmat).any(-1).all(0)
         return areas[both].mean()
+
+    def interval(self) -> Bounds:
+        """Mean of the areas -/+ z times the mean of their standard errors by `delong`.
+
+        The areas share rows, and bins do not tell how they vary together: a mean's standard error is at most the mean
+        of the standard errors (Cauchy and Schwarz), so that the interval is wide rather than narrow.
+        """
+        negatives, positives = histogram(self.confmat.cpu())
+        found = [delong(*each) for each in zip(negatives, positives, strict=True) if all(map(torch.any, each))]
+        if not found:
+            return UNKNOWN
+        area, error = (sum(each) / len(found) for each in zip(*found, strict=True))
+        return around(area, error, 0.0, 1.0)
 
 
 class BinnedClassAUROC(Curves, MulticlassAUROC):

@@ -23,7 +23,9 @@ def wilson(hits: int, total: int) -> Bounds:
 
 
 def around(value: float, error: float, low: float = -math.inf, high: float = math.inf) -> Bounds:
-    """Normal interval of a value with its standard error, within what the value can be."""
+    """Normal interval of a value with its standard error, within what the value can be; unknown where they are."""
+    if math.isnan(value + error):
+        return UNKNOWN
     return max(low, value - Z * error), min(high, value + Z * error)
 
 

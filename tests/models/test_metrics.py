@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from sklearn import metrics as sklearn
 from torchmetrics.functional.classification import binary_calibration_error
 
-from flip.scoring import metric_states
+from flip.scoring import bootstrap, metric_states
 from models.heads.classification import Binary
 from models.metrics.binned import (
     BINS,
@@ -115,9 +115,7 @@ def test_delong_from_bins_is_delong_of_the_rows():
     error = math.sqrt(above.mean(1).var(ddof=1) / len(m) + above.mean(0).var(ddof=1) / len(n))
     order = np.unique(np.concatenate([n, m]))
     counts = [torch.from_numpy((each[:, None] == order).sum(0)) for each in (n, m)]
-    low, high = delong(*counts)
-    assert (low + high) / 2 == pytest.approx(above.mean(), abs=EXACT)
-    assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-5)
+    assert delong(*counts) == pytest.approx((above.mean(), error), rel=1e-5)
 
 
 def test_intervals_of_pooled_areas_cover_the_truth_as_often_as_they_say():
@@ -212,6 +210,25 @@ def test_a_class_that_a_site_lacks_does_not_count_against_it():
     expected = np.mean([sklearn.roc_auc_score(CLASS[known] == k, CLASSES[known, k]) for k in (0, 1)])
     assert float(of(ClassAUROC(3), CLASSES[known], CLASS[known]).compute()) == pytest.approx(expected, abs=EXACT)
     assert float(of(BinnedClassAUROC(3), CLASSES[known], CLASS[known]).compute()) == pytest.approx(expected, abs=BIN)
+
+
+def test_the_interval_of_a_macro_auroc_is_that_of_one_area_where_the_areas_are_the_same():
+    twice, labels = np.stack([PREDICTED, PREDICTED], 1), np.stack([LABEL, LABEL], 1)
+    expected = pooled(BinnedAUROC, PREDICTED, LABEL).interval()
+    assert pooled(lambda: BinnedLabelAUROC(2), twice, labels).interval() == pytest.approx(expected, abs=EXACT)
+
+
+def test_the_interval_of_a_macro_auroc_is_not_narrower_than_a_bootstrap():
+    low, high = pooled(lambda: BinnedClassAUROC(3), CLASSES, CLASS).interval()
+    by_rows = bootstrap(of(ClassAUROC(3), CLASSES, CLASS), np.random.default_rng(0))
+    assert by_rows[1] - by_rows[0] < high - low < 2 * (by_rows[1] - by_rows[0])
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_of_a_class_with_one_row_a_macro_auroc_has_no_interval(rows):
+    few = np.concatenate([np.flatnonzero(CLASS > 0)[:60], np.flatnonzero(CLASS == 0)[:rows]])
+    low, high = of(BinnedClassAUROC(3), CLASSES[few], CLASS[few]).interval()
+    assert math.isnan(low) == math.isnan(high) == (rows == 1)  # a class that does not occur is left out
 
 
 def test_labels_that_are_not_known_do_not_count():
