@@ -61,10 +61,11 @@ class Multimodal(lightning.LightningDataModule):
     """A site's cohort of images, structured data and notes.
 
     Batches hold what `image` (datamodules.images), `tabular` (datamodules.tabular) and `text` (datamodules.text)
-    declare, each with a `..._present` float32 [n]; the target's keys (datamodules.targets); and `subgroup_<name>` int64
-    [n], -1 unknown, to report by and never a model's input. Nothing says of a row whether a value was missing, unless
-    `tabular.missing_indicators` asks for it. Means, deviations, levels and document frequencies are agreed over the
-    training rows of all sites by `statistics` and `agree`; without these calls they are the site's own.
+    declare, each with a `..._present` float32 [n]; the target's keys (datamodules.targets); and never a model's input:
+    `subgroup_<name>` int64 [n], -1 unknown, to report by, and `person` int64 [n], whose row it is, numbered by the site.
+    Nothing says of a row whether a value was missing, unless `tabular.missing_indicators` asks for it. Means,
+    deviations, levels and document frequencies are agreed over the training rows of all sites by `statistics` and
+    `agree`; without these calls they are the site's own.
 
     Args:
         root: the site's table (CSV), archive (.npz), or the folder that holds `table`.
@@ -245,7 +246,7 @@ class Multimodal(lightning.LightningDataModule):
         """Take the merged statistics of all sites, and encode the cohort with them."""
         self.setup()
         cohort = self._read()
-        arrays = dict(self._target)
+        arrays = {**self._target, "person": cohort.person}
         if self.tabular is not None:
             self.tabular.agree(merged)
             arrays |= self.tabular.encode(self.tabular.read(cohort.table), self._splits == "train")

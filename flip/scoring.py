@@ -20,7 +20,10 @@ from torchmetrics.utilities import dim_zero_cat
 from flip.training import Device
 
 RESAMPLES = 200  # of the bootstrap: half a second for the AUROC of a site, 5 s for the C-index of 1,000 patients
-BOOTSTRAP = f"percentile bootstrap at the site, {RESAMPLES} resamples of its examples"
+BOOTSTRAP = (
+    f"percentile bootstrap at the site, {RESAMPLES} resamples of its persons, or of examples where none is named"
+)
+PERSON = "person"  # key of a batch: whose rows they are, int64 [n]
 LOW, HIGH, GAP, EXAMPLES = "low", "high", "gap", "examples"
 
 
@@ -37,6 +40,7 @@ class ScoreCallback(lightning.Callback):
 
     def __init__(self, cell: int, rng: np.random.Generator | None) -> None:
         self.scores, self.cell, self.rng = Scores(), cell, rng
+        self.persons: list[torch.Tensor] = []
 
     def _take(self, metrics: Mapping[str, Any]) -> None:
         for name, metric in metrics.items():
@@ -48,16 +52,24 @@ class ScoreCallback(lightning.Callback):
         """Take the metrics that sum."""
         self._take(metrics_of(pl_module, "validate"))
 
+    def on_test_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, *where: Any
+    ) -> None:
+        """Keep whose rows the exact metrics have taken."""
+        if isinstance(batch, Mapping) and PERSON in batch:
+            self.persons.append(batch[PERSON].cpu())
+
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Take all metrics."""
         self._take(metrics_of(pl_module, "test"))
+        person = torch.cat(self.persons).numpy() if self.persons else None
         for name, metric in exact_of(pl_module).items():
             if not metric.update_called:
                 continue
             self.scores.values[name] = float(metric.compute())
             if self.rng is not None:
                 own = hasattr(metric, "interval")
-                self.scores.values |= bounds(name, metric.interval() if own else bootstrap(metric, self.rng))
+                self.scores.values |= bounds(name, metric.interval() if own else bootstrap(metric, self.rng, person))
 
 
 def metrics_of(module: Any, split: str) -> dict[str, Any]:
@@ -115,19 +127,25 @@ def bounds(name: str, ends: tuple[float, float]) -> dict[str, float]:
     return {f"{name}/{LOW}": ends[0], f"{name}/{HIGH}": ends[1]} if all(map(math.isfinite, ends)) else {}
 
 
-def bootstrap(metric: Any, rng: np.random.Generator) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of a metric over resamples of its rows.
+def bootstrap(metric: Any, rng: np.random.Generator, person: np.ndarray | None = None) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of a metric over resamples of its rows, of one person together.
 
-    NaN with fewer than two rows, or where more than a tenth of the resamples have no value (one class alone). Source:
-    Efron B, Tibshirani RJ, An Introduction to the Bootstrap, 1993.
+    `person` is whose each row is; without it, and for a metric that keeps other rows, each row is a person's own. NaN
+    with fewer than two persons, or where more than a tenth of the resamples have no value (one class alone). Source:
+    Efron B, Tibshirani RJ, An Introduction to the Bootstrap, 1993; by cluster: Field CA, Welsh AH, J R Stat Soc B
+    2007;69:369-390.
     """
     rows = {state: dim_zero_cat(kept) for state, kept in metric_states(metric).items() if len(kept)}
     number = min((len(kept) for kept in rows.values()), default=0)
-    if number < 2:
+    whose = np.arange(number) if person is None or len(person) != number else person
+    _, group, counts = np.unique(whose, return_inverse=True, return_counts=True)
+    together = np.split(np.argsort(group, kind="stable"), counts.cumsum()[:-1])
+    if len(counts) < 2:
         return math.nan, math.nan
     again, found = copy.deepcopy(metric), []
     for _ in range(RESAMPLES):
-        picked = torch.from_numpy(rng.integers(number, size=number))
+        drawn = rng.integers(len(together), size=len(together))
+        picked = torch.from_numpy(np.concatenate([together[each] for each in drawn]))
         again.reset()
         for state, kept in rows.items():
             setattr(again, state, [kept[picked]])

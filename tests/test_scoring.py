@@ -158,6 +158,18 @@ def test_the_bootstrap_is_about_as_wide_as_delongs_interval_of_the_same_rows():
     assert low == pytest.approx(other[0], abs=0.03)
 
 
+def test_the_bootstrap_draws_persons_with_all_their_rows():
+    """Four rows of each person that say the same are as sure as one, and not twice as sure."""
+    rows = cohort(0)
+    widths = {}
+    for name, times, named in (("once", 1, True), ("persons", 4, True), ("rows", 4, False)):
+        again = {key: value.repeat(times, *[1] * (value.ndim - 1)) for key, value in rows.items()}
+        found = answer("a", again | ({"person": torch.arange(60).repeat(times)} if named else {})).metrics
+        widths[name] = found["auroc/high"] - found["auroc/low"]
+    assert widths["persons"] == pytest.approx(widths["once"], rel=1e-5)
+    assert widths["rows"] < 0.7 * widths["once"]
+
+
 def test_rows_that_hardly_ever_have_a_value_have_no_interval():
     metric = AUROC()
     metric.update(torch.tensor([0.1, 0.9, 0.8]), torch.tensor([0, 1, 1]))

@@ -81,6 +81,7 @@ def test_a_batch_holds_the_declared_keys_shapes_and_types(cohort):
         "tabular": ((3,), torch.float32), "tabular_present": ((), torch.float32),
         "text": ((6,), torch.int64), "text_weight": ((6,), torch.float32), "text_present": ((), torch.float32),
         "label": ((), torch.float32), "subgroup_sex": ((), torch.int64), "subgroup_age": ((), torch.int64),
+        "person": ((), torch.int64),
     }  # fmt: skip
 
 
