@@ -61,8 +61,8 @@ class Multimodal(lightning.LightningDataModule):
     """A site's cohort of images, structured data and notes.
 
     Batches hold what `image` (datamodules.images), `tabular` (datamodules.tabular) and `text` (datamodules.text)
-    declare, each with a `..._present` float32 [n]; the target's keys (datamodules.targets); and never a model's input:
-    `subgroup_<name>` int64 [n], -1 unknown, to report by, and `person` int64 [n], whose row it is, numbered by the site.
+    declare, each with a `..._present` float32 [n]; the target's keys (datamodules.targets); and, never an input,
+    `subgroup_<name>` int64 [n], -1 unknown, to report by, and `person` int64 [n], whose row it is, as the site counts.
     Nothing says of a row whether a value was missing, unless `tabular.missing_indicators` asks for it. Means,
     deviations, levels and document frequencies are agreed over the training rows of all sites by `statistics` and
     `agree`; without these calls they are the site's own.

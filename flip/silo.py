@@ -219,6 +219,8 @@ class Silo:
             return self._reply(task)
         if hasattr(module, "decide_at"):
             module.decide_at(task.params.get("threshold"))
+        if getattr(module, "fits_baseline", False):  # of rows that no noise protects: never under a mechanism
+            module.fit_baseline(data.train_dataloader() if split == "test" and not loaded.mechanisms else ())
         device, seed = device_of(loaded.manifest, self.site), stable_seed(loaded.manifest["seed"], self.name, "score")
         values, scores = score(module, data, loader(data, split), split=split, device=device, cell=cell, seed=seed)
         persons = min(examples, loaded.persons)

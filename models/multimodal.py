@@ -125,6 +125,20 @@ class MultimodalModel(lightning.LightningModule):
         return rows
 
     @property
+    def fits_baseline(self) -> bool:
+        """Whether the head needs the training rows of the site that scores it."""
+        return bool(getattr(self.head, "fits_baseline", False))
+
+    @torch.no_grad()
+    def fit_baseline(self, batches: Iterable[Batch]) -> None:
+        """Let the head take from a site's training rows what it is scored with; of none, that is not known."""
+        self.eval()
+        rows = [self.head.scored(self(batch), batch) for batch in batches if not self._empty(batch)]
+        if not rows:
+            rows = [(torch.zeros(0),) * 3]
+        self.head.fit_baseline(tuple(torch.cat(each) for each in zip(*rows, strict=True)))
+
+    @property
     def chooses_threshold(self) -> bool:
         """Whether the head's decision threshold is chosen on validation data."""
         return bool(getattr(self.head, "chooses_threshold", False))

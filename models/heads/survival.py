@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -13,6 +14,11 @@ from torchmetrics import Metric
 from models.metrics.survival import CIndex, IntegratedBrier, WeightedCIndex
 
 Batch = Mapping[str, Tensor]
+
+
+def ascending(times: Sequence[float]) -> bool:
+    """Whether times ascend from above 0."""
+    return all(a < b for a, b in itertools.pairwise([0.0, *times]))
 
 
 def cox_loss(risk: Tensor, time: Tensor, event: Tensor, ties: Literal["breslow", "efron"] = "efron") -> Tensor:
@@ -36,23 +42,49 @@ def cox_loss(risk: Tensor, time: Tensor, event: Tensor, ties: Literal["breslow",
     return (total.log() + shift - risk[died]).sum() / len(risk) + risk.sum() * 0
 
 
+def breslow(risk: Tensor, time: Tensor, event: Tensor, times: Tensor) -> Tensor:
+    """Cumulative baseline hazard [times] of rows [n], `risk` the logarithm of their relative hazard; of none NaN.
+
+    Source: Breslow N, J R Stat Soc B 1972;34:216-217 (discussion of Cox).
+    """
+    if not len(risk):
+        return torch.full_like(times, torch.nan)
+    died, hazard = event > 0, risk.double().exp()
+    at_risk = ((time[None] >= time[died, None]) * hazard).sum(1)
+    return ((time[died] <= times[:, None]) / at_risk).sum(1).to(times)
+
+
 class Cox(nn.Module):
     """Proportional hazards: the logarithm of the relative hazard, linear in the embedding; trained by `cox_loss`.
 
     The likelihood compares the rows of one batch: let `dataset.batch_size` hold all rows of a small site. It ranks
-    patients and gives no survival in time: for that take `DiscreteTime`.
+    patients; their survival in time, which the integrated Brier score needs, follows from the baseline hazard of the
+    training rows of the site that scores it (`fit_baseline`), which stays there.
 
     Args:
         width: size of the embedding that it gets.
         ties: how deaths at the same time are counted.
+        times: where survival is scored, ascending, in the unit of the follow-up time; none: it is not.
     """
 
     monitor, higher_is_better = "c_index_weighted", True
 
-    def __init__(self, width: int, ties: Literal["breslow", "efron"] = "efron") -> None:
+    def __init__(
+        self, width: int, ties: Literal["breslow", "efron"] = "efron", times: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
+        if times and not ascending(times):
+            raise ValueError("model.head.times: must be ascending numbers above 0, such as [90, 180, 365], or null")
         self.linear, self.ties = nn.Linear(width, 1, bias=False), ties
         nn.init.zeros_(self.linear.weight)  # all hazards alike
+        self.times = [float(each) for each in times or ()]
+        self.fits_baseline = bool(self.times)
+        self.register_buffer("edges", torch.tensor(self.times), persistent=False)
+        self.register_buffer("baseline", torch.full((len(self.times),), torch.nan), persistent=False)
+
+    def fit_baseline(self, rows: tuple[Tensor, ...]) -> None:
+        """Take the baseline hazard of rows as `scored` gives them; of none, it is not known and nothing is scored."""
+        self.baseline = breslow(*rows[:3], self.edges)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Logarithm of the relative hazard [n]."""
@@ -64,12 +96,14 @@ class Cox(nn.Module):
         return cox_loss(output, batch["time"], batch["event"], self.ties)
 
     def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """What the metrics take: risk [n], time [n] and event [n]."""
-        return output, batch["time"], batch["event"]
+        """What the metrics take: risk [n], time [n], event [n], and where `times` are declared survival [n, times]."""
+        rows = output, batch["time"], batch["event"]
+        return (*rows, (-self.baseline * output[:, None].exp()).exp()) if self.times else rows
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
-        return {"c_index_weighted": WeightedCIndex()}
+        ranks: dict[str, Metric] = {"c_index_weighted": WeightedCIndex()}
+        return {**ranks, "integrated_brier_weighted": IntegratedBrier(self.times)} if self.times else ranks
 
     def exact(self) -> dict[str, Metric]:
         """Metrics of a site's own rows."""
@@ -90,7 +124,7 @@ class DiscreteTime(nn.Module):
 
     def __init__(self, width: int, times: Sequence[float]) -> None:
         super().__init__()
-        if not times or any(a >= b for a, b in zip([0.0, *times], times, strict=False)):
+        if not times or not ascending(times):
             raise ValueError("model.head.times: must be ascending numbers above 0, such as [90, 180, 365]")
         self.linear, self.times = nn.Linear(width, len(times)), [float(each) for each in times]
         self.register_buffer("edges", torch.tensor([0.0, *self.times]), persistent=False)

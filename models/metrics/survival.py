@@ -145,8 +145,9 @@ class IntegratedBrier(Mean):
         self._rows = []
 
     def update(self, risk: Tensor, time: Tensor, event: Tensor, survival: Tensor) -> None:
-        """Add rows of one site: follow-up time [n], event [n], predicted survival [n, times]."""
-        self._rows.append((time, event, survival.detach()))
+        """Add rows of one site: follow-up time [n], event [n], predicted survival [n, times]; NaN ones do not count."""
+        known = ~survival.isnan().any(1)
+        self._rows.append((time[known], event[known], survival[known].detach()))
         time, event, survival = (torch.cat(each) for each in zip(*self._rows, strict=True))
         for name in ("count", "total", "squares"):
             setattr(self, name, torch.zeros_like(getattr(self, name)))

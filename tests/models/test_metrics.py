@@ -3,9 +3,10 @@
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from lifelines import KaplanMeierFitter
+from lifelines import CoxPHFitter, KaplanMeierFitter
 from lifelines.utils import concordance_index
 from scipy.optimize import minimize
 from sklearn import metrics as sklearn
@@ -13,6 +14,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from flip.scoring import bootstrap, metric_states
 from models.heads.classification import Binary
+from models.heads.survival import Cox
 from models.metrics.binned import (
     BINS,
     BinnedAUPRC,
@@ -281,6 +283,38 @@ def test_the_integrated_brier_score_weighs_by_the_censoring_just_before_an_event
     died, alive = (at >= TIME) & (EVENT > 0), at < TIME
     expected = np.mean(died * survival[:, 0] ** 2 / before + alive * (1 - survival[:, 0]) ** 2 / now)
     assert float(of(IntegratedBrier([at]), TRUE, TIME, EVENT, survival).compute()) == pytest.approx(expected, abs=1e-5)
+
+
+def test_survival_by_cox_is_lifelines_from_breslows_baseline_hazard():
+    """Of a fit of lifelines, with ties; on other rows than those of the baseline."""
+    times = [0.3, 0.5, 1.0, 2.0]
+    table = pd.DataFrame({"x": TRUE, "time": TIME, "event": EVENT})
+    fitted = CoxPHFitter(baseline_estimation_method="breslow").fit(table[:250], "time", "event")
+    expected = fitted.predict_survival_function(table[250:], times).to_numpy().T
+    head = Cox(1, times=times)
+    head.linear.weight.data[:] = float(fitted.params_["x"])
+    batch = dict(zip(("x", "time", "event"), tensors(TRUE[:, None].astype(np.float32), TIME, EVENT), strict=True))
+    train, test = ({name: each[part] for name, each in batch.items()} for part in (slice(250), slice(250, None)))
+    head.fit_baseline(head.scored(head(train["x"]), train))
+    survival = head.scored(head(test["x"]), test)[3]
+    np.testing.assert_allclose(survival.detach(), expected, atol=1e-5)
+
+
+def test_without_training_rows_survival_by_cox_is_not_scored():
+    head = Cox(1, times=[0.5, 1.0])
+    batch = dict(zip(("x", "time", "event"), tensors(TRUE[:, None].astype(np.float32), TIME, EVENT), strict=True))
+    rows = head.scored(head(batch["x"]), batch)
+    metrics = head.metrics()
+    for metric in metrics.values():
+        metric.update(*rows)
+    assert math.isnan(metrics["integrated_brier_weighted"].compute())
+    assert math.isfinite(metrics["c_index_weighted"].compute())
+
+
+@pytest.mark.parametrize("wrong", [[2.0, 1.0], [0.0, 1.0]])
+def test_times_that_do_not_ascend_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"model\.head\.times"):
+        Cox(1, times=wrong)
 
 
 def test_youdens_threshold_is_scikit_learns_within_a_bin():

@@ -1,0 +1,41 @@
+"""Cox's survival in time is scored from each site's own baseline hazard, which takes no part in training."""
+
+from pathlib import Path
+
+import pytest
+
+from flip.run import execute
+from tests.studies import compose_study
+from tests.tiny_lung_survival import lung_survival
+
+BRIER = "test/pooled/integrated_brier_weighted"
+
+
+def run(folder: Path, *overrides: str) -> dict:
+    (folder / "data").mkdir(parents=True)
+    tiny = ["experiment=lung_survival", "federation=inprocess", *lung_survival(folder / "data")]
+    result = execute(compose_study(*tiny, *overrides), folder / "run")
+    assert result["status"] == "ok", result["reason"]
+    return result
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> dict:
+    return run(tmp_path_factory.mktemp("lung"), "model.head.times=[180,365]")
+
+
+def test_the_pooled_brier_score_is_the_mean_over_the_sites_patients(scored):
+    metrics = scored["metrics"]
+    assert 0 < metrics[f"{BRIER}/low"] < metrics[BRIER] < metrics[f"{BRIER}/high"] < 0.3
+    by_site = [value for name, value in metrics.items() if name.count("/") == 3 and name.endswith(Path(BRIER).name)]
+    assert len(by_site) == 4 and min(by_site) < metrics[BRIER] < max(by_site)
+
+
+def test_scoring_survival_changes_no_weight(scored, tmp_path):
+    assert run(tmp_path)["digest"] == scored["digest"]
+
+
+def test_no_score_rests_on_training_rows_that_noise_protects(tmp_path):
+    metrics = run(tmp_path, "model.head.times=[180,365]", "privacy=dp_sgd")["metrics"]
+    assert "test/pooled/c_index_weighted" in metrics
+    assert not [name for name in metrics if "brier" in name]
