@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryStatScores
 
+from models.heads.classification import just_below
 from models.metrics.intervals import Examples
 
 Batch = Mapping[str, Tensor]
@@ -152,7 +153,7 @@ class MultimodalModel(lightning.LightningModule):
         """Score decisions at this probability from now on; at the head's own, or .5 until it is chosen, with None."""
         for metric in (*self.metrics.values(), *self.subgroup_metrics.values()):
             if isinstance(metric, BinaryStatScores):
-                metric.threshold = self.head.at if threshold is None else threshold
+                metric.threshold = just_below(self.head.at if threshold is None else threshold)
 
     def on_validation_epoch_end(self) -> None:
         """Log and reset, for whoever uses this module with Lightning alone."""

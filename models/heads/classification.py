@@ -34,6 +34,11 @@ Batch = Mapping[str, Tensor]
 YOUDEN, SENSITIVITY, HALF = "youden", "sensitivity", 0.5
 
 
+def just_below(threshold: float) -> float:
+    """What torchmetrics, whose yes lies above its threshold, takes so that the threshold itself is a yes."""
+    return float(torch.nextafter(torch.tensor(threshold), torch.tensor(0.0)))
+
+
 class Binary(nn.Module):
     """Yes or no by a logistic output. Batches hold `label` float32 [n], 0 or 1.
 
@@ -76,9 +81,9 @@ class Binary(nn.Module):
         return {
             "auroc_binned": BinnedAUROC(),
             "auprc_binned": BinnedAUPRC(),
-            "accuracy": Accuracy(self.at),
-            "sensitivity": Sensitivity(self.at),
-            "specificity": Specificity(self.at),
+            "accuracy": Accuracy(just_below(self.at)),
+            "sensitivity": Sensitivity(just_below(self.at)),
+            "specificity": Specificity(just_below(self.at)),
             "brier": Brier(),
             "calibration_slope_binned": BinnedCalibrationSlope(),
             "calibration_error_binned": BinnedCalibrationError(),

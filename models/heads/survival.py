@@ -33,13 +33,14 @@ def cox_loss(risk: Tensor, time: Tensor, event: Tensor, ties: Literal["breslow",
     died = event > 0
     at_risk = time[None] >= time[died, None]
     together = (time[None] == time[died, None]) & died[None]
-    shift = risk.detach().max()
-    hazard = (risk - shift).exp()
-    total = (at_risk * hazard).sum(1)
+    relative = risk.expand(len(at_risk), -1).masked_fill(~at_risk, -torch.inf)
+    shift = relative.detach().amax(1, keepdim=True) if len(at_risk) else risk.new_zeros(0, 1)
+    hazard = (relative - shift).exp()  # [deaths, rows], by the largest of those at risk, so that none underflows
+    total = hazard.sum(1)
     if ties == "efron":  # of d deaths at one time the k-th sees (k - 1) / d of them gone already
         earlier = together.cumsum(1)[torch.arange(int(died.sum()), device=risk.device), died.nonzero().squeeze(1)] - 1
         total = total - earlier / together.sum(1).clamp(min=1) * (together * hazard).sum(1)
-    return (total.log() + shift - risk[died]).sum() / len(risk) + risk.sum() * 0
+    return (total.log() + shift.squeeze(1) - risk[died]).sum() / len(risk) + risk.sum() * 0
 
 
 def breslow(risk: Tensor, time: Tensor, event: Tensor, times: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from sklearn import metrics as sklearn
 from torchmetrics.functional.classification import binary_calibration_error
 
 from flip.scoring import bootstrap, metric_states
-from models.heads.classification import Binary
-from models.heads.survival import Cox
+from models.heads.classification import Binary, just_below
+from models.heads.survival import Cox, cox_loss
 from models.metrics.binned import (
     BINS,
     BinnedAUPRC,
@@ -33,6 +33,7 @@ from models.metrics.classes import (
     Brier,
     ClassAccuracy,
     LabelAccuracy,
+    Sensitivity,
 )
 from models.metrics.exact import AUPRC, AUROC, CalibrationSlope, ClassAUROC, LabelAUROC
 from models.metrics.intervals import Mean, wilson
@@ -331,6 +332,22 @@ def test_a_wanted_sensitivity_is_met_by_the_highest_threshold():
     chosen = head.choose({"auroc_binned": pooled(BinnedAUROC, PREDICTED, LABEL)})
     assert np.mean(PREDICTED[LABEL == 1] >= chosen) >= 0.9
     assert np.mean(PREDICTED[LABEL == 1] >= chosen + 2 * BIN) < 0.9
+
+
+def test_a_probability_that_is_the_threshold_is_a_yes():
+    head = Binary(4, threshold={"sensitivity": 0.9})
+    same, label = torch.full((4,), 0.75), torch.tensor([1, 1, 0, 0])
+    chosen = head.choose({"auroc_binned": of(BinnedAUROC(), same.numpy(), label.numpy())})
+    sensitivity = Sensitivity(just_below(chosen))
+    sensitivity.update(torch.full((4,), chosen), label)
+    assert sensitivity.compute() == 1
+
+
+def test_the_loss_of_cox_is_finite_however_far_apart_the_risks_are():
+    risk = torch.tensor([0.0, -120.0, 90.0], requires_grad=True)
+    loss = cox_loss(risk, torch.tensor([1.0, 2.0, 0.5]), torch.ones(3))
+    loss.backward()
+    assert loss.isfinite() and risk.grad.isfinite().all()
 
 
 def test_one_class_alone_gives_no_threshold():
