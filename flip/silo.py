@@ -184,7 +184,9 @@ class Silo:
         """The cohort by column, with histograms where edges were agreed, and the shapes of an example."""
         self._agree(loaded, task)
         edges = take(task.state, "edges")
-        self._log.info("run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing")
+        self._log.info(
+            "run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing"
+        )
         persons, cell = loaded.persons, self.policy.minimum_cell
         told = description(loaded.datamodule, edges, persons=persons, minimum_cell=cell)
         sizes = {name: replace(shape, persons=persons) for name, shape in shapes(loaded.datamodule).items()}
