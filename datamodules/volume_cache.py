@@ -3,25 +3,31 @@
 An entry is a safetensors file. MONAI's PersistentDataset keeps pickles (`torch.save`), and a pickle runs what whoever
 can write to the folder put into it; besides, it has no bound, and two of its writers can meet in one file. Here:
 
-- A key is a digest of the files that an entry was made from (name, size, times, inode), of the settings that made it
-  and of the code of this package: a changed file, setting or version is another key. No DICOM file is opened for it.
+- A key is a digest of the files that an entry was made from (name, size, times, inode), of the settings that made it,
+  of the code of this package and of the versions of what decodes: a changed file, setting or version is another key.
+  No DICOM file is opened for it. What is made while its files change is not kept.
 - An entry appears whole or not at all: it is written under another name and renamed. What a killed writer leaves is
   never read, and is removed by the next one.
 - The folder stays within its bound: the entries that were not read for longest go first. A process that is reading one
-  of them still has it to the end.
-- Only the owner may read it (mode 700 and 600): these are patients' images.
+  of them still has it to the end. It may be emptied at any time; where the disk is full, nothing is kept.
+- Only the owner may read it (mode 700 and 600), since these are patients' images, and only the owner may write there,
+  since what lies there is trained on.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +39,7 @@ from safetensors.numpy import load, save
 Arrays = dict[str, NDArray[Any]]
 ENTRY, PARTIAL = ".safetensors", ".part"
 GIGABYTE = 10**9
+_DECODERS = ("numpy", "scipy", "torch", "pydicom", "python-gdcm", "nibabel", "pillow")  # of them depends what is kept
 
 
 class VolumeCache:
@@ -41,25 +48,48 @@ class VolumeCache:
     Args:
         folder: where the entries are; it is made where it is absent, and may be shared by processes and cohorts.
         gigabytes: the most that it may hold, above 0.
+
+    Raises ValueError for a bound that is not above 0, for what is no folder, and for a folder that others may write to.
     """
 
     def __init__(self, folder: str | Path, gigabytes: float) -> None:
         if not gigabytes > 0:
             raise ValueError(f"cache.gigabytes={gigabytes}: must be above 0; leave out cache.folder for no cache")
         self.folder, self.most = Path(folder), int(gigabytes * GIGABYTE)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._open()
+
+    def _open(self) -> None:
+        """Make the folder where it is absent, and refuse one in which somebody else could put images."""
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, PermissionError) as error:
+            raise ValueError(f"cache.folder={self.folder}: cannot be made ({error.strerror}); name another") from None
+        found = self.folder.stat()
+        if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o022:
+            raise ValueError(f"cache.folder={self.folder}: others may write there; make it your own: chmod 700, chown")
 
     def arrays(self, files: Iterable[Path], settings: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
         """The entry of these files and settings; made and kept where there is none.
 
         `settings` are plain values. What `make` raises is passed on, and nothing is kept.
         """
+        files = list(files)
         key = digest(files, settings)
         found = self.read(key)
         if found is None:
             found = make()
-            self.write(key, found)
+            if _unchanged(key, files, settings):
+                self._keep(key, found)
         return found
+
+    def _keep(self, key: str, arrays: Arrays) -> None:
+        """Write the entry; a full disk costs no more than the time to decode it again."""
+        try:
+            self.write(key, arrays)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            warnings.warn("cache.folder: its disk is full, so images are decoded anew in each run", stacklevel=2)
 
     def read(self, key: str) -> Arrays | None:
         """An entry, or None where there is none; it then counts as the last one used."""
@@ -77,29 +107,41 @@ class VolumeCache:
         content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
         if len(content) > self.most:
             return
+        self._open()  # it may have been removed since
         # One writer at a time, until it ends or dies: so a partial file that is there beforehand is nobody's.
         with (self.folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            self._make_room(len(content))
-            with tempfile.NamedTemporaryFile(dir=self.folder, suffix=PARTIAL, delete=False) as file:
+            try:
+                self._make_room(len(content))
+                self._replace(key, content)
+            finally:  # not left to closing: a process that was forked meanwhile holds the file open as well
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+    def _replace(self, key: str, content: bytes) -> None:
+        """Write under another name, then rename."""
+        with tempfile.NamedTemporaryFile(dir=self.folder, suffix=PARTIAL, delete=False) as file:
+            try:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(file.name, self.folder / (key + ENTRY))
+            except OSError:
+                os.unlink(file.name)  # a full disk gets its room back
+                raise
+        os.replace(file.name, self.folder / (key + ENTRY))
 
     def _make_room(self, size: int) -> None:
         """Remove what dead writers left, then the oldest entries until `size` more bytes fit."""
         for path in self.folder.glob(f"*{PARTIAL}"):
-            path.unlink()
-        entries = sorted(
-            ((each.stat().st_mtime_ns, each.stat().st_size, each) for each in self.folder.glob(f"*{ENTRY}")),
-            key=lambda entry: entry[0],
-        )
+            path.unlink(missing_ok=True)
+        entries: list[tuple[int, int, Path]] = []
+        for path in self.folder.glob(f"*{ENTRY}"):
+            with suppress(FileNotFoundError):  # somebody empties the folder
+                entries.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         total = sum(length for _, length, _ in entries)
-        for _, length, path in entries:
+        for _, length, path in sorted(entries):
             if total + size <= self.most:
                 return
-            path.unlink()
+            path.unlink(missing_ok=True)
             total -= length
 
 
@@ -115,10 +157,18 @@ def digest(files: Iterable[Path], settings: Mapping[str, Any]) -> str:
     return total.hexdigest()
 
 
+def _unchanged(key: str, files: Iterable[Path], settings: Mapping[str, Any]) -> bool:
+    """Whether the files are still those of the key."""
+    try:
+        return digest(files, settings) == key
+    except FileNotFoundError:
+        return False
+
+
 @cache
 def code() -> str:
-    """Digest of the code of this package: another version may decode differently."""
-    total = hashlib.sha256()
+    """Digest of the code of this package and of what it decodes with: another version may decode differently."""
+    total = hashlib.sha256(json.dumps([version(name) for name in _DECODERS]).encode())
     home = Path(__file__).parent
     for path in sorted(home.rglob("*.py")):
         total.update(f"{path.relative_to(home)}\0".encode() + path.read_bytes())

@@ -37,8 +37,7 @@ _SECONDS_A_FRAME = 20
 _MEMORY_BYTES = 2**33
 
 
-_CHILDREN = min(2, os.cpu_count() or 1)  # each frame goes to the next: a series is decoded on two cores
-_AHEAD = 2  # requests in a child's pipe: the next is there when a frame is done, and both fit into the pipe
+_CHILDREN = min(2, len(os.sched_getaffinity(0)))  # each frame goes to the next: a series is decoded on two cores
 _PIPE_BYTES = 2**20  # lets the child go on while a frame waits to be taken; the most that Linux grants anyone
 
 
@@ -64,7 +63,10 @@ class Decoder:
         plugin = _plugin(data)
         with malformed_is(Reason.CORRUPT):
             shape = (int(data.Rows), int(data.Columns))
-        source = self._from_child(path, indices) if plugin == GDCM else _decoded(data, indices, plugin)
+        if plugin == GDCM:
+            source = self._asked([[{"path": str(path), "indices": list(indices)}]], len(indices))
+        else:
+            source = _decoded(data, indices, plugin)
         for frame in source:
             if frame.shape != shape or frame.dtype.kind not in "iu":
                 raise Unreadable(Reason.UNDECODABLE)
@@ -74,11 +76,12 @@ class Decoder:
         """Decode images of one frame each, in order. Raises `Unreadable` as `frames` does."""
         plugins = [image.plugin() for image in images]
         if GDCM in plugins:
-            requests = [
+            asked = [
                 {"path": str(i.path), "value": [*astuple(i.value)], "options": i.options, "plugin": plugin}
                 for i, plugin in zip(images, plugins, strict=True)
             ]
-            decoded = self._asked([(request, 1) for request in requests])
+            number = min(_CHILDREN, len(asked))
+            decoded = self._asked([asked[index::number] for index in range(number)], len(asked))
         else:
             decoded = (image.decoded(plugin) for image, plugin in zip(images, plugins, strict=True))
         for image, frame in zip(images, decoded, strict=True):
@@ -86,28 +89,22 @@ class Decoder:
                 raise Unreadable(Reason.UNDECODABLE)
             yield frame
 
-    def _from_child(self, path: Path, indices: Sequence[int]) -> Iterator[NDArray[Any]]:
-        yield from self._asked([({"path": str(path), "indices": list(indices)}, len(indices))])
-
-    def _asked(self, requests: Sequence[tuple[Mapping[str, Any], int]]) -> Iterator[NDArray[Any]]:
-        """Ask the children in turn, for so many frames each, and say ahead what comes next.
+    def _asked(self, shares: Sequence[Sequence[Mapping[str, Any]]], frames: int) -> Iterator[NDArray[Any]]:
+        """Frames from the children in turn, each of which is told its share at once, and goes on while we take them.
 
         Paths go through the pipe and not the command line, which all users of a machine can list.
         """
-        number = min(_CHILDREN, len(requests))
-        self._children += [_start() for _ in range(number - len(self._children))]
-        sent, due = 0, 0  # requests, and frames that the children owe
+        if any(child.poll() is not None for child in self._children):  # killed since, which is no fault of this file
+            self._stop()
+        self._children += [_start() for _ in range(len(shares) - len(self._children))]
+        due = frames
         try:
-            for index, (_, frames) in enumerate(requests):
-                while sent < min(len(requests), index + _AHEAD * number):
-                    request, owed = requests[sent]
-                    due += owed
-                    _send(self._children[sent % number], request)
-                    sent += 1
-                for _ in range(frames):
-                    frame = _receive(self._children[index % number].stdout)
-                    due -= 1
-                    yield frame
+            for child, share in zip(self._children, shares, strict=False):
+                _send(child, share)
+            for index in range(frames):
+                frame = _receive(self._children[index % len(shares)].stdout)
+                due -= 1
+                yield frame
         except BrokenPipeError:
             raise Unreadable(Reason.UNDECODABLE) from None
         finally:
@@ -170,9 +167,9 @@ def _start() -> subprocess.Popen[bytes]:
     return child
 
 
-def _send(child: subprocess.Popen[bytes], request: Mapping[str, Any]) -> None:
+def _send(child: subprocess.Popen[bytes], share: Sequence[Mapping[str, Any]]) -> None:
     assert child.stdin is not None
-    child.stdin.write(json.dumps(request).encode() + b"\n")
+    child.stdin.write(json.dumps(share).encode() + b"\n")
     child.stdin.flush()
 
 
@@ -192,39 +189,50 @@ def _receive(pipe: Any) -> NDArray[Any]:
 
 
 def serve(requests: BinaryIO, replies: BinaryIO) -> None:
-    """The child: for each line {path, indices} or {path, value, options, plugin}, its frames: or {reason}.
+    """The child: for each line, a list of {path, indices} or {path, value, options, plugin}, its frames; or {reason}.
 
     A frame is a line {dtype, shape} and its bytes.
     """
     for line in requests:
-        request = json.loads(line)
+        frames = _requested(json.loads(line))
         try:
-            signal.alarm(_SECONDS_A_FRAME)  # unhandled, so that it also ends a loop inside the decoder
-            for frame in _requested(request):
-                signal.alarm(_SECONDS_A_FRAME)
+            while (frame := _in_time(frames)) is not None:
                 replies.write(json.dumps({"dtype": frame.dtype.str, "shape": frame.shape}).encode() + b"\n")
-                replies.write(np.ascontiguousarray(frame).tobytes())
+                replies.write(np.ascontiguousarray(frame).data)
                 replies.flush()
         except Unreadable as refusal:
             replies.write(json.dumps({"reason": refusal.reason.name}).encode() + b"\n")
             replies.flush()
+
+
+def _in_time(frames: Iterator[NDArray[Any]]) -> NDArray[Any] | None:
+    """The next frame, or none; the alarm ends this process. To wait until a frame is taken counts for nothing."""
+    signal.alarm(_SECONDS_A_FRAME)  # unhandled, so that it also ends a loop inside the decoder
+    try:
+        return next(frames, None)
+    finally:
         signal.alarm(0)
 
 
-def _requested(request: Mapping[str, Any]) -> Iterator[NDArray[Any]]:
-    path = Path(request["path"])
-    if "value" in request:
-        offset, length, vr, syntax = request["value"]
-        yield Stored(path, PixelValue(offset, length, vr, UID(syntax)), request["options"]).decoded(request["plugin"])
-        return
-    data = read_dicom(path)
-    yield from _decoded(data, request["indices"], _plugin(data))
+def _requested(share: Sequence[Mapping[str, Any]]) -> Iterator[NDArray[Any]]:
+    for request in share:
+        path = Path(request["path"])
+        if "value" in request:
+            offset, length, vr, syntax = request["value"]
+            stored = Stored(path, PixelValue(offset, length, vr, UID(syntax)), request["options"])
+            yield stored.decoded(request["plugin"])
+        else:
+            data = read_dicom(path)
+            yield from _decoded(data, request["indices"], _plugin(data))
 
 
 def _main() -> None:
     """Set the bounds and serve. What the decoder prints goes nowhere; a core dump would hold a patient's image."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+    from datamodules.dicom import lossless  # believes what GDCM gives it: for no process but this one
+
+    lossless.install(GDCM)
     with os.fdopen(os.dup(1), "wb") as replies, open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         serve(sys.stdin.buffer, replies)

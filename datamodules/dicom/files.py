@@ -46,7 +46,8 @@ PYDICOM_ERRORS = (
 )
 
 _PIXEL_DATA = 0x7FE00010
-_AT_PIXELS = (0x7FE00008, 0x7FE00009, _PIXEL_DATA)  # where a header ends: pixels as doubles, as floats, as integers
+# Where a header ends: pixels as doubles, as floats, as integers. A set, since two tags compare slowly.
+_AT_PIXELS = frozenset((0x7FE00008, 0x7FE00009, _PIXEL_DATA))
 
 
 @dataclass(frozen=True)

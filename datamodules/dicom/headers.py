@@ -15,6 +15,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from datamodules.dicom.files import malformed_is, read_head
 from datamodules.dicom.stored import Stored
+from datamodules.dicom.values import Values
 from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
 
 Floats = NDArray[np.float64]
@@ -73,26 +74,27 @@ class Rescale:
     inverse: float
 
     @classmethod
-    def of(cls, data: Dataset) -> Rescale:
+    def of(cls, data: Dataset | Values) -> Rescale:
         """As the header says; slope 1 and intercept 0 where a modality other than CT has none. Raises as pydicom."""
         slope, intercept = number(data, "RescaleSlope") or 1.0, number(data, "RescaleIntercept") or 0.0
-        bits, signed = int(data.BitsStored), int(data.PixelRepresentation) == 1
+        bits, signed = int(data.get("BitsStored")), int(data.get("PixelRepresentation")) == 1
         # The stored value v inverted is lowest + highest - v.
         ends = -1 if signed else 2**bits - 1
         inverted = str(data.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
         return cls(slope, intercept, _padding(data, signed), slope * ends + 2 * intercept if inverted else np.nan)
 
 
-def _padding(data: Dataset, signed: bool) -> tuple[int, int] | None:
+def _padding(data: Dataset | Values, signed: bool) -> tuple[int, int] | None:
     """Lowest and highest stored value that mark padding; None without the tag.
 
     Files exist that write -2000 as the unsigned 63536: both mean the same bits.
     """
-    if data.get("PixelPaddingValue") is None:
+    value = data.get("PixelPaddingValue")
+    if value is None:
         return None
-    span = 2 ** int(data.BitsAllocated)
+    span = 2 ** int(data.get("BitsAllocated"))
     limit = data.get("PixelPaddingRangeLimit")
-    ends = [int(data.PixelPaddingValue), int(data.PixelPaddingValue if limit is None else limit)]
+    ends = [int(value), int(value if limit is None else limit)]
     low, high = sorted((end + span // 2) % span - span // 2 if signed else end % span for end in ends)
     return low, high
 
@@ -137,8 +139,9 @@ def read_header(path: Path, modality: str) -> Header | None:
     found = read_head(path, _TAG_NUMBERS)
     if found is None:
         raise Unreadable(Reason.NO_DICOM)
-    data, value = found
+    parsed, value = found
     with malformed_is(Reason.CORRUPT):
+        data = Values(parsed)
         if str(data.get("Modality", "")).strip().upper() != modality.upper():
             return None
         rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
@@ -182,7 +185,7 @@ def read_header(path: Path, modality: str) -> Header | None:
     )
 
 
-def _problem(data: Dataset, modality: str) -> Reason | None:
+def _problem(data: Values, modality: str) -> Reason | None:
     """Why the image cannot be read, of what the header says besides geometry."""
     if int(data.get("NumberOfFrames") or 1) > 1 or "SharedFunctionalGroupsSequence" in data:
         return Reason.MULTIFRAME
@@ -217,13 +220,13 @@ def _several(value: object) -> Sequence[object]:
     return (value,) if isinstance(value, str | int | float) else tuple(value)  # type: ignore[arg-type]
 
 
-def _vector(data: Dataset, name: str, count: int) -> Floats:
+def _vector(data: Values, name: str, count: int) -> Floats:
     """A decimal string of `count` values; empty if it is absent or has another number of values."""
     values = [value for value in _several(data.get(name)) if value not in (None, "")]
     return np.array([float(str(value)) for value in values] if len(values) == count else [], np.float64)
 
 
-def number(data: Dataset, name: str) -> float | None:
+def number(data: Dataset | Values, name: str) -> float | None:
     """One finite number, or None if it is absent, empty or not finite."""
     values = [float(str(value)) for value in _several(data.get(name)) if value not in (None, "")]
     return values[0] if len(values) == 1 and np.isfinite(values[0]) else None

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEGExtended12Bit, RLELossless
 
 from datamodules.dicom.files import PixelValue, malformed_is
+from datamodules.dicom.values import Values
 from datamodules.dicom.volume import Reason, Unreadable
 
 GDCM = "gdcm"
@@ -28,7 +28,7 @@ class Stored:
     options: Mapping[str, Any]
 
     @classmethod
-    def of(cls, path: Path, data: Dataset, value: PixelValue) -> Stored | None:
+    def of(cls, path: Path, data: Values, value: PixelValue) -> Stored | None:
         """From the header; None where it does not say enough, which parsing the whole file then tells."""
         names = {"rows": "Rows", "columns": "Columns", "bits_allocated": "BitsAllocated"}
         names |= {"bits_stored": "BitsStored", "pixel_representation": "PixelRepresentation"}

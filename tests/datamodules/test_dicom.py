@@ -4,6 +4,7 @@ import copy
 import itertools
 import os
 import shutil
+import signal
 import traceback
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from datamodules.dicom import Reason, Unreadable, read_series
+from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom import files as dicom_files
 from datamodules.dicom import series as dicom_series
 
@@ -591,6 +592,16 @@ def test_after_a_stream_that_ended_the_decoder_another_series_is_read(tmp_path):
     save(tmp_path / "whole", slices_of(body(1)))
     transcode(tmp_path / "whole", gdcm.TransferSyntax.JPEGLSLossless)
     assert_is(read_series(tmp_path), body(1))
+
+
+def test_a_decoder_that_was_killed_is_no_fault_of_the_next_series(tmp_path):
+    transcode(save(tmp_path, slices_of(body())), gdcm.TransferSyntax.JPEGLosslessProcess14_1)
+    with Decoder() as decoder:
+        read_series(tmp_path, decoder=decoder)
+        for child in Path("/proc/thread-self/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+            os.waitid(os.P_PID, int(child), os.WEXITED | os.WNOWAIT)
+        assert_is(read_series(tmp_path, decoder=decoder), body())
 
 
 def test_no_decoder_stays_behind(tmp_path):

@@ -12,8 +12,10 @@ import pytest
 
 from datamodules import phantom
 from datamodules.ct_slices import CTSlices
-from datamodules.volume_cache import VolumeCache
-from tests.commands import ROOT
+from datamodules.volume_cache import VolumeCache, code
+from tests.commands import ROOT, flip
+from tests.disks import can_mount, tmpfs
+from tests.tiny import TINY
 
 SMALL = {"spacing_mm": 8.0, "size": 56, "plane": 192, "slices_per_person": 3, "augment": 0.0}
 OPENED: list[str] = []
@@ -57,6 +59,44 @@ def test_the_second_load_opens_no_dicom_and_gives_the_same(cohort, tmp_path):
     for one, other, third in zip(batches(decoded), batches(kept), batches(plain), strict=True):
         np.testing.assert_array_equal(one, other)
         np.testing.assert_array_equal(one, third)
+
+
+def test_a_setting_that_does_not_make_the_entry_opens_no_dicom(cohort, tmp_path):
+    dicom_opened(cohort, tmp_path / "cache")
+    assert dicom_opened(cohort, tmp_path / "cache", batch_size=1, augment=1.0, window=(-100, 300))[0] == 0
+
+
+def test_a_second_process_opens_no_dicom(cohort, tmp_path):
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from tests.datamodules.test_volume_cache import dicom_opened\n"
+        "print(dicom_opened(*map(Path, sys.argv[1:]))[0])\n"
+    )
+    assert dicom_opened(cohort, tmp_path / "cache")[0] > 0
+    command = [sys.executable, "-c", script, str(cohort), str(tmp_path / "cache")]
+    other = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert other.stdout == "0\n", other.stderr
+
+
+@pytest.mark.slow
+def test_a_sweep_after_a_run_opens_no_dicom(tmp_path):
+    """The real command line; each of its processes writes down what it opens."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "def note(event, found):\n"
+        "    if event == 'open' and str(found[0]).endswith('.dcm') and found[1] in ('rb', 'r'):\n"
+        f"        with open({str(tmp_path / 'opened')!r}, 'a') as file: file.write(str(found[0]) + chr(10))\n"
+        "sys.addaudithook(note)\n"
+    )
+    small = ["experiment=sarcopenia", "federation=inprocess", "debug=fast", *TINY["sarcopenia"](tmp_path / "demo")]
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    first = flip(tmp_path, *small, "seed=1", PYTHONPATH=path)
+    assert first.status == 0, first.err
+    assert (tmp_path / "opened").read_text().count(".dcm") > 0
+    (tmp_path / "opened").write_text("")
+    swept = flip(tmp_path, "-m", *small, "seed=2,3", PYTHONPATH=path)
+    assert [result["status"] for result in swept.results] == ["ok", "ok", "ok"], swept.err
+    assert (tmp_path / "opened").read_text() == ""
 
 
 def test_a_changed_file_or_setting_is_decoded_anew(cohort, tmp_path):
@@ -139,3 +179,74 @@ def test_a_failed_decoding_is_not_kept(files, tmp_path):
     for _ in range(2):
         with pytest.raises(ValueError, match="damaged"):
             cache.arrays(files, {}, fails)
+
+
+def test_what_was_made_while_its_files_changed_is_not_kept(files, tmp_path):
+    cache = VolumeCache(tmp_path / "cache", 1)
+
+    def changes():
+        files[0].write_bytes(b"other pixels")
+        return {"a": np.ones(4)}
+
+    assert cache.arrays(files, {}, changes)["a"].sum() == 4
+    assert not list((tmp_path / "cache").glob("*.safetensors"))
+
+
+def test_another_version_of_a_decoder_is_another_key(monkeypatch):
+    before = code()
+    monkeypatch.setattr("datamodules.volume_cache.version", lambda name: "0.1")
+    assert code.__wrapped__() != before
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770])
+def test_a_folder_that_others_may_write_to_is_refused(tmp_path, mode):
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(mode)
+    with pytest.raises(ValueError, match=r"cache\.folder.*chmod 700"):
+        VolumeCache(tmp_path / "cache", 1)
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(files):
+    with pytest.raises(ValueError, match=r"cache\.folder.*name another"):
+        VolumeCache(files[0], 1)
+
+
+def test_the_folder_may_be_removed_while_it_is_used(files, tmp_path):
+    cache = VolumeCache(tmp_path / "cache", 1)
+    cache.arrays(files, {}, lambda: {"a": np.zeros(4)})
+    shutil.rmtree(tmp_path / "cache")
+    for _ in range(2):
+        assert cache.arrays(files, {}, lambda: {"a": np.ones(4)})["a"].sum() == 4
+    assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(not can_mount(), reason="mounts a small disk, as root")
+def test_a_full_disk_costs_the_entry_and_not_the_study(files, tmp_path):
+    folder = tmp_path / "cache"
+    cache = VolumeCache(folder, 1)
+    with tmpfs(folder, megabytes=1):
+        folder.chmod(0o700)
+        with pytest.warns(UserWarning, match="disk is full"):
+            assert cache.arrays(files, {}, lambda: {"a": np.ones(2**18)})["a"].sum() == 2**18
+        assert not [path for path in folder.iterdir() if path.suffix in (".part", ".safetensors")]
+        assert cache.arrays(files, {}, lambda: {"a": np.ones(4)})["a"].sum() == 4
+
+
+def test_writers_that_meet_keep_the_bound_and_whole_entries(tmp_path):
+    script = (
+        "import sys; import numpy as np; from datamodules.volume_cache import VolumeCache\n"
+        "cache = VolumeCache(sys.argv[1], 55e3 / 1e9)\n"
+        "for number in range(30): cache.write(f'{sys.argv[2]}{number % 7}', {'x': np.full(1250, number % 7)})\n"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "cache"), name], cwd=ROOT) for name in "ab"
+    ]
+    assert [writer.wait(timeout=300) for writer in writers] == [0, 0]
+    entries = list((tmp_path / "cache").glob("*.safetensors"))
+    assert 0 < sum(path.stat().st_size for path in entries) <= 55e3
+    cache = VolumeCache(tmp_path / "cache", 1)
+    for entry in entries:
+        found = cache.read(entry.stem)
+        assert found is not None
+        assert set(found["x"]) == {int(entry.stem[1:])}
+    assert not list((tmp_path / "cache").glob("*.part"))
