@@ -3,9 +3,10 @@
 An entry is a safetensors file. MONAI's PersistentDataset keeps pickles (`torch.save`), and a pickle runs what whoever
 can write to the folder put into it; besides, it has no bound, and two of its writers can meet in one file. Here:
 
-- A key is a digest of the files that an entry was made from (name, size, times, inode), of the settings that made it,
-  of the code of this package and of the versions of what decodes: a changed file, setting or version is another key.
-  No DICOM file is opened for it. What is made while its files change is not kept.
+- A key is a digest of the content of the files that an entry was made from, of the settings that made it, of the code
+  of this package and of the versions of what decodes: a changed file, setting or version is another key, and a cohort
+  that was copied or restored is the same. The digest of a content is noted by the files' name, size, times and inode,
+  so no DICOM file is opened for it again. What is made while its files change is not kept.
 - An entry appears whole or not at all: it is written under another name and renamed. What a killed writer leaves is
   never read, and is removed by the next one.
 - The folder stays within its bound: the entries that were not read for longest go first. A process that is reading one
@@ -21,11 +22,12 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +39,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 Arrays = dict[str, NDArray[Any]]
-ENTRY, PARTIAL = ".safetensors", ".part"
+ENTRY, NOTE, PARTIAL = ".safetensors", ".sha256", ".part"
 GIGABYTE = 10**9
 _DECODERS = ("numpy", "scipy", "torch", "pydicom", "python-gdcm", "nibabel", "pillow")  # of them depends what is kept
 
@@ -74,18 +76,36 @@ class VolumeCache:
         `settings` are plain values. What `make` raises is passed on, and nothing is kept.
         """
         files = list(files)
-        key = digest(files, settings)
-        found = self.read(key)
-        if found is None:
-            found = make()
-            if _unchanged(key, files, settings):
-                self._keep(key, found)
+        seen = facts(files)
+        note = self._note(seen)
+        content = note or contents(files)
+        key = _digest([code(), dict(settings), content])
+        kept = self.read(key)
+        found = make() if kept is None else kept
+        if (note is None or kept is None) and _unchanged(seen, files):
+            with self._full_disk_is_no_error():
+                if note is None:
+                    self._put(seen + NOTE, content.encode())
+                if kept is None:
+                    self.write(key, found)
         return found
 
-    def _keep(self, key: str, arrays: Arrays) -> None:
-        """Write the entry; a full disk costs no more than the time to decode it again."""
+    def _note(self, seen: str) -> str | None:
+        """The digest of the content of files that were seen before."""
+        path = self.folder / (seen + NOTE)
         try:
-            self.write(key, arrays)
+            found = path.read_text()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        with suppress(FileNotFoundError):
+            os.utime(path)
+        return found if re.fullmatch("[0-9a-f]{64}", found) else None
+
+    @contextmanager
+    def _full_disk_is_no_error(self) -> Iterator[None]:
+        """A full disk costs no more than the time to decode again."""
+        try:
+            yield
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -104,7 +124,9 @@ class VolumeCache:
 
     def write(self, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Keep an entry, and remove those that were not used for longest; one beyond the whole bound is not kept."""
-        content = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        self._put(key + ENTRY, save({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+
+    def _put(self, name: str, content: bytes) -> None:
         if len(content) > self.most:
             return
         self._open()  # it may have been removed since
@@ -113,11 +135,11 @@ class VolumeCache:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
                 self._make_room(len(content))
-                self._replace(key, content)
+                self._replace(name, content)
             finally:  # not left to closing: a process that was forked meanwhile holds the file open as well
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
-    def _replace(self, key: str, content: bytes) -> None:
+    def _replace(self, name: str, content: bytes) -> None:
         """Write under another name, then rename."""
         with tempfile.NamedTemporaryFile(dir=self.folder, suffix=PARTIAL, delete=False) as file:
             try:
@@ -127,14 +149,14 @@ class VolumeCache:
             except OSError:
                 os.unlink(file.name)  # a full disk gets its room back
                 raise
-        os.replace(file.name, self.folder / (key + ENTRY))
+        os.replace(file.name, self.folder / name)
 
     def _make_room(self, size: int) -> None:
         """Remove what dead writers left, then the oldest entries until `size` more bytes fit."""
         for path in self.folder.glob(f"*{PARTIAL}"):
             path.unlink(missing_ok=True)
         entries: list[tuple[int, int, Path]] = []
-        for path in self.folder.glob(f"*{ENTRY}"):
+        for path in (*self.folder.glob(f"*{ENTRY}"), *self.folder.glob(f"*{NOTE}")):
             with suppress(FileNotFoundError):  # somebody empties the folder
                 entries.append((path.stat().st_mtime_ns, path.stat().st_size, path))
         total = sum(length for _, length, _ in entries)
@@ -145,22 +167,30 @@ class VolumeCache:
             total -= length
 
 
-def digest(files: Iterable[Path], settings: Mapping[str, Any]) -> str:
-    """Key of what these settings make of these files, which are looked at and not opened."""
-    head = json.dumps([code(), dict(settings)], sort_keys=True)
-    total = hashlib.sha256(head.encode())
+def facts(files: Iterable[Path]) -> str:
+    """Digest of what tells, without opening them, that files are those that were seen before."""
+    found = [(path.name, path.stat()) for path in files]
+    # The inode tells two studies apart whose files have the same names, sizes and times.
+    return _digest([[name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino, s.st_dev] for name, s in found])
+
+
+def contents(files: Iterable[Path]) -> str:
+    """Digest of the names and the content of files."""
+    total = hashlib.sha256()
     for path in files:
-        found = path.stat()
-        # The inode tells two studies apart whose files have the same names, sizes and times.
-        facts = [path.name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev]
-        total.update(json.dumps(facts).encode())
+        with path.open("rb") as file:
+            total.update(json.dumps([path.name, hashlib.file_digest(file, "sha256").hexdigest()]).encode())
     return total.hexdigest()
 
 
-def _unchanged(key: str, files: Iterable[Path], settings: Mapping[str, Any]) -> bool:
-    """Whether the files are still those of the key."""
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _unchanged(seen: str, files: Iterable[Path]) -> bool:
+    """Whether the files are still those that were seen."""
     try:
-        return digest(files, settings) == key
+        return facts(files) == seen
     except FileNotFoundError:
         return False
 

@@ -110,6 +110,18 @@ def test_a_changed_file_or_setting_is_decoded_anew(cohort, tmp_path):
     assert 0 < dicom_opened(root, tmp_path / "cache")[0] < all_files / 2
 
 
+def test_a_cohort_that_was_copied_is_not_decoded_anew(files, tmp_path):
+    cache, copy = VolumeCache(tmp_path / "cache", 0.1), tmp_path / "copy"
+    copy.mkdir()
+    shutil.copyfile(files[0], copy / files[0].name)
+    first = cache.arrays(files, {}, lambda: {"image": np.ones(3)})
+    again = cache.arrays([copy / files[0].name], {}, lambda: pytest.fail("decoded"))
+    np.testing.assert_array_equal(first["image"], again["image"])
+    before = len(OPENED)
+    cache.arrays([copy / files[0].name], {}, lambda: pytest.fail("decoded"))
+    assert str(copy / files[0].name) not in OPENED[before:]
+
+
 def test_an_entry_is_for_its_owner_alone(files, tmp_path):
     VolumeCache(tmp_path / "cache", 1).arrays(files, {}, lambda: {"a": np.zeros(4)})
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
