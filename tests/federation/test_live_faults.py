@@ -183,7 +183,7 @@ def goes_on(study: Study, federation: Federation, words: list[str]) -> None:
 
 
 def test_without_enough_sites_the_run_fails_and_names_who_is_missing(federation):
-    study = federation.begin(ENDLESS, "strategy.min_sites=3")
+    study = federation.begin(ENDLESS, "strategy.min_sites=3", rounds=2)  # so that one is complete
     federation.parties.kill("va")
     ended = study.finish()
     federation.start("va")
