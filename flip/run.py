@@ -172,10 +172,11 @@ def show_cohorts(folder: Path) -> None:
 
 
 def show_logs(folder: Path) -> None:
-    """The last words of the sites' own logs, of those that are on this machine and wrote any."""
+    """The last words of the sites' own logs, of those that are on this machine and have a complaint."""
     for log in sorted((folder / "sites").glob("*/site.log")):
-        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        print(f"{log.parent.name}: {words[-1].removeprefix('flip.build.DataError: ')}")
+        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip() and " INFO " not in line]
+        if words:
+            print(f"{log.parent.name}: {words[-1].removeprefix('flip.build.DataError: ')}")
 
 
 def with_secrets(study: "Study") -> "Study":
