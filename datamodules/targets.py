@@ -27,7 +27,7 @@ class Binary:
 
     def __init__(self, column: str, positive: Sequence[str | float | bool]) -> None:
         self.columns, self.positive = [column], {level(each) for each in positive}
-        self.classes = [f"{column} 0", f"{column} 1"]
+        self.classes = [f"{column} other", f"{column} {' or '.join(sorted(self.positive))}"]
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""

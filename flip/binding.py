@@ -98,7 +98,8 @@ def _arguments(slot: Slot, made: Callable[..., Any], where: Where) -> Iterator[s
                 yield f"{at(full, where)}: {value!r} is the wrong type; must be {words(wanted)}"
         elif not anything:
             free = set(settable) - {*slot.given, *slot.may}
-            yield f"{at(full, where)}: {title} has no such argument; {nearest(str(name), free)}"
+            left = _left(slot.key, full, where)
+            yield f"{at(full, where)}: {title} has no such argument; {nearest(str(name), free)}{left}"
     if slot.config.get(PARTIAL) or slot.open:
         return
     for name, parameter in settable.items():
@@ -107,6 +108,14 @@ def _arguments(slot: Slot, made: Callable[..., Any], where: Where) -> Iterator[s
     for name in slot.given:
         if name not in settable and not anything:
             yield f"{at(slot.key, where)}: {title} must take the argument {name}, which each site's file sets"
+
+
+def _left(key: str, full: str, where: Where) -> str:
+    """A hint where an argument stands in another file than the class: YAML merges, so that of another class stays."""
+    place, of_class = where(full), where(f"{key}.{TARGET}")
+    if not place.endswith(".yaml") or place == of_class:
+        return ""
+    return f"; that file sets it for another class, and what {of_class} says is merged into it: start from another file"
 
 
 def _parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:

@@ -136,11 +136,13 @@ class Cohorts:
         return [each for each in found if each is not None]
 
     def _fault(self, site: str) -> Finding | None:
-        name = (self.run.cohort.get(site) or {}).get("fault")
+        described = [record for record in self.run.records if record["phase"] == "describe" and record["site"] == site]
+        faults = [(self.run.cohort.get(site) or {}).get("fault"), *(record["fault"] for record in described)]
+        name = next(filter(None, faults), None)
         if not name:
             return None
         remedy = (
-            "Its own log has the cause; a column of another name is mapped in its file as columns: {declared: own}, "
+            "A column of another name is mapped in its file as columns: {declared: own}, "
             "one that it lacks as columns: {declared: null}"
             if name == Fault.DATA.name
             else "To be settled with the site"
@@ -236,7 +238,7 @@ def screen_table(run: RunRecord) -> "RenderableType":
     if shapes:
         lines.append(Text.assemble(("an example  ", "dim"), ", ".join(shapes)))
     for each in cohorts.findings:
-        lines.append(Text(f"{each.site} {each.column}: {each.what}. {each.remedy}", style="yellow"))
+        lines.append(Text(f"{f'{each.site} {each.column}'.strip()}: {each.what}. {each.remedy}", style="yellow"))
     return Group(table, *lines)
 
 

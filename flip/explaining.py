@@ -115,6 +115,8 @@ def sentence(error: Exception, guilty: str | None, composer: Composer) -> str:
     cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
     detail = "; ".join(dict.fromkeys(filter(None, [first, cause])))
     place = f"{guilty} ({origin})" if guilty else origin or "conf"
+    if "@experiment." in detail:
+        return f"{place}: an experiment's first line must be `# @package _global_`, or its keys are not the study's"
     return f"{place}: {detail}"
 
 

@@ -1,5 +1,6 @@
 """One fit at a site: seeds, the strategy's and the mechanisms' halves, Lightning, what is kept and returned."""
 
+import copy
 import hashlib
 import math
 from collections.abc import Mapping
@@ -126,6 +127,14 @@ class LocalFit:
             self.store.save_ledger(before)
         spent = [entry for mechanism in self.mechanisms if (entry := mechanism.spent(before))]
         return privacy_metrics(spent)
+
+
+def try_step(manifest: Mapping[str, Any], site: Site, module: Any, datamodule: Any) -> None:
+    """One step on one batch with a copy of the module; raises what a training would."""
+    train = datamodule.train_dataloader()
+    if train and len(train.dataset):
+        device = device_of(manifest, site)
+        fit_round(copy.deepcopy(module), train, steps=1, device=device, callback=RoundCallback())
 
 
 def finite_loss(loss: float) -> dict[str, float]:

@@ -63,6 +63,8 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
             tracker.finish(folder, result)
     if study.job != "train":
         show_cohorts(folder)
+    if study.job != "train" or result["status"] != "ok":
+        show_logs(folder)
     print(last_words(result, folder, report), flush=True)
     if result["reason"] == INTERRUPTED:
         raise KeyboardInterrupt
@@ -160,17 +162,21 @@ def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
 
 
 def show_cohorts(folder: Path) -> None:
-    """The sites' cohorts as a table on the screen; of sites on this machine, also the last words of their logs."""
+    """The sites' cohorts as a table on the screen."""
     from rich.console import Console
 
     from flip.cohorts import screen_table
     from flip.report_facts import RunRecord
 
-    console = Console()
-    console.print(screen_table(RunRecord.read(folder)))
+    Console().print(screen_table(RunRecord.read(folder)))
+
+
+def show_logs(folder: Path) -> None:
+    """The last words of the sites' own logs, of those that are on this machine and have a complaint."""
     for log in sorted((folder / "sites").glob("*/site.log")):
-        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        console.print(f"{log.parent.name}: {words[-1]}", markup=False, highlight=False, soft_wrap=True)
+        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip() and " INFO " not in line]
+        if words:
+            print(f"{log.parent.name}: {words[-1].removeprefix('flip.build.DataError: ')}")
 
 
 def with_secrets(study: "Study") -> "Study":

@@ -211,6 +211,8 @@ def _missing(values: Mapping[str, Any], key: str, where: Where) -> list[str]:
 
 def _unset(key: str, where: Where) -> str:
     hint = ", or choose an experiment: experiment=NAME" if key in ("dataset", "model", "name") else ""
+    if key.split(".")[-1] == "policy":
+        hint = ": public_data for public or synthetic data, or {minimum_persons: 50, minimum_cell: 5}"
     return f"{at(key, where)}: has no value; set it, as in {key}=...{hint}"
 
 

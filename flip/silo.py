@@ -181,8 +181,16 @@ class Silo:
         return self._reply(task, summaries, examples=int(sizes["train"]), metrics=metrics)
 
     def _describe(self, loaded: Loaded, task: Task) -> Reply:
-        """The cohort by column, with histograms where edges were agreed, and the shapes of an example."""
+        """The cohort by column, with histograms where edges were agreed, and the shapes of an example.
+
+        With the parameter `tries` instead one step of a copy of the model, which raises where the data do not fit it.
+        """
+        from flip.local_fit import try_step
+
         self._agree(loaded, task)
+        if task.params.get("tries"):
+            try_step(loaded.manifest, self.site, loaded.module, loaded.datamodule)
+            return self._reply(task)
         edges = take(task.state, "edges")
         self._log.info(
             "run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing"

@@ -31,6 +31,16 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+LEFT_TO_THE_STUDY = {
+    "dataset=table": [
+        "dataset.target={_target_: datamodules.targets.Binary, column: num, positive: [1]}",
+        "dataset.tabular.numeric=[age]",
+    ],
+    "dataset=images": ["dataset.target={_target_: datamodules.targets.Survival, time: days, event: died}"],
+}
+"""What the options for a stranger's own data do not say."""
+
+
 def every_yaml() -> list[list[str]]:
     """A command line for every YAML file of conf, each on the smallest experiment that uses it."""
     lines = [[f"experiment={name}"] for name in options("experiment")]
@@ -38,7 +48,8 @@ def every_yaml() -> list[list[str]]:
         experiment = next(name for name in options("experiment") if tuned.startswith(f"{name}_"))
         lines.append([f"experiment={experiment}", f"strategy={tuned.removeprefix(f'{experiment}_')}"])
     for group in ("dataset", "model", "trainer", "strategy", "federation", "sites", "tracking", "debug"):
-        lines += [["experiment=heart_disease", f"{group}={name}"] for name in options(group)]
+        named = [f"{group}={name}" for name in options(group)]
+        lines += [["experiment=heart_disease", each, *LEFT_TO_THE_STUDY.get(each, [])] for each in named]
     lines += [["experiment=heart_disease", "federation=inprocess", f"privacy={name}"] for name in options("privacy")]
     return [
         [each.replace("sites=", "sites=[") + ("]" if each.startswith("sites=") else "") for each in line]

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from flip import build
 from flip.errors import UserError
+from flip.local_fit import try_step
+from flip.run import execute
+from flip.silo import initial_module
 from tests.commands import Finished, flip
-from tests.studies import compose_study
+from tests.studies import compose_study, tiny_heart_study
 from tests.tiny import TINY
 from tests.tiny_heart import write_tiny_heart
 
@@ -76,6 +80,25 @@ def test_a_site_that_cannot_be_read_is_named_with_its_remedy(heart, tmp_path):
     page = (done.runs[0] / "report.html").read_text()
     assert "the site could not read its cohort" in page
     assert "nowhere.csv" not in page
+
+
+@pytest.mark.parametrize("job", [["job=check"], ["federation=inprocess"]], ids=["check", "train"])
+def test_a_model_that_does_not_take_the_data_is_found_with_its_cause(heart, job, tmp_path, capsys):
+    result = execute(tiny_heart_study(heart, "model.features=12", *job), tmp_path / "run")
+    assert result["status"] == "failed"
+    out = capsys.readouterr().out
+    assert "va: RuntimeError: mat1 and mat2 shapes cannot be multiplied (4x13 and 12x1)" in out
+    if job == ["job=check"]:
+        assert description(tmp_path / "run")["sites"]["va"]["count/studies"]["values"]  # it is counted all the same
+        assert "raised an error" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_check_leaves_the_model_as_it_was(heart):
+    manifest = json.loads(tiny_heart_study(heart).manifest_text)
+    module, data = initial_module(manifest), build.datamodule(manifest, "va", tiny_heart_study(heart).sites["va"])
+    before = module.linear.weight.clone()
+    try_step(manifest, tiny_heart_study(heart).sites["va"], module, data)
+    assert module.linear.weight.equal(before)
 
 
 def test_an_unknown_job_is_refused():

@@ -60,6 +60,28 @@ def test_a_missing_value_of_a_site_names_its_file(said: Said, acme: Acme) -> Non
     assert f"sites.north.root ({path}): has no value" in said(*acme.arguments())
 
 
+def test_a_site_without_a_policy_is_told_which_there_are(said: Said, acme: Acme) -> None:
+    path = acme.write("sites/north.yaml", "# @package sites.north\nroot: x\n")
+    text = said(*acme.arguments())
+    assert f"sites.north.policy ({path}): has no value" in text
+    assert "public_data for public or synthetic data, or {minimum_persons: 50, minimum_cell: 5}" in text
+
+
+def test_an_experiment_without_its_header_is_told_so(said: Said, acme: Acme) -> None:
+    path = acme.write("experiment/acme.yaml", "defaults:\n  - override /dataset: heart_disease\nname: acme\n")
+    assert f"{path}: an experiment's first line must be `# @package _global_`" in said(*acme.arguments())
+
+
+def test_what_is_left_of_another_class_is_told_to_be_merged(said: Said, acme: Acme) -> None:
+    kept = acme.write("strategy/own.yaml", "_target_: flip.strategies.fedprox.FedProx\nrounds: 3\nmu: 0.1\n")
+    path = acme.conf / "experiment" / "acme.yaml"
+    text = path.read_text().replace("defaults:\n", "defaults:\n  - override /strategy: own\n")
+    path.write_text(f"{text}strategy: {{_target_: flip.strategies.fedavg.FedAvg}}\n")
+    text = said(*acme.arguments())
+    assert f"strategy.mu ({kept}): FedAvg has no such argument" in text
+    assert f"that file sets it for another class, and what {path} says is merged into it" in text
+
+
 def test_an_option_that_a_file_names_wrongly_names_the_file(said: Said, acme: Acme) -> None:
     path = acme.conf / "experiment" / "acme.yaml"
     path.write_text(path.read_text().replace("[north, south]", "[north, soth]"))

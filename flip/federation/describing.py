@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from flip.federation import Ask, Payload, Summary
+from flip.federation import Ask, Fault, Payload, Summary
 from flip.federation.loop import Coordinator
 from flip.federation.replies import Wanted, addable
 from flip.federation.scoring import merge_into
@@ -16,32 +17,36 @@ Described = dict[str, dict[str, Summary]]
 
 
 def describe(loop: Coordinator, ask: Ask, job: str) -> None:
-    """Ask every site for its cohort, and with job=statistics for histograms over bins that all have in common.
+    """Ask every site for its cohort, and with job=statistics for histograms over bins that all have in common; then
+    for one step of the model on its data, of which nothing is kept.
 
     Raises StudyFailed, once all is written down, if fewer sites can train than the study needs.
     """
     for mechanism in reversed(loop.mechanisms):
         ask = mechanism.wrap_ask(ask)
     faults = loop.cohorts(ask)
-    found, edges = _asked(loop, ask, {}), dict[str, np.ndarray]()
+    found, edges = _asked(loop, ask, {}, faults), dict[str, np.ndarray]()
     if job == "statistics":
         edges = agreed_edges(found)
-        for site, more in _asked(loop, ask, edges).items():
+        for site, more in _asked(loop, ask, edges, faults).items():
             found[site] = {**found.get(site, {}), **more}
     loop.recorder.description(job, edges, found)
-    loop.enough(len(loop.sites(training=True)), faults, "before the first round")
+    _asked(loop, ask, {}, faults, tries=True)
+    loop.enough(len({*loop.sites(training=True)} - {*faults}), faults, "before the first round")
 
 
-def _asked(loop: Coordinator, ask: Ask, edges: Payload) -> Described:
-    """The summaries of each site that answers, by their own names."""
-    task = loop.task("describe", 0, {})
+def _asked(loop: Coordinator, ask: Ask, edges: Payload, faults: dict[str, Fault], **params: Any) -> Described:
+    """The summaries of each site that answers, by their own names; the others' faults go to `faults`."""
+    task = loop.task("describe", 0, {}, **params)
     task = replace(task, state={**task.state, **{f"edges/{name}": each for name, each in edges.items()}})
     wanted = Wanted({}, {}, frozenset(), {}, {})
-    return {
-        reply.site: {name.removeprefix("description/"): each for name, each in reply.summaries.items()}
-        for reply in loop.asked(ask, task, loop.sites(training=False), "describe", wanted)
-        if reply.fault is None
-    }
+    found: Described = {}
+    for reply in loop.asked(ask, task, loop.sites(training=False), "describe", wanted):
+        if reply.fault is not None:
+            faults[reply.site] = reply.fault
+            continue
+        found[reply.site] = {name.removeprefix("description/"): each for name, each in reply.summaries.items()}
+    return found
 
 
 def pooled(found: Mapping[str, Mapping[str, Summary]]) -> dict[str, Summary]:

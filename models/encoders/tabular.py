@@ -10,6 +10,17 @@ from torch import Tensor, nn
 KEY = "tabular"
 
 
+def columns(tabular: Tensor, features: int) -> Tensor:
+    """The batch [n, f] as it is. Raises ValueError where f is not the number of features that was declared."""
+    if tabular.shape[1] != features:
+        found = tabular.shape[1]
+        raise ValueError(
+            f"model.encoders.tabular.features={features}: the data have {found} columns, scaled and one-hot; "
+            f"set it to {found}"
+        )
+    return tabular
+
+
 class Identity(nn.Module):
     """The features as they are, so that the head is a linear (logistic, Cox) regression of them.
 
@@ -25,7 +36,7 @@ class Identity(nn.Module):
 
     def forward(self, tabular: Tensor) -> Tensor:
         """The features [n, f]."""
-        return tabular
+        return columns(tabular, self.width)
 
 
 class MLP(nn.Module):
@@ -42,7 +53,7 @@ class MLP(nn.Module):
 
     def __init__(self, features: int, width: int = 32, hidden: Sequence[int] = (32,), dropout: float = 0.0) -> None:
         super().__init__()
-        self.width = width
+        self.features, self.width = features, width
         sizes, layers = [features, *hidden, width], list[nn.Module]()
         for before, after in itertools.pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU(), nn.Dropout(dropout)]
@@ -50,7 +61,7 @@ class MLP(nn.Module):
 
     def forward(self, tabular: Tensor) -> Tensor:
         """Embedding [n, width]."""
-        out: Tensor = self.layers(tabular)
+        out: Tensor = self.layers(columns(tabular, self.features))
         return out
 
 
@@ -75,6 +86,6 @@ class Embedding(nn.Module):
 
     def forward(self, tabular: Tensor) -> Tensor:
         """Embedding [n, width]."""
-        tokens = self.tokens(tabular[:, :, None]).view(len(tabular), self.features, self.width)
+        tokens = self.tokens(columns(tabular, self.features)[:, :, None]).view(len(tabular), self.features, self.width)
         out: Tensor = self.out(tokens.relu().mean(1))
         return out

@@ -137,7 +137,12 @@ class MultiClass(nn.Module):
         return logits
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Mean over rows of the (weighted) cross-entropy; 0 of no row."""
+        """Mean over rows of the (weighted) cross-entropy; 0 of no row. ValueError for a class beyond `classes`."""
+        if len(output) and int(batch["label"].max()) >= self.classes:
+            raise ValueError(
+                f"model.head.classes={self.classes}: the data have class {int(batch['label'].max()) + 1}; "
+                "set it to the number of dataset.target.levels"
+            )
         losses = functional.cross_entropy(output, batch["label"], weight=self.weights, reduction="none")
         return losses.sum() / max(len(losses), 1)
 

@@ -209,6 +209,18 @@ def test_monai_networks_are_encoders(network, shape):
     assert not any("BatchNorm" in type(layer).__name__ for layer in network.modules())
 
 
+@pytest.mark.parametrize("encoder", [MLP(4), Embedding(4), Identity(4)], ids=lambda each: type(each).__name__)
+def test_another_number_of_features_is_named(encoder):
+    with pytest.raises(ValueError, match=r"model\.encoders\.tabular\.features=4: the data have 5 columns.*set it to 5"):
+        model(encoders={"tabular": encoder})(batch())
+
+
+def test_a_class_too_many_is_named():
+    declared = {"head": MultiClass, "classes": 2}
+    with pytest.raises(ValueError, match=r"model\.head\.classes=2: the data have class 3"):
+        model(**declared).training_step(batch(label=torch.tensor([0, 1, 2, 0, 1, 0])), 0)
+
+
 def test_a_network_of_another_size_is_refused_in_words():
     with pytest.raises(ValueError, match=r"gives \[3\], not width=8"):
         Network(torch.nn.Flatten(), 8)(torch.zeros(1, 3))
