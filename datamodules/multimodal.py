@@ -234,7 +234,7 @@ class Multimodal(lightning.LightningDataModule):
             told.known("text", np.array([each is not None for each in self._texts]))
         for name, group in self.groups.items():
             # Persons counted in two ways, by band and by bin, would be told apart where the two do not agree.
-            if self.tabular is None or (group.column not in self.tabular.slots and group.column not in edges):
+            if self.tabular is None or group.column not in self.tabular.columns:
                 told.category(f"subgroup {name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
         return told.found()
 
