@@ -22,7 +22,7 @@ from flip.noise_key import SIMULATED
 from flip.policy import Policy
 from flip.privacy import Mechanism
 from flip.site_log import site_log
-from flip.site_statistics import dataset_summaries, description, shapes, summary_of
+from flip.site_statistics import dataset_summaries, description, shapes, skipped, summary_of
 from flip.strategies.fedavg import FedAvg
 from flip.weights import load_arrays, stable_seed
 
@@ -167,15 +167,9 @@ class Silo:
         """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
         data = loaded.datamodule
         sizes = {split: float(self._large(split_size(data, split))) for split in ("train", "validate", "test")}
-        reasons: Mapping[str, int] = getattr(data, "skipped", {})
-        declared: frozenset[str] = getattr(type(data), "REASONS", frozenset())
-        summaries = {
-            f"skipped/{reason}": summary_of("count/skipped", np.array([float(number)]), loaded.persons)
-            for reason, number in reasons.items()
-            if reason in declared
-        }
-        for reason in sorted(set(reasons) - declared):
-            self._log.warning("%d skipped for a reason that the dataset does not declare: %s", reasons[reason], reason)
+        summaries, others = skipped(data, loaded.persons)
+        for reason, number in others.items():
+            self._log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
         summaries |= dataset_summaries(data, persons=loaded.persons, minimum_cell=self.policy.minimum_cell)
         metrics = {"persons": float(loaded.persons), **sizes}
         return self._reply(task, summaries, examples=int(sizes["train"]), metrics=metrics)

@@ -64,6 +64,18 @@ def description(data: Any, edges: Mapping[str, np.ndarray], *, persons: int, min
     }
 
 
+def skipped(datamodule: Any, persons: int) -> tuple[dict[str, Summary], dict[str, int]]:
+    """What was skipped, counted by the reasons that the dataset declares; and by others, which stay at the site."""
+    reasons: Mapping[str, int] = getattr(datamodule, "skipped", {})
+    declared: frozenset[str] = getattr(type(datamodule), "REASONS", frozenset())
+    told = {
+        f"skipped/{reason}": summary_of("count/skipped", np.array([float(number)]), persons)
+        for reason, number in reasons.items()
+        if reason in declared
+    }
+    return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
+
+
 def cover_groups(arrays: Mapping[str, np.ndarray], minimum_cell: int) -> dict[str, np.ndarray]:
     """The arrays with `covered` counts where their sum is known: of one array, or of the names that begin alike."""
     kept = dict(arrays)

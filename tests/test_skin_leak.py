@@ -35,7 +35,7 @@ def hide_values(data: Multimodal) -> None:
     data.setup()
     rng = np.random.default_rng(0)
     table = data._read().table
-    for name in LEAK_FREE:
+    for name in sorted(LEAK_FREE):
         known = table[name].notna()
         table.loc[known, name] = rng.permutation(table.loc[known, name])
 
@@ -73,7 +73,7 @@ def test_what_is_missing_in_the_shipped_fields_tells_nothing_of_the_diagnosis(da
 def test_the_same_model_finds_the_leak_where_it_is_told_what_is_missing(data_dir):
     data = shipped(data_dir, "dataset.tabular.missing_indicators=true")
     hide_values(data)
-    assert skill(tabular(data)) > 0.6
+    assert skill(tabular(data)) > 0.57  # .586 to .619 over six shuffles, .453 to .521 where it is not told
 
 
 def test_the_shipped_fields_themselves_tell_the_diagnosis(data_dir):
