@@ -31,6 +31,7 @@ from flip.leftovers import nothing_left
 if TYPE_CHECKING:
     from flip.silo import Silo
 
+LOADING = 600  # seconds in which a site's process must have started; FLARE's 60 are too few where 18 load torch at once
 RELAY, EXECUTOR = f"{__name__}.relay", f"{__name__}.executor"  # all the code that FLARE's job names, and may name
 BRIDGES: list[Connection] = []  # in the server's process: the way back to the loop
 
@@ -116,13 +117,22 @@ def serve() -> None:
 
     folder, clients = Path(sys.argv[1]), sys.argv[3:]
     BRIDGES.append(Connection(int(sys.argv[2])))
-    SimulatorRunner(
+    runner = SimulatorRunner(
         job_folder=str(folder / "job"),
         workspace=str(folder / "workspace"),
         clients=",".join(clients),
         threads=len(clients),  # with fewer, FLARE starts a new process for every message
         log_config=str(folder / "logging.json"),
-    ).simulator_run_main()
+    )
+    made = runner._generate_args
+
+    def patient(*given: Any, **named: Any) -> Any:
+        arguments = made(*given, **named)
+        arguments.set = [f"simulator_worker_timeout={LOADING}"]
+        return arguments
+
+    runner._generate_args = patient
+    runner.simulator_run_main()
     os._exit(1)  # FLARE has given up; its threads would hold the process
 
 

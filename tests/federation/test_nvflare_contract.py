@@ -25,6 +25,7 @@ CALLS = [
     ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner",
      ["job_folder", "workspace", "clients", "threads", "log_config"]),
     ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner.simulator_run_main", []),
+    ("nvflare.private.fed.app.simulator.simulator_runner", "SimulatorRunner._generate_args", ["job_folder", "clients"]),
     ("nvflare.apis.impl.controller", "Controller", []),
     ("nvflare.apis.impl.controller", "Controller.start_controller", ["fl_ctx"]),
     ("nvflare.apis.impl.controller", "Controller.stop_controller", ["fl_ctx"]),
