@@ -82,6 +82,13 @@ def level(value: Any) -> str:
     return str(int(number)) if number.is_integer() else text
 
 
+def identifier(value: Any) -> str | None:
+    """A person's or an example's identifier as text, None where it is missing; 12 and 12.0 are the same."""
+    if value is None or value != value:
+        return None
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+
+
 def _plain(value: Any) -> Any:
     """Truth values as their words in tables and numpy's scalars as Python's."""
     return str(bool(value)) if isinstance(value, bool | np.bool_) else value

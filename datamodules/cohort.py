@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datamodules.alignment import aligned
+from datamodules.alignment import aligned, identifier
 from datamodules.images import files_below, stem
 from datamodules.npz import NPZ
 
@@ -63,8 +63,8 @@ def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, An
         name: each for name, each in columns.items() if not keyed or name not in (wanted.person, wanted.accession)
     }
     table = aligned(own, [*from_table, *named], mapped, wanted.missing)
-    persons = pd.factorize(table[person].map(_text))[0] if person else np.arange(len(table))
-    accessions = [None if each is None else _text(each) for each in table[accession]] if accession else None
+    persons = pd.factorize(table[person].map(identifier))[0] if person else np.arange(len(table))
+    accessions = [identifier(each) for each in table[accession]] if accession else None
     if accessions is None:
         accessions = _accessions(table, person, sources)
     if notes is not None and wanted.text:
@@ -134,9 +134,9 @@ def _accessions(table: pd.DataFrame, person: str | None, sources: Mapping[str, A
     if person is None or not hasattr(sources.get("images"), "accessions"):
         return [None] * len(table)
     known = sources["images"].accessions()
-    own = dict(zip(known[PERSON].map(_text), known[ACCESSION].map(_text), strict=True))
-    persons = [_text(each) for each in table[person]]
-    if several := set(known[PERSON][known[PERSON].duplicated()].map(_text)) & set(persons):
+    own = dict(zip(known[PERSON].map(identifier), known[ACCESSION].map(identifier), strict=True))
+    persons = [identifier(each) for each in table[person]]
+    if several := set(known[PERSON][known[PERSON].duplicated()].map(identifier)) & set(persons):
         raise ValueError(
             f"{len(several)} persons have images of several accessions: name the column of the table that says which "
             "(dataset.accession, or accession of sources.table)"
@@ -152,17 +152,10 @@ def _notes(
     if not by_accession and person is None:
         raise ValueError("notes cannot be told apart: declare dataset.person, or dataset.accession")
     joined = notes.dropna(subset=["text"]).groupby(ACCESSION if by_accession else PERSON, sort=False)["text"]
-    found = {_text(key): "\n".join(map(str, texts)) for key, texts in joined}
-    keys = accessions if by_accession else [_text(each) for each in table[person]]
+    found = {identifier(key): "\n".join(map(str, texts)) for key, texts in joined}
+    keys = accessions if by_accession else [identifier(each) for each in table[person]]
     return [found.get(key) if key is not None else None for key in keys]
 
 
 def _is_archive(root: Path) -> bool:
     return root.suffix == ".npz"
-
-
-def _text(value: Any) -> str | None:
-    """An identifier as text; whole numbers without a decimal point, as a table with gaps would show them."""
-    if value is None or value != value:
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()

@@ -1,12 +1,12 @@
 """What the sites' cohorts hold, read back from a run folder: tables, and what does not seem to fit between sites."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flip.federation import Fault
+from flip.moments import Moments
 from flip.report_facts import RunRecord
 
 if TYPE_CHECKING:
@@ -32,24 +32,6 @@ class Finding:
     column: str
     what: str
     remedy: str
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Number, mean and deviation of a column at a site, or over sites."""
-
-    number: float
-    mean: float
-    deviation: float
-
-    @classmethod
-    def of(cls, values: Sequence[float]) -> "Moments | None":
-        """From [number, sum, sum of squares]; None without a value."""
-        number, total, squares = values
-        if not number:
-            return None
-        mean = total / number
-        return cls(number, mean, math.sqrt(max(squares / number - mean**2, 0.0)))
 
 
 class Cohorts:
@@ -116,12 +98,13 @@ class Cohorts:
         values = self.told.get(site, {}).get(f"count/known/{column}")
         return values[0] if values else None
 
-    def shapes(self) -> dict[str, list[int]]:
-        """The shape of each part of an example, of the first site that told it."""
+    def shapes(self) -> dict[str, str]:
+        """The shape of each part of an example in words, of the first site that told it."""
         named: Mapping[str, list[float]] = next(
             (named for named in self.told.values() if any(name.startswith("shape/") for name in named)), {}
         )
-        return {n.removeprefix("shape/"): [int(x) for x in v] for n, v in named.items() if n.startswith("shape/")}
+        told = {n.removeprefix("shape/"): values for n, values in named.items() if n.startswith("shape/")}
+        return {name: " x ".join(f"{size:.0f}" for size in shape) or "one number" for name, shape in told.items()}
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -234,7 +217,7 @@ def screen_table(run: RunRecord) -> "RenderableType":
         for word, found in (("classes", classes), ("missing", missing), ("skipped", skipped)):
             if found:
                 lines.append(Text.assemble((f"{site} {word}  ", "dim"), ", ".join(found)))
-    shapes = [f"{name} {' x '.join(map(str, shape)) or 'one number'}" for name, shape in cohorts.shapes().items()]
+    shapes = [f"{name} {shape}" for name, shape in cohorts.shapes().items()]
     if shapes:
         lines.append(Text.assemble(("an example  ", "dim"), ", ".join(shapes)))
     for each in cohorts.findings:

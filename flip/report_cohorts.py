@@ -19,7 +19,7 @@ def context(run: RunRecord) -> dict[str, Any]:
         "classes": cohorts.classes,
         "findings": cohorts.findings,
         "columns": [_column(cohorts, column) for column in cohorts.columns],
-        "shapes": {name: " x ".join(map(str, shape)) or "one number" for name, shape in cohorts.shapes().items()},
+        "shapes": cohorts.shapes(),
         "skipped": skipped(run),
         **_figures(cohorts),
     }

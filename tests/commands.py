@@ -35,6 +35,13 @@ class Finished:
         """What the last run wrote as its result."""
         return self.results[-1]
 
+    @property
+    def description(self) -> dict[str, Any]:
+        """What the last run, of job=check or job=statistics, wrote of the cohorts."""
+        assert self.status == 0, self.out + self.err
+        told: dict[str, Any] = json.loads((self.runs[-1] / "description.json").read_text())
+        return told
+
 
 def run_flip(folder: Path, *arguments: str, seconds: int, **environment: str) -> "subprocess.CompletedProcess[str]":
     """`python -m flip ARGUMENTS` in a folder, on one thread, for so many seconds at most."""

@@ -23,10 +23,6 @@ def heart(tmp_path_factory) -> Path:
     return write_tiny_heart(tmp_path_factory.mktemp("data"))
 
 
-def description(run: Path) -> dict:
-    return json.loads((run / "description.json").read_text())
-
-
 @pytest.fixture(scope="module")
 def here(heart, tmp_path_factory) -> Finished:
     """job=statistics on this machine."""
@@ -38,7 +34,7 @@ def test_every_site_is_counted_and_nothing_is_trained(here):
     (run,) = here.runs
     assert not (run / "weights").exists()
     assert here.result["digest"] is None
-    told = description(run)
+    told = here.description
     cohort = json.loads((run / "cohort.json").read_text())
     assert set(told["sites"]) == {"cleveland", "hungarian", "switzerland", "va"}
     for site, named in told["sites"].items():
@@ -58,7 +54,7 @@ def test_every_site_is_counted_and_nothing_is_trained(here):
 def test_statistics_over_a_federation_are_those_of_this_machine(here, heart, tmp_path):
     done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=statistics", "federation=inprocess")
     assert done.status == 0, done.err
-    assert description(done.runs[0]) == description(here.runs[0])
+    assert done.description == here.description
 
 
 def test_one_hospital_checks_itself_under_its_own_file(heart, tmp_path):
@@ -67,9 +63,9 @@ def test_one_hospital_checks_itself_under_its_own_file(heart, tmp_path):
     file.write_text(f"root: {table}\npolicy: {{minimum_persons: 5, minimum_cell: 3}}\n")
     done = flip(tmp_path, HEART, "job=check", f"site_file={file}")
     assert done.status == 0, done.err
-    assert list(description(done.runs[0])["sites"]) == ["va"]
-    assert not description(done.runs[0])["edges"]  # a check has no histograms
-    assert str(heart) not in (done.runs[0] / "report.html").read_text() + json.dumps(description(done.runs[0]))
+    assert list(done.description["sites"]) == ["va"]
+    assert not done.description["edges"]  # a check has no histograms
+    assert str(heart) not in (done.runs[0] / "report.html").read_text() + json.dumps(done.description)
 
 
 def test_a_site_that_cannot_be_read_is_named_with_its_remedy(heart, tmp_path):
@@ -89,7 +85,8 @@ def test_a_model_that_does_not_take_the_data_is_found_with_its_cause(heart, job,
     out = capsys.readouterr().out
     assert "va: RuntimeError: mat1 and mat2 shapes cannot be multiplied (4x13 and 12x1)" in out
     if job == ["job=check"]:
-        assert description(tmp_path / "run")["sites"]["va"]["count/studies"]["values"]  # it is counted all the same
+        told = json.loads((tmp_path / "run" / "description.json").read_text())
+        assert told["sites"]["va"]["count/studies"]["values"]  # it is counted all the same
         assert "raised an error" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -111,14 +108,14 @@ def test_an_unknown_job_is_refused():
 def test_statistics_over_a_backend_are_those_of_this_machine(here, heart, tmp_path, federation):
     done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=statistics", f"federation={federation}")
     assert done.status == 0, done.err
-    assert description(done.runs[0]) == description(here.runs[0])
+    assert done.description == here.description
 
 
 @pytest.mark.slow
 def test_a_cohort_of_images_is_checked_with_its_shapes(tmp_path):
     done = flip(tmp_path, "experiment=sarcopenia", "job=check", *TINY["sarcopenia"](tmp_path / "demo"))
     assert done.status == 0, done.err
-    north = description(done.runs[0])["sites"]["north"]
+    north = done.description["sites"]["north"]
     assert north["count/labels"]["values"] == north["count/studies"]["values"] == [6.0]
     assert north["shape/image"]["values"] == [1.0, 96.0, 96.0]
     assert north["count/levels/sex/female"]["values"][0] + north["count/levels/sex/male"]["values"][0] == 6

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 
+from datamodules.alignment import identifier
 from datamodules.sources.database import one_line, plain
 from datamodules.sources.files import create_table, unpack
 
@@ -79,7 +80,10 @@ class Table:
         if not any(keep):
             raise ValueError(f"{self.path} has no row" + (f" with {self.where} (`where`)" if self.where else ""))
         links = {"person": self.person} | ({"accession": self.accession} if self.accession else {})
-        linked = {name: _texts(kept.pop(own) if own == name else kept[own]) for name, own in links.items()}
+        linked = {
+            name: [identifier(each) for each in (kept.pop(own) if own == name else kept[own])]
+            for name, own in links.items()
+        }
         if clash := sorted(set(linked) & set(kept)):
             raise ValueError(f"{self.path} has a column {clash[0]} which is not its `{clash[0]}`: rename it")
         return pd.DataFrame({**linked, **{name: _column(values, text) for name, values in kept.items()}})
@@ -93,12 +97,6 @@ def _equal(value: Any, wanted: str | int | float) -> bool:
         return float(value) == wanted
     except ValueError:
         return False
-
-
-def _texts(values: Sequence[Any]) -> list[str | None]:
-    """Identifiers as text: 12 and 12.0 are the same person."""
-    return [None if each is None else str(int(each) if isinstance(each, float) and each.is_integer() else each).strip()
-            for each in values]  # fmt: skip
 
 
 def _column(values: Sequence[Any], text: bool) -> pd.Series:

@@ -10,6 +10,7 @@ from flip.federation import Ask, Fault, Payload, Summary
 from flip.federation.loop import Coordinator
 from flip.federation.replies import Wanted, addable
 from flip.federation.scoring import merge_into
+from flip.moments import Moments
 
 BINS = 24  # of a histogram
 SPREAD = 3.0  # deviations from the mean at which the outermost bins begin, which are open
@@ -63,11 +64,8 @@ def agreed_edges(found: Mapping[str, Mapping[str, Summary]]) -> dict[str, np.nda
     edges = {}
     for name, summary in pooled(found).items():
         if name.startswith("moments/"):
-            number, total, squares = summary.values.tolist()
-            if number > 1:
-                mean = total / number
-                deviation = max(squares / number - mean**2, 0.0) ** 0.5
-                if deviation > 1e-9 * max(abs(mean), 1.0):
-                    low, high = mean - SPREAD * deviation, mean + SPREAD * deviation
-                    edges[name.removeprefix("moments/")] = np.linspace(low, high, BINS + 1)
+            moments = Moments.of(summary.values.tolist())
+            if moments and moments.deviation > 1e-9 * max(abs(moments.mean), 1.0):
+                reach = SPREAD * moments.deviation
+                edges[name.removeprefix("moments/")] = np.linspace(moments.mean - reach, moments.mean + reach, BINS + 1)
     return edges

@@ -99,12 +99,12 @@ def plain_counts() -> Iterator[None]:
 
 
 class Binned:
-    """What the binned metrics have in common: a state that may leave once its thin bins are merged."""
+    """What binned metrics have in common: a state that may leave once its thin bins are merged; of one curve or k."""
 
     confmat: Tensor
 
     def update(self, *rows: Tensor) -> None:
-        """Add probabilities [n] and labels [n]."""
+        """Add probabilities [n] or [n, k] and labels."""
         with plain_counts():
             super().update(*rows)  # type: ignore[misc]
 
@@ -113,7 +113,7 @@ class Binned:
         return {"confmat": from_histogram(merged(histogram(self.confmat), cell)) if cell > 1 else self.confmat}
 
     def classes(self) -> tuple[Tensor, Tensor]:
-        """Histograms [bins] of negatives and positives."""
+        """Histograms [bins] or [k, bins] of negatives and positives."""
         negatives, positives = histogram(self.confmat.cpu())
         return negatives, positives
 

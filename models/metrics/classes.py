@@ -15,7 +15,7 @@ from torchmetrics.classification import (
     MultilabelAUROC,
 )
 
-from models.metrics.binned import BINS, delong, from_histogram, histogram, merged, plain_counts
+from models.metrics.binned import BINS, Binned, delong, histogram
 from models.metrics.intervals import UNKNOWN, Bounds, Mean, around, wilson
 
 
@@ -99,20 +99,10 @@ class BalancedAccuracy(MulticlassAccuracy):
         return around(float(shares.mean()), math.sqrt(float(variance)), 0.0, 1.0)
 
 
-class Curves:
+class Curves(Binned):
     """Mean of a curve's area over those classes (labels) of which there are both sorts of rows."""
 
     method = "DeLong, from bins, the mean standard error of the classes: conservative"
-    confmat: Tensor
-
-    def update(self, *rows: Tensor) -> None:
-        """Add probabilities [n, k] and classes [n] (or labels [n, k])."""
-        with plain_counts():
-            super().update(*rows)  # type: ignore[misc]
-
-    def coarse(self, cell: int) -> dict[str, Tensor]:
-        """The states, each bin of each class with `cell` persons or none, where there are that many."""
-        return {"confmat": from_histogram(merged(histogram(self.confmat), cell)) if cell > 1 else self.confmat}
 
     def compute(self) -> Tensor:
         """The mean over classes."""
@@ -126,8 +116,7 @@ class Curves:
         The areas share rows, and bins do not tell how they vary together: a mean's standard error is at most the mean
         of the standard errors (Cauchy and Schwarz), so that the interval is wide rather than narrow.
         """
-        negatives, positives = histogram(self.confmat.cpu())
-        found = [delong(*each) for each in zip(negatives, positives, strict=True) if all(map(torch.any, each))]
+        found = [delong(*each) for each in zip(*self.classes(), strict=True) if all(map(torch.any, each))]
         if not found:
             return UNKNOWN
         area, error = (sum(each) / len(found) for each in zip(*found, strict=True))

@@ -260,9 +260,8 @@ def test_the_weights_are_those_of_the_reference(first, data, tmp_path):
 @pytest.mark.slow
 def test_the_statistics_of_the_sites_are_those_of_the_reference(federation, data, tmp_path):
     told = federation.run("sites=heart", "job=statistics")
-    assert told.status == 0, told.out + told.err
     reference = flip(tmp_path, "experiment=heart_disease", *SMALL_HEART, f"paths.data_dir={data}", "job=statistics")
-    assert (told.runs[-1] / "description.json").read_text() == (reference.runs[-1] / "description.json").read_text()
+    assert told.description == reference.description
 
 
 @pytest.mark.slow

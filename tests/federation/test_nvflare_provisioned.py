@@ -316,7 +316,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         table.write_text(f"{planted(site)},1,4,140,200,0,0,140,1,1.0,?,?,?,2\n" + table.read_text())
     work.mkdir()
     here = ["experiment=heart_disease", ROSTER, *SMALL_HEART, f"paths.data_dir={data}", "federation=inprocess"]
-    expected, described = flip(work, *here).result, description(flip(work, *here, "job=statistics"))
+    expected, described = flip(work, *here).result, flip(work, *here, "job=statistics").description
     with Deployment(root / "said", ["server", *SITES]) as parties:
         made = [f"out={root / 'kits'}", f"host={parties.address()}", f"port={free_port()}"]
         subprocess.run([sys.executable, "-m", "flip.deploy", "nvflare", ROSTER, *made], check=True, cwd=root)
@@ -334,13 +334,6 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         running = Federation(parties, root, work, expected, described)
         running.start("server", *SITES)
         yield running
-
-
-def description(ran: Finished) -> dict[str, Any]:
-    """What `job=statistics` told."""
-    assert ran.status == 0, ran.out + ran.err
-    told: dict[str, Any] = json.loads((ran.runs[-1] / "description.json").read_text())
-    return told
 
 
 def planted(site: str) -> str:
@@ -392,7 +385,7 @@ def test_the_weights_are_those_of_inprocess_and_nothing_of_a_site_is_anywhere_el
 
 @pytest.mark.slow
 def test_the_statistics_of_the_sites_are_those_of_inprocess(federation):
-    assert description(federation.study("job=statistics")) == federation.described
+    assert federation.study("job=statistics").description == federation.described
 
 
 @pytest.mark.slow
