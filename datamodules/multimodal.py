@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader
 
 from datamodules.cohort import Cohort, Wanted, image_opener, read_cohort
 from datamodules.describing import Description, Edges
 from datamodules.images import UNREADABLE, Images, Pixels
+from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, sizes
 from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
@@ -25,36 +25,6 @@ from datamodules.volume_cache import VolumeCache
 
 NO_PERSON = "the table gives no person"
 EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
-
-
-class Rows(Dataset[dict[str, Tensor]]):
-    """Rows of one split; `arrays` are of the whole cohort, `rows` int64 which of them belong here."""
-
-    def __init__(
-        self, arrays: Mapping[str, Tensor], pixels: Pixels | None, rows: np.ndarray, *, augmented: bool
-    ) -> None:
-        self.arrays, self.pixels, self.rows, self.augmented = arrays, pixels, rows, augmented
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        return {name: value[0] for name, value in self.__getitems__([index]).items()}
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A whole batch at once: several times faster than row by row."""
-        rows = self.rows[np.asarray(indices, np.int64)]
-        images = self.pixels.take(rows, augmented=self.augmented) if self.pixels else {}
-        taken = torch.from_numpy(rows)
-        return {**images, **{name: value[taken] for name, value in self.arrays.items()}}
-
-
-def collate(batch: Any) -> dict[str, Tensor]:
-    """A batch that `Rows.__getitems__` made is whole already; single rows (of pooled sites) are stacked."""
-    if isinstance(batch, dict):
-        return batch
-    stacked: dict[str, Tensor] = default_collate(batch)
-    return stacked
 
 
 class Multimodal(lightning.LightningDataModule):
