@@ -1,7 +1,8 @@
 """The ways in which a run ends early: a mistake of the user, a federation that cannot go on, a full disk."""
 
+import difflib
 import errno
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
@@ -32,3 +33,46 @@ class StudyFailed(Exception):
 def disk_full(error: BaseException) -> bool:
     """Whether an error says that a disk, or what one may use of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def mistakes_text(problems: Sequence[str]) -> str:
+    """Mistakes of the user, one a line."""
+    if len(problems) == 1:
+        return f"Nothing was run. {problems[0]}"
+    return "\n".join([f"Nothing was run, for {len(problems)} reasons:", *(f"  - {problem}" for problem in problems)])
+
+
+Where = Callable[[str], str]
+"""Where a key stands (`conf/strategy/fedavg.yaml`, `the command line`); an empty text when that is not known."""
+
+
+def nowhere(key: str) -> str:
+    """The `Where` of a configuration that came from no file."""
+    return ""
+
+
+def moved(where: Where, prefix: str, place: str) -> Where:
+    """The same `Where`, but for the keys that start with `prefix`, which stand in `place`."""
+    return lambda key: place if key.startswith(prefix) else where(key)
+
+
+def at(key: str, where: Where) -> str:
+    """A key and, in brackets, where it stands."""
+    place = where(key)
+    return f"{key} ({place})" if place else key
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Name the closest valid name, and all of them while they are few: "did you mean 'rounds'? valid: ..."."""
+    names = sorted({str(each) for each in valid})
+    if not names:
+        return "there is none to choose from"
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{close[0]}'? " if close else ""
+    shown = names if len(names) <= 24 else [*names[:24], "..."]
+    return f"{hint}valid: {', '.join(shown)}"
+
+
+def unique(problems: Iterable[str]) -> list[str]:
+    """The problems in order, each once."""
+    return list(dict.fromkeys(problems))

@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from flip import build
-from flip.composing import Composer
-from flip.config import Study
-from flip.errors import UserError
-from flip.help import mistakes_text
-from flip.launch import study_of
-from flip.weights import load_arrays, load_file
+from flip.cli.compose import Composer
+from flip.cli.hydra_errors import composed
+from flip.cli.study import study_of
+from flip.config import build
+from flip.config.study import Study
+from flip.errors import UserError, mistakes_text
+from flip.messages.safetensors import load_file
+from flip.messages.weights import load_arrays
 
 WEIGHTS = Path("weights") / "last.safetensors"
 
@@ -31,7 +32,8 @@ def measure(study: Study, run: Path, out: Path) -> list[Path]:
     Raises UserError for a run without weights, weights of another model, a study without outcomes or a cohort that
     cannot be read.
     """
-    from flip.silo import configure_torch, initial_module
+    from flip.config.build import initial_module
+    from flip.determinism import configure_torch
 
     if not (run / WEIGHTS).is_file():
         raise UserError(f"{run} holds no {WEIGHTS}: name the folder of a finished run")
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         composer = Composer(given.overrides, "config", None)
-        cfg = composer.compose()
+        cfg = composed(composer)
         study = study_of(cfg, cfg.hydra.runtime.choices, composer)
         for folder in measure(study, given.run, given.out):
             print(folder)

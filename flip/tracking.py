@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from flip.weights import write_atomic
+from flip.files import write_atomic
 
 # Keys of run.yaml about the coordinator's machine and the sites, not the study.
 NOT_LOGGED = ("hydra", "paths", "site_file", "sites", "defaults", "tracking", "allow_targets")

@@ -12,9 +12,9 @@ from textwrap import dedent
 
 import pytest
 
+from tests.cohorts.heart import write_tiny_heart
 from tests.commands import run_flip
 from tests.own_parts import PARTS
-from tests.tiny_heart import write_tiny_heart
 
 ROOT = Path(__file__).resolve().parents[1]
 Flip = Callable[..., "subprocess.CompletedProcess[str]"]

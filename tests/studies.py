@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from flip.composing import Composer
-from flip.config import Study
-from flip.settling import settle
+from flip.cli.compose import Composer
+from flip.cli.hydra_errors import composed
+from flip.config.resolve import settle
+from flip.config.study import Study
 
 SMALL_HEART = ("strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2")
 """Three rounds of five steps."""
@@ -12,7 +13,7 @@ SMALL_HEART = ("strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_
 
 def compose_study(*overrides: str, config_dir: Path | None = None, config_name: str = "config") -> Study:
     """The settled study of a command line."""
-    cfg = Composer(list(overrides), config_name, config_dir).compose()
+    cfg = composed(Composer(list(overrides), config_name, config_dir))
     return settle(cfg, backend=str(cfg.hydra.runtime.choices.get("federation")))
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from flip.cli.execute import execute
 from flip.errors import UserError
 from flip.measure import main, measure
-from flip.run import execute
+from tests.cohorts.studies import TINY
 from tests.studies import compose_study
-from tests.tiny import TINY
 
 
 @pytest.fixture(scope="module")

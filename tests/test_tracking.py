@@ -7,10 +7,10 @@ import socket
 from pathlib import Path
 
 import pytest
-from report_fixture import line, write_run
 
-from flip import report
+from flip.report import page as report
 from flip.tracking import CsvTracker, WandbTracker
+from tests.report.fixture import line, write_run
 
 
 def rows(run: Path) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
-from flip.__main__ import leave_working_folder
+from flip.processes import leave_working_folder
 
 HELP = """\
 python -m flip.deploy flower  sites=heart out=kits/ [key=value ...]   folders for server, researcher and each site
@@ -26,8 +26,7 @@ def main(arguments: Sequence[str]) -> int:
     if not arguments or {"--help", "-h"} & set(arguments):
         print(HELP)
         return 0
-    from flip.errors import UserError
-    from flip.help import mistakes_text
+    from flip.errors import UserError, mistakes_text
 
     try:
         return run(arguments[0], arguments[1:])
@@ -38,13 +37,12 @@ def main(arguments: Sequence[str]) -> int:
 
 def run(command: str, arguments: Sequence[str]) -> int:
     """Do what the command says. Raises UserError."""
-    from flip.errors import UserError
-    from flip.suggest import nearest
+    from flip.errors import UserError, nearest
 
     if command not in COMMANDS:
         raise UserError(f"{command}: no such command; {nearest(command, COMMANDS)}")
     if command == "start":
-        from flip.deploy.start import start
+        from flip.federation.supervise import start
 
         if len(arguments) != 1:
             raise UserError("start: takes one folder, as in: python -m flip.deploy start kits/server")
@@ -53,7 +51,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
     parser.add_argument("settings", nargs="*")
     parser.add_argument("--config-dir", "-cd", type=Path)
     given = parser.parse_args(list(arguments))
-    prepare = import_module(f"flip.deploy.{command}").prepare
+    prepare = import_module(f"flip.federation.{command}.provision").prepare
     settings = parse(given.settings, inspect.signature(prepare).parameters)
     prepare(roster(settings.pop("sites"), given.config_dir), **settings)
     return 0
@@ -61,8 +59,7 @@ def run(command: str, arguments: Sequence[str]) -> int:
 
 def parse(arguments: Sequence[str], known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """`key=value` arguments in the types that the backend's `prepare` declares. Raises UserError with every mistake."""
-    from flip.errors import UserError
-    from flip.suggest import nearest
+    from flip.errors import UserError, nearest
 
     problems, settings = [], {}
     for argument in arguments:
@@ -90,12 +87,13 @@ def parse(arguments: Sequence[str], known: Mapping[str, inspect.Parameter]) -> d
 
 def roster(chosen: str, config_dir: Path | None) -> list[str]:
     """The names of the sites that `sites=...` chooses, sorted. Raises UserError."""
-    from flip.composing import Composer
-    from flip.deploy.kit import check_names
+    from flip.cli.compose import Composer
+    from flip.cli.hydra_errors import composed
     from flip.errors import UserError
+    from flip.federation.kit import check_names
 
     try:
-        names = sorted(str(name) for name in Composer([f"sites={chosen}"], config_dir=config_dir).compose().sites)
+        names = sorted(str(name) for name in composed(Composer([f"sites={chosen}"], config_dir=config_dir)).sites)
     except UserError as error:  # there is no study here: that its keys are unset is no mistake
         raise UserError([each for each in error.problems if each.startswith("sites")] or error.problems) from error
     check_names(names)

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
-from flip.federation import Ask, Fault, Reply, Result, Task
+from flip.config.site_file import load_site
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order, spool
-from flip.federation.wire import reply_parts, task_parts, unpack_task
-from flip.leftovers import PR_SET_PDEATHSIG, prctl
-from flip.settling import load_site
-from flip.silo import Silo
-from flip.weights import mapped
+from flip.files import mapped
+from flip.messages import Ask, Fault, Reply, Result, Task
+from flip.messages.wire import reply_parts, task_parts, unpack_task
+from flip.processes import PR_SET_PDEATHSIG, prctl
+from flip.site.silo import Silo
 
 
 @dataclass

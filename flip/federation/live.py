@@ -5,52 +5,17 @@ What a site and a server hold of the code is installed there; what travels is a 
 
 import json
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from flip.federation import Ask
+from flip.coordinator.serve import Job
 
 if TYPE_CHECKING:
-    from flip.run_folder import Listener
+    from flip.runs.folder import Listener
 
 LOOK = 0.2  # seconds between looks at the lines that have come
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the server's app gets of a study; no folder and no site's file stands in it.
-
-    Attributes:
-        run: identifier of the run, kept when it is resumed.
-        manifest: the study as canonical JSON.
-        trains: by site, whether it trains or is only tested on.
-        alone: also train each site by itself, for comparison.
-        timeout: seconds that one task may take at the slowest site.
-        job: train, check or statistics (`flip.config.Job`).
-    """
-
-    run: str
-    manifest: str
-    trains: Mapping[str, bool]
-    alone: bool
-    timeout: float
-    job: str = "train"
-
-    def to_json(self) -> str:
-        """The job as one string."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "Job":
-        """The inverse. Raises ValueError for anything else."""
-        try:
-            return cls(**json.loads(text))
-        except TypeError as error:
-            raise ValueError("not a job") from error
 
 
 class LiveTransport(Protocol):
@@ -68,40 +33,10 @@ class LiveTransport(Protocol):
         ...
 
 
-def serve(job: Job, folder: Path, ask: Ask) -> None:
-    """At the server: run the study into `folder`, from its last complete round where it holds one.
-
-    A study that fails, or that names code which this server does not have or does not allow, says so in `result.json`.
-    """
-    from flip.coordinating import Ending, coordinator, no_result, program
-    from flip.run_folder import RunFolder
-    from flip.silo import configure_torch
-
-    started, manifest, files = time.perf_counter(), json.loads(job.manifest), RunFolder(folder, [])
-    if refused := unfit(manifest):
-        files.json("result.json", no_result(refused, 0.0))
-        return
-    configure_torch(int(manifest["trainer"]["threads"]))
-    loop = coordinator(job.run, manifest, text=job.manifest, trains=job.trains, files=files, alone=job.alone)
-    Ending(files, loop, lambda: program(job.job, loop)(ask), "RUN").reach(started)
-
-
-def unfit(manifest: Mapping[str, Any]) -> str:
-    """Why this server does not run a study: code that it does not allow, or of another version; empty if it does."""
-    from flip.targets import STUDY_TARGETS, code_digest, refusal, targets
-
-    named = targets(manifest)
-    if refused := sorted(target for target in named if refusal(target, STUDY_TARGETS) is not None):
-        return f"the study names {refused[0]}, which the server does not allow"
-    if manifest["code"] != code_digest(named):
-        return "the server has another version of the engine or of the study's code; install the same on both"
-    return ""
-
-
 @contextmanager
 def followed(folder: Path, listeners: "Sequence[Listener]") -> Iterator[None]:
     """Tell the listeners of every line that comes into `rounds.jsonl` during the block."""
-    from flip.run_folder import LINES
+    from flip.runs.folder import LINES
 
     path, over = folder / LINES, threading.Event()
     seen = path.stat().st_size if path.exists() else 0
@@ -131,16 +66,3 @@ def followed(folder: Path, listeners: "Sequence[Listener]") -> Iterator[None]:
         over.set()
         thread.join()
         tell()
-
-
-def is_live(federation: Mapping[str, Any]) -> bool:
-    """Whether these settings name a backend whose server runs the loop: its sites hold their own files."""
-    from flip.targets import TARGET, TargetError, resolve
-
-    target = federation.get(TARGET)
-    if not isinstance(target, str) or not target.startswith("flip.federation."):
-        return False
-    try:
-        return hasattr(resolve(target), "submit")
-    except TargetError:
-        return False  # `checking.check` names the mistake

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flip.federation import Fault, Reply, Task
-from flip.federation.wire import unpack_reply
-from flip.weights import mapped
+from flip.files import mapped
+from flip.messages import Fault, Reply, Task
+from flip.messages.wire import unpack_reply
 
 Arrival = tuple[str, bytes | Path | Fault]
 """A site's name with its packed reply, as bytes or in a file that is given away, or with why there will be none."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from flip.federation import Answer, Ask, Task
+from flip.messages import Answer, Ask, Task
 
 if TYPE_CHECKING:
     import torch

@@ -61,7 +61,7 @@ class DPSGD(Mechanism):
         refused = sorted({"accumulate_grad_batches", "gradient_clip_val", "precision"} & set(trainer))
         if refused:
             raise UserError(f"trainer.lightning.{refused[0]}: cannot be combined with privacy=dp_sgd; leave it out")
-        from flip.privacy.private_training import unfit_layers
+        from flip.privacy.opacus_training import unfit_layers
 
         unfit = unfit_layers(module)
         if unfit:
@@ -73,7 +73,7 @@ class DPSGD(Mechanism):
 
     def prepare(self, fit: PrivateFit) -> None:
         """Attach Opacus to the module, sample batches by Poisson, and write the fit into the ledger."""
-        from flip.privacy.private_training import Protection, poisson_loader, protect
+        from flip.privacy.opacus_training import Protection, poisson_loader, protect
 
         batches, examples = len(fit.loader), len(fit.loader.dataset)
         rate = 1 / batches

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from flip.errors import UserError
-from flip.federation import Ask, Payload, Task
+from flip.messages import Ask, Payload, Task
 from flip.strategies.fedavg import FedAvg, State
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from flip.errors import UserError
-from flip.federation import Ask, Payload, Reply, Task
+from flip.messages import Ask, Payload, Reply, Task
 
 if TYPE_CHECKING:
     import torch
@@ -128,7 +128,7 @@ class FedAvg:
 
     def shared(self, module: "torch.nn.Module") -> list[str]:
         """Names of the module's state that travel, sorted."""
-        from flip.weights import plain_name
+        from flip.messages.weights import plain_name
 
         names = (plain_name(name) for name in module.state_dict())
         return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in self.share))

@@ -25,7 +25,7 @@ class FedBN(FedAvg):
         """Names that travel. Raises UserError for a model with nothing to keep, in which FedBN would be FedAvg."""
         from torch.nn.modules.batchnorm import _NormBase  # the base of every batch-norm and instance-norm layer
 
-        from flip.weights import plain_name
+        from flip.messages.weights import plain_name
 
         layers = [plain_name(f"{name}.") for name, layer in module.named_modules() if isinstance(layer, _NormBase)]
         everything = super().shared(module)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from flip.errors import UserError
-from flip.federation import Payload, Reply
+from flip.messages import Payload, Reply
 from flip.strategies.corrections import optimized
 from flip.strategies.fedavg import FedAvg, State
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flip.errors import UserError
-from flip.federation import Payload, Task
+from flip.messages import Payload, Task
 from flip.strategies.corrections import beside
 from flip.strategies.fedavg import FedAvg, Local
 

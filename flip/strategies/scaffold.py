@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flip.errors import UserError
-from flip.federation import Payload, Reply, Task
+from flip.messages import Payload, Reply, Task
 from flip.strategies.corrections import beside, optimized
 from flip.strategies.fedavg import FedAvg, Local, State
 

@@ -58,7 +58,8 @@ class Stub:
     waits: int = 0
 
     def answer(self, task: Any) -> Any:
-        from flip.federation import Reply, Summary, SummaryKind
+        from flip.messages import Reply
+        from flip.messages.summary import Summary, SummaryKind
 
         if task.step == "statistics":
             return Reply(self.name, task.digest, 6, {"persons": 10.0, "train": 6.0, "validate": 0.0, "test": 4.0})
@@ -82,8 +83,8 @@ def study(parameters: int, sites: Sequence[str], folder: Path, strategy: str = "
     import torch
     from torchmetrics import MeanMetric
 
-    from flip.federation.loop import Coordinator
-    from flip.run_folder import RunFolder
+    from flip.coordinator.loop import Coordinator
+    from flip.runs.folder import RunFolder
     from flip.strategies.fedadam import FedAdam
     from flip.strategies.fedavg import FedAvg
     from flip.strategies.scaffold import Scaffold
@@ -137,7 +138,7 @@ def loop_fedadam(parameters: int, sites: Sequence[str], folder: Path) -> None:
 
 def flower(parameters: int, sites: Sequence[str], folder: Path) -> None:
     """The engine on Flower's simulation runtime."""
-    from flip.federation import flower as ours
+    from flip.federation.flower import simulation as ours
 
     stub, silos = Stub, {str(folder / name): name for name in sites}
 
@@ -147,7 +148,7 @@ def flower(parameters: int, sites: Sequence[str], folder: Path) -> None:
         app = ClientApp()
 
         def handle(message: Any, context: Any) -> Any:
-            from flip.federation import flower as there
+            from flip.federation.flower import simulation as there
 
             there.SILOS.update({path: stub(name) for path, name in silos.items()})
             return there.answer_message(message, context, files)
@@ -163,7 +164,7 @@ def flower(parameters: int, sites: Sequence[str], folder: Path) -> None:
 
 def nvflare(parameters: int, sites: Sequence[str], folder: Path) -> None:
     """The engine on FLARE's simulator."""
-    from flip.federation import nvflare as ours
+    from flip.federation.nvflare import simulator as ours
 
     ours.EXECUTOR = "big_model_apps.stub_executor"
     run = study(parameters, sites, folder)
@@ -172,10 +173,11 @@ def nvflare(parameters: int, sites: Sequence[str], folder: Path) -> None:
 
 def stub_executor(workspace: str, client: str) -> Any:
     """The engine's executor at a FLARE client, over a stub site."""
-    from flip import settling, silo
-    from flip.federation import nvflare as ours
+    from flip.config import site_file
+    from flip.federation.nvflare import simulator as ours
+    from flip.site import silo
 
-    settling.load_site = lambda path: None  # type: ignore[assignment, return-value]
+    site_file.load_site = lambda path: None  # type: ignore[assignment, return-value]
     silo.Silo = lambda name, site, home: Stub(name)  # type: ignore[assignment, misc]
     return ours.executor(workspace, client)
 
@@ -185,7 +187,7 @@ def stub_executor(workspace: str, client: str) -> Any:
 
 def flower_by_hand(parameters: int, sites: Sequence[str], folder: Path) -> None:
     """Flower's `ArrayRecord` both ways; the server folds each reply as it comes and drops it."""
-    from flip.federation.flower import simulation_environment
+    from flip.federation.flower.simulation import simulation_environment
 
     with simulation_environment() as temporary:
         from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict

@@ -10,7 +10,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from datamodules.harmonize import ComBat
 from datamodules.tabular import Tabular
 from datamodules.text import HashedText
-from flip.site_statistics import dataset_summaries
+from flip.site.statistics import dataset_summaries
 
 NUMERIC, CATEGORIES = ["age", "creatinine"], {"stage": 4, "sex": ["male", "female"]}
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import gdcm
 import numpy as np
 import pytest
-from ct_files import AIR, ORIGIN, SPACING, body, save, slices_of, store, transcode
 from pydicom import dcmread
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
@@ -29,6 +28,7 @@ from pydicom.uid import (
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom import files as dicom_files
 from datamodules.dicom import series as dicom_series
+from tests.datamodules.ct_files import AIR, ORIGIN, SPACING, body, save, slices_of, store, transcode
 
 
 def reason_of(folder, **options):

@@ -8,7 +8,6 @@ import highdicom
 import nibabel as nib
 import numpy as np
 import pytest
-from ct_files import ORIGIN, SPACING, body, save, slices_of
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
 from pydicom import dcmread
 from pydicom.sr.codedict import codes
@@ -17,6 +16,7 @@ from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 from datamodules import labels as labels_module
 from datamodules.dicom import Reason, Unreadable, read_series
 from datamodules.labels import read_labels, read_nifti_volume
+from tests.datamodules.ct_files import ORIGIN, SPACING, body, save, slices_of
 
 
 def data_folder() -> Path:

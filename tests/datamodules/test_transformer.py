@@ -11,10 +11,10 @@ import torch
 
 from datamodules.sources.transformer import LocalTransformer
 from datamodules.text import TransformerText
-from flip.weights import load_file
+from flip.messages.safetensors import load_file
+from tests.cohorts.clinical_notes import clinical_notes
+from tests.cohorts.transformer import WIDTH, write_transformer
 from tests.commands import flip
-from tests.tiny_clinical_notes import clinical_notes
-from tests.tiny_transformer import WIDTH, write_transformer
 
 INSTALLED = importlib.util.find_spec("transformers") is not None
 needed = pytest.mark.skipif(not INSTALLED, reason="needs the extra package: make test-transformers")

@@ -13,9 +13,9 @@ import pytest
 from datamodules import phantom
 from datamodules.ct_slices import CTSlices
 from datamodules.volume_cache import VolumeCache, code
+from tests.cohorts.studies import TINY
 from tests.commands import ROOT, flip
 from tests.disks import can_mount, tmpfs
-from tests.tiny import TINY
 
 SMALL = {"spacing_mm": 8.0, "size": 56, "plane": 192, "slices_per_person": 3, "augment": 0.0}
 OPENED: list[str] = []

@@ -15,13 +15,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
-from flip.config import Site
+from flip.config.schema import Site
+from flip.config.site_file import load_site
 from flip.deploy.__main__ import main
-from flip.deploy.flower import children, key_pair
-from flip.deploy.kit import SITE_TEMPLATE, Kit
-from flip.deploy.start import process_parents
 from flip.errors import UserError
-from flip.settling import load_site
+from flip.federation.flower.provision import children, key_pair
+from flip.federation.kit import SITE_TEMPLATE, Kit
+from flip.federation.supervise import process_parents
 from tests.federation.live import until
 
 FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("???", "5")
@@ -118,7 +118,7 @@ def test_a_folder_that_is_there_is_not_touched(kits, capsys):
 
 
 def test_nothing_is_left_of_kits_that_could_not_be_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("flip.deploy.flower.write_site", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("flip.federation.flower.provision.write_site", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["flower", "sites=heart", f"out={tmp_path}/kits"])
     assert list(tmp_path.iterdir()) == []
@@ -181,7 +181,7 @@ def ran(body: str) -> "subprocess.Popen[str]":
     """`supervise` in a process of its own, over a child that leaves a detached process behind."""
     program = f"""
 import sys
-from flip.deploy.start import Child, supervise
+from flip.federation.supervise import Child, supervise
 sys.exit(supervise([Child([sys.executable, "-c", {SPAWN.format(body)!r}])]))
 """
     return subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
@@ -231,7 +231,7 @@ def test_a_childs_output_can_go_to_a_file_of_its_owner(tmp_path):
     program = f"""
 import sys
 from pathlib import Path
-from flip.deploy.start import Child, supervise
+from flip.federation.supervise import Child, supervise
 supervise([Child([sys.executable, "-c", "print('hello')"], log=Path({str(log)!r}))])
 """
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

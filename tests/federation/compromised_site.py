@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flip.silo import Silo
+from flip.site.silo import Silo
 
 PLACE = Path(__file__).parent
 honest, first = Silo._fit, []

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.cohorts.heart import HOSPITALS, write_tiny_heart
 from tests.own_parts import PARTS
 from tests.processes import Family
-from tests.tiny_heart import HOSPITALS, write_tiny_heart
 
 SPOIL = '''
 
@@ -87,8 +87,8 @@ class Faulty(FedAvg):
 
 def answer_with(file):
     """This process is compromised: in place of the reply that it has made, it sends an earlier one."""
-    from flip import silo
-    from flip.federation.wire import unpack_reply
+    from flip.site import silo
+    from flip.messages.wire import unpack_reply
 
     honest = silo.replace
 

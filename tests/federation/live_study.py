@@ -12,12 +12,12 @@ from typing import Any
 
 import yaml
 
+from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip
 from tests.disks import can_mount, tmpfs
 from tests.federation.compromised_site import Compromised, compromise
 from tests.federation.live import Deployment, free_port, until
 from tests.studies import SMALL_HEART
-from tests.tiny_heart import write_tiny_heart
 
 SITES = ("cleveland", "hungarian", "va")
 COMPROMISED, SMALL_DISK = "hungarian", "va"

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flip.federation import Fault
-from flip.weights import load_file
+from flip.messages import Fault
+from flip.messages.safetensors import load_file
 from tests.disks import can_mount, fill, tmpfs
 from tests.federation.backends import FLARE, FLOWER, FORKED, ONE, Backend, each
 from tests.federation.faulty_site import Faulty, Running

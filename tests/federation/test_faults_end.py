@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flip.federation import Fault
-from flip.run_folder import RunFolder
-from flip.weights import load_file
+from flip.messages import Fault
+from flip.messages.safetensors import load_file
+from flip.runs.folder import RunFolder
 from tests.disks import can_mount, fill, tmpfs
 from tests.federation.backends import FLARE, FLOWER, FORKED, ONE, Backend, each
 from tests.federation.faulty_site import Faulty, Running

@@ -16,12 +16,12 @@ from time import monotonic
 import pytest
 from markupsafe import escape
 
-from flip.federation import Fault
+from flip.messages import Fault
 from tests.disks import fill
 from tests.federation.compromised_site import MARKER
 from tests.federation.live import until
 from tests.federation.live_study import BACKENDS, COMPROMISED, PATIENCE, SMALL_DISK, Federation, Study, live_federation
-from tests.test_resume import STUDIES, killed_on
+from tests.runs.test_resume import STUDIES, killed_on
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flip.leftovers import nothing_left
+from flip.processes import nothing_left
 from tests.federation.backends import FLARE, FLOWER, FORKED, ONE, Backend, each
 from tests.federation.faulty_site import Faulty
 from tests.federation.live import until
@@ -77,7 +77,7 @@ def test_blocks_inside_and_after_one_another_end_their_own(temporary: Path) -> N
 
 BLOCK = """
 import signal, subprocess, sys, tempfile
-from flip.leftovers import nothing_left
+from flip.processes import nothing_left
 with nothing_left():
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
     tempfile.mkdtemp()
@@ -106,7 +106,7 @@ def test_a_block_whose_process_is_ended_leaves_nothing(ended_by: signal.Signals,
 def test_a_watcher_has_nothing_of_the_run_in_its_hands(temporary: Path, family: Family) -> None:
     with nothing_left():
         family.look()
-        (watcher,) = [number for number, _ in family.alive() if b"leftovers.py" in words(number)]
+        (watcher,) = [number for number, _ in family.alive() if b"processes.py" in words(number)]
         assert os.readlink(f"/proc/{watcher}/cwd") == "/"
         assert os.getsid(watcher) == watcher
         until(lambda: held(watcher) == {"/dev/null", "anon_inode:[pidfd]"}, 20, "other files are open")

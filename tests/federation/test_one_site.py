@@ -4,11 +4,13 @@ import torch
 from pytorch_lightning import Trainer, seed_everything
 
 from datamodules.cohort_table import CohortTable
-from flip.run import execute
-from flip.silo import initial_module
-from flip.weights import digest, load_file, stable_seed, to_arrays
+from flip.cli.execute import execute
+from flip.config.build import initial_module
+from flip.determinism import stable_seed
+from flip.messages.safetensors import load_file
+from flip.messages.weights import digest, to_arrays
+from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
-from tests.tiny_heart import write_tiny_heart
 
 
 def test_one_round_at_one_site_equals_plain_lightning(tmp_path):

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from flip.cli.execute import execute
 from flip.errors import UserError
-from flip.run import execute
+from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip
 from tests.studies import SMALL_HEART, compose_study, tiny_heart_study
-from tests.tiny_heart import write_tiny_heart
 
 SMALL = ("experiment=heart_disease", *SMALL_HEART)
 

@@ -12,7 +12,8 @@ from scipy.optimize import minimize
 from sklearn import metrics as sklearn
 from torchmetrics.functional.classification import binary_calibration_error
 
-from flip.scoring import bootstrap, metric_states
+from flip.metrics import metric_states
+from flip.site.evaluate import bootstrap
 from models.heads.classification import Binary, just_below
 from models.heads.survival import Cox, cox_loss
 from models.metrics.binned import (

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from flip.run import execute
+from flip.cli.execute import execute
+from tests.cohorts.lung_survival import lung_survival
 from tests.studies import compose_study
-from tests.tiny_lung_survival import lung_survival
 
 BRIER = "test/pooled/integrated_brier_weighted"
 

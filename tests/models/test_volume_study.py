@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from flip.run import execute
+from flip.cli.execute import execute
 from tests.studies import compose_study
 
 PERSONS = 40

@@ -8,7 +8,7 @@ import torch
 from monai.networks.nets import UNet
 from torch.utils.data import DataLoader, Dataset
 
-from flip.federation import Task
+from flip.messages import Task
 from flip.privacy import PrivateFit
 
 KEY = bytes(range(32))

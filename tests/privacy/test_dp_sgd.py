@@ -7,18 +7,29 @@ import pytorch_lightning as lightning
 import torch
 from opacus.accountants import RDPAccountant
 from opacus.accountants.utils import get_noise_multiplier
-from private_fits import KEY, Examples, Linear, Segmenter, images, private_fit, rows, seeded, train, weights
 from scipy import stats
 
 from flip.errors import UserError
-from flip.federation import Task
+from flip.messages import Task
+from flip.messages.weights import to_arrays
 from flip.privacy.dp_sgd import DPSGD
-from flip.privacy.private_training import PoissonBatches, PrivateOptimizer, Protection, poisson_loader
+from flip.privacy.opacus_training import PoissonBatches, PrivateOptimizer, Protection, poisson_loader
+from flip.site.trainer import RoundCallback
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.fedprox import FedProx
 from flip.strategies.scaffold import Scaffold
-from flip.training import RoundCallback
-from flip.weights import to_arrays
+from tests.privacy.private_fits import (
+    KEY,
+    Examples,
+    Linear,
+    Segmenter,
+    images,
+    private_fit,
+    rows,
+    seeded,
+    train,
+    weights,
+)
 
 QUIET = DPSGD(max_grad_norm=1.0, delta=1e-5, noise_multiplier=1e-9)
 NOISY = DPSGD(max_grad_norm=1.0, delta=1e-5, noise_multiplier=1.0)

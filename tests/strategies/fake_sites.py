@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from flip.federation import Fault, Payload, Reply, Task
+from flip.messages import Fault, Payload, Reply, Task
 
 Arrays = dict[str, np.ndarray]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from flip.weights import load_arrays, to_arrays
+from flip.messages.weights import load_arrays, to_arrays
 
 RATE = 0.1
 

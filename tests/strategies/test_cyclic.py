@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from fake_sites import Sites, reply, task
 
 from flip.errors import UserError
-from flip.federation import Fault
+from flip.messages import Fault
 from flip.strategies.cyclic import Cyclic
+from tests.strategies.fake_sites import Sites, reply, task
 
 BEFORE = {"w": np.zeros(1, np.float64)}
 

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from fake_sites import Sites, reply, task
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from flip.errors import UserError
-from flip.federation import Fault
+from flip.messages import Fault
 from flip.strategies.fedavg import FedAvg
+from tests.strategies.fake_sites import Sites, reply, task
 
 FLOATS = st.floats(-1e3, 1e3, width=32)
 ARRAY = arrays(np.float32, (3,), elements=FLOATS)

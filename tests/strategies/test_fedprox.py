@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from fake_sites import task
-from site_half import MemoryLocal, data, fit, linear
 
 from flip.errors import UserError
+from flip.messages.weights import to_arrays
 from flip.strategies.fedprox import FedProx
-from flip.weights import to_arrays
+from tests.strategies.fake_sites import task
+from tests.strategies.site_half import MemoryLocal, data, fit, linear
 
 
 def test_the_gradient_gains_mu_times_the_distance_from_the_sent_weights():

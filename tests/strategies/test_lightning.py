@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as lightning
 import torch
-from fake_sites import task
-from site_half import RATE, MemoryLocal, data, fit, linear
 
+from flip.messages.weights import to_arrays
+from flip.site.trainer import RoundCallback
 from flip.strategies.fedprox import FedProx
 from flip.strategies.scaffold import Scaffold
-from flip.training import RoundCallback
-from flip.weights import to_arrays
+from tests.strategies.fake_sites import task
+from tests.strategies.site_half import RATE, MemoryLocal, data, fit, linear
 
 
 class Module(lightning.LightningModule):

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 import torch
-from fake_sites import Sites, reply, task
-from site_half import MemoryLocal, data, fit, linear
 
 from flip.errors import UserError
-from flip.federation import Fault
+from flip.messages import Fault
+from flip.messages.weights import to_arrays
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.scaffold import Scaffold
-from flip.weights import to_arrays
+from tests.strategies.fake_sites import Sites, reply, task
+from tests.strategies.site_half import MemoryLocal, data, fit, linear
 
 SIZES = {"a": 10, "b": 30, "c": 60}
 SEEDS = {"a": 1, "b": 2, "c": 5}

@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-from fake_sites import fixed_rounds, reply
 from flwr.app import Array, ArrayRecord, Metadata, MetricRecord, RecordDict
 from flwr.app.message.message import make_message
 from flwr.serverapp import strategy as flower
 
 from flip.errors import UserError
-from flip.federation import Fault
+from flip.messages import Fault
 from flip.strategies.fedadagrad import FedAdagrad
 from flip.strategies.fedadam import FedAdam
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.fedavgm import FedAvgM
 from flip.strategies.fedyogi import FedYogi
+from tests.strategies.fake_sites import fixed_rounds, reply
 
 OPTIMIZERS = {
     "fedavgm": FedAvgM(rounds=1, server_lr=0.7, momentum=0.8),

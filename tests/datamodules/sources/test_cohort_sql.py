@@ -1,10 +1,10 @@
 """A cohort query comes from outside: only one harmless SELECT over OMOP's tables reaches a hospital's database."""
 
 import pytest
-from omop_files import COHORT, export, person, visit
 
 from datamodules.sources import cohort_sql
 from datamodules.sources.database import database
+from tests.datamodules.sources.omop_files import COHORT, export, person, visit
 
 REALISTIC = """
   WITH stay AS (

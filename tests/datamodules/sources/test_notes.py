@@ -1,9 +1,9 @@
 """Notes by example: text columns of a table, and OMOP's notes up to the index date."""
 
 import pytest
-from omop_files import COHORT, note, person, visit
 
 from datamodules.sources.notes import OMOPNotes, TableNotes
+from tests.datamodules.sources.omop_files import COHORT, note, person, visit
 
 PERSONS = {"person": [person(1), person(2), person(3)], "visit_occurrence": [visit(1, 1), visit(2, 2), visit(3, 3)]}
 

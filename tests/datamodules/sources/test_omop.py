@@ -6,7 +6,10 @@ from datetime import date, datetime
 from typing import Any
 
 import pytest
-from omop_files import (
+
+from datamodules.sources.omop import OMOP
+from datamodules.sources.omop_features import DOMAINS
+from tests.datamodules.sources.omop_files import (
     ANTIBIOTIC,
     COHORT,
     CREATININE,
@@ -28,9 +31,6 @@ from omop_files import (
     person,
     visit,
 )  # fmt: skip
-
-from datamodules.sources.omop import OMOP
-from datamodules.sources.omop_features import DOMAINS
 
 LOW = -(2**63) + 1  # as hashed identifiers are: negative, and of 64 bits
 ONE = {"person": [person(1)], "visit_occurrence": [visit(1, 1)]}

@@ -1,12 +1,12 @@
 """A hospital's PostgreSQL: who may connect and how, and that nothing is written there."""
 
 import pytest
-from omop_files import COHORT, CREATININE, measurement, person, visit
-from test_cohort_sql import _Raw
 
 from datamodules.sources.omop import OMOP
 from datamodules.sources.postgres import PostgreSQL
 from tests.datamodules.sources.conftest import load
+from tests.datamodules.sources.omop_files import COHORT, CREATININE, measurement, person, visit
+from tests.datamodules.sources.test_cohort_sql import _Raw
 
 pytestmark = pytest.mark.slow
 

@@ -1,0 +1,228 @@
+"""Runs a study that has been settled and checked, and leaves its run folder."""
+
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from flip.cli.redirect import to_log
+from flip.config import build
+from flip.config.schema import SIMULATED
+from flip.config.targets import TARGET
+from flip.coordinator.jobs import coordinator, program
+from flip.coordinator.loop import Coordinator
+from flip.coordinator.result import INTERRUPTED, Ending, no_result, why
+from flip.coordinator.serve import Job
+from flip.errors import StudyFailed, UserError, disk_full
+from flip.federation.inprocess import ask_silos, open_silos
+from flip.federation.live import LiveTransport, followed
+from flip.files import only_process_in, relative
+from flip.messages import Payload, Transport
+from flip.processes import nothing_left
+from flip.runs.folder import RunFolder
+from flip.runs.provenance import provenance
+from flip.runs.rerun import run_files
+
+if TYPE_CHECKING:
+    from flip.cli.display import Display
+    from flip.config.study import Study
+
+
+def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[str, Any]:
+    """Run a study into `folder`; returns what it wrote to `result.json`.
+
+    The study has passed `checking.check`. `resumes` is the identifier of the run in that folder, which then goes on
+    from its last complete round. Raises UserError for a folder that holds a run otherwise, or that another process
+    works in, and KeyboardInterrupt again once the folder tells of it.
+    """
+    if resumes is None and (folder / "run.yaml").exists():
+        raise UserError(f"hydra.run.dir={relative(folder)}: holds a run already; choose another folder")
+    study = with_secrets(study)
+    transport, trackers = build.transport(study), build.trackers(study)
+    run = resumes or run_identifier(study)
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        stack.enter_context(only_process_in(folder))
+        stack.enter_context(room_for_result(folder))
+        stack.enter_context(nothing_left())
+        display = stack.enter_context(open_display(study, stack.enter_context(to_log(folder / "log.txt"))))
+        files = RunFolder(folder, [display, *trackers])
+        (folder / "result.json").unlink(missing_ok=True)
+        files.json("provenance.json", provenance(study, folder, run))
+        again = run_files(study)
+        for path in sorted(again, key=lambda path: path == "run.yaml"):  # the last: with it the folder holds a run
+            files.text(path, again[path], mode=0o600 if path.startswith("sites/") else 0o644)
+        for tracker in trackers:
+            tracker.start(folder)
+        if study.live:
+            result = run_live(study, files, transport, run)
+        else:
+            result = run_here(study, files, transport, run).reach(started)
+        report = write_report(folder, display)
+        for tracker in trackers:
+            tracker.finish(folder, result)
+    if study.job != "train":
+        show_cohorts(folder)
+    if study.job != "train" or result["status"] != "ok":
+        show_logs(folder)
+    print(last_words(result, folder, report), flush=True)
+    if result["reason"] == INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
+
+
+def run_here(study: "Study", files: RunFolder, transport: Transport | None, run: str) -> Ending:
+    """A run whose loop is in this process."""
+    loop = coordinator(
+        run,
+        study.manifest,
+        text=study.manifest_text,
+        trains={name: site.trains for name, site in study.sites.items()},
+        files=files,
+        alone=study.baselines.alone and transport is not None,
+    )
+    return Ending(files, loop, partial(train_here, study, files.folder, loop, transport), relative(files.folder))
+
+
+def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Transport | None) -> Payload | None:
+    """The study's final weights: federated, or trained on the pooled (or only) site; then the pooled baseline.
+
+    None for a job that trains nothing.
+    """
+    homes = {name: folder / "sites" / f"{name}.yaml" for name in study.sites}
+    if study.job != "train":
+        job = program(study.job, loop)
+        return transport.run(job, homes) if transport else job(ask_silos(open_silos(homes)))
+    if transport is None:
+        return pooled(study, loop, homes, "test", folder)
+    final = transport.run(loop, homes)
+    if study.baselines.pooled:
+        pooled(study, loop, homes, "baseline/pooled/test", folder / "baseline")
+    return final
+
+
+def pooled(study: "Study", loop: Coordinator, homes: dict[str, Path], prefix: str, folder: Path) -> Payload:
+    """Train on the sites' data together."""
+    from flip.federation.none import train_pooled
+
+    silos = open_silos(homes)
+    ask = ask_silos(silos)
+    if prefix == "test":
+        loop.statistics(ask)
+    resume = study.resume_from if prefix == "test" else None
+    return train_pooled(loop, ask, silos, folder=folder, prefix=prefix, resume=resume)
+
+
+def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict[str, Any]:
+    """A run whose loop is in the backend's server; this process follows it."""
+    live: LiveTransport = transport
+    trains = {name: site.trains for name, site in study.sites.items()}
+    job = Job(run, study.manifest_text, trains, study.baselines.alone, float(study.federation["timeout"]), study.job)
+    started = time.perf_counter()
+    reason = "the server's app ended without a result; its log has the cause"
+    try:
+        files.reserve()
+        with followed(files.folder, files.listeners):
+            live.submit(job, files.folder)
+    except StudyFailed as failed:
+        reason = str(failed)
+    except KeyboardInterrupt:
+        reason = INTERRUPTED
+    except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
+        reason = why(error, files, relative(files.folder))
+    finally:
+        files.release()
+    result = files.result()
+    if result is None:
+        result = no_result(reason, time.perf_counter() - started, rounds=files.last_round() + 1)
+        files.json("result.json", result)
+    return result
+
+
+@contextmanager
+def room_for_result(folder: Path) -> Iterator[None]:
+    """Turn what is left of a full disk into a word to the user: there is no room for `run.yaml`, or `result.json`."""
+    try:
+        yield
+    except OSError as error:
+        if not disk_full(error):
+            raise
+        raise UserError(
+            f"{relative(folder)}: no space is left on its disk, not even for result.json; free some"
+        ) from error
+
+
+def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
+    """How the run ended, and where to look."""
+    place = relative(folder)
+    if result["status"] == "ok":
+        digest = f"  digest {result['digest'][:12]}" if result["digest"] else ""
+        return f"ok  {result['seconds']:.1f} s, report {report:.1f} s{digest}\nreport  {place}/report.html"
+    return f"{result['status']}  {result['reason']}\nreport  {place}/report.html\nlog     {place}/log.txt"
+
+
+def show_cohorts(folder: Path) -> None:
+    """The sites' cohorts as a table on the screen."""
+    from rich.console import Console
+
+    from flip.report.cohorts import screen_table
+    from flip.runs.record import RunRecord
+
+    Console().print(screen_table(RunRecord.read(folder)))
+
+
+def show_logs(folder: Path) -> None:
+    """The last words of the sites' own logs, of those that are on this machine and have a complaint."""
+    for log in sorted((folder / "sites").glob("*/site.log")):
+        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip() and " INFO " not in line]
+        if words:
+            print(f"{log.parent.name}: {words[-1].removeprefix('flip.config.build.DataError: ')}")
+
+
+def with_secrets(study: "Study") -> "Study":
+    """In simulation a site without a secret of its own says so in its file; a hospital's is made in its home."""
+    if study.site_file or study.live:
+        return study
+    sites = {name: replace(site, secret=site.secret or SIMULATED) for name, site in study.sites.items()}
+    return replace(study, sites=sites)
+
+
+def run_identifier(study: "Study") -> str:
+    """New in every run of a hospital's, so that noise is fresh; in simulation the study's, so that a rerun is equal."""
+    return uuid.uuid4().hex if study.site_file or study.live else f"simulated-{study.manifest_sha256}"
+
+
+def open_display(study: "Study", screen: TextIO) -> "Display":
+    """The live display on the real screen."""
+    from rich.console import Console
+
+    from flip.cli.display import Display
+
+    federated = study.federation.get(TARGET) is not None
+    passes = study.manifest["trainer"]["centralized"]["max_epochs"]
+    rounds = build.strategy(study.manifest).rounds if federated else passes
+    rounds = rounds if study.job == "train" else 0
+    console = Console(file=screen)
+    return Display(
+        study=study.manifest["name"], backend=study.backend, rounds=rounds, sites=sorted(study.sites), console=console
+    )
+
+
+def write_report(folder: Path, display: "Display") -> float:
+    """Write the report, and return its seconds; one that cannot be drawn does not take the results with it."""
+    from flip.report.page import write
+
+    started = time.perf_counter()
+    try:
+        write(folder)
+    except Exception:  # the results are on disk already; the report can be made again from the folder
+        traceback.print_exc()
+        display.note(
+            f"the report could not be drawn (see {folder}/log.txt); python -m flip.report {folder} tries again"
+        )
+    return time.perf_counter() - started

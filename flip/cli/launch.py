@@ -1,0 +1,94 @@
+"""From the command line to a run, or to a sweep of runs with a table of their results."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import Container, DictConfig, OmegaConf
+
+from flip.cli.compose import MISTAKES, Composer
+from flip.cli.hydra_errors import composed
+from flip.cli.study import study_of
+from flip.cli.sweep import Sweep
+from flip.errors import UserError
+
+
+def launch(arguments: Sequence[str]) -> int:
+    """Do what the command line asks; returns the exit status. Raises UserError for mistakes."""
+    given = parser().parse_args(list(arguments))
+    if any(each.startswith("resume=") for each in given.overrides):
+        return resume(given)
+    composer = Composer(given.overrides, given.config_name, Path(given.config_dir) if given.config_dir else None)
+    if given.cfg:
+        print(shown(composed(composer), given.cfg, given.package, given.resolve), end="")
+        return 0
+    return Sweep(composer).run() if given.multirun else run(composer)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags, named as Hydra names them."""
+    flags = argparse.ArgumentParser("python -m flip", add_help=False, allow_abbrev=False)
+    flags.add_argument("overrides", nargs="*")
+    flags.add_argument("--multirun", "-m", action="store_true")
+    flags.add_argument("--config-name", "-cn", default="config")
+    flags.add_argument("--config-dir", "-cd")
+    flags.add_argument("--cfg", "-c", choices=["job", "hydra", "all"])
+    flags.add_argument("--package", "-p")
+    flags.add_argument("--resolve", action="store_true")
+    return flags
+
+
+def shown(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> str:
+    """The composed configuration as text: the study's part (`job`), Hydra's own, or `all`."""
+    keys = {"job": [str(key) for key in cfg if key != "hydra"], "hydra": ["hydra"], "all": [str(key) for key in cfg]}[
+        part
+    ]
+    if package:
+        found = OmegaConf.select(cfg, package)
+        if found is None:
+            raise UserError(f"--package {package}: there is no such key")
+        return OmegaConf.to_yaml(found, resolve=resolve) if isinstance(found, Container) else f"{found}\n"
+    values: DictConfig = OmegaConf.masked_copy(cfg, keys)
+    if not resolve:
+        return OmegaConf.to_yaml(values)
+    try:
+        return OmegaConf.to_yaml(values, resolve=True)
+    except MISTAKES as error:
+        raise UserError(f"--resolve: {str(error).splitlines()[0]}") from error
+
+
+def run(composer: Composer) -> int:
+    """One run."""
+    cfg = composed(composer)
+    HydraConfig.instance().set_config(cfg)
+    study = study_of(cfg, cfg.hydra.runtime.choices, composer)
+    from flip.cli.execute import execute
+
+    result = execute(study, Path(str(cfg.hydra.run.dir)).absolute())
+    return 0 if result["status"] == "ok" else 1
+
+
+def resume(given: argparse.Namespace) -> int:
+    """Go on with a run that has not ended, in its folder, from its last complete round."""
+    from flip.runs.resume import unfinished
+
+    named = [each.partition("=")[2] for each in given.overrides if each.startswith("resume=")]
+    others = [each for each in given.overrides if not each.startswith("resume=")]
+    if given.multirun or given.config_dir or len(named) != 1:
+        raise UserError(f"resume={named[0]}: takes one run, and neither --multirun nor --config-dir")
+    folder = Path(named[0]).expanduser().absolute()
+    run = unfinished(folder)
+    composer = Composer([*others, f"hydra.run.dir={quoted(folder)}"], "run", folder)
+    cfg = composed(composer)
+    HydraConfig.instance().set_config(cfg)
+    study = study_of(cfg, cfg.hydra.runtime.choices, composer)
+    run.refuse_other(study)
+    from flip.cli.execute import execute
+
+    return 0 if execute(study, folder, resumes=run.identifier)["status"] == "ok" else 1
+
+
+def quoted(path: Path) -> str:
+    """A path as a value of Hydra's grammar, whatever characters it holds."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

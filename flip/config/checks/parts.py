@@ -1,0 +1,148 @@
+"""What only shows when a study's parts are made: constructors that raise, pairings that cannot work, unfit cohorts."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from flip.config import build
+from flip.config.study import Study
+from flip.config.targets import TARGET
+from flip.errors import UserError, at, nearest
+
+
+def pairings(study: Study) -> Iterator[str]:
+    """What only shows when the parts are made: constructors that raise, unfit pairings, cohorts that cannot be used."""
+    problems: list[str] = []
+    manifest = study.manifest
+    model = _try(lambda: build.model(manifest), problems)
+    strategy = _try(lambda: build.strategy(manifest), problems)
+    mechanisms = _try(lambda: build.mechanisms(manifest), problems) or []
+    if manifest["trainer"]["centralized"]["optimizer"]:
+        _try(lambda: build.model(manifest, centralized=True), problems)
+    for make in (build.outcomes, build.callbacks):
+        _try(lambda make=make: make(manifest), problems)  # type: ignore[misc]
+    for part in (build.transport, build.trackers):
+        _try(lambda part=part: part(study), problems)  # type: ignore[misc]
+    if model is not None:
+        yield from model_contract(model)
+    settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
+    yield from problems
+    for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
+        if strategy is not None and strategy.needs not in mechanism.strategies:
+            yield (
+                f"strategy and privacy.{name}: {type(strategy).__name__} needs every site's reply apart, which "
+                f"{type(mechanism).__name__} does not show; choose another strategy or privacy=none"
+            )
+        if model is not None:
+            yield from _protected(study, mechanism, model, settings)
+    if strategy is not None and study.federation.get(TARGET) is not None:
+        if model is not None:
+            shared: list[str] = []
+            _try(lambda: strategy.shared(model), shared)
+            yield from shared
+        yield from _roster(study, strategy)
+    yield from _cohorts(study)
+
+
+def _protected(study: Study, mechanism: Any, model: Any, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Whether a mechanism can protect the model, as the study trains it and as each site does in its own precision."""
+    problems: list[str] = []
+    _try(lambda: mechanism.check(model, settings), problems)
+    for name, site in study.sites.items():
+        if site.trains and site.precision is not None and not problems:
+            found: list[str] = []
+            own = {**settings, "precision": site.precision}
+            _try(lambda own=own: mechanism.check(model, own), found)  # type: ignore[misc]
+            key = at(f"sites.{name}.precision", study.where)
+            yield from (f"{key}: {site.precision} cannot be had: {problem}" for problem in found)
+    yield from problems
+
+
+def model_contract(model: Any) -> Iterator[str]:
+    """What the engine needs of a module: metrics whose states can be summed over sites, and which is the main one."""
+    name = type(model).__name__
+    for attribute in ("metrics", "monitor", "higher_is_better"):
+        if not hasattr(model, attribute):
+            yield f"model: {name} has no `{attribute}`; README.md says what a model must offer"
+    summed = {**dict(getattr(model, "metrics", {}).items()), **dict(getattr(model, "subgroup_metrics", {}).items())}
+    for metric, made in summed.items():
+        for state, reduce in made._reductions.items():
+            if getattr(reduce, "__name__", "") != "dim_zero_sum":
+                yield (
+                    f"model: state '{state}' of {name}'s metric '{metric}' is not a sum, so it would hold values of "
+                    "single patients; choose a metric whose states are sums, such as a binned one (thresholds=100)"
+                )
+
+
+def _roster(study: Study, strategy: Any) -> Iterator[str]:
+    """The strategy's numbers and names against the sites that train."""
+    training = [name for name, site in study.sites.items() if site.trains]
+    if strategy.min_sites > len(training):
+        key = at("strategy.min_sites", study.where)
+        yield f"{key}: {strategy.min_sites} of {len(training)} training sites can never answer; lower it or add sites"
+    yield from _asked(study, strategy, training)
+    for name in strategy.site_weights or {}:
+        if name not in study.sites:
+            key = at(f"strategy.site_weights.{name}", study.where)
+            yield f"{key}: there is no such site; {nearest(name, study.sites)}"
+    for name in training:
+        if strategy.site_weights is not None and name not in strategy.site_weights:
+            key = at("strategy.site_weights", study.where)
+            yield f"{key}: has no weight for {name}; add one, or set site_weights: null"
+    if strategy.site_weights and not any(strategy.site_weights.get(name, 1) > 0 for name in training):
+        key = at("strategy.site_weights", study.where)
+        yield f"{key}: no training site has a weight above 0, so there is nothing to average; give one"
+
+
+def _asked(study: Study, strategy: Any, training: Sequence[str]) -> Iterator[str]:
+    """The number of sites that one round asks, against `min_sites`."""
+    visits = getattr(strategy, "visits", None)
+    if visits is not None and visits > len(training):
+        key = at("strategy.visits", study.where)
+        yield f"{key}: {visits} is more than the {len(training)} training sites; lower it, or null for every site"
+    elif strategy.min_sites <= len(training):
+        import numpy as np
+
+        asked = visits or len(strategy.select(training, np.random.default_rng(0)))
+        if asked < strategy.min_sites:
+            name = "fraction" if visits is None else "visits"
+            yield (
+                f"{at(f'strategy.{name}', study.where)}: a round asks {asked} of {len(training)} training sites, fewer "
+                f"than strategy.min_sites={strategy.min_sites}; raise {name} or lower min_sites"
+            )
+
+
+def _cohorts(study: Study) -> Iterator[str]:
+    """Each site's data root and number of persons, where this machine has them; other jobs look for themselves."""
+    if study.live or study.job != "train":
+        return
+    for name, site in study.sites.items():
+        key = at(f"sites.{name}.root", study.where)
+        remedy = "set root to the cohort, or paths.data_dir (FLIP_DATA_DIR) to the folder that holds it"
+        try:
+            data = build.datamodule(study.manifest, name, site)
+            persons = build.persons(data)
+            if persons and getattr(data, "loads_quickly", False):
+                build.load_cohort(data)
+        except UserError as error:
+            yield from error.problems
+            continue
+        except build.DataError as error:
+            text = str(error)
+            missing = not Path(site.root).exists()
+            yield (
+                f"{key}: {site.root} does not exist; {remedy}"
+                if missing
+                else f"{key}: {site.root} cannot be used: {text}"
+            )
+            continue
+        if persons == 0:
+            yield f"{key}: {site.root} holds no person; {remedy}, or leave the site out with ~sites.{name}"
+
+
+def _try(make: Callable[[], Any], problems: list[str]) -> Any:
+    try:
+        return make()
+    except UserError as error:
+        problems += error.problems
+        return None

@@ -1,0 +1,103 @@
+"""Values held against the schema's dataclasses: unknown keys, missing keys and wrong types, all at once."""
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from flip.errors import Where, at, nearest
+
+UNSET = "???"
+Schema = TypeVar("Schema")
+
+
+def conform(values: Mapping[Any, Any], schema: type[Schema], key: str, where: Where, problems: list[str]) -> Schema:
+    """An instance of the schema's dataclass with these values; what does not fit goes to `problems`."""
+    hints = get_type_hints(schema)
+    for name in values:
+        if name not in hints:
+            problems.append(f"{at(_join(key, name), where)}: no such key; {nearest(str(name), hints)}")
+    typed = OmegaConf.structured(schema)
+    fitted: dict[str, Any] = {}
+    for name, hint in hints.items():
+        if name not in values or values[name] == UNSET:
+            continue
+        full, value = _join(key, name), values[name]
+        inner = get_args(hint)[-1] if get_origin(hint) is dict else None
+        if is_dataclass(hint) or is_dataclass(inner):
+            if not isinstance(value, Mapping):
+                problems.append(f"{at(full, where)}: must hold keys and values, not {value!r}")
+            elif is_dataclass(hint):
+                fitted[name] = conform(value, hint, full, where, problems)  # type: ignore[arg-type]
+            else:
+                fitted[name] = _conform_each(value, inner, full, where, problems)
+            continue
+        try:
+            typed[name] = value
+            held = typed[name]
+            fitted[name] = OmegaConf.to_container(held) if isinstance(held, DictConfig | ListConfig) else held
+        except OmegaConfBaseException:
+            problems.append(f"{at(full, where)}: {value!r} is the wrong type; must be {_words(hint)}")
+    return schema(**fitted)
+
+
+def _conform_each(
+    values: Mapping[Any, Any], schema: Any, key: str, where: Where, problems: list[str]
+) -> dict[str, Any]:
+    each = {}
+    for name, value in values.items():
+        full = _join(key, name)
+        if isinstance(value, Mapping):
+            each[str(name)] = conform(value, schema, full, where, problems)
+            required = {f.name for f in fields(schema) if f.default == UNSET and f.default is not MISSING}
+            problems += [_unset(_join(full, missing), where) for missing in sorted(required - set(value))]
+        else:
+            problems.append(f"{at(full, where)}: must hold the keys of a site, not {value!r}")
+    return each
+
+
+def _unset(key: str, where: Where) -> str:
+    hint = ", or choose an experiment: experiment=NAME" if key in ("dataset", "model", "name") else ""
+    if key.split(".")[-1] == "policy":
+        hint = ": public_data for public or synthetic data, or {minimum_persons: 50, minimum_cell: 5}"
+    return f"{at(key, where)}: has no value; set it, as in {key}=...{hint}"
+
+
+def _names(schema: Any) -> list[str]:
+    return [each.name for each in fields(schema)]
+
+
+def _join(key: str, name: Any) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _words(hint: Any) -> str:
+    """A type of the schema in words."""
+    known = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+    if hint in known:
+        return known[hint]
+    if get_origin(hint) is dict:
+        return "keys and values"
+    if get_origin(hint) is list:
+        return "a list, as in [a, b]"
+    if get_args(hint):
+        return " or ".join(_words(each) for each in get_args(hint))
+    return "one of " + ", ".join(each.value for each in hint)
+
+
+def _missing(values: Mapping[str, Any], key: str, where: Where) -> list[str]:
+    return [_unset(full, where) for full, value in _leaves(values, key) if value == UNSET]
+
+
+def _leaves(value: Any, key: str) -> list[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        return [leaf for name, each in value.items() for leaf in _leaves(each, _join(key, name))]
+    if isinstance(value, list):
+        return [leaf for index, each in enumerate(value) for leaf in _leaves(each, f"{key}[{index}]")]
+    return [(key, value)]

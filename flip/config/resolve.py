@@ -1,0 +1,159 @@
+"""From a composed configuration to a `Study`: resolve, refuse what is missing, unknown or of the wrong type."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import flip
+from flip.config.code import code_digest
+from flip.config.conform import UNSET, _first_line, _join, _leaves, _missing, conform
+from flip.config.policy import PUBLIC, widened
+from flip.config.schema import SIMULATED, Config, Site
+from flip.config.site_file import POOLED, SITE_NAME, _absolute, load_site
+from flip.config.study import Study, plain
+from flip.config.targets import prefix_problems, targets
+from flip.errors import UserError, Where, at, moved, nowhere, unique
+
+STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
+
+
+def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) -> Study:
+    """Resolve and validate a composed configuration. Raises UserError with every mistake found.
+
+    `backend` is the chosen option of the group `federation`.
+    """
+    problems = _unresolved(cfg, where)
+    if problems:
+        raise UserError(problems)
+    values: dict[Any, Any] = {key: _plain(cfg, key) for key in cfg if key != "hydra"}
+    live = isinstance(values["federation"], dict) and is_live(values["federation"])
+    if values.get("site_file"):
+        values["sites"] = {}
+    elif live:
+        values["sites"] = roster(values["sites"])
+    config = conform(values, Config, "", where, problems)
+    problems += _missing(values, "", where)
+    problems += prefix_problems(at("allow_targets", where), config.allow_targets)
+    sites, file = config.sites, Path(config.site_file).expanduser() if config.site_file else None
+    if file:
+        where = moved(where, "sites.", str(file))
+    if file and not problems:
+        sites = {file.stem: load_site(file)}
+        if sites[file.stem].secret == SIMULATED:
+            problems.append(f"secret ({file}): '{SIMULATED}' protects nothing; name a file, or null for one of its own")
+    for name, site in sites.items():
+        if not SITE_NAME.fullmatch(name):
+            problems.append(f"{at(f'sites.{name}', where)}: a site's name is made of letters, digits, - and _")
+        if name == POOLED:
+            problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
+        if not live:
+            _absolute(site, "root", "secret")
+            _absolute(site.cache, "folder")
+        if not file and not problems:
+            site.policy = widened(site.policy, config.allow_targets)
+    _absolute(config, "resume_from")
+    _absolute(config.paths, "data_dir", "runs", "demo_dir")
+    study = _study(config, sites, where, problems, backend=backend, live=live)
+    if problems:
+        from flip.config.checks.study import code_problems
+
+        raise UserError(unique(problems + code_problems(study)))
+    return study
+
+
+def roster(sites: Any) -> Any:
+    """Of each site what a live federation's coordinator needs: whether it trains. The rest is in its own file."""
+    if not isinstance(sites, Mapping):
+        return sites
+    kept = ("trains",)
+    unread = {"root": "", "policy": PUBLIC}
+    return {
+        name: unread | {key: each[key] for key in kept if key in each} if isinstance(each, Mapping) else each
+        for name, each in sites.items()
+    }
+
+
+def _study(
+    config: Config, sites: dict[str, Site], where: Where, problems: list[str], *, backend: str, live: bool
+) -> Study:
+    manifest = {key: plain(getattr(config, key)) for key in STUDY_KEYS}
+    problems += [
+        f"{at(key, where)}: {value!r} cannot travel to a site; write a number, a text, a list or null"
+        for key, value in _leaves(manifest, "")
+        if not _is_json(value)
+    ]
+    manifest |= {
+        "mechanisms": list(config.privacy),
+        "engine": flip.__version__,
+        "code": code_digest(targets(manifest)),
+    }
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), default=str)
+    return Study(
+        manifest=json.loads(text),  # as the sites read it: every process sees the same order of keys
+        manifest_text=text,
+        manifest_sha256=hashlib.sha256(text.encode()).hexdigest(),
+        job=plain(config.job),
+        backend=backend,
+        live=live,
+        federation=config.federation,
+        sites=sites,
+        site_file=config.site_file,
+        resume_from=Path(config.resume_from) if config.resume_from else None,
+        baselines=config.baselines,
+        tracking=config.tracking,
+        paths=config.paths,
+        allow_targets=tuple(config.allow_targets),
+        where=where,
+    )
+
+
+def _plain(cfg: DictConfig, key: Any) -> Any:
+    if OmegaConf.is_missing(cfg, key):
+        return UNSET
+    value = cfg[key]
+    return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
+
+
+def _is_json(value: Any) -> bool:
+    finite = not isinstance(value, float) or abs(value) < float("inf")
+    return value is None or (isinstance(value, str | int | float | bool) and finite)
+
+
+def _unresolved(node: Any, where: Where, key: str = "") -> list[str]:
+    """One sentence for each `${...}` that does not resolve."""
+    problems: list[str] = []
+    names: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+    for name in names:
+        full = _join(key, name) if isinstance(node, DictConfig) else f"{key}[{name}]"
+        if full == "hydra" or OmegaConf.is_missing(node, name):
+            continue
+        try:
+            value = node[name]
+        except OmegaConfBaseException as error:
+            problems.append(f"{at(full, where)}: cannot be resolved: {_first_line(error)}")
+            continue
+        if (
+            isinstance(value, DictConfig | ListConfig)
+            and not value._is_none()
+            and not OmegaConf.is_interpolation(node, name)
+        ):
+            problems += _unresolved(value, where, full)
+    return problems
+
+
+def is_live(federation: Mapping[str, Any]) -> bool:
+    """Whether these settings name a backend whose server runs the loop: its sites hold their own files."""
+    from flip.config.targets import TARGET, TargetError, resolve
+
+    target = federation.get(TARGET)
+    if not isinstance(target, str) or not target.startswith("flip.federation."):
+        return False
+    try:
+        return hasattr(resolve(target), "submit")
+    except TargetError:
+        return False  # `checking.check` names the mistake

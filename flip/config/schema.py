@@ -1,0 +1,116 @@
+"""The schema of a study's configuration, and what is left when it is settled: a `Study`, in plain values.
+
+The dataclasses hold every key that the engine itself reads. Subtrees with a `_target_` (dataset, model, ...) have the
+constructor of that class as their schema; `checking.check` binds them.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from omegaconf import MISSING
+
+
+class OptimizerState(Enum):
+    """What becomes of a site's optimizer between rounds."""
+
+    reset = "reset"
+    keep = "keep"
+
+
+class Job(Enum):
+    """What to do with the study."""
+
+    train = "train"
+    check = "check"
+    statistics = "statistics"
+
+
+@dataclass
+class Paths:
+    """Folders of the coordinator; a relative one is taken from the working folder."""
+
+    data_dir: str = MISSING
+    runs: str = MISSING
+    demo_dir: str = "demo"  # where a demo cohort is generated
+
+
+@dataclass
+class Centralized:
+    """How the study trains without federation (federation=none, and the baselines)."""
+
+    max_epochs: int = 50
+    optimizer: dict[str, Any] | None = None
+
+
+@dataclass
+class Trainer:
+    """How a site trains."""
+
+    steps: int | None = None
+    epochs: int | None = None
+    optimizer_state: OptimizerState = OptimizerState.reset
+    threads: int = 1
+    centralized: Centralized = field(default_factory=Centralized)
+    lightning: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Baselines:
+    """What to train for comparison, into the same report."""
+
+    pooled: bool = False
+    alone: bool = False
+
+
+@dataclass
+class Cache:
+    """A site's cache of decoded images, on its own disk."""
+
+    folder: str | None = None
+    gigabytes: float = 20.0
+
+
+@dataclass
+class Site:
+    """A site's own file: the same keys in simulation (`conf/sites`) and at a hospital."""
+
+    root: str = MISSING
+    columns: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, Any] = field(default_factory=dict)  # where table, images and notes come from, if not from files
+    part: int | None = None  # of a cohort that simulated sites share (`dataset.partition`)
+    cache: Cache = field(default_factory=Cache)  # decoded images, kept for later runs; no folder: none
+    trains: bool = True
+    accelerator: str = "cpu"
+    precision: str | None = None
+    policy: Any = MISSING
+    secret: str | None = None
+
+
+@dataclass
+class Config:
+    """One study and how it runs."""
+
+    name: str = MISSING
+    job: Job = Job.train
+    notice: str | None = None
+    seed: int = MISSING
+    dataset: dict[str, Any] = MISSING
+    model: dict[str, Any] = MISSING
+    outcomes: dict[str, Any] | None = None
+    trainer: Trainer = field(default_factory=Trainer)
+    strategy: dict[str, Any] = MISSING
+    privacy: dict[str, Any] = field(default_factory=dict)
+    federation: dict[str, Any] = MISSING
+    sites: dict[str, Site] = field(default_factory=dict)
+    site_file: str | None = None
+    resume_from: str | None = None  # without federation: a checkpoint of Lightning's (.ckpt) to go on from
+    baselines: Baselines = field(default_factory=Baselines)
+    tracking: dict[str, Any] = field(default_factory=dict)
+    paths: Paths = field(default_factory=Paths)
+    allow_targets: list[str] = field(default_factory=list)
+
+
+SIMULATED = "simulated"
+"""In a simulation's site files, instead of a secret's path: derive it from the seed, and claim no privacy."""

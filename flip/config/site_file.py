@@ -1,0 +1,52 @@
+"""A site's own file, read from its own disk."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from flip.config.conform import UNSET, _first_line, _missing, _names, conform
+from flip.config.schema import SIMULATED, Config, Site
+from flip.errors import UserError, unique
+
+
+def load_site(path: Path) -> Site:
+    """Read a site's own file. Raises UserError naming file, key and remedy."""
+    try:
+        loaded = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        values = OmegaConf.to_container(loaded, resolve=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; a site's file holds {', '.join(_names(Site))}") from error
+    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UserError(f"{path}: {_first_line(error)}") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
+    problems: list[str] = []
+    for key in set(values) & set(_names(Config)):
+        problems.append(f"{key} ({path}): a site cannot change the study; its file holds {', '.join(_names(Site))}")
+        del values[key]
+    site = conform(values, Site, "", lambda key: str(path), problems)
+    unset: dict[str, Any] = {"root": UNSET, "policy": UNSET} | {str(key): value for key, value in values.items()}
+    problems += _missing(unset, "", lambda key: str(path))
+    if problems:
+        raise UserError(unique(problems))
+    _absolute(site, "root", "secret")
+    _absolute(site.cache, "folder")
+    return site
+
+
+def _absolute(owner: Any, *names: str) -> None:
+    """Make paths absolute, from the working folder."""
+    for name in names:
+        value = getattr(owner, name)
+        if value is not None and value not in (UNSET, SIMULATED):
+            setattr(owner, name, str(Path(value).expanduser().absolute()))
+
+
+SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+POOLED = "pooled"  # names the sites together in results and folders

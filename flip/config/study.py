@@ -1,0 +1,62 @@
+"""A resolved configuration in plain values: what travels to the sites and what stays at the coordinator."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from flip.config.schema import Baselines, Paths, Site
+from flip.errors import Where, nowhere
+
+
+@dataclass(frozen=True)
+class Study:
+    """A settled configuration.
+
+    Attributes:
+        manifest: what travels to every site, in JSON's types: name, notice, seed, dataset, model, outcomes, trainer,
+            strategy, privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
+        manifest_text: the manifest as canonical JSON. manifest_sha256: its digest.
+        job: train, or without training check or statistics.
+        backend: the name of the `federation` option that was chosen.
+        live: whether the backend's server runs the loop, over sites that hold their own files.
+        sites: each site's own file, by name; with `site_file` the one site of that file. In a simulation the policies
+            permit what `allow_targets` does.
+        resume_from: checkpoint that training without federation goes on from; it does not travel.
+        where: where a key stands, for messages.
+    """
+
+    manifest: dict[str, Any]
+    manifest_text: str
+    manifest_sha256: str
+    job: str
+    backend: str
+    live: bool
+    federation: dict[str, Any]
+    sites: dict[str, Site]
+    site_file: str | None
+    resume_from: Path | None
+    baselines: Baselines
+    tracking: dict[str, Any]
+    paths: Paths
+    allow_targets: tuple[str, ...]
+    where: Where = field(default=nowhere, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The study's name."""
+        return str(self.manifest["name"])
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses and enums of the schema as plain values."""
+    from dataclasses import fields, is_dataclass
+
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,1 @@
+"""The coordinator's side: rounds, checks of replies, pooled scores, the result."""

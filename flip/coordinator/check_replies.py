@@ -1,0 +1,105 @@
+"""What a site's reply must look like before anyone uses it: it comes from elsewhere, so nothing in it is believed."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from flip.messages import Fault, Payload, Reply, Task
+from flip.messages.summary import Summary
+
+BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
+MOST_WHOLE = 2**53  # the largest of the whole numbers that a float64 holds exactly
+MOST_EXAMPLES = 10**9  # of a site whose number of training examples is not known yet; more is no hospital's
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a task's reply must hold.
+
+    Attributes:
+        weights: arrays of the names, shapes and types of the weights; empty where none are asked for.
+        state: the same for the strategy's arrays.
+        metrics: names that may occur.
+        states: arrays like the summed states of metrics, by `metric/name/state`.
+        most: the most examples that the site can have, by site.
+    """
+
+    weights: Payload
+    state: Payload
+    metrics: frozenset[str]
+    states: Payload
+    most: Mapping[str, int]
+
+
+def checked(reply: Reply, task: Task, wanted: Wanted) -> Reply:
+    """The reply, or in its place a fault of the site without any content."""
+    fault = reply.fault or problem(reply, task, wanted)
+    seconds = reply.seconds if isinstance(reply.seconds, float) and math.isfinite(reply.seconds) else 0.0
+    return Reply(reply.site, task.digest, fault=fault, seconds=seconds) if fault else replace(reply, seconds=seconds)
+
+
+def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
+    """Why a reply cannot be used, or None."""
+    if reply.task_digest != task.digest or not set(reply.metrics) <= wanted.metrics:
+        return Fault.INVALID
+    if not (is_number(reply.examples) and isinstance(reply.examples, int)):
+        return Fault.INVALID
+    least = 1 if task.step == "fit" else 0
+    if not least <= reply.examples <= wanted.most.get(reply.site, MOST_EXAMPLES):
+        return Fault.INVALID
+    if not all(is_number(value) for value in reply.metrics.values()):
+        return Fault.INVALID
+    if not (same_form(reply.weights, wanted.weights) and same_form(reply.state, wanted.state)):
+        return Fault.INVALID
+    if not all(sound(name, summary, wanted) for name, summary in reply.summaries.items()):
+        return Fault.INVALID
+    arrays = [*reply.weights.values(), *reply.state.values(), *(each.values for each in reply.summaries.values())]
+    if not all(map(math.isfinite, reply.metrics.values())) or not all(map(finite, arrays)):
+        return Fault.NOT_FINITE
+    return None
+
+
+def is_number(value: object) -> bool:
+    """Whether a value is a number that can be computed with, and no truth value: JSON's whole numbers know no end."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= MOST_WHOLE
+    return isinstance(value, float)
+
+
+def same_form(arrays: Payload, wanted: Payload) -> bool:
+    """Whether arrays have exactly the names, shapes and types of others."""
+    return set(arrays) == set(wanted) and all(
+        array.shape == wanted[name].shape and array.dtype == wanted[name].dtype for name, array in arrays.items()
+    )
+
+
+def sound(name: str, summary: Summary, wanted: Wanted) -> bool:
+    """Whether a summary is of a known sort and form; what a metric counts in whole numbers cannot be negative."""
+    if summary.values.dtype != np.float64 or not isinstance(summary.persons, int) or summary.persons < 0:
+        return False
+    if name.startswith("metric/"):
+        like = wanted.states.get(name)
+        counts = like is not None and np.issubdtype(like.dtype, np.integer)
+        return like is not None and summary.values.shape == like.shape and not (counts and (summary.values < 0).any())
+    if name.startswith("skipped/"):
+        return summary.values.shape == (1,)
+    return name.startswith(("statistics/", "outcomes/", "description/", "shape/"))
+
+
+def finite(array: np.ndarray) -> bool:
+    """Whether an array holds neither NaN nor infinite numbers."""
+    if not np.issubdtype(array.dtype, np.inexact):
+        return True
+    flat = array.reshape(-1)
+    return all(np.isfinite(flat[start : start + BLOCK]).all() for start in range(0, flat.size, BLOCK))
+
+
+def addable(found: Mapping[str, Summary], sums: Mapping[str, Summary]) -> bool:
+    """Whether summaries can be added to the sums of the sites before: the same kind and form under the same name."""
+    return all(
+        summary.kind is sums[name].kind and summary.values.shape == sums[name].values.shape
+        for name, summary in found.items()
+        if name in sums
+    )

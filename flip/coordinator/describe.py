@@ -1,0 +1,71 @@
+"""The jobs that train nothing: what the sites' cohorts hold, by the same loop, tasks and replies as a training."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from flip.coordinator.check_replies import Wanted, addable
+from flip.coordinator.loop import Coordinator
+from flip.coordinator.pooled_metrics import merge_into
+from flip.messages import Ask, Fault, Payload
+from flip.messages.summary import Moments, Summary
+
+BINS = 24  # of a histogram
+SPREAD = 3.0  # deviations from the mean at which the outermost bins begin, which are open
+Described = dict[str, dict[str, Summary]]
+
+
+def describe(loop: Coordinator, ask: Ask, job: str) -> None:
+    """Ask every site for its cohort, and with job=statistics for histograms over bins that all have in common; then
+    for one step of the model on its data, of which nothing is kept.
+
+    Raises StudyFailed, once all is written down, if fewer sites can train than the study needs.
+    """
+    for mechanism in reversed(loop.mechanisms):
+        ask = mechanism.wrap_ask(ask)
+    faults = loop.cohorts(ask)
+    found, edges = _asked(loop, ask, {}, faults), dict[str, np.ndarray]()
+    if job == "statistics":
+        edges = agreed_edges(found)
+        for site, more in _asked(loop, ask, edges, faults).items():
+            found[site] = {**found.get(site, {}), **more}
+    loop.recorder.description(job, edges, found)
+    _asked(loop, ask, {}, faults, tries=True)
+    loop.enough(len({*loop.sites(training=True)} - {*faults}), faults, "before the first round")
+
+
+def _asked(loop: Coordinator, ask: Ask, edges: Payload, faults: dict[str, Fault], **params: Any) -> Described:
+    """The summaries of each site that answers, by their own names; the others' faults go to `faults`."""
+    task = loop.task("describe", 0, {}, **params)
+    task = replace(task, state={**task.state, **{f"edges/{name}": each for name, each in edges.items()}})
+    wanted = Wanted({}, {}, frozenset(), {}, {})
+    found: Described = {}
+    for reply in loop.asked(ask, task, loop.sites(training=False), "describe", wanted):
+        if reply.fault is not None:
+            faults[reply.site] = reply.fault
+            continue
+        found[reply.site] = {name.removeprefix("description/"): each for name, each in reply.summaries.items()}
+    return found
+
+
+def pooled(found: Mapping[str, Mapping[str, Summary]]) -> dict[str, Summary]:
+    """The sums over the sites; a site whose summary is of another form than the first's is left out of that one."""
+    merged: dict[str, Summary] = {}
+    for named in found.values():
+        sums = {name: each for name, each in named.items() if not name.startswith("shape/")}
+        merge_into(merged, {name: each for name, each in sums.items() if addable({name: each}, merged)})
+    return merged
+
+
+def agreed_edges(found: Mapping[str, Mapping[str, Summary]]) -> dict[str, np.ndarray]:
+    """Edges of the bins by column, from the mean and deviation over all sites: no one's extreme value is told."""
+    edges = {}
+    for name, summary in pooled(found).items():
+        if name.startswith("moments/"):
+            moments = Moments.of(summary.values.tolist())
+            if moments and moments.deviation > 1e-9 * max(abs(moments.mean), 1.0):
+                reach = SPREAD * moments.deviation
+                edges[name.removeprefix("moments/")] = np.linspace(moments.mean - reach, moments.mean + reach, BINS + 1)
+    return edges

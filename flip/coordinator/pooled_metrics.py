@@ -1,0 +1,87 @@
+"""Scores at the coordinator: what every site answers to an evaluation, and the pooled metrics from their sums."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flip.coordinator.check_replies import Wanted
+from flip.messages import Reply, Task
+from flip.messages.summary import Summary
+from flip.runs.recorder import POOLED_LINE
+
+METRIC = "metric/"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What an evaluation found: replies by site, and over the sites that train the sums of states and their metrics."""
+
+    replies: Mapping[str, Reply]
+    states: Mapping[str, np.ndarray]
+    pooled: Mapping[str, float]
+
+    def line(self, task: Task, phase: str, trains: Mapping[str, bool]) -> dict[str, Any]:
+        """The pooled line of `rounds.jsonl`."""
+        examples = sum(reply.examples for site, reply in self.replies.items() if trains[site])
+        return {**POOLED_LINE, "round": task.round, "phase": phase, "examples": examples, "metrics": dict(self.pooled)}
+
+
+def wanted_scores(module: Any, split: str) -> Wanted:
+    """What the reply to an evaluation may hold."""
+    from flip.metrics import names_of, states_of
+
+    states = {f"{METRIC}{name}": like for name, like in states_of(module, split).items()}
+    return Wanted({}, {}, names_of(module, split), states, {})
+
+
+def merge_scores(replies: Iterable[Reply], module: Any, split: str, trains: Mapping[str, bool]) -> Scored:
+    """Add up what the sites sent.
+
+    A pooled metric over some of the sites would pass for one over all: it is left out if a site kept its states.
+    """
+    from flip.metrics import gaps, metrics_of, values_from_states
+
+    found: dict[str, Reply] = {}
+    merged: dict[str, Summary] = {}
+    sent: Counter[str] = Counter()
+    for reply in replies:
+        if reply.fault is not None or not reply.examples:
+            continue
+        found[reply.site] = reply
+        if trains[reply.site]:
+            named = {name: summary for name, summary in reply.summaries.items() if name.startswith(METRIC)}
+            merge_into(merged, named)
+            sent.update(named.keys())
+    scored = sum(trains[site] for site in found)
+    states = {name.removeprefix(METRIC): s.values for name, s in merged.items() if sent[name] == scored}
+    pooled = values_from_states(metrics_of(module, split), states, intervals=split == "test")
+    return Scored(found, states, {**pooled, **gaps(pooled, getattr(module, "levels", {}))})
+
+
+def site_values(reply: Reply, module: Any) -> dict[str, float]:
+    """A site's metrics with the gaps between its subgroups."""
+    from flip.metrics import gaps
+
+    values = {name: value for name, value in reply.metrics.items() if math.isfinite(value)}
+    return {**values, **gaps(values, getattr(module, "levels", {}))}
+
+
+def threshold_from(module: Any, states: Mapping[str, np.ndarray]) -> float | None:
+    """The decision threshold that the module chooses from the sums of validation data; None where they do not tell."""
+    from flip.metrics import filled
+
+    metrics = filled(module.metrics, states)
+    chosen: float | None = module.choose_threshold() if len(metrics) == len(module.metrics) else None
+    for metric in metrics.values():
+        metric.reset()
+    return chosen
+
+
+def merge_into(merged: dict[str, Summary], summaries: Mapping[str, Summary]) -> None:
+    """Add one site's summaries to the sums so far."""
+    for name, summary in summaries.items():
+        merged[name] = merged[name].merge(summary) if name in merged else summary

@@ -1,0 +1,111 @@
+"""The coordinator's part of a run, wherever the loop runs: from a manifest to `result.json`."""
+
+import shutil
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flip.coordinator.loop import Coordinator
+from flip.errors import StudyFailed, disk_full
+from flip.messages import Payload
+from flip.messages.safetensors import save_file
+from flip.messages.weights import digest
+from flip.runs.folder import RunFolder
+
+INTERRUPTED = "interrupted from the keyboard"
+
+
+def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]:
+    """The result of a run that a backend's server could not bring to an end, or did not begin."""
+    return {
+        "status": "failed",
+        "reason": reason,
+        "digest": None,
+        "rounds": rounds,
+        "seconds": round(seconds, 3),
+        "privacy": None,
+        "monitor": None,
+        "higher_is_better": True,
+        "intervals": {},
+        "metrics": {},
+    }
+
+
+def why(error: Exception, files: RunFolder, run: str) -> str:
+    """Why an error ended the run, in one sentence; the traceback of one that the user cannot mend is in the log.
+
+    `run` is the run's folder as the user knows it.
+    """
+    if not disk_full(error):
+        traceback.print_exc()
+        return f"{type(error).__name__}; the traceback is in log.txt of the run folder"
+    places = {"of the run folder": files.folder, "of temporary files (TMPDIR)": Path(tempfile.gettempdir())}
+    place = min(places, key=lambda name: shutil.disk_usage(places[name]).free)
+    begun = f", then go on: python -m flip resume={run}" if files.last_round() >= 0 else ""
+    return f"no space is left on the disk {place}; free some{begun}"
+
+
+@dataclass
+class Ending:
+    """Brings a run to its result.
+
+    Args:
+        files: the run's folder.
+        coordinator: the study's coordinator.
+        train: trains and tests; returns the final weights, or None where nothing was to be trained.
+        run: the run's folder as the user knows it.
+    """
+
+    files: RunFolder
+    coordinator: Coordinator
+    train: Callable[[], Payload | None]
+    run: str
+
+    def reach(self, started: float) -> dict[str, Any]:
+        """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
+        from flip.metrics import methods_of
+
+        status, reason, final = "ok", "", None
+        try:
+            final = self._train()
+        except StudyFailed as failed:
+            status, reason = failed.status, str(failed)
+        except KeyboardInterrupt:
+            status, reason = "failed", INTERRUPTED
+        except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
+            status, reason = "failed", why(error, self.files, self.run)
+        seconds, rounds = time.perf_counter() - started, self.coordinator.rounds_done
+        result = no_result(reason, seconds, rounds=rounds) | {
+            "status": status,
+            "digest": digest(final) if final is not None else None,
+            "privacy": self._privacy(),
+            "monitor": self.coordinator.module.monitor,
+            "higher_is_better": self.coordinator.module.higher_is_better,
+            "intervals": methods_of(self.coordinator.module),
+            "metrics": self.coordinator.metrics,
+        }
+        self.files.json("result.json", result)
+        return result
+
+    def _train(self) -> Payload | None:
+        """The final weights, if any, on disk. While it trains, the space that the result will need is held."""
+        self.files.reserve()
+        try:
+            final = self.train()
+            if final is not None:
+                save_file(self.files.folder / "weights" / "last.safetensors", final)
+            return final
+        finally:
+            self.files.release()
+
+    def _privacy(self) -> dict[str, Any] | None:
+        """The largest epsilon over sites, and each site's."""
+        spent = self.coordinator.privacy
+        if not spent:
+            return None
+        worst = max(spent.values(), key=lambda entry: entry["epsilon"])
+        return {"unit": "record", **worst, "by_site": spent}

@@ -1,0 +1,75 @@
+"""At a live federation's server: a submission becomes a run."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from flip.messages import Ask
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the server's app gets of a study; no folder and no site's file stands in it.
+
+    Attributes:
+        run: identifier of the run, kept when it is resumed.
+        manifest: the study as canonical JSON.
+        trains: by site, whether it trains or is only tested on.
+        alone: also train each site by itself, for comparison.
+        timeout: seconds that one task may take at the slowest site.
+        job: train, check or statistics (`flip.config.schema.Job`).
+    """
+
+    run: str
+    manifest: str
+    trains: Mapping[str, bool]
+    alone: bool
+    timeout: float
+    job: str = "train"
+
+    def to_json(self) -> str:
+        """The job as one string."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """The inverse. Raises ValueError for anything else."""
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError("not a job") from error
+
+
+def serve(job: Job, folder: Path, ask: Ask) -> None:
+    """At the server: run the study into `folder`, from its last complete round where it holds one.
+
+    A study that fails, or that names code which this server does not have or does not allow, says so in `result.json`.
+    """
+    from flip.coordinator.jobs import coordinator, program
+    from flip.coordinator.result import Ending, no_result
+    from flip.determinism import configure_torch
+    from flip.runs.folder import RunFolder
+
+    started, manifest, files = time.perf_counter(), json.loads(job.manifest), RunFolder(folder, [])
+    if refused := unfit(manifest):
+        files.json("result.json", no_result(refused, 0.0))
+        return
+    configure_torch(int(manifest["trainer"]["threads"]))
+    loop = coordinator(job.run, manifest, text=job.manifest, trains=job.trains, files=files, alone=job.alone)
+    Ending(files, loop, lambda: program(job.job, loop)(ask), "RUN").reach(started)
+
+
+def unfit(manifest: Mapping[str, Any]) -> str:
+    """Why this server does not run a study: code that it does not allow, or of another version; empty if it does."""
+    from flip.config.code import code_digest
+    from flip.config.targets import STUDY_TARGETS, refusal, targets
+
+    named = targets(manifest)
+    if refused := sorted(target for target in named if refusal(target, STUDY_TARGETS) is not None):
+        return f"the study names {refused[0]}, which the server does not allow"
+    if manifest["code"] != code_digest(named):
+        return "the server has another version of the engine or of the study's code; install the same on both"
+    return ""

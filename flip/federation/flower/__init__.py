@@ -1,0 +1,1 @@
+"""Flower: its simulation and its live SuperLink."""

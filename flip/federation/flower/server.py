@@ -1,0 +1,210 @@
+"""The server of a live federation over Flower: the SuperLink behind a gate, and the ServerApp that runs the loop.
+
+Out of the box a SuperLink 1.41 lets everyone who reaches its port submit an app (code that runs at the server) and
+register a site. Here sites reach the Fleet API alone, which Flower guards by their keys; who submits shows the token of
+the kits `server` and `admin`; and the rest is for this machine's own processes. Contract checked against flwr 1.41.
+"""
+
+import hmac
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flip.errors import StudyFailed
+from flip.federation.flower.messages import MARKER, POLL, REQUEST, exchange
+from flip.federation.flower.provision import CA, CERTIFICATE, CERTIFICATE_KEY, KEYS, TOKEN
+from flip.federation.kit import Kit
+from flip.federation.spool import in_order
+from flip.files import only_process_in
+from flip.messages import Reply, Task
+
+if TYPE_CHECKING:
+    from flwr.app import Context
+    from flwr.serverapp import Grid, ServerApp
+
+KIT_FOLDER = "FLIP_SERVER_KIT"  # environment of the server's processes: where their kit lies
+OPEN, GUARDED = "/v1/fleet/", "/v1/control/"  # where Flower checks keys itself, and where our token is asked for
+LOOK = 0.2  # seconds between looks at which sites are there
+ENDING = 60.0  # seconds that an earlier part of a run, which was stopped, may take to end
+
+
+def main(folder: Path) -> None:
+    """Run the SuperLink from the server's kit until told to end."""
+    from flwr.superlink import extensions
+    from flwr.superlink.cli import flower_superlink
+    from starlette.middleware import Middleware
+
+    kit = Kit.read(folder)
+    os.environ[KIT_FOLDER] = str(kit.folder)
+    os.environ["FLWR_HOME"] = str(kit.folder / "flower")
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    os.umask(0o077)
+    token = (kit.folder / TOKEN).read_text().strip()
+    extensions.get_middleware = lambda: (Middleware(Gate, token=token),)
+    extensions.get_lifespan_contexts = lambda: (enrolled(public_keys(kit)),)
+    sys.argv = ["flower-superlink", *options(kit)]
+    flower_superlink()
+
+
+def options(kit: Kit) -> list[str]:
+    """The SuperLink's command line.
+
+    It gives no `--database`: Flower would flush every part of a message to disk, and resume no run from there.
+    """
+    folder = kit.folder
+    return [
+        "--ssl-ca-certfile", str(folder / CA), "--ssl-certfile", str(folder / CERTIFICATE),
+        "--ssl-keyfile", str(folder / CERTIFICATE_KEY),
+        "--enable-supernode-auth", "--disable-runtime-dependency-installation",
+        "--host", str(kit.setting("bind")), "--port", str(kit.setting("port")),
+    ]  # fmt: skip
+
+
+class Gate:
+    """Middleware (ASGI) before everything of the SuperLink's: who may reach which of its interfaces."""
+
+    def __init__(self, app: Any, token: str) -> None:
+        self.app, self.token = app, f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Hand a request on, or answer it with 403."""
+        if scope["type"] == "http" and not self.lets_in(scope):
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b"not for you"})
+            return
+        await self.app(scope, receive, send)
+
+    def lets_in(self, scope: Mapping[str, Any]) -> bool:
+        """Whether a request may come in: a site's, one with the token, or one of this machine's own processes."""
+        if scope["path"].startswith(OPEN):
+            return True
+        if scope["path"].startswith(GUARDED):
+            shown = dict(scope["headers"]).get(b"authorization", b"")
+            return hmac.compare_digest(shown, self.token)
+        client, server = (scope[end][0] if scope.get(end) else None for end in ("client", "server"))
+        return client is not None and (client == server or client in ("127.0.0.1", "::1"))
+
+
+def public_keys(kit: Kit) -> dict[bytes, str]:
+    """The roster: the site that each public key (as Flower writes it) belongs to."""
+    from cryptography.hazmat.primitives.serialization import load_ssh_public_key
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    roster: dict[bytes, str] = {}
+    for path in sorted((kit.folder / KEYS).glob("*.pub")):
+        key: Any = load_ssh_public_key(path.read_bytes())
+        roster[public_key_to_bytes(key)] = path.stem
+    return roster
+
+
+def enrolled(roster: Mapping[bytes, str]) -> Any:
+    """At the SuperLink's start, register the roster; it keeps its state in memory, so that no other key is known."""
+    from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL, NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
+
+    @asynccontextmanager
+    async def enroll(app: Any) -> AsyncIterator[None]:
+        state = app.state.linkstate_factory.state()
+        for key, name in roster.items():
+            state.create_node(NOOP_FLWR_AID, NOOP_ACCOUNT_NAME, key, HEARTBEAT_DEFAULT_INTERVAL, name=name)
+        print(f"server: ready for {', '.join(roster.values())}", flush=True)
+        yield
+
+    return enroll
+
+
+def server_app() -> "ServerApp":
+    """The ServerApp of every study; its code is this installation's, not what was submitted."""
+    from flwr.serverapp import ServerApp
+
+    app = ServerApp()
+
+    @app.main()
+    def run(grid: "Grid", context: "Context") -> None:
+        from flip.coordinator.serve import Job, serve
+
+        pull_soon()
+        kit = Kit.read(Path(os.environ[KIT_FOLDER]))
+        request = json.loads(str(context.run_config[REQUEST]))
+        job = Job.from_json(request["job"])
+        folder = shared_folder(Path(str(kit.setting("runs"))), request["folder"], request["marker"])
+        sites = Sites(grid, public_keys(kit), job.timeout)
+        alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending
+        with alone, (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
+            sites.wait(job.trains, float(request["join"]))
+            serve(job, folder, sites.ask)
+
+    return app
+
+
+def pull_soon() -> None:
+    """Let Flower look again soon for the parts of a reply, which come one after the other.
+
+    A reply is announced before its parts are there; Flower then waits a second for each of them, which no setting of
+    its own changes.
+    """
+    from flwr.supercore.inflatable.inflatable_utils import pull_objects
+    from flwr.superlink.grid import http_grid
+
+    http_grid.pull_objects = partial(pull_objects, initial_backoff=POLL)  # type: ignore[attr-defined]
+
+
+def shared_folder(runs: Path, relative: str, marker: str) -> Path:
+    """The run's folder, which the command line has marked. Raises StudyFailed where it is not the same folder."""
+    folder = (runs / relative).resolve()
+    if not folder.is_relative_to(runs.resolve()):
+        raise StudyFailed(f"the run folder {relative} does not lie within the server's folder of runs")
+    mark = folder / MARKER
+    if not mark.is_file() or not hmac.compare_digest(mark.read_text(), marker):
+        raise StudyFailed(
+            f"the server's folder of runs, {runs}, is not paths.runs of the command line: set runs in the server's "
+            "kit.yaml, or paths.runs, so that both are one folder"
+        )
+    return folder
+
+
+@dataclass
+class Sites:
+    """The sites of the roster as Flower's nodes.
+
+    A node is believed to be the site whose public key it has proven to hold; what it says itself counts for nothing.
+    """
+
+    grid: "Grid"
+    roster: Mapping[bytes, str]
+    timeout: float
+
+    def present(self) -> dict[str, int]:
+        """The node of each site that is there now."""
+        nodes: Any = self.grid.get_nodes()
+        return {self.roster[node.public_key]: node.node_id for node in nodes if node.public_key in self.roster}
+
+    def wait(self, sites: Sequence[str] | Mapping[str, bool], seconds: float) -> None:
+        """Wait until all these sites are there, for so many seconds at most; who is late takes part later."""
+        deadline = time.monotonic() + seconds
+        while not set(sites) <= set(self.present()) and time.monotonic() < deadline:
+            time.sleep(LOOK)
+
+    def ask(self, task: Task, sites: Sequence[str]) -> Iterator[Reply]:
+        """Send a task to those of the sites that are there; the others count as lost this time.
+
+        Raises SystemExit once the run has been stopped: then nothing more is written.
+        """
+        from flwr.supercore.run import RunNotRunningException
+
+        try:
+            present = self.present()
+            asked = {site: present[site] for site in sites if site in present}
+            yield from in_order(exchange(self.grid, task, asked, self.timeout), task, sites)
+        except RunNotRunningException as stopped:
+            raise SystemExit("the run was stopped") from stopped
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

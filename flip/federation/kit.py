@@ -1,0 +1,127 @@
+"""What the folders of every deployment share: who may read them, `kit.yaml`, the site's own file, and all or nothing.
+
+A kit is a folder that one party gets: `server`, `admin` (who submits studies) and one per site. Its `kit.yaml` says
+which backend and which party it is for.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from flip.config.site_file import POOLED, SITE_NAME
+from flip.errors import UserError
+
+KIT, SITE_FILE, README = "kit.yaml", "site.yaml", "README.md"
+SERVER, ADMIN, SITE = "server", "admin", "site"
+BACKENDS = ("flower", "nvflare")
+HANDOVER = "The private key in it was made here: hand the folder over safely, and delete it here."
+
+SITE_TEMPLATE = """\
+# This site's own file; it is read here alone and never sent. Fill in each ???, then: python -m flip.deploy start .
+root: ???               # where the data lie on this machine; e.g. /data/cohort.csv
+columns: {}             # declared column: the name that it has here; e.g. {age: AGE_YEARS}
+sources: {}             # where table, images and notes come from, if not from files in root; see conf/README.md
+cache: {folder: null, gigabytes: 20}  # decoded images, kept for later runs; folder: e.g. /data/flip_cache, null: none
+trains: true            # false: this site's data are only tested on
+accelerator: cpu        # what computes; gpu
+precision: null         # null: as the study says; e.g. bf16-mixed
+policy:
+  minimum_persons: ???  # distinct persons that a cohort must hold before anything is computed on it; e.g. 50
+  minimum_cell: ???     # persons that must stand behind every number that leaves this site; e.g. 5
+secret: null            # null: made on first use, beside this file; or a file of 32 bytes that privacy noise comes from
+"""
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A party's folder.
+
+    Attributes:
+        folder: where it lies, absolute.
+        backend: "flower" or "nvflare".
+        party: "server", "admin" or "site".
+        settings: all of `kit.yaml`.
+    """
+
+    folder: Path
+    backend: str
+    party: str
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Kit":
+        """Read a folder's `kit.yaml`. Raises UserError naming the folder and the remedy."""
+        path = folder / KIT
+        try:
+            settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise UserError(f"{folder}: holds no {KIT}; python -m flip.deploy flower sites=... makes kits") from error
+        except (OSError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
+        if not isinstance(settings, dict) or settings.get("backend") not in BACKENDS or "party" not in settings:
+            raise UserError(f"{path}: must hold backend ({' or '.join(BACKENDS)}) and party; prepare the kits again")
+        return cls(folder.absolute(), settings["backend"], str(settings["party"]), settings)
+
+    def setting(self, key: str) -> Any:
+        """A setting that must be there. Raises UserError."""
+        if self.settings.get(key) is None:
+            raise UserError(f"{key} ({self.folder / KIT}): has no value; set it")
+        return self.settings[key]
+
+
+@contextmanager
+def whole_or_not(out: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `out` when the block ends well; otherwise nothing is left of it.
+
+    Only its owner can enter it. Raises UserError where `out` is there already, or its parent is not a folder.
+    """
+    if out.exists():
+        raise UserError(f"out={out}: is there already; choose another folder")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"out={out}: {out.absolute().parent} is not a folder; make it first")
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+    try:
+        yield temporary
+        temporary.rename(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Write a file that only its owner can read, below folders that only their owner can enter."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(data)
+
+
+def temporary_files(folder: Path) -> Path:
+    """An empty folder in a kit for temporary files: what was killed leaves them there until the next start."""
+    temporary = folder / "tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(mode=0o700)
+    return temporary
+
+
+def write_site(folder: Path, readme: str) -> None:
+    """What a site's folder holds on every backend: the file to fill in, and three lines of how to start."""
+    write(folder / SITE_FILE, SITE_TEMPLATE)
+    write(folder / README, readme)
+
+
+def check_names(sites: Sequence[str]) -> None:
+    """Refuse names that cannot name a site's folder. Raises UserError."""
+    problems = [f"sites={name}: a site's name is made of letters, digits, - and _"
+                for name in sites if not SITE_NAME.fullmatch(name)]  # fmt: skip
+    problems += [f"sites={name}: is taken; choose another name" for name in sites if name in (SERVER, ADMIN, POOLED)]
+    if not sites:
+        problems = ["sites: names no site; set it, as in sites=[kings,guys]"]
+    if problems:
+        raise UserError(problems)

@@ -1,0 +1,1 @@
+"""NVIDIA FLARE: its simulator and its provisioned server."""

@@ -1,0 +1,83 @@
+"""Files that are whole or not there, one process at a time in a folder, and where the configuration lies."""
+
+import errno
+import fcntl
+import mmap
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flip.errors import UserError
+
+
+def conf_folder() -> Path:
+    """The engine's own configuration: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    return package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
+
+
+def append_whole(path: Path, line: bytes) -> None:
+    """Append a line to a file, whole or not at all. Raises OSError where the disk has no room for it."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        before = os.fstat(file).st_size
+        if os.write(file, line) < len(line):
+            os.ftruncate(file, before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def only_process_in(folder: Path, seconds: float = 0.0) -> Iterator[None]:
+    """Hold the folder, which is made where there is none, for this process; a killed one lets go of it.
+
+    Raises UserError where another still holds it after so many seconds.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    held, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
+    try:
+        while True:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= deadline:
+                    text = f"{relative(folder)}: another process runs in this folder; wait for its end"
+                    raise UserError(text) from error
+                time.sleep(0.1)
+        yield
+    finally:
+        os.close(held)
+
+
+def relative(folder: Path) -> str:
+    """A folder as one would type it from the working folder."""
+    path = os.path.relpath(folder)
+    return str(folder) if path.startswith("..") else path
+
+
+def write_atomic(path: Path, content: bytes | list[Any], mode: int = 0o644) -> None:
+    """Write bytes, or buffers one after the other, to a file, whole or not at all.
+
+    It is a temporary file beside it, flushed to disk, then renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
+            file.writelines([content] if isinstance(content, bytes) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def mapped(path: Path) -> mmap.mmap:
+    """A file as memory that the operating system reads when it is touched, and may take back at any time."""
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -1,0 +1,104 @@
+"""The contract between the round loop, a strategy, a privacy mechanism, a transport and a site. Read this first.
+
+The coordinator sends a `Task` to the sites through an `Ask`; each site answers it with one `Reply`. A transport
+(`inprocess.py`, `flower.py`, ...) provides an `Ask` and nothing else; `silo.py` answers at the site; `loop.py` asks.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from flip.messages.summary import Summary
+
+Payload = Mapping[str, np.ndarray]
+Scalar = str | int | float | bool
+Result = TypeVar("Result")
+
+
+class Fault(Enum):
+    """Why a site gave no usable answer. Closed: what happened in detail stays in the site's own log."""
+
+    RAISED = "the site's training or evaluation raised an error; its own log has the details"
+    LOST = "the site was lost before it answered"
+    TIMEOUT = "the site did not answer within federation.timeout"
+    INVALID = "the site's reply did not fit the task (wrong task, missing or misshapen arrays)"
+    NOT_FINITE = "the site's reply held NaN or infinite numbers"
+    DATA = "the site could not read its cohort; its own log has the details"
+    DISK = "no space is left on the site's disk"
+    REFUSED_COHORT = "refused by the site's policy: fewer distinct persons than its minimum cohort"
+    REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"
+    REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
+    REFUSED_POLICY = "refused: the site's file does not hold a policy that permits this study"
+
+    @property
+    def refused(self) -> bool:
+        """Whether the site chose not to take part."""
+        return self.name.startswith("REFUSED")
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the coordinator asks of a site.
+
+    `step` is "statistics", "fit", "evaluate", "personal", or a privacy mechanism's own. `state` holds the arrays of the
+    strategy and the agreed statistics (`statistics/...`); `params` are flat scalars; `manifest` is the study as
+    canonical JSON.
+    """
+
+    run: str
+    stage: str
+    round: int
+    step: str
+    weights: Payload
+    state: Payload
+    params: Mapping[str, Scalar]
+    manifest: str
+
+    @cached_property
+    def digest(self) -> str:
+        """Sha256 over every field; the same task always has the same digest."""
+        from flip.messages.weights import digest
+
+        head = [self.run, self.stage, self.round, self.step, dict(sorted(self.params.items())), self.manifest]
+        text = json.dumps([head, digest(self.weights), digest(self.state)], separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a site answers: weights and strategy state as arrays, its number of examples, metrics, and aggregates.
+
+    `seconds` and `bytes_up`/`bytes_down` are for the record; a transport may fill them.
+    """
+
+    site: str
+    task_digest: str
+    examples: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    weights: Payload = field(default_factory=dict)
+    state: Payload = field(default_factory=dict)
+    summaries: Mapping[str, Summary] = field(default_factory=dict)
+    fault: Fault | None = None
+    seconds: float = 0.0
+
+
+Ask = Callable[[Task, Sequence[str]], Iterator[Reply]]
+"""Send a task to the named sites: exactly one reply per site, in the order of the names, a lost one with a fault."""
+
+Answer = Callable[[Task], Reply]
+"""How a site answers a task (`Silo.answer`, or that wrapped by privacy mechanisms)."""
+
+
+class Transport(Protocol):
+    """A federation backend: runs the coordinator's program with an `Ask` that reaches the sites."""
+
+    def run(self, program: Callable[[Ask], Result], sites: Mapping[str, Path]) -> Result:
+        """Run `program(ask)`; `sites` maps a site to its own file, beside which lies its home of the same name."""
+        ...

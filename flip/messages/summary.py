@@ -1,0 +1,96 @@
+"""Aggregates over the persons of a site, which merge by addition."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+
+class SummaryKind(Enum):
+    """What the numbers of a `Summary` are; each kind merges by addition."""
+
+    COUNT = "count"
+    SUM = "sum"
+    MOMENTS = "moments"  # [..., 3]: number, sum, sum of squares
+    HISTOGRAM = "histogram"
+    CONFUSION = "confusion"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An aggregate over `persons` distinct persons of a site, which can be added to another site's.
+
+    `values` is an array of float64 (any shape; the last axis is [n, sum, sum of squares] for moments). A withheld
+    summary has `persons == 0` and no values: it merges as nothing.
+    """
+
+    kind: SummaryKind
+    values: np.ndarray
+    persons: int
+
+    @property
+    def withheld(self) -> bool:
+        """Whether the site kept these numbers back because too few persons stood behind them."""
+        return self.persons == 0
+
+    def merge(self, other: "Summary") -> "Summary":
+        """Add another site's summary. Raises ValueError when kind or shape differ."""
+        if self.withheld or other.withheld:
+            return other if self.withheld else self
+        if self.kind is not other.kind or self.values.shape != other.values.shape:
+            raise ValueError(
+                f"cannot merge {self.kind.value} {self.values.shape} with {other.kind.value} {other.values.shape}"
+            )
+        return Summary(self.kind, self.values + other.values, self.persons + other.persons)
+
+    def suppress(self, min_cell: int) -> "Summary":
+        """Return what may leave a site whose policy asks for at least `min_cell` persons behind each number.
+
+        A whole summary over fewer persons is withheld. Counts and confusion cells from 1 to `min_cell - 1` become 0;
+        moments over fewer become 0; neighbouring histogram bins are merged (their mass moved into the last of the
+        group) until each holds enough.
+        """
+        if self.persons < min_cell:
+            return Summary(self.kind, np.zeros(0), 0)
+        if min_cell <= 1 or self.kind is SummaryKind.SUM:
+            return self
+        if self.kind is SummaryKind.MOMENTS:
+            enough = self.values[..., :1] >= min_cell
+            return Summary(self.kind, np.where(enough, self.values, 0.0), self.persons)
+        if self.kind is SummaryKind.HISTOGRAM:
+            return Summary(self.kind, _merge_bins(self.values, min_cell), self.persons)
+        return Summary(self.kind, np.where(self.values >= min_cell, self.values, 0.0), self.persons)
+
+
+def _merge_bins(counts: np.ndarray, min_cell: int) -> np.ndarray:
+    """Move the mass of thin bins (last axis) forward into the next full one; a thin tail goes back into the last."""
+    merged = np.zeros_like(counts)
+    for row, out in zip(counts.reshape(-1, counts.shape[-1]), merged.reshape(-1, counts.shape[-1]), strict=True):
+        carried, last = 0.0, None
+        for index, count in enumerate(row):
+            carried += count
+            if carried >= min_cell:
+                out[index], carried, last = carried, 0.0, index
+        if carried and last is not None:
+            out[last] += carried
+    return merged
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Number, mean and deviation of a column at a site, or over sites."""
+
+    number: float
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Moments | None":
+        """From [number, sum, sum of squares]; None without a value."""
+        number, total, squares = values
+        if not number:
+            return None
+        mean = total / number
+        return cls(number, mean, math.sqrt(max(squares / number - mean**2, 0.0)))

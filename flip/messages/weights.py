@@ -1,0 +1,64 @@
+"""Weights as arrays: a module's state dict to and from named NumPy arrays, their digest, and safetensors files."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+WRAPPERS = ("_module.", "_orig_mod.")  # what Opacus and torch.compile put before a parameter's name
+
+
+def plain_name(name: str) -> str:
+    """Strip the prefixes that wrappers (Opacus, torch.compile) add to a parameter's name."""
+    for wrapper in WRAPPERS:
+        name = name.replace(wrapper, "")
+    return name
+
+
+def to_arrays(module: "torch.nn.Module", keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+    """Copy a module's state (or the named keys of it) into arrays, sorted by name; bfloat16 becomes float32."""
+    import torch
+
+    state = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
+    wanted = sorted(state) if keys is None else sorted(keys)
+    arrays = {}
+    for name in wanted:
+        tensor = state[name].detach()
+        tensor = tensor.float() if tensor.dtype is torch.bfloat16 else tensor
+        arrays[name] = tensor.cpu().numpy().copy()
+    return arrays
+
+
+def release(module: "torch.nn.Module") -> None:
+    """Give back the memory of a module's parameters, which are empty from then on; buffers and metrics stay."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.new_empty(0)
+
+
+def load_arrays(module: "torch.nn.Module", arrays: Mapping[str, np.ndarray]) -> None:
+    """Copy arrays into a module in place. Raises KeyError for an unknown name, ValueError for another shape."""
+    import torch
+
+    state = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
+    with torch.no_grad():
+        for name, array in arrays.items():
+            if name not in state:
+                raise KeyError(f"the model has no parameter '{name}'")
+            if tuple(state[name].shape) != array.shape:
+                raise ValueError(f"'{name}' has shape {array.shape}, the model wants {tuple(state[name].shape)}")
+            state[name].copy_(torch.from_numpy(np.array(array)))
+
+
+def digest(arrays: Mapping[str, np.ndarray]) -> str:
+    """Sha256 over names, types, shapes and bytes, in the order of the names."""
+    seal = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        seal.update(json.dumps([name, array.dtype.str, array.shape]).encode())
+        seal.update(array.data)
+    return seal.hexdigest()

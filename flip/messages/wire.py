@@ -1,0 +1,85 @@
+"""Tasks and replies as bytes: one safetensors blob each (arrays plus a JSON head), never pickle."""
+
+import mmap
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from flip.messages import Fault, Payload, Reply, Task
+from flip.messages.safetensors import parts, unpack
+from flip.messages.summary import Summary, SummaryKind
+
+
+def join(**groups: Payload) -> dict[str, np.ndarray]:
+    """Groups of arrays as one, each name led by its group's."""
+    return {f"{group}/{name}": array for group, arrays in groups.items() for name, array in arrays.items()}
+
+
+def take(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
+    """One group out of what `join` put together."""
+    start = f"{group}/"
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def pack_task(task: Task) -> bytes:
+    """A task as one blob."""
+    return b"".join(task_parts(task))
+
+
+def task_parts(task: Task) -> list[Any]:
+    """The buffers that make up a task's blob, to be written to a file without a copy of any array."""
+    head = {"run": task.run, "stage": task.stage, "round": task.round, "step": task.step}
+    head |= {"params": dict(task.params), "manifest": task.manifest}
+    return parts(join(weights=task.weights, state=task.state), head)
+
+
+def unpack_task(blob: bytes | mmap.mmap) -> Task:
+    """The inverse of `pack_task`; its arrays are views of the blob. Raises ValueError for anything else."""
+    arrays, head = unpack(blob)
+    try:
+        return Task(weights=take(arrays, "weights"), state=take(arrays, "state"), **head)
+    except TypeError as error:
+        raise ValueError("not a task") from error
+
+
+def pack_reply(reply: Reply) -> bytes:
+    """A reply as one blob."""
+    return b"".join(reply_parts(reply))
+
+
+def reply_parts(reply: Reply) -> list[Any]:
+    """The buffers that make up a reply's blob, to be written to a file without a copy of any array."""
+    head: dict[str, Any] = {"site": reply.site, "task_digest": reply.task_digest, "examples": reply.examples}
+    head |= {
+        "metrics": dict(reply.metrics),
+        "seconds": reply.seconds,
+        "fault": reply.fault.name if reply.fault else None,
+    }
+    head["summaries"] = {name: [summary.kind.value, summary.persons] for name, summary in reply.summaries.items()}
+    values = {name: summary.values for name, summary in reply.summaries.items()}
+    return parts(join(weights=reply.weights, state=reply.state, summaries=values), head)
+
+
+def unpack_reply(blob: bytes | mmap.mmap) -> Reply:
+    """The inverse of `pack_reply`; its arrays are views of the blob.
+
+    Raises ValueError for anything else, an unknown fault or kind included.
+    """
+    arrays, head = unpack(blob)
+    try:
+        values = take(arrays, "summaries")
+        summaries = {
+            name: Summary(SummaryKind(kind), values[name], int(persons))
+            for name, (kind, persons) in head.pop("summaries").items()
+        }
+        fault = head.pop("fault")
+        return Reply(
+            weights=take(arrays, "weights"),
+            state=take(arrays, "state"),
+            summaries=summaries,
+            fault=Fault[fault] if fault else None,
+            **head,
+        )
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
+        raise ValueError("not a reply") from error

@@ -1,0 +1,116 @@
+"""What the metrics of a module say of a split: values, intervals, and the sums that may leave a site.
+
+A module has `metrics`, whose states sum over sites. It may have, of the test split alone, `subgroup_metrics` (the same,
+named `group/level/metric`, with `levels` by group) and `exact` (whose rows stay at the site; `auroc` has a partner
+`auroc_...` that sums). A metric may have `interval() -> (low, high)` with its `method`, and `coarse(cell)`: its states
+with thin bins merged. Intervals are of 95 % and named `metric/low` and `metric/high`.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+RESAMPLES = 200  # of the bootstrap: half a second for the AUROC of a site, 5 s for the C-index of 1,000 patients
+BOOTSTRAP = (
+    f"percentile bootstrap at the site, {RESAMPLES} resamples of its persons, or of examples where none is named"
+)
+LOW, HIGH, GAP, EXAMPLES = "low", "high", "gap", "examples"
+
+
+def metrics_of(module: Any, split: str) -> dict[str, Any]:
+    """The metrics whose states sum, by name; of the test split by subgroup too."""
+    by_subgroup = getattr(module, "subgroup_metrics", {}) if split == "test" else {}
+    return {**dict(module.metrics.items()), **dict(by_subgroup.items())}
+
+
+def exact_of(module: Any) -> dict[str, Any]:
+    """The metrics that keep a site's rows, by name."""
+    return dict(getattr(module, "exact", {}).items())
+
+
+def names_of(module: Any, split: str) -> frozenset[str]:
+    """Every name that a site's value may have."""
+    names = [*metrics_of(module, split), *(exact_of(module) if split == "test" else ())]
+    return frozenset(names) | {f"{name}/{end}" for name in names for end in (LOW, HIGH)}
+
+
+def methods_of(module: Any) -> dict[str, str]:
+    """How the interval of each metric is made, by the metric's name."""
+    summed = {name: metric.method for name, metric in module.metrics.items() if hasattr(metric, "method")}
+    return {**summed, **{name: getattr(metric, "method", BOOTSTRAP) for name, metric in exact_of(module).items()}}
+
+
+def metric_states(metric: Any) -> dict[str, torch.Tensor]:
+    """The sum-reduced states of a torchmetrics Metric, by name."""
+    return {state: getattr(metric, state) for state in metric._defaults}
+
+
+def states_of(module: Any, split: str) -> dict[str, np.ndarray]:
+    """Arrays like the states of the module's metrics, by `metric/state`."""
+    return {
+        f"{name}/{state}": tensor.numpy()
+        for name, metric in metrics_of(module, split).items()
+        for state, tensor in metric_states(metric).items()
+    }
+
+
+def array(tensor: torch.Tensor) -> np.ndarray:
+    """A copy of a tensor as an array."""
+    return tensor.detach().cpu().numpy().copy()
+
+
+def values_of(name: str, metric: Any, *, intervals: bool) -> dict[str, float]:
+    """A metric's value, and its interval where it has one; nothing of a metric that no row has come to."""
+    if not metric.update_called:
+        return {}
+    found = bounds(name, metric.interval()) if intervals and hasattr(metric, "interval") else {}
+    return {name: float(metric.compute()), **found}
+
+
+def bounds(name: str, ends: tuple[float, float]) -> dict[str, float]:
+    """An interval by name; none where an end is unknown."""
+    return {f"{name}/{LOW}": ends[0], f"{name}/{HIGH}": ends[1]} if all(map(math.isfinite, ends)) else {}
+
+
+def filled(metrics: Mapping[str, Any], states: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Those metrics whose states are all there, holding them; reset them after use."""
+    found = {}
+    for name, metric in metrics.items():
+        names = {state: f"{name}/{state}" for state in metric_states(metric)}
+        if not all(key in states for key in names.values()):
+            continue
+        metric.reset()
+        for state, key in names.items():
+            like = getattr(metric, state)
+            setattr(metric, state, torch.as_tensor(states[key]).to(like.dtype).reshape(like.shape))
+        metric._update_count = 1  # torchmetrics warns of a compute without an update; the updates were the sites'
+        found[name] = metric
+    return found
+
+
+def values_from_states(
+    metrics: Mapping[str, Any], states: Mapping[str, np.ndarray], *, intervals: bool = False
+) -> dict[str, float]:
+    """Compute metrics from states that were summed over sites; a metric whose states are missing is left out."""
+    values: dict[str, float] = {}
+    for name, metric in filled(metrics, states).items():
+        values |= values_of(name, metric, intervals=intervals)
+        metric.reset()
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def gaps(values: Mapping[str, float], levels: Mapping[str, list[str]]) -> dict[str, float]:
+    """By subgroup and metric (`group/gap/metric`) the largest less the smallest value over the group's levels."""
+    found = {}
+    for group, named in levels.items():
+        metrics = {key.split("/", 2)[2] for key in values if key.startswith(f"{group}/") and key.count("/") == 2} - {
+            EXAMPLES
+        }
+        for metric in sorted(metrics):
+            known = [values[key] for level in named if (key := f"{group}/{level}/{metric}") in values]
+            if len(known) > 1:
+                found[f"{group}/{GAP}/{metric}"] = max(known) - min(known)
+    return found

@@ -1,0 +1,154 @@
+"""Nothing of a run is left behind: one folder for its temporary files, and an end for every process that it started.
+
+Every process that the run starts inherits a mark in its environment; whoever has the mark, or a file of the folder
+open, belongs to the run. A watcher, a process of its own, does what the run itself does at its end, should the run be
+killed before it comes to that. The watcher runs this file alone: no import but the standard library's.
+"""
+
+import multiprocessing
+import os
+import secrets
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+MARK = "FLIP_RUN_MARK"
+GRACE = 10.0  # seconds that killed processes have to be gone
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+
+
+@contextmanager
+def nothing_left() -> Iterator[Path]:
+    """Give the block a folder for temporary files; afterwards end what it started, and remove the folder.
+
+    The same happens when this process is killed. The folder has a short name, since Ray's sockets lie in it, whose
+    paths hold 107 bytes; it lies where temporary files of this process otherwise would (TMPDIR, or /tmp).
+    """
+    outside = os.path.dirname(os.environ["TMPDIR"]) if MARK in os.environ else None  # of the block around this one
+    mark, folder = secrets.token_hex(16), Path(tempfile.mkdtemp(prefix="flip-", dir=outside))
+    before = {name: os.environ.get(name) for name in (MARK, "TMPDIR")}, tempfile.tempdir
+    with watcher(mark, folder):
+        os.environ |= {MARK: mark, "TMPDIR": str(folder)}
+        tempfile.tempdir = str(folder)
+        try:
+            yield folder
+        finally:
+            tempfile.tempdir = before[1]
+            for name, value in before[0].items():
+                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+            multiprocessing.current_process()._config["tempdir"] = None  # type: ignore[attr-defined] # it lay in ours
+            clear(mark, folder)
+
+
+@contextmanager
+def watcher(mark: str, folder: Path) -> Iterator[None]:
+    """Start the watcher, and end it after the block. It has no mark and no place in the folder, nor in our session."""
+    here = os.pidfd_open(os.getpid())
+    try:
+        watching = subprocess.Popen(
+            [sys.executable, "-I", "-S", "-X", "utf8", __file__, str(here), mark, str(folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            env={},
+            pass_fds=[here],
+            start_new_session=True,
+        )
+    finally:
+        os.close(here)
+    try:
+        yield
+    finally:
+        watching.kill()
+        watching.wait()
+
+
+def watch(process: int, mark: str, folder: Path) -> None:
+    """Wait for the end of a process, given by a descriptor, and clear up after it."""
+    select.select([process], [], [])
+    clear(mark, folder)
+
+
+def clear(mark: str, folder: Path) -> None:
+    """Kill what belongs to a run until nothing is found twice, as one may just have started another; then the files."""
+    deadline, quiet = time.monotonic() + GRACE, 0
+    while quiet < 2 and time.monotonic() < deadline:
+        found = [process for process in running() if process != os.getpid() and kill(process, mark, folder)]
+        quiet = 0 if found else quiet + 1
+        if found:
+            time.sleep(0.02)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def end(title: str) -> None:
+    """Kill those processes of the innermost block whose command line is this title."""
+    mark, folder = os.environ[MARK], Path(os.environ["TMPDIR"])
+    for process in running():
+        with suppress(OSError):
+            words = Path(f"/proc/{process}/cmdline").read_bytes()
+            if words.rstrip(b"\0 ") == title.encode():
+                kill(process, mark, folder)
+
+
+def kill(process: int, mark: str, folder: Path) -> bool:
+    """Kill a process if it belongs to a run; returns whether it does."""
+    try:
+        descriptor = os.pidfd_open(process)  # from here on the number means this process, or none
+    except OSError:
+        return False
+    try:
+        found = belongs(process, mark, folder)
+        if found:
+            with suppress(OSError):
+                signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        return found
+    finally:
+        os.close(descriptor)
+
+
+def belongs(process: int, mark: str, folder: Path) -> bool:
+    """Whether a process was started with the mark, or has a file of the folder open (Ray's overwrite their marks)."""
+    entry = Path(f"/proc/{process}")
+    with suppress(OSError):  # it has ended, or is another user's
+        if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
+            return True
+        for file in (entry / "fd").iterdir():
+            with suppress(OSError):  # closed since
+                if os.readlink(file).startswith(f"{folder}{os.sep}"):
+                    return True
+    return False
+
+
+def prctl(option: int, value: int) -> None:
+    """Set an attribute of this process, as only Linux has it. Raises OSError."""
+    import ctypes  # the watcher has no use for it
+
+    if ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0):
+        raise OSError(ctypes.get_errno(), "prctl")
+
+
+def running() -> list[int]:
+    """The numbers of all processes."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
+if __name__ == "__main__":
+    watch(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
+
+
+def leave_working_folder() -> None:
+    """Take the working folder off the import path, where `python -m` puts it, unless the engine itself lies there.
+
+    Somebody's own `models/` in the working folder would otherwise run in place of the engine's.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if not sys.flags.safe_path and sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd().resolve() != root:
+        del sys.path[0]

@@ -1,0 +1,1 @@
+"""The page and the tables made from a run's folder."""

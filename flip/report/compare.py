@@ -1,0 +1,199 @@
+"""Several runs side by side: the settings that differ, their metrics, which have the same weights, means over seeds."""
+
+import json
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flip.runs.record import MACHINE_KEYS, POOLED, RunRecord
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+NOT_SETTINGS = (*MACHINE_KEYS, "defaults", "sites", "federation", "tracking")  # compared otherwise, or of no effect
+ABSENT = "\u2013"
+MANY_SITES = 6  # above this the table names the worst site in place of a column a site
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run, or the mean of runs that differ in their seed alone."""
+
+    label: str
+    settings: Sequence[str]
+    status: str
+    metrics: Sequence[tuple[float, float | None]]  # value, and its standard deviation over the seeds
+    worst: str
+    digest: str
+    same: str  # label of an earlier run with the same digest
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of runs."""
+
+    settings: Sequence[str]
+    metrics: Sequence[str]
+    best: Sequence[float]  # the best value of each metric among the runs, NaN where all are alike
+    rows: Sequence[Row]
+    means: Sequence[Row]
+    many_sites: bool
+
+    @classmethod
+    def of(cls, runs: Sequence[RunRecord]) -> "Comparison":
+        """Compare runs, in their order."""
+        flat = [dict(_settings(run)) for run in runs]
+        keys = [
+            key
+            for key in dict.fromkeys(key for one in flat for key in one)
+            if len({one.get(key, ABSENT) for one in flat}) > 1
+        ]
+        sites = list(dict.fromkeys(site for run in runs for site in run.sites))
+        main = next((run.main for run in runs if run.main), None)
+        names = [f"test/pooled/{name}" for name in dict.fromkeys(name for run in runs for name in run.metric_names)]
+        if main and len(sites) <= MANY_SITES:
+            names += [f"test/site/{site}/{main}" for site in sites]
+        names = [name for name in names if any(name in run.metrics for run in runs)]
+        labels = _labels(runs)
+        digests = [str(run.result.get("digest") or "") for run in runs]
+        rows = [
+            Row(
+                label=labels[index],
+                settings=[one.get(key, ABSENT) for key in keys],
+                status=str(run.result.get("status")),
+                metrics=[(run.metrics.get(name, math.nan), None) for name in names],
+                worst=(run.worst_site(main) or "") if main else "",
+                digest=digests[index][:12],
+                same=labels[digests.index(digests[index])]
+                if digests[index] and digests.index(digests[index]) < index
+                else "",
+            )
+            for index, (run, one) in enumerate(zip(runs, flat, strict=True))
+        ]
+        best = [_best(rows, index, _higher(runs, name)) for index, name in enumerate(names)]
+        return cls(keys, names, best, rows, _means(rows, keys), len(sites) > MANY_SITES)
+
+    @property
+    def titles(self) -> list[str]:
+        """Short names of the metrics' columns: "accuracy, pooled", then the sites."""
+        parts = [name.split("/", 3 if name.startswith("test/site/") else 2) for name in self.metrics]
+        return [f"{part[2]}, {POOLED}" if part[1] == POOLED else part[2] for part in parts]
+
+    def table(self) -> "Table":
+        """The comparison for the terminal: without losses, and without settings that the strategy (or so) implies."""
+        from rich.table import Table
+        from rich.text import Text
+
+        columns = [index for index, key in enumerate(self.settings) if not self._implied(key)]
+        scores = [index for index, title in enumerate(self.titles) if "loss" not in title] or list(
+            range(len(self.titles))
+        )
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+        table.add_column("run", overflow="fold")
+        for title in (*(self._short(self.settings[index]) for index in columns), "status"):
+            table.add_column(Text(title), no_wrap=True)
+        for title in (self.titles[index].replace(", ", "\n") for index in scores):
+            table.add_column(Text(title), justify="right", no_wrap=True)
+        for title in (["worst site"] if self.many_sites else []) + ["digest"]:
+            table.add_column(title, overflow="fold")
+        for row in (*self.rows, *self.means):
+            cells = [row.label, *(row.settings[index] for index in columns), row.status]
+            cells += [cell(*row.metrics[index]) for index in scores]
+            cells += [row.worst] if self.many_sites else []
+            cells += [f"= {row.same}" if row.same else row.digest[:8]]
+            table.add_row(*(Text(text, style="red" if text in ("failed", "refused") else "") for text in cells))
+        return table
+
+    def _short(self, key: str) -> str:
+        """The last part of a setting's name, where no other column ends in the same."""
+        last = key.rpartition(".")[2]
+        return last if sum(other.rpartition(".")[2] == last for other in self.settings) == 1 else key
+
+    def _implied(self, key: str) -> bool:
+        """Whether a setting belongs to a class that only some runs chose, and follows from that choice."""
+        index = list(self.settings).index(key)
+        values = [row.settings[index] for row in self.rows]
+        for at, parent in enumerate(self.settings):
+            if key.startswith(f"{parent}.") and ABSENT in values:
+                return len({(row.settings[at], row.settings[index]) for row in self.rows}) == len(
+                    {row.settings[at] for row in self.rows}
+                )
+        return False
+
+
+def cell(value: float, deviation: float | None) -> str:
+    """A metric, with its standard deviation where it is a mean."""
+    if not math.isfinite(value):
+        return ABSENT
+    return f"{value:.3f}" if deviation is None else f"{value:.3f}\n\u00b1{deviation:.3f}"
+
+
+def _settings(run: RunRecord) -> Iterator[tuple[str, str]]:
+    yield "federation", run.backend
+    yield "sites", ", ".join(run.sites)
+    for key, value in run.config.items():
+        if key not in NOT_SETTINGS:
+            yield from _flat(key, value)
+
+
+def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _flat(f"{key}.{name}", inner)
+    elif key.endswith("._target_"):
+        yield key.removesuffix("._target_"), str(value).rpartition(".")[2]
+    else:
+        yield key, value if isinstance(value, str) else json.dumps(value)
+
+
+def _labels(runs: Sequence[RunRecord]) -> list[str]:
+    """The folders' own names, with those above them as far as it takes to tell them apart."""
+    paths = [run.path.resolve().parts for run in runs]
+    for depth in range(1, max(map(len, paths)) + 1):
+        labels = ["/".join(parts[-depth:]) for parts in paths]
+        if len(set(labels)) == len(set(paths)):
+            break
+    return labels
+
+
+def _higher(runs: Sequence[RunRecord], name: str) -> bool:
+    own = name.split("/", 3 if name.startswith("test/site/") else 2)[-1]
+    return runs[0].higher_is_better(own)
+
+
+def _best(rows: Sequence[Row], index: int, higher: bool) -> float:
+    """The best value of a column; NaN where all are alike."""
+    known = {row.metrics[index][0] for row in rows if math.isfinite(row.metrics[index][0])}
+    return (max if higher else min)(known) if len(known) > 1 else math.nan
+
+
+def _means(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
+    """The mean of the successful runs that differ in `seed` alone, where there are several."""
+    if "seed" not in keys:
+        return []
+    at = list(keys).index("seed")
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        if row.status == "ok":
+            groups.setdefault((*row.settings[:at], "", *row.settings[at + 1 :]), []).append(row)
+    means = []
+    for settings, group in groups.items():
+        if len(group) > 1:
+            columns = list(zip(*([value for value, _ in row.metrics] for row in group), strict=True))
+            metrics = [(statistics.fmean(values), statistics.stdev(values)) for values in columns]
+            shown = [*settings[:at], f"{len(group)} seeds", *settings[at + 1 :]]
+            means.append(Row("mean \u00b1 sd", shown, "", metrics, "", "", ""))
+    return means
+
+
+def compare_table(runs: Sequence[Path]) -> "Table":
+    """A table of several runs for the terminal: settings that differ, metrics, digest; means over seeds below.
+
+    Raises UserError as `write` does.
+    """
+    from flip.report.compare import Comparison
+
+    return Comparison.of([RunRecord.read(run) for run in runs]).table()

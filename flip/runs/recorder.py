@@ -1,0 +1,84 @@
+"""What the coordinator writes down of a study, and the form of a line of `rounds.jsonl`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flip.messages import Payload, Reply, Task
+from flip.messages.summary import Summary
+from flip.strategies.fedavg import State
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a study stands after a complete round: all that a resume needs at the coordinator.
+
+    Random state is not among it: what is drawn in a round is a function of the study's seed and the round.
+
+    Attributes:
+        round: the last complete round, from 0.
+        weights: shared weights after it.
+        state: the strategy's arrays after it.
+        agreed: what all sites agreed on before the first round (`statistics/...`).
+        best: the best validation score so far, or None.
+        privacy: by site, epsilon and delta spent so far.
+    """
+
+    round: int
+    weights: Payload
+    state: State
+    agreed: Payload
+    best: float | None
+    privacy: Mapping[str, Mapping[str, float]]
+
+
+class Recorder(Protocol):
+    """Where the loop writes down what happens (`flip.runs.folder.RunFolder`)."""
+
+    def line(self, record: Mapping[str, Any]) -> None:
+        """One line per round, site and phase."""
+
+    def cohort(self, cohort: Mapping[str, Any]) -> None:
+        """Persons, examples and what was skipped, by site."""
+
+    def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:
+        """What the sites tell of their cohorts, by site, and the edges of the histograms' bins, by column."""
+
+    def complete(self, progress: Progress) -> None:
+        """All that a resume needs after a round."""
+
+    def best(self, weights: Payload) -> None:
+        """Weights with the best validation score so far."""
+
+    def outcomes(self, outcomes: Mapping[str, Mapping[str, Summary]]) -> None:
+        """What the study adds to the report, by site."""
+
+
+POOLED_LINE: dict[str, Any] = {
+    "site": "pooled", "bytes_down": 0, "bytes_up": 0, "seconds": 0.0, "fault": None, "privacy": None,
+}  # fmt: skip
+
+
+def line_of(task: Task, reply: Reply, phase: str) -> dict[str, Any]:
+    """The line of one reply: what it says, its size and its seconds."""
+    named = reply.metrics.items()
+    metrics = {name: value for name, value in named if not name.startswith("privacy/") and math.isfinite(value)}
+    spent = {name.removeprefix("privacy/"): value for name, value in named if name.startswith("privacy/")}
+    return {
+        "round": task.round,
+        "site": reply.site,
+        "phase": phase,
+        "examples": reply.examples,
+        "metrics": metrics,
+        "bytes_down": size(task.weights) + size(task.state),
+        "bytes_up": size(reply.weights) + size(reply.state) + sum(s.values.nbytes for s in reply.summaries.values()),
+        "seconds": round(reply.seconds, 6),
+        "fault": reply.fault.name if reply.fault else None,
+        "privacy": {**spent, "unit": "record"} if set(spent) == {"epsilon", "delta"} else None,
+    }
+
+
+def size(arrays: Payload) -> int:
+    """Bytes of the arrays."""
+    return sum(array.nbytes for array in arrays.values())

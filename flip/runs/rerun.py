@@ -1,0 +1,65 @@
+"""What a run folder holds so that `python -m flip --config-dir RUN --config-name run` runs it again.
+
+`run.yaml` is a primary configuration without any site's folder. The sites' own files and the backend's settings as they
+were lie beside it, as options of the groups `sites` and `federation`: so another backend can be chosen for the rerun.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from flip.config.study import Study, plain
+from flip.files import conf_folder
+
+
+def run_files(study: Study) -> dict[str, str]:
+    """What a run folder needs to be run again: text by relative path; `sites/` is for the owner's eyes alone."""
+    own = {name: {"trains": site.trains} if study.live else plain(site) for name, site in study.sites.items()}
+    sites = {f"sites/{name}.yaml": f"# @package sites.{name}\n" + to_yaml(values) for name, values in own.items()}
+    settings = "# How this run was federated.\n" + to_yaml(study.federation)
+    return {"run.yaml": run_yaml(study), f"federation/{study.backend}.yaml": settings, **sites}
+
+
+def run_yaml(study: Study) -> str:
+    """The run again, as a primary configuration; no site's folder stands in it."""
+    primary = OmegaConf.to_container(OmegaConf.load(conf_folder() / "config.yaml"), resolve=False)
+    assert isinstance(primary, dict)
+    own = [each for each in primary["defaults"] if isinstance(each, dict) and "hydra" in next(iter(each))]
+    head = {"defaults": ["schema", {"federation": study.backend}, {"sites": list(study.sites)}, "_self_", *own]}
+    ours = ("mechanisms", "engine", "code")
+    body = {key: value for key, value in study.manifest.items() if key not in ours}
+    body |= {"job": study.job} if study.job != "train" else {}
+    body["privacy"] = {name: study.manifest["privacy"][name] for name in study.manifest["mechanisms"]}
+    body |= {
+        "resume_from": str(study.resume_from) if study.resume_from else None,
+        "baselines": plain(study.baselines),
+        "tracking": study.tracking,
+        "allow_targets": list(study.allow_targets),
+    }
+    folders = to_yaml({"runs": study.paths.runs}, indent=2)
+    unresolved = {
+        key: value for key, value in primary["paths"].items() if key != "runs"
+    }  # the sites' folders lie in them
+    paths = "paths:\n" + folders + _indent(OmegaConf.to_yaml(OmegaConf.create(unresolved)), 2)
+    return (
+        "# This run again: python -m flip --config-dir THIS_FOLDER --config-name run\n"
+        + to_yaml(head) + to_yaml(body) + paths + OmegaConf.to_yaml(OmegaConf.create({"hydra": primary["hydra"]}))
+    )  # fmt: skip
+
+
+def to_yaml(values: Mapping[str, Any], indent: int = 0) -> str:
+    """Plain values as YAML that reads back the same, whatever looks like an interpolation included."""
+    return _indent(OmegaConf.to_yaml(OmegaConf.create(_escape(dict(values)))), indent)
+
+
+def _escape(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("${", "\\${")
+    if isinstance(value, Mapping):
+        return {key: _escape(each) for key, each in value.items()}
+    return [_escape(each) for each in value] if isinstance(value, list) else value
+
+
+def _indent(text: str, width: int) -> str:
+    return "".join(" " * width + line for line in text.splitlines(keepends=True))

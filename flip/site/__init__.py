@@ -1,0 +1,1 @@
+"""A site: how it answers, and what may leave it."""

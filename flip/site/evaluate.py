@@ -1,0 +1,127 @@
+"""One evaluation at a site: what of its scores may leave it."""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torchmetrics.utilities import dim_zero_cat
+
+from flip.metrics import RESAMPLES, array, bounds, exact_of, metric_states, metrics_of, values_of
+from flip.site.trainer import Device
+
+PERSON = "person"  # key of a batch: whose rows they are, int64 [n]
+
+
+@dataclass
+class Scores:
+    """A split's scores: values by metric, and states by `metric/state`, in their own types."""
+
+    values: dict[str, float] = field(default_factory=dict)
+    states: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+class ScoreCallback(lightning.Callback):
+    """Takes the metrics before the module itself computes and resets them."""
+
+    def __init__(self, cell: int, rng: np.random.Generator | None) -> None:
+        self.scores, self.cell, self.rng = Scores(), cell, rng
+        self.persons: list[torch.Tensor] = []
+
+    def _take(self, metrics: Mapping[str, Any]) -> None:
+        for name, metric in metrics.items():
+            self.scores.values |= values_of(name, metric, intervals=self.rng is not None)
+            states = metric.coarse(self.cell) if hasattr(metric, "coarse") else metric_states(metric)
+            self.scores.states |= {f"{name}/{state}": array(tensor) for state, tensor in states.items()}
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take the metrics that sum."""
+        self._take(metrics_of(pl_module, "validate"))
+
+    def on_test_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, *where: Any
+    ) -> None:
+        """Keep whose rows the exact metrics have taken."""
+        if isinstance(batch, Mapping) and PERSON in batch:
+            self.persons.append(batch[PERSON].cpu())
+
+    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take all metrics."""
+        self._take(metrics_of(pl_module, "test"))
+        person = torch.cat(self.persons).numpy() if self.persons else None
+        for name, metric in exact_of(pl_module).items():
+            if not metric.update_called:
+                continue
+            self.scores.values[name] = float(metric.compute())
+            if self.rng is not None:
+                own = hasattr(metric, "interval")
+                self.scores.values |= bounds(name, metric.interval() if own else bootstrap(metric, self.rng, person))
+
+
+def evaluate(
+    module: Any, loaders: Any, *, split: str, device: Device, cell: int = 1, rng: np.random.Generator | None = None
+) -> Scores:
+    """Score a module on the `validate` or `test` split.
+
+    `cell` is what a bin of the states must hold at least; with `rng` the values have intervals.
+    """
+    callback = ScoreCallback(cell, rng)
+    metrics = [*metrics_of(module, "test").values(), *exact_of(module).values()]
+    for metric in metrics:
+        metric.reset()
+    trainer = device.trainer(callbacks=[callback])
+    run = trainer.test if split == "test" else trainer.validate
+    run(module, dataloaders=loaders, verbose=False)
+    for metric in metrics:
+        metric.reset()
+    return callback.scores
+
+
+def bootstrap(metric: Any, rng: np.random.Generator, person: np.ndarray | None = None) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of a metric over resamples of its rows, of one person together.
+
+    `person` is whose each row is; without it, and for a metric that keeps other rows, each row is a person's own. NaN
+    with fewer than two persons, or where more than a tenth of the resamples have no value (one class alone). Source:
+    Efron B, Tibshirani RJ, An Introduction to the Bootstrap, 1993; by cluster: Field CA, Welsh AH, J R Stat Soc B
+    2007;69:369-390.
+    """
+    rows = {state: dim_zero_cat(kept) for state, kept in metric_states(metric).items() if len(kept)}
+    number = min((len(kept) for kept in rows.values()), default=0)
+    whose = np.arange(number) if person is None or len(person) != number else person
+    _, group, counts = np.unique(whose, return_inverse=True, return_counts=True)
+    together = np.split(np.argsort(group, kind="stable"), counts.cumsum()[:-1])
+    if len(counts) < 2:
+        return math.nan, math.nan
+    again, found = copy.deepcopy(metric), []
+    for _ in range(RESAMPLES):
+        drawn = rng.integers(len(together), size=len(together))
+        picked = torch.from_numpy(np.concatenate([together[each] for each in drawn]))
+        again.reset()
+        for state, kept in rows.items():
+            setattr(again, state, [kept[picked]])
+        again._update_count = 1
+        found.append(float(again.compute()))
+    known = [value for value in found if math.isfinite(value)]
+    if len(known) < 0.9 * RESAMPLES:
+        return math.nan, math.nan
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def score(
+    module: Any, data: Any, loader: Any, *, split: str, device: Device, cell: int, seed: int
+) -> tuple[dict[str, float], Scores]:
+    """Exact values with intervals (of the test split), and the scores whose states may be summed over sites.
+
+    Sums are over the test rows as scaled for the pooled cohort, where the data have such; `seed` is of the bootstrap.
+    """
+    rng = np.random.default_rng(seed) if split == "test" else None
+    own = evaluate(module, loader, split=split, device=device, cell=cell, rng=rng)
+    if split == "test" and hasattr(data, "pooled_test_dataloader"):
+        pooled = data.pooled_test_dataloader()
+        return own.values, evaluate(module, pooled, split=split, device=device, cell=cell)
+    return own.values, own

@@ -1,0 +1,158 @@
+"""One fit at a site: seeds, the strategy's and the mechanisms' halves, Lightning, what is kept and returned."""
+
+import copy
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flip.config import build
+from flip.config.schema import OptimizerState, Site
+from flip.determinism import seed_fit
+from flip.messages import Task
+from flip.messages.weights import to_arrays
+from flip.privacy import Mechanism, PrivateFit, Spent
+from flip.site.secret import noise_key
+from flip.site.state import LocalState
+from flip.site.trainer import Centralized, Device, RoundCallback, fit_centralized, fit_round, updates
+from flip.strategies.fedavg import FedAvg
+
+
+@dataclass
+class SiteLocal:
+    """What the strategy's half may use during one fit (`flip.strategies.fedavg.Local`)."""
+
+    store: LocalState
+    round: int
+    steps: int
+    learning_rate: float = float("nan")
+    loaded: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def load(self, name: str) -> dict[str, np.ndarray] | None:
+        """Arrays of the latest earlier round."""
+        found = self.store.load(f"strategy-{name}", self.round)
+        self.loaded |= {f"{name}/{key}": array for key, array in (found or {}).items()}
+        return found
+
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays for the next rounds."""
+        self.store.save(f"strategy-{name}", self.round, arrays)
+
+
+@dataclass
+class LocalFit:
+    """One task "fit" at one site, on what the site has loaded."""
+
+    name: str
+    site: Site
+    manifest: Mapping[str, Any]
+    module: Any
+    datamodule: Any
+    strategy: FedAvg
+    mechanisms: list[Mechanism]
+    store: LocalState
+    home: Path
+    task: Task
+
+    def round(self) -> dict[str, Any]:
+        """One federated round; returns the fields of the reply."""
+        trainer, device, train = (
+            self.manifest["trainer"],
+            device_of(self.manifest, self.site),
+            self.datamodule.train_dataloader(),
+        )
+        steps = updates(train, device.settings, steps=trainer["steps"], epochs=trainer["epochs"])
+        keep = trainer["optimizer_state"] == OptimizerState.keep.value
+        local = SiteLocal(self.store, self.task.round, steps)
+        shared = self.strategy.shared(self.module)
+        self.strategy.before_fit(local, self.task)
+        seed_fit(self.manifest["seed"], self.name, self.task.round)
+        kept = self.store.load("optimizer", self.task.round) if keep else None
+        personal = self.store.load("personal", self.task.round) or {}
+        own = {**local.loaded, **(kept or {}), **personal}
+        private = self._protect(self.module, train, own, steps=steps, planned=steps * self.strategy.rounds)
+        corrects = type(self.strategy).correct is not FedAvg.correct
+        callback = RoundCallback(self.strategy.correct if corrects else None, kept)
+        fit_round(private.module, private.loader, steps=steps, device=device, callback=callback)
+        local.learning_rate = callback.learning_rate
+        everything = to_arrays(self.module)
+        after = {key: everything.pop(key) for key in shared}
+        state = self.strategy.after_fit(local, self.task.weights, after)
+        if everything:
+            self.store.save("personal", self.task.round, everything)
+        if keep:
+            self.store.save("optimizer", self.task.round, callback.optimizer_arrays)
+        metrics = {**finite_loss(callback.mean_loss), **self._spend(private)}
+        return {"examples": len(train.dataset), "metrics": metrics, "weights": after, "state": state}
+
+    def alone(self, module: Any) -> dict[str, Any]:
+        """The whole training of this site without the others; returns the fields of the reply."""
+        how = centralized(self.manifest, self.store.folder)
+        device, train = device_of(self.manifest, self.site), self.datamodule.train_dataloader()
+        steps = updates(train, device.settings, steps=None, epochs=how.max_epochs)
+        seed_fit(self.manifest["seed"], self.name, 0)
+        private = self._protect(module, train, {}, steps=steps, planned=steps)
+        validate = self.datamodule.val_dataloader() or None
+        loss = fit_centralized(private.module, private.loader, validate, device=device, how=how)
+        metrics = {**finite_loss(loss), **self._spend(private)}
+        return {"examples": len(train.dataset), "metrics": metrics, "weights": to_arrays(module)}
+
+    def _protect(
+        self, module: Any, loader: Any, own: Mapping[str, np.ndarray], *, steps: int, planned: int
+    ) -> PrivateFit:
+        """Let the privacy mechanisms change module, optimizer and loader; `own` is what the site kept for this fit."""
+        data: dict[str, np.ndarray] = {}
+        if hasattr(self.datamodule, "fingerprint"):  # of what came from elsewhere than the site's root, too
+            data = self.datamodule.fingerprint()
+        key = noise_key(self.name, self.site, self.home, self.task, {**own, **data}) if self.mechanisms else b""
+        private = PrivateFit(
+            module, loader, steps, planned, self.task, key, self.store.ledger() if self.mechanisms else []
+        )
+        for mechanism in self.mechanisms:
+            mechanism.prepare(private)
+        return private
+
+    def _spend(self, private: PrivateFit) -> dict[str, float]:
+        """Write the ledger, and name the privacy spent at this site so far; the same noise again spends nothing."""
+        if not self.mechanisms:
+            return {}
+        noise = hashlib.sha256(private.noise_key).hexdigest()
+        before = self.store.ledger()
+        if all(entry["noise"] != noise for entry in before):
+            before += [{**entry, "noise": noise} for entry in private.ledger[len(before) :]]
+            self.store.save_ledger(before)
+        spent = [entry for mechanism in self.mechanisms if (entry := mechanism.spent(before))]
+        return privacy_metrics(spent)
+
+
+def try_step(manifest: Mapping[str, Any], site: Site, module: Any, datamodule: Any) -> None:
+    """One step on one batch with a copy of the module; raises what a training would."""
+    train = datamodule.train_dataloader()
+    if train and len(train.dataset):
+        device = device_of(manifest, site)
+        fit_round(copy.deepcopy(module), train, steps=1, device=device, callback=RoundCallback())
+
+
+def finite_loss(loss: float) -> dict[str, float]:
+    """The loss as a metric of a reply; none where no batch had one (all Poisson samples empty)."""
+    return {"loss": loss} if math.isfinite(loss) else {}
+
+
+def privacy_metrics(spent: list[Spent]) -> dict[str, float]:
+    """Epsilon and delta as metrics of a reply."""
+    return {"privacy/epsilon": spent[0].epsilon, "privacy/delta": spent[0].delta} if spent else {}
+
+
+def centralized(manifest: Mapping[str, Any], folder: Path, resume: Path | None = None) -> Centralized:
+    """How the study trains without federation; its callbacks write into `folder`."""
+    epochs = int(manifest["trainer"]["centralized"]["max_epochs"])
+    return Centralized(epochs, str(resume) if resume else None, build.callbacks(manifest), folder)
+
+
+def device_of(manifest: Mapping[str, Any], site: Site) -> Device:
+    """The site's device with the study's settings of the Trainer."""
+    return Device(site.accelerator, site.precision, build.trainer_arguments(manifest))

@@ -1,0 +1,71 @@
+"""The key of a site's privacy noise: what it depends on, and the site's secret that nobody else knows."""
+
+import hashlib
+import hmac
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from flip.config.schema import SIMULATED, Site
+from flip.config.study import plain
+from flip.messages import Task
+from flip.messages.weights import digest
+
+LENGTH = 32  # bytes
+
+
+def noise_key(name: str, site: Site, home: Path, task: Task, state: Mapping[str, np.ndarray]) -> bytes:
+    """HMAC of the site's secret over all that the answer depends on.
+
+    That is the task, the site's own file, the fingerprint of its data, and the arrays that it kept from earlier rounds:
+    the same answer has the same noise, so a repeated task spends nothing, and any other answer has fresh noise.
+    """
+    own = json.dumps(plain(site), sort_keys=True)
+    message = "\0".join([task.digest, own, fingerprint(Path(site.root)), digest(state)])
+    return hmac.new(site_secret(name, site, home, task), message.encode(), hashlib.sha256).digest()
+
+
+def site_secret(name: str, site: Site, home: Path, task: Task) -> bytes:
+    """The site's secret: the file that the site names, or one in its home, made on first use with mode 600.
+
+    Raises PermissionError for a secret that others can read, ValueError for one that is not 32 bytes.
+    """
+    if site.secret == SIMULATED:
+        seed = json.loads(task.manifest)["seed"]
+        return hmac.new(b"simulated: no privacy claim", f"{seed}:{name}".encode(), hashlib.sha256).digest()
+    path = Path(site.secret) if site.secret else home / "secret"
+    if not path.exists():
+        make_secret(path)
+    if path.stat().st_mode & 0o077:
+        raise PermissionError(f"others can read the site's secret {path}: chmod 600 it")
+    secret = path.read_bytes()
+    if len(secret) != LENGTH:
+        raise ValueError(f"the site's secret {path} is not {LENGTH} bytes: remove it, and a new one is made")
+    return secret
+
+
+def make_secret(path: Path) -> None:
+    """Write a secret from the operating system's generator; the first of several writers wins, and none leaves half."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(os.urandom(LENGTH))
+            file.flush()
+            os.fsync(file.fileno())
+        if not path.exists():
+            os.link(temporary, path)
+    except FileExistsError:
+        pass  # another process of the same site was first; its secret is used
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def fingerprint(root: Path) -> str:
+    """Sha256 over names, sizes and change times of a site's files: other data give other noise."""
+    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
+    lines = [f"{path.relative_to(root)}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}" for path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

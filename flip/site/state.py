@@ -1,0 +1,70 @@
+"""What a site keeps for itself between tasks: safetensors files, written atomically, versioned by run and round."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flip.files import mapped, write_atomic
+from flip.messages import Reply
+from flip.messages.safetensors import load_file, parts
+from flip.messages.wire import reply_parts, unpack_reply
+
+PRIVATE = 0o600
+KEPT = 2  # versions of each file: the last round, and the one before it for a task that is repeated
+
+
+class LocalState:
+    """A site's own store for one run.
+
+    Args:
+        folder: the site's `state` folder.
+        run: identifier of the run; state of another run is never read.
+    """
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.folder = folder / hashlib.sha256(run.encode()).hexdigest()[:16]
+
+    def load(self, name: str, before: int) -> dict[str, np.ndarray] | None:
+        """Arrays saved under `name` in the latest round earlier than `before`; None if there are none."""
+        rounds = [number for number in self._rounds(name) if number < before]
+        return load_file(self._path(name, max(rounds)))[0] if rounds else None
+
+    def save(self, name: str, round: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep arrays under `name` for this round; later rounds go, and all but the last two up to this one."""
+        write_atomic(self._path(name, round), parts(arrays, {}), PRIVATE)
+        rounds = sorted(self._rounds(name))
+        kept = [number for number in rounds if number <= round][-KEPT:]
+        for old in set(rounds) - set(kept):
+            self._path(name, old).unlink()
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """The privacy ledger: one entry per fit of this run that added noise."""
+        path = self.folder / "ledger.json"
+        entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        return entries
+
+    def save_ledger(self, entries: list[dict[str, Any]]) -> None:
+        """Replace the privacy ledger."""
+        write_atomic(self.folder / "ledger.json", json.dumps(entries).encode(), PRIVATE)
+
+    def answered(self, digest: str) -> Reply | None:
+        """The reply to a task with this digest, if it was answered before."""
+        path = self.folder / "replies" / f"{digest}.safetensors"
+        return unpack_reply(mapped(path)) if path.exists() else None
+
+    def keep_reply(self, reply: Reply) -> None:
+        """Keep a reply, and drop all but the last two."""
+        folder = self.folder / "replies"
+        write_atomic(folder / f"{reply.task_digest}.safetensors", reply_parts(reply), PRIVATE)
+        for old in sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT]:
+            old.unlink()
+
+    def _path(self, name: str, round: int) -> Path:
+        return self.folder / f"{name}.{round:06d}.safetensors"
+
+    def _rounds(self, name: str) -> list[int]:
+        return [int(path.name.split(".")[1]) for path in self.folder.glob(f"{name}.*.safetensors")]

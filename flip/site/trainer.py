@@ -1,0 +1,216 @@
+"""Fits and evaluations by Lightning, for a site's round and for training without federation."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as lightning
+import torch
+from torch.utils.data import DataLoader
+
+from flip.messages.weights import plain_name
+
+Hook = Callable[[Mapping[str, torch.nn.Parameter]], None]
+# What Lightning says of every tiny fit (few batches, few workers, no validation loop), thousands of times in a run.
+NOISE = (
+    ".*does not have many workers.*",
+    ".*The number of training batches.*",
+    ".*val_dataloader.*",
+    ".*validation_step.*",
+    ".*LeafSpec.*",
+    ".*Checkpoint directory.*",
+    ".*`training_step` returned `None`.*",
+)
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where and how precisely a site computes; `settings` are the study's own arguments of Lightning's Trainer."""
+
+    accelerator: str
+    precision: str | None
+    settings: Mapping[str, Any]
+
+    def trainer(self, **arguments: Any) -> lightning.Trainer:
+        """A quiet Trainer on one device."""
+        quiet()
+        merged: dict[str, Any] = {
+            "logger": False,
+            "enable_checkpointing": False,
+            "enable_progress_bar": False,
+            "enable_model_summary": False,
+        }
+        merged |= {"accelerator": self.accelerator, "devices": 1, "num_sanity_val_steps": 0, **self.settings}
+        if self.precision is not None:
+            merged["precision"] = self.precision
+        return lightning.Trainer(**(merged | arguments))
+
+
+def quiet() -> None:
+    """Keep Lightning's advice on every small fit out of the logs; its errors stay."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in NOISE:
+        warnings.filterwarnings("ignore", message)
+
+
+class RoundCallback(lightning.Callback):
+    """One local fit as the strategy sees it: gradient correction, optimizer state, learning rate, mean loss."""
+
+    def __init__(self, correct: Hook | None = None, optimizer_state: Mapping[str, np.ndarray] | None = None) -> None:
+        self.correct = correct
+        self.optimizer_state = optimizer_state
+        self.learning_rate = float("nan")
+        self.loss: torch.Tensor | float = 0.0
+        self.batches = 0
+        self.optimizer_arrays: dict[str, np.ndarray] = {}
+        self._handles: list[Any] = []
+        self._parameters: dict[str, torch.nn.Parameter] = {}
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Load what the optimizer kept; under Opacus, hook the correction onto the innermost optimizer.
+
+        Opacus writes the gradients inside its own step, so there the correction is a pre-hook of the optimizer that it
+        wraps. Without Opacus torch calls a pre-hook before Lightning's closure has made the gradients: there
+        `on_before_optimizer_step` corrects them.
+        """
+        named = {plain_name(name): parameter for name, parameter in pl_module.named_parameters()}
+        self._parameters = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+        inner = [innermost(optimizer) for optimizer in trainer.optimizers]
+        if self.optimizer_state is not None:
+            load_optimizer(inner[0], self.optimizer_state)
+        self.learning_rate = float(inner[0].param_groups[0]["lr"])
+        for outer, optimizer in zip(trainer.optimizers, inner, strict=True):
+            if self.correct is not None and optimizer is not outer:
+                self._handles.append(optimizer.register_step_pre_hook(self._correct))
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Correct the gradients of a plain optimizer."""
+        if self.correct is not None and innermost(optimizer) is optimizer:
+            self.correct(self._parameters)
+
+    def _correct(self, *_: Any) -> None:
+        if self.correct is not None:
+            self.correct(self._parameters)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Add the batch's loss."""
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if loss is not None and bool(torch.isfinite(loss)):
+            self.loss = self.loss + loss
+            self.batches += 1
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Take the hooks off again."""
+        self.optimizer_arrays = optimizer_arrays(innermost(trainer.optimizers[0]))
+        for handle in self._handles:
+            handle.remove()
+
+    @property
+    def mean_loss(self) -> float:
+        """Mean training loss over the batches of the fit."""
+        return float(self.loss) / self.batches if self.batches else float("nan")
+
+
+def innermost(optimizer: Any) -> torch.optim.Optimizer:
+    """The optimizer that writes the parameters, inside whatever Opacus has put around it."""
+    while hasattr(optimizer, "original_optimizer"):
+        optimizer = optimizer.original_optimizer
+    inner: torch.optim.Optimizer = optimizer
+    return inner
+
+
+def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
+    """An optimizer's state (moments, step counts) as arrays named `parameter/entry`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{key}": torch.as_tensor(value).cpu().numpy()
+        for index, entry in state.items()
+        for key, value in entry.items()
+    }
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
+    """Put back what `optimizer_arrays` took, leaving the groups (learning rate, ...) as they are configured."""
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for name, array in arrays.items():
+        index, key = name.split("/", 1)
+        state.setdefault(int(index), {})[key] = torch.from_numpy(np.array(array))
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def fit_round(module: Any, loader: DataLoader[Any], *, steps: int, device: Device, callback: RoundCallback) -> None:
+    """Train for a number of optimizer steps."""
+    module.train()
+    trainer = device.trainer(max_steps=steps, max_epochs=-1, limit_val_batches=0, callbacks=[callback])
+    trainer.fit(module, train_dataloaders=loader)
+
+
+@dataclass(frozen=True)
+class Centralized:
+    """How to train without federation (`trainer.centralized`).
+
+    `record` is told of each pass: its number, examples, training and validation metrics.
+    """
+
+    max_epochs: int
+    resume: str | None
+    callbacks: Sequence[Any]
+    folder: Path
+    record: Callable[[int, int, Mapping[str, float], Mapping[str, float]], None] = lambda *_: None
+
+
+class EpochCallback(RoundCallback):
+    """Tells of each pass over the data: mean training loss, and what the module logged in validation."""
+
+    def __init__(self, how: Centralized) -> None:
+        super().__init__()
+        self.how = how
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Start a new mean."""
+        self.loss, self.batches = 0.0, 0
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Validation ran inside the epoch, so its metrics are there."""
+        logged = {
+            name.removeprefix("val/"): float(value)
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        }
+        loader: Any = trainer.train_dataloader
+        self.how.record(trainer.current_epoch, len(loader.dataset), {"loss": self.mean_loss}, logged)
+
+
+def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: Centralized) -> float:
+    """Train for so many passes over the data; returns the mean training loss of the last.
+
+    Checkpoints, early stopping and resume are Lightning's own: `trainer.callbacks` and `resume_from`.
+    """
+    module.train()
+    losses = EpochCallback(how)
+    checkpoints = any(isinstance(callback, lightning.callbacks.Checkpoint) for callback in how.callbacks)
+    trainer = device.trainer(
+        max_epochs=how.max_epochs,
+        callbacks=[*how.callbacks, losses],
+        default_root_dir=str(how.folder),
+        enable_checkpointing=checkpoints,
+    )
+    trainer.fit(module, train_dataloaders=train, val_dataloaders=validate, ckpt_path=how.resume, weights_only=True)
+    return losses.mean_loss
+
+
+def updates(loader: Iterable[Any], settings: Mapping[str, Any], *, steps: int | None, epochs: int | None) -> int:
+    """Optimizer steps of one fit: as declared, or so many passes over the loader."""
+    if steps is not None:
+        return steps
+    batches = len(loader)  # type: ignore[arg-type]
+    return (epochs or 1) * -(-batches // int(settings.get("accumulate_grad_batches", 1)))

@@ -1,0 +1,80 @@
+"""What the terminal and the log show while a study runs."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from flip.cli.display import Display
+from tests.report.fixture import SITES, line, write_run
+
+
+def follow(run: Path, *, terminal: bool, backend: str = "inprocess", rounds: int = 15, **about: Any) -> str:
+    """Everything that a display prints for a run's lines."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=terminal, width=100, color_system=None)
+    sites = about.pop("sites", list(SITES))
+    with Display(study="heart", backend=backend, rounds=rounds, sites=sites, console=console) as display:
+        for text in (run / "rounds.jsonl").read_text().splitlines():
+            display.line(json.loads(text))
+    return out.getvalue()
+
+
+def test_a_log_gets_one_plain_line_a_round(tmp_path: Path) -> None:
+    shown = follow(write_run(tmp_path / "run"), terminal=False)
+    lines = [text for text in shown.splitlines() if text.startswith("round ")]
+    assert len(lines) == 15
+    assert lines[2].startswith("round 3/15  loss 0.")
+    assert "validation  accuracy" in lines[2]
+    assert "sites 4/4" in lines[2]
+    assert "\x1b" not in shown
+
+
+def test_a_study_without_validation_also_gets_its_line_of_each_round(tmp_path: Path) -> None:
+    shown = follow(write_run(tmp_path / "run", validation=False), terminal=False)
+    assert [text.split()[1] for text in shown.splitlines() if text.startswith("round ")] == [
+        f"{number}/15" for number in range(1, 16)
+    ]
+
+
+def test_a_round_names_the_site_that_failed(tmp_path: Path) -> None:
+    shown = follow(write_run(tmp_path / "run", faults={("va", 2): "NOT_FINITE"}), terminal=False)
+    [third] = [text for text in shown.splitlines() if text.startswith("round 3/")]
+    assert "sites 3/4" in third
+    assert third.endswith("va not finite")
+
+
+def test_training_without_federation_counts_epochs(tmp_path: Path) -> None:
+    epochs = [line(n, "pooled", "fit", examples=486, metrics={"loss": 0.5, "accuracy": 0.7}) for n in range(2)]
+    (tmp_path / "rounds.jsonl").write_text("".join(json.dumps(record) + "\n" for record in epochs))
+    shown = follow(tmp_path, terminal=False, backend="none", rounds=2)
+    assert "epoch 2/2  loss 0.500  accuracy 0.700" in shown
+    assert "sites 1/1" not in shown
+
+
+def test_a_terminal_shows_every_site_and_the_rounds(tmp_path: Path) -> None:
+    shown = follow(write_run(tmp_path / "run"), terminal=True)
+    assert all(site in shown for site in SITES)
+    assert "validated" in shown
+    assert "sites 4/4" not in shown  # no plain lines beside the live display
+
+
+def test_markup_in_a_name_is_shown_as_it_is(tmp_path: Path) -> None:
+    out = io.StringIO()
+    with Display(study="[bold]x", backend="none", rounds=1, sites=["[red]y"], console=Console(file=out)) as display:
+        display.note("see [blue]z")
+    assert "[bold]x" in out.getvalue()
+    assert "see [blue]z" in out.getvalue()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_error_in_the_run_passes_through(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal)
+    with (
+        pytest.raises(KeyError),
+        Display(study="heart", backend="none", rounds=1, sites=["a"], console=console),
+    ):
+        raise KeyError("stop")

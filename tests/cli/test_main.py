@@ -1,0 +1,191 @@
+"""The single entrypoint: help, version, showing a configuration, running, sweeping, and the exit status."""
+
+import json
+import re
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import flip as engine
+from flip.__main__ import main
+from tests.conftest import ROOT, Acme, Flip
+
+LOADED = (
+    "import runpy, sys\n"
+    "sys.argv[1:] = {arguments!r}\n"
+    "try:\n    runpy.run_module('flip', run_name='__main__')\n"
+    "except SystemExit as status:\n    print('status', status.code)\n"
+    "print('torch' in sys.modules, 'hydra' in sys.modules)"
+)
+
+
+def loaded(folder: Path, *arguments: str) -> tuple[str, str]:
+    """Exit status, and whether torch and hydra were imported."""
+    import subprocess
+
+    code = LOADED.format(arguments=list(arguments))
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
+    status, modules = done.stdout.splitlines()[-2:]
+    return status, modules
+
+
+def seconds(flip: Flip, *arguments: str) -> float:
+    """The best of three, since other processes may be running."""
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        flip(*arguments)
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def test_alone_it_says_what_it_is_and_what_to_type_next(flip: Flip) -> None:
+    done = flip()
+    assert done.returncode == 0
+    assert "python -m flip experiment=" in done.stdout
+    assert "python -m flip --help" in done.stdout
+    assert "heart_disease" in done.stdout
+
+
+def test_help_lists_every_option_of_every_group(flip: Flip) -> None:
+    text = flip("--help").stdout
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        assert f"\n{path.parent.name}=\n" in text
+        assert f"    {path.stem}" in text
+
+
+def test_help_lists_a_configuration_of_ones_own(flip: Flip, acme: Acme) -> None:
+    assert re.search(r"\n    acme +A study of one's own\n", flip("--config-dir", str(acme.conf), "--help").stdout)
+
+
+def test_help_answers_within_a_second(flip: Flip) -> None:
+    assert seconds(flip, "--help") < 1
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]], ids=["nothing", "help", "version"])
+def test_help_imports_neither_torch_nor_hydra(arguments: list[str], folder: Path) -> None:
+    assert loaded(folder, *arguments) == ("status 0", "False False")
+
+
+def test_version(flip: Flip) -> None:
+    assert flip("--version").stdout == f"flip-engine {engine.__version__}\n"
+
+
+def test_cfg_job_shows_the_study_within_two_seconds(flip: Flip) -> None:
+    text = flip("experiment=heart_disease", "--cfg", "job").stdout
+    assert "name: heart_disease" in text
+    assert "hydra:" not in text
+    assert seconds(flip, "experiment=heart_disease", "--cfg", "job") < 2
+
+
+def test_cfg_job_imports_no_torch(folder: Path) -> None:
+    assert loaded(folder, "experiment=heart_disease", "--cfg", "job") == ("status 0", "False True")
+
+
+def test_cfg_shows_one_part_resolved(flip: Flip) -> None:
+    shown = flip(
+        "experiment=heart_disease", "--cfg", "job", "--package", "sites.va.root", "--resolve", FLIP_DATA_DIR="/d"
+    )
+    assert shown.stdout == "/d/uci_heart/processed.va.data\n"
+
+
+class Runs:
+    """Stands in for the engine: notes what it was asked to run."""
+
+    def __init__(self, status: str = "ok") -> None:
+        self.status, self.studies, self.folders = status, list[Any](), list[Path]()
+
+    def execute(self, study: Any, folder: Path) -> dict[str, str]:
+        self.studies.append(study)
+        self.folders.append(folder)
+        return {"status": self.status}
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
+    found = Runs()
+    monkeypatch.setitem(sys.modules, "flip.cli.execute", SimpleNamespace(execute=found.execute))
+    return found
+
+
+@pytest.mark.parametrize("backend", ["inprocess", "none"])
+def test_a_researchers_own_package_and_configuration_run(backend: str, acme: Acme, folder: Path, flip: Flip) -> None:
+    done = flip(*acme.arguments(f"federation={backend}", "strategy.rounds=2"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = next(folder.glob("runs/acme/*"))
+    assert "acme.parts.Model" in (run / "run.yaml").read_text()
+    result = json.loads((run / "result.json").read_text())
+    assert (result["status"], result["rounds"]) == ("ok", 2)
+    assert {"test/site/north/accuracy", "test/site/south/accuracy"} <= set(result["metrics"])
+
+
+def test_a_prefix_that_is_not_allowed_is_refused(acme: Acme, folder: Path, runs: Runs, capsys: Any) -> None:
+    assert main(acme.arguments("allow_targets=[]")) == 2
+    assert "acme.parts.Model is outside the allowed prefixes" in capsys.readouterr().err
+    assert runs.studies == []
+
+
+def test_each_run_has_a_folder_of_its_own(acme: Acme, folder: Path, runs: Runs) -> None:
+    main(acme.arguments())
+    main(acme.arguments())
+    assert len(set(runs.folders)) == 2
+    assert {path.parent for path in runs.folders} == {folder / "runs" / "acme"}
+
+
+def test_the_run_folder_can_be_chosen(acme: Acme, folder: Path, runs: Runs) -> None:
+    main(acme.arguments("hydra.run.dir=here"))
+    assert runs.folders == [folder / "here"]
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("failed", 1), ("refused", 1)])
+def test_the_exit_status_is_zero_only_for_success(status: str, code: int, acme: Acme, folder: Path, runs: Runs) -> None:
+    runs.status = status
+    assert main(acme.arguments()) == code
+
+
+def test_a_site_left_out_takes_no_part(acme: Acme, folder: Path, runs: Runs) -> None:
+    main(acme.arguments("~sites.south"))
+    assert list(runs.studies[0].sites) == ["north"]
+
+
+def test_one_hospital_on_its_own_file(acme: Acme, folder: Path, runs: Runs) -> None:
+    policy = "{minimum_persons: 2, minimum_cell: 1}"
+    (folder / "own.yaml").write_text(f"root: {acme.cohort('north')}\npolicy: {policy}\n")
+    assert main(acme.arguments("site_file=own.yaml")) == 0
+    assert list(runs.studies[0].sites) == ["own"]
+
+
+def test_one_hospital_has_nobody_to_federate_with(acme: Acme, folder: Path, runs: Runs, capsys: Any) -> None:
+    (folder / "own.yaml").write_text(f"root: {acme.cohort('north')}\npolicy: public_data\n")
+    assert main(acme.arguments("site_file=own.yaml", "federation=inprocess")) == 2
+    assert "one hospital has nobody to federate with" in capsys.readouterr().err
+
+
+def test_a_sweep_with_an_option_that_there_is_not_runs_nothing(flip: Flip, acme: Acme, folder: Path) -> None:
+    done = flip("-m", *acme.arguments("strategy=fedavg,fedavgg"))
+    assert done.returncode == 2
+    assert "strategy=fedavgg (the command line): there is no such option; did you mean 'fedavg'?" in done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_a_sweep_of_mistakes_leaves_nothing(flip: Flip, acme: Acme, folder: Path) -> None:
+    done = flip("-m", *acme.arguments("strategy.rounds=x,y"))
+    assert done.returncode == 1
+    assert "not run: [1] strategy.rounds (the command line): 'y' is the wrong type" in done.stderr
+    assert list(folder.iterdir()) == []
+
+
+def test_a_failed_run_does_not_end_a_sweep_and_a_table_ends_it(flip: Flip, data_dir: Path, folder: Path) -> None:
+    done = flip(
+        "-m", "experiment=heart_disease", "federation=inprocess", "trainer.steps=2", "strategy.rounds=x,1",
+        FLIP_DATA_DIR=str(data_dir),
+    )  # fmt: skip
+    results = sorted(folder.glob("runs/*/*/result.json"))
+    assert [json.loads(path.read_text())["status"] for path in results] == ["ok"]
+    assert "accuracy" in done.stdout
+    assert "not run: [0] strategy.rounds (the command line): 'x' is the wrong type" in done.stderr
+    assert done.returncode == 1

@@ -1,0 +1,39 @@
+"""Every experiment on tiny data in its true on-disk format: what to add to its command line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from datamodules.phantom import PROFILES, generate
+from tests.cohorts.chest_xray import chest_xray
+from tests.cohorts.clinical_notes import clinical_notes
+from tests.cohorts.dermatology import dermatology
+from tests.cohorts.heart import write_tiny_heart
+from tests.cohorts.icu_outcome import icu_outcome
+from tests.cohorts.lung_survival import lung_survival
+from tests.cohorts.sarcopenia_outcome import sarcopenia_outcome
+from tests.studies import SMALL_HEART
+
+
+def heart_disease(folder: Path) -> list[str]:
+    """Four hospitals of 12 to 24 patients, as UCI writes them."""
+    return [f"paths.data_dir={write_tiny_heart(folder)}", *SMALL_HEART]
+
+
+def sarcopenia(folder: Path) -> list[str]:
+    """Four hospitals of six phantoms, as DICOM series and SEG; a network of two levels."""
+    for name, profile in PROFILES.items():
+        generate(folder / name, profile=profile, patients=6)
+    small = ["strategy.rounds=2", "trainer.steps=2", "trainer.centralized.max_epochs=1", "dataset.slices_per_person=1"]
+    return [f"paths.demo_dir={folder}", *small, "dataset.demo_patients=6", "dataset.spacing_mm=5.0", "dataset.size=96"]
+
+
+TINY: dict[str, Callable[[Path], list[str]]] = {
+    "chest_xray": chest_xray,
+    "clinical_notes": clinical_notes,
+    "dermatology": dermatology,
+    "heart_disease": heart_disease,
+    "icu_outcome": icu_outcome,
+    "lung_survival": lung_survival,
+    "sarcopenia": sarcopenia,
+    "sarcopenia_outcome": sarcopenia_outcome,
+}

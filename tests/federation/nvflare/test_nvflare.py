@@ -1,0 +1,162 @@
+"""FLARE as a transport: what its job holds, and what is left when something goes wrong."""
+
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flip.errors import UserError
+from flip.federation.nvflare.components import TASK
+from flip.federation.nvflare.simulator import NVFlare, write_job
+from flip.messages import Ask, Fault, Reply, Task
+from flip.runs.rerun import run_files
+from tests.cohorts.heart import write_tiny_heart
+from tests.commands import flip
+from tests.processes import command, descendants, parents
+from tests.studies import tiny_heart_study
+
+WORKER = "nvflare.private.fed.app.simulator.simulator_worker"  # the program of a client process
+SITES = ["cleveland", "hungarian", "switzerland", "va"]
+
+# The job
+
+
+def test_a_site_and_its_file_stand_in_no_job_and_each_client_has_a_file_of_its_own(tmp_path):
+    write_job(
+        tmp_path, {"site-1": ("kings", Path("/marker/one.yaml")), "site-2": ("guys", Path("/marker/two.yaml"))}, 9
+    )
+    for path in [*(tmp_path / "job").rglob("*.json"), *(tmp_path / "workspace").rglob("*.json")]:
+        assert not {"marker", "kings", "guys"} & set(re.findall(r"\w+", path.read_text())), path
+    assert json.loads((tmp_path / "sites" / "site-1.json").read_text()) == ["kings", "/marker/one.yaml"]
+    assert "two" not in (tmp_path / "sites" / "site-1.json").read_text()
+
+
+def test_flare_may_build_our_two_classes_and_nothing_else(tmp_path):
+    write_job(tmp_path, {}, 9)
+    allowed = json.loads((tmp_path / "workspace" / "local" / "resources.json").read_text())["class_allow_list"]
+    assert allowed == ["flip.federation.nvflare.simulator.relay", "flip.federation.nvflare.simulator.executor"]
+
+
+@pytest.mark.parametrize("wrong", [{"timeout": 0}, {"workers": 0}])
+def test_a_setting_that_cannot_work_is_refused(wrong):
+    with pytest.raises(UserError, match=f"federation.{next(iter(wrong))}=0"):
+        NVFlare(**wrong)
+
+
+# Faults, each from outside: a signal to a real process of FLARE's.
+
+
+def clients() -> dict[str, int]:
+    """FLARE's client processes of this test, by name."""
+    found = {}
+    for process in descendants(os.getpid()):
+        words = command(process).split()
+        if WORKER in words:
+            found[words[words.index("--client") + 1]] = process
+    return found
+
+
+def traces(temporary: Path) -> list[str]:
+    """What is left of FLARE: files and processes."""
+    return [*(path.name for path in temporary.iterdir()), *clients()]
+
+
+def drive(tmp_path: Path, program: Callable[[Ask, Task], Any], **settings: Any) -> Any:
+    """Run a program of the test's over the tiny study's sites."""
+    study = tiny_heart_study(write_tiny_heart(tmp_path / "data"), "federation=nvflare")
+    for name, content in run_files(study).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    files = {name: tmp_path / "sites" / f"{name}.yaml" for name in study.sites}
+    task = Task("run", "study", 0, "statistics", {}, {}, {}, study.manifest_text)
+    return NVFlare(**settings).run(lambda ask: program(ask, task), files)
+
+
+def faults(replies: Iterator[Reply]) -> list[Fault | None]:
+    found = list(replies)
+    assert [reply.site for reply in found] == SITES
+    return [reply.fault for reply in found]
+
+
+@pytest.mark.slow
+def test_a_stopped_site_is_out_of_time_comes_back_and_is_lost_when_killed(tmp_path, temporary):
+    def program(ask: Ask, task: Task) -> list[list[Fault | None]]:
+        seen = [faults(ask(task, SITES))]
+        site = clients()["site-2"]
+        os.kill(site, signal.SIGSTOP)
+        seen.append(faults(ask(task, SITES)))
+        os.kill(site, signal.SIGCONT)
+        seen.append(faults(ask(task, SITES)))
+        os.kill(site, signal.SIGSTOP)
+        threading.Timer(2.0, os.kill, [site, signal.SIGKILL]).start()
+        started = time.monotonic()
+        seen.append(faults(ask(task, SITES)))
+        assert time.monotonic() - started < 10  # and not federation.timeout
+        seen.append(faults(ask(task, SITES)))
+        return seen
+
+    well = [None] * 4
+    out = [None, Fault.TIMEOUT, None, None]
+    lost = [None, Fault.LOST, None, None]
+    assert drive(tmp_path, program, timeout=40, workers=4) == [well, out, well, lost, lost]
+    assert traces(temporary) == []
+
+
+@pytest.mark.slow
+def test_without_flares_server_every_site_is_lost_and_nothing_is_left(tmp_path, temporary):
+    def program(ask: Ask, task: Task) -> list[Fault | None]:
+        assert faults(ask(task, SITES)) == [None] * 4
+        os.kill(parents()[clients()["site-1"]], signal.SIGKILL)
+        return faults(ask(task, SITES))
+
+    assert drive(tmp_path, program) == [Fault.LOST] * 4
+    assert traces(temporary) == []
+
+
+@pytest.mark.slow
+def test_an_error_of_the_loop_is_raised_and_nothing_is_left(tmp_path, temporary):
+    def program(ask: Ask, task: Task) -> None:
+        next(ask(task, SITES))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        drive(tmp_path, program)
+    assert traces(temporary) == []
+
+
+# Size and speed
+
+
+@pytest.mark.slow
+def test_a_message_may_be_large(tmp_path, temporary):
+    def program(ask: Ask, task: Task) -> list[Fault | None]:
+        large = {"weights": np.ones(100_000_000, np.float32)}
+        return faults(ask(Task(task.run, "study", 0, "statistics", large, {}, {}, task.manifest), SITES))
+
+    assert drive(tmp_path, program) == [None] * 4
+
+
+@pytest.mark.slow
+def test_ten_rounds_take_half_a_minute_and_each_after_the_first_less_than_a_second(tmp_path):
+    data = write_tiny_heart(tmp_path / "data")
+    small = ["experiment=heart_disease", "strategy.rounds=10", "trainer.steps=5", "federation=nvflare"]
+    ran = flip(tmp_path, *small, FLIP_DATA_DIR=str(data))
+    assert ran.status == 0, ran.err
+    seconds = [float(each) for each in re.findall(r"round \d+/10 .* ([\d.]+) s", ran.out)]
+    assert len(seconds) == 10
+    assert max(seconds[1:]) <= 1
+    assert ran.result["seconds"] <= 30
+
+
+def test_the_name_of_a_task_is_one_that_our_executor_is_registered_for(tmp_path):
+    write_job(tmp_path, {}, 9)
+    client = json.loads((tmp_path / "job" / "app" / "config" / "config_fed_client.json").read_text())
+    assert client["executors"][0]["tasks"] == [TASK]

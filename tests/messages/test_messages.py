@@ -1,0 +1,151 @@
+"""Tasks, replies and summaries: what crosses a boundary, and what may not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from flip.federation.spool import in_order, spool
+from flip.messages import Fault, Reply, Task
+from flip.messages.safetensors import pack
+from flip.messages.summary import Summary, SummaryKind
+from flip.messages.wire import pack_reply, pack_task, reply_parts, unpack_reply, unpack_task
+
+TASK = Task(
+    "run", "study", 2, "fit", {"w": np.ones(3, np.float32)}, {"c": np.zeros(2)}, {"split": "test"}, '{"seed":1}'
+)
+
+
+def reply(site: str, **fields) -> Reply:
+    return Reply(site, TASK.digest, examples=4, metrics={"loss": 0.5}, weights={"w": np.ones(3, np.float32)}, **fields)
+
+
+def count(number: float, persons: int = 100) -> Summary:
+    return Summary(SummaryKind.COUNT, np.array([float(number)]), persons)
+
+
+def test_a_task_comes_back_with_the_same_digest():
+    assert unpack_task(pack_task(TASK)).digest == TASK.digest
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": "other"}, {"stage": "alone"}, {"round": 3}, {"step": "evaluate"}, {"manifest": "{}"},
+        {"params": {"split": "validate"}},
+        {"weights": {"w": np.zeros(3, np.float32)}}, {"state": {}},
+    ],
+)  # fmt: skip
+def test_every_field_of_a_task_is_in_its_digest(change):
+    assert replace(TASK, **change).digest != TASK.digest
+
+
+def test_a_reply_comes_back_whole():
+    sent = reply("kings", summaries={"skipped/gap": count(3)}, state={"dc": np.ones(1)}, fault=None)
+    back = unpack_reply(pack_reply(sent))
+    assert (back.site, back.task_digest, back.examples, back.metrics) == ("kings", TASK.digest, 4, {"loss": 0.5})
+    assert back.summaries["skipped/gap"].values.tolist() == [3]
+    assert back.state["dc"].tolist() == [1]
+
+
+def test_a_fault_comes_back():
+    assert unpack_reply(pack_reply(reply("kings", fault=Fault.RAISED))).fault is Fault.RAISED
+
+
+def test_a_fault_outside_the_closed_list_is_not_a_reply():
+    head = {
+        "site": "kings",
+        "task_digest": "",
+        "examples": 1,
+        "metrics": {},
+        "seconds": 0.0,
+        "summaries": {},
+        "fault": "Mr Smith, born 1950",
+    }
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(pack({}, head))
+
+
+def test_an_infinite_number_of_persons_is_not_a_reply():
+    blob = pack_reply(reply("kings", summaries={"skipped/gap": count(3, persons=12345)}))
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(blob.replace(b"12345", b"1e999"))
+
+
+# Summaries.
+
+
+def test_moments_of_two_sites_add_up():
+    rows = np.random.default_rng(0).normal(size=20)
+    parts = [
+        Summary(SummaryKind.MOMENTS, np.array([len(p), p.sum(), (p**2).sum()]), len(p)) for p in (rows[:7], rows[7:])
+    ]
+    merged = parts[0].merge(parts[1])
+    assert merged.values == pytest.approx([20, rows.sum(), (rows**2).sum()])
+    assert merged.persons == 20
+
+
+def test_summaries_of_different_shapes_do_not_merge():
+    with pytest.raises(ValueError, match="cannot merge"):
+        count(1).merge(Summary(SummaryKind.COUNT, np.zeros(2), 5))
+
+
+def test_a_summary_over_too_few_persons_is_withheld_and_merges_as_nothing():
+    withheld = count(3, persons=4).suppress(5)
+    assert withheld.withheld
+    assert count(7).merge(withheld).values.tolist() == [7]
+
+
+def test_small_counts_become_zero():
+    assert Summary(SummaryKind.COUNT, np.array([4.0, 5.0]), 9).suppress(5).values.tolist() == [0, 5]
+
+
+def test_histogram_bins_are_merged_until_each_holds_the_minimum_and_no_one_is_lost():
+    bins = Summary(SummaryKind.HISTOGRAM, np.array([1.0, 2, 3, 9, 0, 1]), 16).suppress(5).values
+    assert bins.tolist() == [0, 0, 6, 10, 0, 0]
+
+
+def test_public_data_are_not_suppressed():
+    assert count(1, persons=1).suppress(1).values.tolist() == [1]
+
+
+# The order of arrival.
+
+
+@pytest.mark.parametrize("order", [("a", "b", "c"), ("c", "b", "a"), ("b", "c", "a")])
+def test_replies_come_in_site_order_whatever_the_order_of_arrival(order):
+    arrivals = ((site, pack_reply(reply(site))) for site in order)
+    assert [each.site for each in in_order(arrivals, TASK, ["a", "b", "c"])] == ["a", "b", "c"]
+
+
+def test_a_reply_can_still_be_read_after_the_next_one_and_its_file_is_gone(tmp_path):
+    files = {site: spool(tmp_path / site, reply_parts(reply(site))) for site in ("a", "b")}
+    kept = [*in_order(iter(files.items()), TASK, ["a", "b"])]
+    assert [each.weights["w"].tolist() for each in kept] == [[1, 1, 1], [1, 1, 1]]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_empty_file_is_no_reply(tmp_path):
+    (tmp_path / "a").touch()
+    (found,) = in_order(iter([("a", tmp_path / "a")]), TASK, ["a"])
+    assert found.fault is Fault.INVALID
+
+
+def test_a_site_that_never_answers_has_exactly_one_reply_with_a_fault():
+    replies = list(in_order(iter([("b", pack_reply(reply("b")))]), TASK, ["a", "b"]))
+    assert [(each.site, each.fault) for each in replies] == [("a", Fault.LOST), ("b", None)]
+
+
+def test_a_reply_that_comes_twice_counts_once():
+    blob = pack_reply(reply("a"))
+    assert len(list(in_order(iter([("a", blob), ("a", blob), ("b", pack_reply(reply("b")))]), TASK, ["a", "b"]))) == 2
+
+
+def test_a_reply_in_the_name_of_another_site_is_invalid():
+    (found,) = in_order(iter([("a", pack_reply(reply("b")))]), TASK, ["a"])
+    assert (found.site, found.fault) == ("a", Fault.INVALID)
+
+
+def test_bytes_that_are_no_reply_are_invalid():
+    (found,) = in_order(iter([("a", b"\x80\x04 not ours")]), TASK, ["a"])
+    assert found.fault is Fault.INVALID

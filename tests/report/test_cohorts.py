@@ -1,0 +1,70 @@
+"""What does not fit between sites is found from their aggregates, with the figure and what mends it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flip.coordinator.describe import agreed_edges
+from flip.messages.summary import Summary, SummaryKind
+from flip.report.cohorts import Cohorts
+from flip.runs.record import RunRecord
+
+
+def moments(mean: float, deviation: float, number: int = 100) -> list[float]:
+    return [number, number * mean, number * (deviation**2 + mean**2)]
+
+
+def cohorts(**sites: dict[str, list[float]]) -> Cohorts:
+    """Cohorts as the run folder has them: by site, values by name."""
+    told = {site: {name: {"values": v, "persons": 100} for name, v in named.items()} for site, named in sites.items()}
+    cohort = {site: {"persons": 100, "fault": None} for site in sites}
+    return Cohorts(
+        RunRecord(Path(), {}, "", {}, cohort, [], {}, {"job": "check", "edges": {}, "sites": told}, {"status": "ok"})
+    )
+
+
+def test_sites_that_agree_are_left_alone():
+    same = {"moments/age": moments(60, 10), "count/levels/sex/F": [50], "count/levels/sex/M": [50]}
+    older = {"moments/age": moments(70, 9), "count/levels/sex/F": [30], "count/levels/sex/M": [70]}
+    assert cohorts(north=same, south=older, east=same).findings == []
+
+
+@pytest.mark.parametrize(
+    ("own", "factor"), [(moments(165, 33), "0.4536"), (moments(7500, 1500), "0.01"), (moments(75_000, 9000), "0.001")]
+)
+def test_another_unit_is_suspected_with_its_figure_and_factor(own, factor):
+    kilograms = {"moments/weight": moments(75, 15)}
+    (found,) = cohorts(north=kilograms, east=kilograms, south={"moments/weight": own}).findings
+    assert (found.site, found.column) == ("south", "weight")
+    assert f"{own[1] / own[0]:.4g}" in found.what
+    assert f"factor: {factor}" in found.remedy
+
+
+def test_another_spelling_is_suspected_with_its_mapping():
+    words = {"count/levels/sex/female": [50], "count/levels/sex/male": [50]}
+    found = cohorts(north=words, south={"count/levels/sex/F": [40], "count/levels/sex/M": [60]}, east=words).findings
+    assert [each.site for each in found] == ["south"]
+    assert "values: {F: female, M: male}" in found[0].remedy
+
+
+def test_a_site_without_the_column_is_named():
+    has, lacks = {"count/known/lactate": [90.0, 10, 0]}, {"count/known/lactate": [0.0, 100, 0]}
+    (found,) = cohorts(north=has, south=lacks).findings
+    assert (found.site, found.column) == ("south", "lactate")
+
+
+def test_the_same_value_throughout_may_be_a_code():
+    (found,) = cohorts(north={"moments/chol": moments(230, 50)}, south={"moments/chol": moments(0, 0)}).findings
+    assert "all of its 100 values are 0" in found.what
+    assert "values: {0: null}" in found.remedy
+
+
+def test_the_bins_come_from_mean_and_deviation_over_all_sites():
+    told = {
+        site: {"moments/age": Summary(SummaryKind.MOMENTS, np.array(moments(mean, 10)), 100)}
+        for site, mean in (("north", 55), ("south", 65))
+    }
+    edges = agreed_edges(told)["age"]
+    deviation = np.sqrt(10**2 + 5**2)
+    np.testing.assert_allclose([edges[0], edges[-1]], [60 - 3 * deviation, 60 + 3 * deviation])

@@ -1,0 +1,168 @@
+"""A site answers tasks, or refuses them, and says nothing more than that."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flip.config.build import initial_module
+from flip.config.study import Study
+from flip.messages import Fault, Task
+from flip.messages.summary import SummaryKind
+from flip.messages.weights import digest, to_arrays
+from flip.messages.wire import pack_reply
+from flip.site.silo import Silo
+from tests.cohorts.heart import write_tiny_heart
+from tests.studies import tiny_heart_study
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return tiny_heart_study(write_tiny_heart(tmp_path / "data"))
+
+
+@pytest.fixture
+def silo(study: Study, tmp_path: Path) -> Silo:
+    return Silo("cleveland", study.sites["cleveland"], tmp_path / "home")
+
+
+def task(study: Study, step: str = "fit", number: int = 0, **params) -> Task:
+    weights = to_arrays(initial_module(study.manifest)) if step != "statistics" else {}
+    moments = np.array([[100.0, 0.0, 100.0]] * 13)
+    return Task(
+        "run", "study", number, step, weights, {"statistics/moments/features": moments}, params, study.manifest_text
+    )
+
+
+def with_policy(silo: Silo, policy: object, tmp_path: Path) -> Silo:
+    return Silo(silo.name, replace(silo.site, policy=policy), tmp_path / "strict")
+
+
+def test_statistics_count_persons_examples_and_what_was_skipped(silo, study):
+    reply = silo.answer(task(study, "statistics"))
+    assert reply.fault is None
+    assert reply.metrics == {"persons": 25, "train": 15, "validate": 0, "test": 9}
+    assert reply.summaries["skipped/a value that the study uses is missing"].values.tolist() == [1]
+    assert reply.summaries["statistics/moments/features"].kind is SummaryKind.MOMENTS
+
+
+def test_a_fit_returns_weights_the_loss_and_the_number_of_examples(silo, study):
+    reply = silo.answer(task(study))
+    assert reply.fault is None
+    assert reply.examples == 15
+    assert set(reply.weights) == {"linear.weight", "linear.bias"}
+    assert reply.metrics["loss"] > 0
+
+
+def test_the_same_task_gives_the_same_bits_at_another_silo(silo, study, tmp_path):
+    other = Silo("cleveland", study.sites["cleveland"], tmp_path / "other")
+    assert digest(silo.answer(task(study)).weights) == digest(other.answer(task(study)).weights)
+
+
+def test_another_site_and_another_round_draw_other_batches(silo, study, tmp_path):
+    first = digest(silo.answer(task(study)).weights)
+    renamed = Silo("kings", study.sites["cleveland"], tmp_path / "kings")
+    assert first != digest(renamed.answer(task(study)).weights)
+    assert first != digest(silo.answer(task(study, number=1)).weights)
+
+
+def test_a_task_answered_before_is_answered_from_the_store_even_after_a_restart(silo, study, tmp_path):
+    first = silo.answer(task(study))
+    restarted = Silo("cleveland", replace(study.sites["cleveland"], root="gone"), tmp_path / "home")
+    assert digest(restarted.answer(task(study)).weights) == digest(first.weights)
+
+
+def test_an_evaluation_returns_exact_metrics_and_states_that_can_be_summed(silo, study):
+    reply = silo.answer(task(study, "evaluate", split="test"))
+    assert set(reply.metrics) == {
+        "accuracy",
+        "accuracy/low",
+        "accuracy/high",
+        "auroc",
+        "auroc/low",
+        "auroc/high",
+        "auroc_binned",
+        "auroc_binned/low",
+        "auroc_binned/high",
+        "loss",
+    }
+    counts = [reply.summaries[f"metric/accuracy/{name}"].values.item() for name in ("tp", "fp", "tn", "fn")]
+    assert sum(counts) == reply.examples == 9
+
+
+def test_a_cohort_that_is_too_small_is_refused_before_it_is_used(silo, study, tmp_path):
+    strict = with_policy(silo, {"minimum_persons": 1000, "minimum_cell": 5}, tmp_path)
+    reply = strict.answer(task(study))
+    assert reply.fault is Fault.REFUSED_COHORT
+    assert not reply.weights
+    assert not reply.metrics
+
+
+def test_code_that_the_site_does_not_allow_is_refused(silo, study, tmp_path):
+    strict = with_policy(
+        silo, {"minimum_persons": 1, "minimum_cell": 1, "targets": ["models.", "datamodules."]}, tmp_path
+    )
+    assert strict.answer(task(study)).fault is Fault.REFUSED_TARGET
+
+
+def test_a_hostile_target_in_the_manifest_is_refused(silo, study):
+    hostile = json.loads(study.manifest_text)
+    hostile["model"]["optimizer"] = {"_target_": "os.system", "command": "touch /tmp/owned"}
+    assert silo.answer(replace(task(study), manifest=json.dumps(hostile))).fault is Fault.REFUSED_TARGET
+
+
+def test_another_version_of_the_code_is_refused(silo, study):
+    other = json.dumps({**study.manifest, "code": "0" * 64})
+    assert silo.answer(replace(task(study), manifest=other)).fault is Fault.REFUSED_CODE
+
+
+def test_a_cohort_that_cannot_be_read_is_a_fault_with_details_only_in_the_sites_log(study, tmp_path):
+    silo = Silo("va", replace(study.sites["va"], root=str(tmp_path / "marker_of_the_site.csv")), tmp_path / "home")
+    reply = silo.answer(task(study))
+    assert reply.fault is Fault.DATA
+    assert b"marker_of_the_site" not in pack_reply(reply)
+    assert "marker_of_the_site" in (tmp_path / "home" / "site.log").read_text()
+
+
+def test_an_error_in_training_is_a_fault_and_never_an_exception(silo, study):
+    broken = replace(task(study), weights={"linear.weight": np.zeros((5, 5), np.float32)})
+    assert silo.answer(broken).fault is Fault.RAISED
+
+
+def test_an_unknown_step_is_a_fault(silo, study):
+    assert silo.answer(task(study, "exfiltrate")).fault is Fault.RAISED
+
+
+def test_counts_below_the_minimum_cell_do_not_leave(silo, study, tmp_path):
+    strict = with_policy(silo, {"minimum_persons": 5, "minimum_cell": 5}, tmp_path)
+    reply = strict.answer(task(study, "statistics"))
+    assert reply.summaries["skipped/a value that the study uses is missing"].values.tolist() == [0]
+    scored = strict.answer(task(study, "evaluate", split="test"))
+    assert "metric/accuracy/tp" not in scored.summaries
+    assert "accuracy" not in scored.metrics
+    assert scored.summaries["metric/loss/weight"].values.item() == 9
+
+
+def test_a_split_smaller_than_the_minimum_cell_is_not_told_of(silo, study, tmp_path):
+    strict = with_policy(silo, {"minimum_persons": 10, "minimum_cell": 10}, tmp_path)
+    assert strict.answer(task(study, "statistics")).metrics["test"] == 0
+    scored = strict.answer(task(study, "evaluate", split="test"))
+    assert (scored.fault, scored.examples, dict(scored.metrics), dict(scored.summaries)) == (None, 0, {}, {})
+
+
+def test_a_policy_that_cannot_be_read_refuses(silo, study, tmp_path):
+    assert with_policy(silo, "open to all", tmp_path).answer(task(study)).fault is Fault.REFUSED_POLICY
+
+
+def test_the_optimizer_keeps_its_moments_when_the_study_says_so(tmp_path):
+    data = write_tiny_heart(tmp_path / "data")
+    momentum = ["model.optimizer._target_=torch.optim.Adam", "model.optimizer.lr=0.1"]
+    found = {}
+    for keep in ("keep", "reset"):
+        study = tiny_heart_study(data, *momentum, f"trainer.optimizer_state={keep}")
+        silo = Silo("va", study.sites["va"], tmp_path / keep)
+        silo.answer(task(study, number=0))
+        found[keep] = digest(silo.answer(task(study, number=1)).weights)
+    assert found["keep"] != found["reset"]
