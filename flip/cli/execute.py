@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from flip.cli.redirect import to_log
 from flip.config import build
+from flip.config.jobs import JOBS
 from flip.config.schema import SIMULATED
 from flip.config.targets import TARGET
+from flip.coordinator.cohorts import agree
 from flip.coordinator.jobs import coordinator, program
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.result import INTERRUPTED, Ending, no_result, why
-from flip.coordinator.serve import Job
+from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError, disk_full
 from flip.federation.inprocess import ask_silos, open_silos
 from flip.federation.live import LiveTransport, followed
@@ -66,9 +68,10 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
         report = write_report(folder, display)
         for tracker in trackers:
             tracker.finish(folder, result)
-    if study.job != "train":
+    trains = JOBS[study.job].trains
+    if not trains:
         show_cohorts(folder)
-    if study.job != "train" or result["status"] != "ok":
+    if not trains or result["status"] != "ok":
         show_logs(folder)
     print(last_words(result, folder, report), flush=True)
     if result["reason"] == INTERRUPTED:
@@ -95,7 +98,7 @@ def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Trans
     None for a job that trains nothing.
     """
     homes = {name: folder / "sites" / f"{name}.yaml" for name in study.sites}
-    if study.job != "train":
+    if not JOBS[study.job].trains:
         job = program(study.job, loop)
         return transport.run(job, homes) if transport else job(ask_silos(open_silos(homes)))
     if transport is None:
@@ -113,7 +116,7 @@ def pooled(study: "Study", loop: Coordinator, homes: dict[str, Path], prefix: st
     silos = open_silos(homes)
     ask = ask_silos(silos)
     if prefix == "test":
-        loop.statistics(ask)
+        agree(loop.roster, ask, loop.reasons)
     resume = study.resume_from if prefix == "test" else None
     return train_pooled(loop, ask, silos, folder=folder, prefix=prefix, resume=resume)
 
@@ -122,13 +125,14 @@ def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict
     """A run whose loop is in the backend's server; this process follows it."""
     live: LiveTransport = transport
     trains = {name: site.trains for name, site in study.sites.items()}
-    job = Job(run, study.manifest_text, trains, study.baselines.alone, float(study.federation["timeout"]), study.job)
+    timeout = float(study.federation["timeout"])
+    submission = Submission(run, study.manifest_text, trains, study.baselines.alone, timeout, study.job)
     started = time.perf_counter()
     reason = "the server's app ended without a result; its log has the cause"
     try:
         files.reserve()
         with followed(files.folder, files.listeners):
-            live.submit(job, files.folder)
+            live.submit(submission, files.folder)
     except StudyFailed as failed:
         reason = str(failed)
     except KeyboardInterrupt:
@@ -206,7 +210,7 @@ def open_display(study: "Study", screen: TextIO) -> "Display":
     federated = study.federation.get(TARGET) is not None
     passes = study.manifest["trainer"]["centralized"]["max_epochs"]
     rounds = build.strategy(study.manifest).rounds if federated else passes
-    rounds = rounds if study.job == "train" else 0
+    rounds = rounds if JOBS[study.job].trains else 0
     console = Console(file=screen)
     return Display(
         study=study.manifest["name"], backend=study.backend, rounds=rounds, sites=sorted(study.sites), console=console

@@ -12,12 +12,13 @@ from omegaconf.errors import OmegaConfBaseException
 import flip
 from flip.config.code import code_digest
 from flip.config.conform import UNSET, _first_line, _join, _leaves, _missing, conform
+from flip.config.jobs import JOBS
 from flip.config.policy import PUBLIC, widened
 from flip.config.schema import SIMULATED, Config, Site
 from flip.config.site_file import POOLED, SITE_NAME, _absolute, load_site
 from flip.config.study import Study, plain
 from flip.config.targets import prefix_problems, targets
-from flip.errors import UserError, Where, at, moved, nowhere, unique
+from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
 
 STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
 
@@ -39,6 +40,8 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
     config = conform(values, Config, "", where, problems)
     problems += _missing(values, "", where)
     problems += prefix_problems(at("allow_targets", where), config.allow_targets)
+    if config.job not in JOBS:
+        problems.append(f"{at('job', where)}: there is no job {config.job!r}; {nearest(config.job, JOBS)}")
     sites, file = config.sites, Path(config.site_file).expanduser() if config.site_file else None
     if file:
         where = moved(where, "sites.", str(file))
@@ -97,7 +100,7 @@ def _study(
         manifest=json.loads(text),  # as the sites read it: every process sees the same order of keys
         manifest_text=text,
         manifest_sha256=hashlib.sha256(text.encode()).hexdigest(),
-        job=plain(config.job),
+        job=config.job,
         backend=backend,
         live=live,
         federation=config.federation,

@@ -18,14 +18,6 @@ class OptimizerState(Enum):
     keep = "keep"
 
 
-class Job(Enum):
-    """What to do with the study."""
-
-    train = "train"
-    check = "check"
-    statistics = "statistics"
-
-
 @dataclass
 class Paths:
     """Folders of the coordinator; a relative one is taken from the working folder."""
@@ -93,7 +85,7 @@ class Config:
     """One study and how it runs."""
 
     name: str = MISSING
-    job: Job = Job.train
+    job: str = "train"  # flip.config.jobs
     notice: str | None = None
     seed: int = MISSING
     dataset: dict[str, Any] = MISSING

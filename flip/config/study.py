@@ -18,7 +18,7 @@ class Study:
         manifest: what travels to every site, in JSON's types: name, notice, seed, dataset, model, outcomes, trainer,
             strategy, privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
         manifest_text: the manifest as canonical JSON. manifest_sha256: its digest.
-        job: train, or without training check or statistics.
+        job: what is done with it (`flip.config.jobs`).
         backend: the name of the `federation` option that was chosen.
         live: whether the backend's server runs the loop, over sites that hold their own files.
         sites: each site's own file, by name; with `site_file` the one site of that file. In a simulation the policies

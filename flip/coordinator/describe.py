@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 
 from flip.coordinator.check_replies import Wanted, addable
+from flip.coordinator.cohorts import gather
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.pooled_metrics import merge_into
+from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Payload
 from flip.messages.summary import Moments, Summary
 
@@ -17,32 +19,40 @@ SPREAD = 3.0  # deviations from the mean at which the outermost bins begin, whic
 Described = dict[str, dict[str, Summary]]
 
 
-def describe(loop: Coordinator, ask: Ask, job: str) -> None:
-    """Ask every site for its cohort, and with job=statistics for histograms over bins that all have in common; then
-    for one step of the model on its data, of which nothing is kept.
+def check(loop: Coordinator, ask: Ask) -> None:
+    """`job=check`: what each site would bring. Raises StudyFailed as `_described` does."""
+    _described(loop, ask, "check", histograms=False)
+
+
+def statistics(loop: Coordinator, ask: Ask) -> None:
+    """`job=statistics`: the same with histograms, over bins that all sites have in common."""
+    _described(loop, ask, "statistics", histograms=True)
+
+
+def _described(loop: Coordinator, ask: Ask, job: str, *, histograms: bool) -> None:
+    """Ask every site for its cohort, then for one step of the model on its data, of which nothing is kept.
 
     Raises StudyFailed, once all is written down, if fewer sites can train than the study needs.
     """
-    for mechanism in reversed(loop.mechanisms):
-        ask = mechanism.wrap_ask(ask)
-    faults = loop.cohorts(ask)
-    found, edges = _asked(loop, ask, {}, faults), dict[str, np.ndarray]()
-    if job == "statistics":
+    roster, ask = loop.roster, loop.through_mechanisms(ask)
+    faults = gather(roster, ask, loop.reasons)
+    found, edges = _asked(roster, ask, {}, faults), dict[str, np.ndarray]()
+    if histograms:
         edges = agreed_edges(found)
-        for site, more in _asked(loop, ask, edges, faults).items():
+        for site, more in _asked(roster, ask, edges, faults).items():
             found[site] = {**found.get(site, {}), **more}
-    loop.recorder.description(job, edges, found)
-    _asked(loop, ask, {}, faults, tries=True)
-    loop.enough(len({*loop.sites(training=True)} - {*faults}), faults, "before the first round")
+    roster.recorder.description(job, edges, found)
+    _asked(roster, ask, {}, faults, tries=True)
+    roster.enough(len({*roster.sites(training=True)} - {*faults}), faults, "before the first round")
 
 
-def _asked(loop: Coordinator, ask: Ask, edges: Payload, faults: dict[str, Fault], **params: Any) -> Described:
+def _asked(roster: Roster, ask: Ask, edges: Payload, faults: dict[str, Fault], **params: Any) -> Described:
     """The summaries of each site that answers, by their own names; the others' faults go to `faults`."""
-    task = loop.task("describe", 0, {}, **params)
+    task = roster.task("describe", 0, {}, **params)
     task = replace(task, state={**task.state, **{f"edges/{name}": each for name, each in edges.items()}})
     wanted = Wanted({}, {}, frozenset(), {}, {})
     found: Described = {}
-    for reply in loop.asked(ask, task, loop.sites(training=False), "describe", wanted):
+    for reply in roster.asked(ask, task, roster.sites(training=False), "describe", wanted):
         if reply.fault is not None:
             faults[reply.site] = reply.fault
             continue

@@ -1,12 +1,16 @@
-"""What each `job=` does."""
+"""The coordinator of a study, and what it does with an `Ask` for each `job=`."""
 
+import importlib
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from flip.config import build
+from flip.config.jobs import JOBS
 from flip.config.targets import resolve
-from flip.coordinator.describe import describe
+from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
+from flip.coordinator.roster import Roster
 from flip.messages import Ask, Payload
 from flip.runs.folder import RunFolder
 
@@ -15,17 +19,13 @@ def coordinator(
     run: str, manifest: Mapping[str, Any], *, text: str, trains: Mapping[str, bool], files: RunFolder, alone: bool
 ) -> Coordinator:
     """The coordinator of a study; goes on after the last complete round that the folder holds."""
-    from flip.config.build import initial_module
-
+    strategy = build.strategy(manifest)
+    roster = Roster(run, text, trains, strategy.min_sites, files)
     return Coordinator(
-        run=run,
-        manifest=text,
+        roster,
+        Evaluation(roster, build.initial_module(manifest), build.outcomes(manifest), strategy.rounds),
         seed=manifest["seed"],
-        module=initial_module(manifest),
-        strategy=build.strategy(manifest),
-        trains=trains,
-        recorder=files,
-        outcomes=build.outcomes(manifest),
+        strategy=strategy,
         mechanisms=build.mechanisms(manifest),
         reasons=getattr(resolve(manifest["dataset"]["_target_"]), "REASONS", frozenset()),
         alone=alone,
@@ -34,5 +34,12 @@ def coordinator(
 
 
 def program(job: str, loop: Coordinator) -> Callable[[Ask], Payload | None]:
-    """What the coordinator does with an `Ask`: trains, or describes the sites' cohorts."""
-    return loop if job == "train" else lambda ask: describe(loop, ask, job)
+    """What the coordinator does with an `Ask` for this job (`flip.config.jobs`)."""
+    module, _, name = JOBS[job].runs.rpartition(".")
+    runs: Callable[[Coordinator, Ask], Payload | None] = getattr(importlib.import_module(module), name)
+    return partial(runs, loop)
+
+
+def train(loop: Coordinator, ask: Ask) -> Payload:
+    """`job=train`: the federated study; its final weights."""
+    return loop(ask)

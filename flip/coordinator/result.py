@@ -86,7 +86,7 @@ class Ending:
             "monitor": self.coordinator.module.monitor,
             "higher_is_better": self.coordinator.module.higher_is_better,
             "intervals": methods_of(self.coordinator.module),
-            "metrics": self.coordinator.metrics,
+            "metrics": self.coordinator.evaluation.metrics,
         }
         self.files.json("result.json", result)
         return result
@@ -104,7 +104,7 @@ class Ending:
 
     def _privacy(self) -> dict[str, Any] | None:
         """The largest epsilon over sites, and each site's."""
-        spent = self.coordinator.privacy
+        spent = self.coordinator.roster.privacy
         if not spent:
             return None
         worst = max(spent.values(), key=lambda entry: entry["epsilon"])

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from flip.messages import Ask
 
 
 @dataclass(frozen=True)
-class Job:
+class Submission:
     """What the server's app gets of a study; no folder and no site's file stands in it.
 
     Attributes:
@@ -20,7 +21,7 @@ class Job:
         trains: by site, whether it trains or is only tested on.
         alone: also train each site by itself, for comparison.
         timeout: seconds that one task may take at the slowest site.
-        job: train, check or statistics (`flip.config.schema.Job`).
+        job: what is to be done with the study (`flip.config.jobs`).
     """
 
     run: str
@@ -31,19 +32,19 @@ class Job:
     job: str = "train"
 
     def to_json(self) -> str:
-        """The job as one string."""
+        """The submission as one string."""
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Job":
+    def from_json(cls, text: str) -> "Submission":
         """The inverse. Raises ValueError for anything else."""
         try:
             return cls(**json.loads(text))
         except TypeError as error:
-            raise ValueError("not a job") from error
+            raise ValueError("not a submission") from error
 
 
-def serve(job: Job, folder: Path, ask: Ask) -> None:
+def serve(submission: Submission, folder: Path, ask: Ask) -> None:
     """At the server: run the study into `folder`, from its last complete round where it holds one.
 
     A study that fails, or that names code which this server does not have or does not allow, says so in `result.json`.
@@ -53,13 +54,20 @@ def serve(job: Job, folder: Path, ask: Ask) -> None:
     from flip.determinism import configure_torch
     from flip.runs.folder import RunFolder
 
-    started, manifest, files = time.perf_counter(), json.loads(job.manifest), RunFolder(folder, [])
+    started, manifest, files = time.perf_counter(), json.loads(submission.manifest), RunFolder(folder, [])
     if refused := unfit(manifest):
         files.json("result.json", no_result(refused, 0.0))
         return
     configure_torch(int(manifest["trainer"]["threads"]))
-    loop = coordinator(job.run, manifest, text=job.manifest, trains=job.trains, files=files, alone=job.alone)
-    Ending(files, loop, lambda: program(job.job, loop)(ask), "RUN").reach(started)
+    loop = coordinator(
+        submission.run,
+        manifest,
+        text=submission.manifest,
+        trains=submission.trains,
+        files=files,
+        alone=submission.alone,
+    )
+    Ending(files, loop, partial(program(submission.job, loop), ask), "RUN").reach(started)
 
 
 def unfit(manifest: Mapping[str, Any]) -> str:

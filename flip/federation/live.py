@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from flip.coordinator.serve import Job
+from flip.coordinator.serve import Submission
 
 if TYPE_CHECKING:
     from flip.runs.folder import Listener
@@ -21,7 +21,7 @@ LOOK = 0.2  # seconds between looks at the lines that have come
 class LiveTransport(Protocol):
     """A federation backend whose server runs the loop."""
 
-    def submit(self, job: Job, folder: Path) -> None:
+    def submit(self, job: Submission, folder: Path) -> None:
         """Have the server run the job; when this returns, what `serve` wrote there is in `folder`.
 
         An earlier part of the same run that the server still runs is stopped first; then the lines of rounds that were

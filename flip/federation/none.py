@@ -34,9 +34,9 @@ def train_pooled(
     from flip.site.fit import centralized, device_of
     from flip.site.trainer import fit_centralized
 
-    manifest, baseline = json.loads(coordinator.manifest), prefix != "test"
-    names = coordinator.sites(training=True)
-    data = [silos[name].datamodule(coordinator.task("fit", 0, {})) for name in names]
+    manifest, baseline = json.loads(coordinator.roster.manifest), prefix != "test"
+    names = coordinator.roster.sites(training=True)
+    data = [silos[name].datamodule(coordinator.roster.task("fit", 0, {})) for name in names]
     train = [getattr(each, "pooled_train_dataloader", each.train_dataloader)() for each in data]
     validate = [loader for each in data if (loader := getattr(each, "pooled_val_dataloader", each.val_dataloader)())]
     module = initial_module(manifest, centralized=True)
@@ -52,7 +52,7 @@ def train_pooled(
         how=how,
     )
     weights = to_arrays(module)
-    coordinator.test(ask, POOLED if baseline else "test", weights, prefix)
+    coordinator.evaluation.test(ask, POOLED if baseline else "test", weights, prefix)
     return weights
 
 
@@ -64,12 +64,12 @@ def epoch_recorder(
 
     def record(epoch: int, examples: int, trained: Mapping[str, float], validated: Mapping[str, float]) -> None:
         line = {**POOLED_LINE, "round": epoch, "phase": phase, "examples": examples, "metrics": dict(trained)}
-        coordinator.recorder.line(line)
+        coordinator.roster.recorder.line(line)
         if phase == "fit":
             coordinator.rounds_done = epoch + 1
             if validated:
-                coordinator.recorder.line({**line, "phase": "validate", "metrics": dict(validated)})
-                coordinator.keep_best(validated, lambda: to_arrays(module))
+                coordinator.roster.recorder.line({**line, "phase": "validate", "metrics": dict(validated)})
+                coordinator.evaluation.keep_best(validated, lambda: to_arrays(module))
 
     return record
 

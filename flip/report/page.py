@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flip.config.jobs import JOBS
 from flip.files import write_atomic
 from flip.report.format import number, seconds, signed, size, whole
 from flip.report.subgroups import subgroups
@@ -26,7 +27,7 @@ def write(run: Path) -> Path:
     folder is none, has no result.json, or holds an unreadable file.
     """
     record = RunRecord.read(run)
-    if record.config.get("job", "train") != "train":
+    if not JOBS[str(record.config.get("job", "train"))].trains:
         from flip.report import cohort_page as report_cohorts
 
         page = render("cohorts.html.j2", report_cohorts.context(record))

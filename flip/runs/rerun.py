@@ -29,9 +29,9 @@ def run_yaml(study: Study) -> str:
     head = {"defaults": ["schema", {"federation": study.backend}, {"sites": list(study.sites)}, "_self_", *own]}
     ours = ("mechanisms", "engine", "code")
     body = {key: value for key, value in study.manifest.items() if key not in ours}
-    body |= {"job": study.job} if study.job != "train" else {}
     body["privacy"] = {name: study.manifest["privacy"][name] for name in study.manifest["mechanisms"]}
     body |= {
+        "job": study.job,
         "resume_from": str(study.resume_from) if study.resume_from else None,
         "baselines": plain(study.baselines),
         "tracking": study.tracking,

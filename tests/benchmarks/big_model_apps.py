@@ -83,7 +83,9 @@ def study(parameters: int, sites: Sequence[str], folder: Path, strategy: str = "
     import torch
     from torchmetrics import MeanMetric
 
+    from flip.coordinator.evaluation import Evaluation
     from flip.coordinator.loop import Coordinator
+    from flip.coordinator.roster import Roster
     from flip.runs.folder import RunFolder
     from flip.strategies.fedadam import FedAdam
     from flip.strategies.fedavg import FedAvg
@@ -101,10 +103,9 @@ def study(parameters: int, sites: Sequence[str], folder: Path, strategy: str = "
             self.metrics = torch.nn.ModuleDict({"loss": MeanMetric()})
 
     kinds = {kind.__name__: kind for kind in (FedAvg, FedAdam, Scaffold)}
-    return Coordinator(
-        run="benchmark", manifest="{}", seed=1, module=Module(), strategy=kinds[strategy](rounds=ROUNDS),
-        trains=dict.fromkeys(sites, True), recorder=RunFolder(folder / "run", []),
-    )  # fmt: skip
+    made = kinds[strategy](rounds=ROUNDS)
+    roster = Roster("benchmark", "{}", dict.fromkeys(sites, True), made.min_sites, RunFolder(folder / "run", []))
+    return Coordinator(roster, Evaluation(roster, Module(), None, ROUNDS), seed=1, strategy=made)
 
 
 def loop(parameters: int, sites: Sequence[str], folder: Path, *, late: bool = False, strategy: str = "FedAvg") -> None:

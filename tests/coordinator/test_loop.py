@@ -8,7 +8,9 @@ import pytest
 import torch
 from torchmetrics import MeanMetric
 
+from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
+from flip.coordinator.roster import Roster
 from flip.errors import StudyFailed
 from flip.messages import Fault, Reply, Task
 from flip.messages.summary import Summary, SummaryKind
@@ -79,10 +81,9 @@ class Sites:
 
 
 def coordinator(notes: Notes, trains=("a", "b", "c"), tested=(), **strategy) -> Coordinator:
-    return Coordinator(
-        run="r", manifest="{}", seed=1, module=Module(), strategy=FedAvg(**{"rounds": 4, **strategy}), recorder=notes,
-        trains={**dict.fromkeys(trains, True), **dict.fromkeys(tested, False)},
-    )  # fmt: skip
+    made = FedAvg(**{"rounds": 4, **strategy})
+    roster = Roster("r", "{}", {**dict.fromkeys(trains, True), **dict.fromkeys(tested, False)}, made.min_sites, notes)
+    return Coordinator(roster, Evaluation(roster, Module(), None, made.rounds), seed=1, strategy=made)
 
 
 def fault_at(site: str, step: str, fault: Fault):
@@ -203,8 +204,8 @@ def test_sites_are_sampled_by_name_the_same_in_every_run():
 def test_pooled_metrics_are_computed_from_merged_states():
     study = coordinator(Notes(), trains=("a", "b"), rounds=1)
     study(Sites().ask)
-    assert study.metrics["test/pooled/loss"] == pytest.approx(1.0)
-    assert study.metrics["test/site/a/loss"] == pytest.approx(1.0)
+    assert study.evaluation.metrics["test/pooled/loss"] == pytest.approx(1.0)
+    assert study.evaluation.metrics["test/site/a/loss"] == pytest.approx(1.0)
 
 
 def test_a_score_that_is_no_state_of_the_metrics_is_a_fault():
@@ -218,7 +219,7 @@ def test_a_score_that_is_no_state_of_the_metrics_is_a_fault():
     study = coordinator(notes, rounds=1)
     study(Sites(spoil=spoil).ask)
     assert [line["fault"] for line in notes.lines if line["site"] == "b" and line["phase"] == "test"] == ["INVALID"]
-    assert "test/site/b/loss" not in study.metrics
+    assert "test/site/b/loss" not in study.evaluation.metrics
 
 
 def test_statistics_that_cannot_be_added_leave_the_site_out():
@@ -240,8 +241,8 @@ def test_a_pooled_metric_needs_every_site_that_was_scored():
 
     study = coordinator(Notes(), rounds=1)
     study(Sites(spoil=spoil).ask)
-    assert "test/site/b/loss" in study.metrics
-    assert "test/pooled/loss" not in study.metrics
+    assert "test/site/b/loss" in study.evaluation.metrics
+    assert "test/pooled/loss" not in study.evaluation.metrics
 
 
 def test_a_study_that_nobody_could_score_has_failed():

@@ -8,8 +8,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from flip.coordinator.check_replies import problem
+from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.pooled_metrics import merge_scores, threshold_from, wanted_scores
+from flip.coordinator.roster import Roster
 from flip.errors import StudyFailed
 from flip.messages import Fault, Reply, Task
 from flip.metrics import exact_of, gaps
@@ -194,16 +196,14 @@ class Sites:
 
 
 def coordinator(**study) -> Coordinator:
-    return Coordinator(
-        run="r", manifest="{}", seed=1, module=model(**study), strategy=FedAvg(rounds=1), recorder=Notes(),
-        trains={"a": True, "b": True},
-    )  # fmt: skip
+    roster = Roster("r", "{}", {"a": True, "b": True}, 1, Notes())
+    return Coordinator(roster, Evaluation(roster, model(**study), None, 1), seed=1, strategy=FedAvg(rounds=1))
 
 
-def run_test(sites: Sites, stage: str = "test", **study) -> dict[str, float]:
+def run_test(sites: Sites, stage: str = "test", alone: str = "", **study) -> dict[str, float]:
     made = coordinator(**study)
-    made.test(sites, stage, {}, "test")
-    return made.metrics
+    made.evaluation.test(sites, stage, {}, "test", alone=alone)
+    return made.evaluation.metrics
 
 
 def test_the_threshold_is_chosen_on_validation_counts_and_applied_to_the_test():
@@ -239,11 +239,11 @@ def test_a_declared_threshold_asks_for_no_validation():
 
 def test_a_site_alone_decides_on_its_own_validation_data():
     sites = Sites({"a": cohort(1), "b": cohort(2)})
-    run_test(sites, "alone:b")
+    run_test(sites, "alone", "b")
     assert [name for name, split, _ in sites.asked if split == "validate"] == ["b"]
 
 
 def test_without_validation_data_no_threshold_is_invented():
     with pytest.raises(StudyFailed, match="no decision threshold could be chosen"):
         run_test(Sites({"a": None, "b": None}))
-    assert run_test(Sites({"a": None, "b": cohort(1)}), "alone:a") == {}
+    assert run_test(Sites({"a": None, "b": cohort(1)}), "alone", "a") == {}

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flip.config import build
+from flip.config.jobs import JOBS
 from flip.config.study import Study
 from flip.config.targets import TARGET
 from flip.errors import UserError, at, nearest
@@ -114,7 +115,7 @@ def _asked(study: Study, strategy: Any, training: Sequence[str]) -> Iterator[str
 
 def _cohorts(study: Study) -> Iterator[str]:
     """Each site's data root and number of persons, where this machine has them; other jobs look for themselves."""
-    if study.live or study.job != "train":
+    if study.live or not JOBS[study.job].trains:
         return
     for name, site in study.sites.items():
         key = at(f"sites.{name}.root", study.where)

@@ -127,12 +127,12 @@ def server_app() -> "ServerApp":
 
     @app.main()
     def run(grid: "Grid", context: "Context") -> None:
-        from flip.coordinator.serve import Job, serve
+        from flip.coordinator.serve import Submission, serve
 
         pull_soon()
         kit = Kit.read(Path(os.environ[KIT_FOLDER]))
         request = json.loads(str(context.run_config[REQUEST]))
-        job = Job.from_json(request["job"])
+        job = Submission.from_json(request["job"])
         folder = shared_folder(Path(str(kit.setting("runs"))), request["folder"], request["marker"])
         sites = Sites(grid, public_keys(kit), job.timeout)
         alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flip.coordinator.serve import Job
+from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.flower.messages import MARKER, REQUEST
 from flip.federation.flower.provision import CA, ENVIRONMENT, TOKEN
@@ -84,7 +84,7 @@ class FlowerSuperLink:
             )
         self.address, self.folder = str(kit.setting("address")), kit.folder
 
-    def submit(self, job: Job, folder: Path) -> None:
+    def submit(self, job: Submission, folder: Path) -> None:
         """Have the server run the job into `folder`, which lies in the folder of runs that it shares.
 
         Raises StudyFailed, with the remedy, when the server has no result to give. An interrupt stops the job.

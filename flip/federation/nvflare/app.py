@@ -60,10 +60,10 @@ def controller() -> Any:
             self.loop.join(ENDING)
 
     def run(folder: Path) -> None:
-        from flip.coordinator.serve import Job, serve
+        from flip.coordinator.serve import Submission, serve
 
         try:
-            job = Job.from_json((folder / JOB).read_text())
+            job = Submission.from_json((folder / JOB).read_text())
             for end in (near, far):
                 bound(end, job.timeout)
             link = Link(near, {site: site for site in job.trains}, job.timeout, len(job.trains))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from flip.coordinator.serve import Job
+from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.limits import timeout_problems
 from flip.federation.nvflare.app import CONTROLLER, EXECUTOR, JOB, STATE, STUDY, TOPIC
@@ -49,7 +49,7 @@ class NVFlareProvisioned:
         if problems := timeout_problems(self.timeout):
             raise UserError(problems)
 
-    def submit(self, job: Job, folder: Path) -> None:
+    def submit(self, job: Submission, folder: Path) -> None:
         """Have the server run the job; see `live.LiveTransport`."""
         from nvflare.fuel.flare_api.api_spec import InternalError
 
@@ -146,7 +146,7 @@ class Server:
                 self.session.close()
             self.session = None
 
-    def meet(self, job: Job) -> None:
+    def meet(self, job: Submission) -> None:
         """Wait until all sites are connected, or time is over and enough of those that train are."""
         needed = int(json.loads(job.manifest)["strategy"]["min_sites"])
         deadline = time.monotonic() + self.timeout
@@ -165,7 +165,7 @@ class Server:
             )
         print(f"{words}; the study begins without", flush=True)
 
-    def begin(self, job: Job, folder: Path) -> str:
+    def begin(self, job: Submission, folder: Path) -> str:
         """Submit the job, and note its number in the run's folder."""
         from nvflare.fuel.flare_api.api_spec import AuthorizationError, InternalError, InvalidJobDefinition
 
@@ -234,7 +234,7 @@ class Server:
         return Path(self.call(lambda session: session.download_job_result(number)))
 
 
-def write_job(place: Path, job: Job, folder: Path) -> None:
+def write_job(place: Path, job: Submission, folder: Path) -> None:
     """FLARE's job: names of our two classes, the study, and what a resumed run has so far, which goes to the server."""
     sites = sorted(job.trains)
     contents: dict[str, Any] = {

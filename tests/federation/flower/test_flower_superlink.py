@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flip.cli.execute import execute
-from flip.coordinator.serve import Job
+from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.flower import provision as deploy
 from flip.federation.flower.messages import MARKER, pause
@@ -30,7 +30,7 @@ from tests.federation.live import Deployment, free_port, until
 from tests.studies import SMALL_HEART, tiny_heart_study
 
 SITES = sorted(HOSPITALS)
-JOB = Job("run", "{}", {"kings": True}, alone=False, timeout=5.0)
+JOB = Submission("run", "{}", {"kings": True}, alone=False, timeout=5.0)
 
 # The gate.
 

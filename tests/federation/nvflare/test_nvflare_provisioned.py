@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from flip.coordinator.serve import Job
+from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.kit import Kit
 from flip.federation.nvflare import provision as deploy
@@ -141,7 +141,7 @@ def test_a_researchers_kit_is_not_started(kits):
 # The job, and what comes home of it
 
 
-JOB = Job("run", '{"strategy": {"min_sites": 2}}', {"guys": True, "kings": False}, False, 9.0)
+JOB = Submission("run", '{"strategy": {"min_sites": 2}}', {"guys": True, "kings": False}, False, 9.0)
 
 
 def test_a_job_holds_names_of_our_classes_and_the_study(tmp_path):
@@ -152,7 +152,7 @@ def test_a_job_holds_names_of_our_classes_and_the_study(tmp_path):
         "meta.json", "server/config/config_fed_server.json", "server/study/job.json",
         "site/config/config_fed_client.json",
     }  # fmt: skip
-    assert Job.from_json((tmp_path / "job" / "server" / "study" / "job.json").read_text()) == JOB
+    assert Submission.from_json((tmp_path / "job" / "server" / "study" / "job.json").read_text()) == JOB
     texts = "".join((tmp_path / "job" / name).read_text() for name in files)
     assert set(re.findall(r"flip\.[\w.]+", texts)) == {CONTROLLER, EXECUTOR}
 

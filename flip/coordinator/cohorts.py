@@ -1,0 +1,63 @@
+"""Before round 0: the sites' cohorts, what they skipped, and the statistics of the dataset that all agree on."""
+
+from typing import Any
+
+from flip.coordinator.check_replies import Wanted, addable
+from flip.coordinator.pooled_metrics import merge_into
+from flip.coordinator.roster import Roster
+from flip.messages import Ask, Fault, Reply
+from flip.messages.summary import Summary
+
+COUNTS = ("persons", "train", "validate", "test")
+OTHER_REASON = "another reason, which the site's own log names"
+
+
+def agree(roster: Roster, ask: Ask, reasons: frozenset[str]) -> None:
+    """Ask for the cohorts. Raises StudyFailed if too few sites can train."""
+    faults = gather(roster, ask, reasons)
+    roster.enough(len(roster.sites(training=True)), faults, "before the first round")
+
+
+def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault]:
+    """Ask every site for its cohort and tell the roster; returns the faults by site.
+
+    `reasons` are those for which the dataset can skip an example: no other text of a site's is passed on.
+    """
+    cohort: dict[str, Any] = {}
+    merged: dict[str, Summary] = {}
+    faults: dict[str, Fault] = {}
+    wanted = Wanted({}, {}, frozenset(COUNTS), {}, {})
+    task = roster.task("statistics", 0, {})
+    for reply in roster.asked(ask, task, sorted(roster.trains), "statistics", wanted):
+        counts = {name: int(reply.metrics.get(name, 0)) for name in COUNTS}
+        agreed = {name: each for name, each in reply.summaries.items() if name.startswith("statistics/")}
+        fault = reply.fault or (None if addable(agreed, merged) else Fault.INVALID)
+        cohort[reply.site] = {
+            **counts,
+            "trains": roster.trains[reply.site],
+            "skipped": skipped(reply, reasons),
+            "fault": fault.name if fault else None,
+        }
+        if fault is not None:
+            faults[reply.site] = fault
+            continue
+        roster.validates |= counts["validate"] > 0
+        roster.trained_on[reply.site] = counts["train"]
+        if roster.trains[reply.site]:
+            merge_into(merged, agreed)
+    roster.recorder.cohort(cohort)
+    roster.agreed = {name: summary.values for name, summary in merged.items()}
+    unusable = (Fault.DATA, Fault.INVALID)
+    roster.left_out = {site for site, fault in faults.items() if fault.refused or fault in unusable}
+    return faults
+
+
+def skipped(reply: Reply, reasons: frozenset[str]) -> dict[str, int]:
+    """How much a site skipped by reason; reasons that the dataset does not declare are one."""
+    found: dict[str, int] = {}
+    for name, summary in reply.summaries.items():
+        if name.startswith("skipped/"):
+            reason = name.removeprefix("skipped/")
+            reason = reason if reason in reasons else OTHER_REASON
+            found[reason] = found.get(reason, 0) + int(summary.values[0])
+    return found

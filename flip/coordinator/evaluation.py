@@ -1,0 +1,118 @@
+"""Scores at the coordinator: validation after each round, the decision threshold, and the one reading of the test."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, threshold_from, wanted_scores
+from flip.coordinator.roster import Roster
+from flip.errors import StudyFailed
+from flip.messages import Ask, Payload, Task
+
+TEST = "test"  # the stage, and the first part of the metrics' names, of the study's own model
+
+
+class NoThreshold(StudyFailed):
+    """The validation data do not tell where to decide."""
+
+
+@dataclass
+class Evaluation:
+    """What the weights of one study are worth, at the sites of its roster.
+
+    Args:
+        roster: the sites.
+        module: the study's module at the coordinator: the metrics to merge.
+        outcomes: the study's own class of outcomes, or None.
+        rounds: how many rounds the study has.
+
+    Attributes:
+        metrics: what was found on the test split, by the names of `result.json`.
+        best: the best pooled validation score so far, or None.
+    """
+
+    roster: Roster
+    module: Any
+    outcomes: Any
+    rounds: int
+    metrics: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+
+    def validate(self, ask: Ask, number: int, weights: Payload) -> None:
+        """Score the weights of a round on the validation split, and keep them if they are the best."""
+        scored = self._score(ask, self.roster.task("evaluate", number, weights, split="validate"), "validate")
+        self.keep_best(scored.pooled, lambda: weights)
+
+    def keep_best(self, metrics: Mapping[str, float], weights: Callable[[], Payload]) -> None:
+        """Keep the weights if the main validation metric is the best so far."""
+        score = metrics.get(self.module.monitor, math.nan)
+        if math.isnan(score):
+            return
+        better = self.best is None or (score > self.best if self.module.higher_is_better else score < self.best)
+        if better:
+            self.best = score
+            self.roster.recorder.best(weights())
+
+    def test(self, ask: Ask, stage: str, weights: Payload, prefix: str, *, alone: str = "") -> None:
+        """Read the test split, once for these weights; `prefix` starts the names of the metrics.
+
+        `alone` names the site that trained these weights by itself: where its validation data give no threshold, it is
+        not compared. Raises StudyFailed where no site can score the study's own weights.
+        """
+        final = stage == TEST
+        own = {"alone": alone} if alone else {}
+        try:
+            decided = self._threshold(ask, stage, weights, own)
+        except NoThreshold:
+            if alone:
+                return
+            raise
+        task = self._task(stage, weights, split="test", outcomes=final, **decided, **own)
+        scored = self._score(ask, task, stage)
+        if final and not scored.replies:
+            raise StudyFailed(
+                "no site could score its test split: all failed, or their policies withhold so few examples"
+            )
+        for site, reply in scored.replies.items():
+            values = site_values(reply, self.module)
+            self.metrics |= {f"{prefix}/site/{site}/{name}": value for name, value in values.items()}
+        self.metrics |= {f"{prefix}/pooled/{name}": value for name, value in {**scored.pooled, **decided}.items()}
+        if final and self.outcomes is not None:
+            self._report_outcomes(scored)
+
+    def _report_outcomes(self, scored: Scored) -> None:
+        """What the study adds to the report, and its own metrics."""
+        found = {
+            site: {n.removeprefix("outcomes/"): s for n, s in reply.summaries.items() if n.startswith("outcomes/")}
+            for site, reply in scored.replies.items()
+        }
+        self.roster.recorder.outcomes(found)
+        arrays = {site: {name: summary.values for name, summary in named.items()} for site, named in found.items()}
+        self.metrics |= self.outcomes.metrics(arrays)
+
+    def _task(self, stage: str, weights: Payload, **params: Any) -> Task:
+        return self.roster.task("evaluate", self.rounds - 1, weights, stage, **params)
+
+    def _score(self, ask: Ask, task: Task, phase: str, sites: Sequence[str] | None = None) -> Scored:
+        """Ask every site (or those named) to evaluate, and merge what they send."""
+        roster, split = self.roster, str(task.params["split"])
+        asked = sites if sites is not None else roster.sites(training=False)
+        replies = roster.asked(ask, task, asked, phase, wanted_scores(self.module, split))
+        scored = merge_scores(replies, self.module, split, roster.trains)
+        roster.recorder.line(scored.line(task, phase, roster.trains))
+        return scored
+
+    def _threshold(self, ask: Ask, stage: str, weights: Payload, own: Mapping[str, str]) -> dict[str, float]:
+        """The decision threshold for these weights, from validation data (its own, of a site alone)."""
+        if not getattr(self.module, "chooses_threshold", False):
+            return {}
+        sites = [*own.values()] or self.roster.sites(training=True)
+        task = self._task(stage, weights, split="validate", **own)
+        chosen = threshold_from(self.module, self._score(ask, task, "threshold", sites).states)
+        if chosen is None:
+            raise NoThreshold(
+                "no decision threshold could be chosen: the sites have no validation data of both classes, or their "
+                "policies withhold the counts; declare a validation split, or a number as the threshold"
+            )
+        return {"threshold": chosen}

@@ -1,0 +1,74 @@
+"""The sites of a study: who takes part, what they are asked, and what of their answers is written down."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from flip.coordinator.check_replies import Wanted, checked
+from flip.errors import StudyFailed
+from flip.messages import Ask, Fault, Payload, Reply, Task
+from flip.runs.recorder import Recorder, line_of
+
+FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
+
+
+@dataclass
+class Roster:
+    """The sites of one run.
+
+    Args:
+        run: identifier of the run, new on a rerun.
+        manifest: the study as canonical JSON.
+        trains: by site, whether it trains or is only tested on.
+        min_sites: the fewest sites that a round can do with (`strategy.min_sites`).
+        recorder: where everything is written down.
+
+    Attributes:
+        agreed: what all sites agreed on before the first round (`statistics/...`); it goes with every task.
+        left_out: sites that refused, or whose cohort cannot be used.
+        trained_on: by site, its number of training examples.
+        validates: whether any site has validation data.
+        privacy: by site, epsilon and delta spent so far.
+    """
+
+    run: str
+    manifest: str
+    trains: Mapping[str, bool]
+    min_sites: int
+    recorder: Recorder
+    agreed: Payload = field(default_factory=dict)
+    left_out: set[str] = field(default_factory=set)
+    trained_on: dict[str, int] = field(default_factory=dict)
+    validates: bool = False
+    privacy: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Any) -> Task:
+        """A task of this run."""
+        return Task(self.run, stage, round, step, weights, self.agreed, params, self.manifest)
+
+    def sites(self, *, training: bool) -> list[str]:
+        """The sites that take part, in the order of their names."""
+        return sorted(
+            site for site, trains in self.trains.items() if site not in self.left_out and (trains or not training)
+        )
+
+    def asked(self, ask: Ask, task: Task, sites: Sequence[str], phase: str, wanted: Wanted) -> Iterator[Reply]:
+        """Ask, check each reply, and write it down before anyone uses it."""
+        for reply in ask(task, sites):
+            reply = checked(reply, task, wanted)
+            line = line_of(task, reply, phase)
+            if line["privacy"]:
+                self.privacy[reply.site] = {name: line["privacy"][name] for name in ("epsilon", "delta")}
+            self.recorder.line(line)
+            yield reply
+
+    def fits(self, weights: Payload, state: Payload) -> Wanted:
+        """What the reply to a fit must hold: arrays like these."""
+        return Wanted(weights, state, FIT_METRICS, {}, self.trained_on)
+
+    def enough(self, used: int, faults: Mapping[str, Fault], when: str) -> None:
+        """Raise StudyFailed, with the faults, if fewer sites can be used than the strategy needs."""
+        if used < self.min_sites:
+            why = "; ".join(f"{site}: {fault.value}" for site, fault in sorted(faults.items()))
+            text = f"{used} usable sites {when}, strategy.min_sites={self.min_sites}. {why}"
+            raise StudyFailed(text, faults.values())
