@@ -1,7 +1,7 @@
 """The contract between the round loop, a strategy, a privacy mechanism, a transport and a site. Read this first.
 
 The coordinator sends a `Task` to the sites through an `Ask`; each site answers it with one `Reply`. A transport
-(`inprocess.py`, `flower.py`, ...) provides an `Ask` and nothing else; `silo.py` answers at the site; `loop.py` asks.
+(`flip.federation`) provides an `Ask` and nothing else; `flip.site` answers; `flip.coordinator` asks.
 """
 
 import hashlib

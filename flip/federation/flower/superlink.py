@@ -51,7 +51,7 @@ request = ""
 """,
     "flip_study/__init__.py": "",
     "flip_study/server_app.py": "from flip.federation.flower.server import server_app\n\napp = server_app()\n",
-    # Flower wants a ClientApp named; sites of this engine load none (flip/federation/flower_site.py)
+    # Flower wants a ClientApp named; sites of this engine load none (flip/federation/flower/supernode.py)
     "flip_study/client_app.py": "from flwr.clientapp import ClientApp\n\napp = ClientApp()\n",
 }
 

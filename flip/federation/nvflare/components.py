@@ -3,7 +3,7 @@
 The controller (`relay_over`) has FLARE carry what the loop asks through a bridge (`bridge.py`), and hands back what the
 sites answer. The executor (`answer_with`) answers through a `Silo`, which keeps what it has loaded for the whole run.
 
-A message is one blob of bytes in a Shareable, or a file that the other side fetches (`nvflare_files.py`). An idle
+A message is one blob of bytes in a Shareable, or a file that the other side fetches (`files.py`). An idle
 client looks for work twice a second; so that no round waits for this, the controller tells it that there is some (an
 auxiliary message of FLARE's). Contract: nvflare 2.9.
 """

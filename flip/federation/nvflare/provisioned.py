@@ -1,7 +1,7 @@
 """NVIDIA FLARE, provisioned: the study is a job of a FLARE server, with the kits of `python -m flip.deploy nvflare`.
 
 The researcher's process submits the job through FLARE's own session, follows it, and brings its folder home. What runs
-at the server and at the sites is in `nvflare_live.py`. Contract checked against nvflare 2.9.
+at the server and at the sites is in `app.py`. Contract checked against nvflare 2.9.
 """
 
 import json

@@ -3,7 +3,7 @@
 Three kinds of process, because FLARE takes a process over (working folder, logging, threads that do not end):
 
 - the study's loop stays in the caller's process, with the recorder and the display;
-- FLARE's server is its child (`serve`), with our controller (`nvflare_parts.py`);
+- FLARE's server is its child (`serve`), with our controller (`components.py`);
 - FLARE starts a client process per site, with our executor.
 
 Which site a client stands for, and its file, lie beside FLARE's workspace, not in the job. Contract checked against
