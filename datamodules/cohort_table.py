@@ -10,7 +10,7 @@ import pytorch_lightning as lightning
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from datamodules.describing import Description, Edges
+from datamodules.description import Description, Edges
 
 SCALINGS = ("site", "pooled")
 EPSILON = 1e-9  # keeps a constant feature finite; the value of the published Fed-Heart-Disease benchmark (FLamby, 2022)
@@ -207,7 +207,7 @@ class CohortTable(lightning.LightningDataModule):
         return first, other
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-        """The cohort by column, rows with missing values included: see `datamodules.describing`."""
+        """The cohort by column, rows with missing values included: see `datamodules.description`."""
         table = self._table()
         rows = len(table[self.label])
         person = np.unique(table[self.person], return_inverse=True)[1] if self.person else np.arange(rows)

@@ -1,6 +1,6 @@
 """CT slices at the third lumbar vertebra with labels of muscle and fat, from a site's DICOM, for Lightning.
 
-A site is a folder: `cohort.csv` (see `datamodules.ct_cohort`), `dicom/<accession_id>/` with a CT series, and
+A site is a folder: `cohort.csv` (see `datamodules.ct.cohort`), `dicom/<accession_id>/` with a CT series, and
 `labels/<accession_id>.dcm` (DICOM SEG) or `.nii.gz` with the segments `skeletal_muscle`, `subcutaneous_fat`,
 `visceral_fat` and `vertebra_L3`.
 """
@@ -20,10 +20,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules import phantom
-from datamodules.ct_cohort import PROBLEMS, Study, read_cohort
-from datamodules.ct_examples import Cases, GridPlane, Slices
-from datamodules.ct_planes import LEVEL, TISSUES, Plane, packed, planes_at_level, unpacked
-from datamodules.describing import Description, Edges
+from datamodules.ct.cohort import PROBLEMS, Study, read_cohort
+from datamodules.ct.examples import Cases, GridPlane, Slices
+from datamodules.ct.planes import LEVEL, TISSUES, Plane, packed, planes_at_level, unpacked
+from datamodules.description import Description, Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.labels import read_labels
@@ -229,7 +229,7 @@ class CTSlices(lightning.LightningDataModule):
         raise ValueError(f"{self.root} has no study to {'train' if self.trains else 'test'} on: {reasons}")
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-        """The table by column, and which studies could be read with their labels: see `datamodules.describing`."""
+        """The table by column, and which studies could be read with their labels: see `datamodules.description`."""
         self.setup()
         studies = read_cohort(self.root, self.columns)
         told = Description(np.unique([study.person for study in studies], return_inverse=True)[1], edges)

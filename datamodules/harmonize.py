@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from datamodules.describing import behind_moments, untold
+from datamodules.description import behind_moments, untold
 
 PREFIX = "sum/harmonize/"
 CONVERGED = 1e-8  # largest relative change of an estimate in the last step

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datamodules.cohort import Cohort, Wanted, image_opener, read_cohort
-from datamodules.describing import Description, Edges
+from datamodules.description import Description, Edges
 from datamodules.images import UNREADABLE, Images, Pixels
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, sizes
@@ -182,7 +182,7 @@ class Multimodal(lightning.LightningDataModule):
         return arrays
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
-        """The rows that have what the study predicts, by column: see `datamodules.describing`."""
+        """The rows that have what the study predicts, by column: see `datamodules.description`."""
         self.setup()
         cohort = self._read()
         told = Description(cohort.person, edges)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import level, levels, numbers
-from datamodules.describing import behind_moments, untold
+from datamodules.description import behind_moments, untold
 from datamodules.harmonize import ComBat
 
 LEVELS, MOMENTS = "count/levels/", "moments/tabular/"

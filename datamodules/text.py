@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import pandas as pd
 
-from datamodules.describing import untold
+from datamodules.description import untold
 
 WORD = re.compile(r"\w+")
 FREQUENCIES, DOCUMENTS = "count/text/buckets", "count/text/documents"

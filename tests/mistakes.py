@@ -52,8 +52,8 @@ MISTAKES = {
         ["datamodules.phantom.generate is not a class"],
     ),
     "a function that writes where it is told": (
-        ["+model.threshold={_target_: models.body_composition_report.write_private, path: x, text: y}"],
-        ["models.body_composition_report.write_private is not a class"],
+        ["+model.threshold={_target_: models.body_composition.report.write_private, path: x, text: y}"],
+        ["models.body_composition.report.write_private is not a class"],
     ),
     "no model": (
         ["model._target_=acme.parts.Data"],

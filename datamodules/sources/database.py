@@ -5,7 +5,6 @@ from collections.abc import Mapping, Set
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, Protocol
 
 from sqlglot import exp
@@ -35,17 +34,6 @@ class Database(Protocol):
     def open(self, tables: Set[str]) -> AbstractContextManager[Session]:
         """Connect for reading these tables (lower case). One that the site does not have is left out."""
         ...
-
-
-def database(connection: str | Mapping[str, Any], root: Path) -> Database:
-    """An export for a path, PostgreSQL for a mapping of its connection; relative paths are below `root`."""
-    if isinstance(connection, str):
-        from datamodules.sources.export import Export
-
-        return Export(root / connection)
-    from datamodules.sources.postgres import PostgreSQL
-
-    return PostgreSQL(root=root, **connection)
 
 
 def late(seconds: float) -> TimeoutError:

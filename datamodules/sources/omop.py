@@ -15,7 +15,8 @@ import pandas as pd
 from sqlglot import exp
 
 from datamodules.sources import cohort_sql
-from datamodules.sources.database import Session, database, number, plain
+from datamodules.sources.connection import database
+from datamodules.sources.database import Session, number, plain
 from datamodules.sources.omop_features import (
     Feature,
     cohort_parameters,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from models.body_composition_outcomes import table
-from models.body_composition_report import write_private
+from models.body_composition.outcomes import table
+from models.body_composition.report import write_private
 
 
 def sarcopenia_outcome(folder: Path) -> list[str]:

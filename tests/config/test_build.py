@@ -26,7 +26,7 @@ HOSTILE = [
     "models.tabular.__loader__", "torch.nn.modules.module._global_forward_hooks", "torch.nn.Module.__class__",
     "torch.nn.Module.load", "torch.optim.Optimizer.state_dict", "torch.nn.functional.relu", "torch.nn.os",
     "../models.x", "torch.nn.init.torch.load", "datamodules.phantom.generate", "monai.transforms.SaveClassificationD",
-    "models.body_composition_report.write_private",
+    "models.body_composition.report.write_private",
 ]  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def test_what_is_not_of_a_places_kind_is_refused_before_it_is_called(place: str,
 
 @pytest.mark.parametrize(
     "target",
-    ["datamodules.phantom.generate", "models.body_composition_report.write_private", "models.segmentation.resample"],
+    ["datamodules.phantom.generate", "models.body_composition.report.write_private", "models.segmentation.resample"],
 )
 def test_a_function_that_can_be_led_astray_is_no_argument(target: str, acme: Acme) -> None:
     model = {"_target_": "acme.parts.Model", "optimizer": None, "threshold": {"_target_": target}}

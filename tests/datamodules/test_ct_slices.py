@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from datamodules import phantom
-from datamodules.ct_planes import Plane, planes_at_level
+from datamodules.ct.planes import Plane, planes_at_level
 from datamodules.ct_slices import CTSlices
 from tests.datamodules.suite import DataModuleSuite
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 
 from datamodules.labels import read_labels, read_nifti_volume
-from models import body_composition_panels as panels
-from models.body_composition import derstine_2018, martin_2013, measure, prado_2008
-from models.body_composition_outcomes import BodyCompositionOutcomes
+from models.body_composition import derstine_2018, martin_2013, measure, panels, prado_2008
+from models.body_composition.outcomes import BodyCompositionOutcomes
 
 PERSONS, SIDE = 6, 40
 

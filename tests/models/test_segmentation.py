@@ -7,8 +7,8 @@ import pytest
 import torch
 from monai.networks.nets import UNet
 
-from datamodules.ct_examples import Slices
-from datamodules.ct_planes import Plane, planes_at_level
+from datamodules.ct.examples import Slices
+from datamodules.ct.planes import Plane, planes_at_level
 from datamodules.labels import read_nifti_volume
 from models.segmentation import CaseDice, CaseHD95, Segmentation, resample
 from tests.models.suite import ModuleSuite

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.describing import behind_moments, untold
+from datamodules.description import behind_moments, untold
 from datamodules.harmonize import ComBat
 from datamodules.text import DOCUMENTS, HashedText
 from flip.config.schema import Site

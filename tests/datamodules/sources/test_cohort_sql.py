@@ -3,7 +3,7 @@
 import pytest
 
 from datamodules.sources import cohort_sql
-from datamodules.sources.database import database
+from datamodules.sources.connection import database
 from tests.datamodules.sources.omop_files import COHORT, export, person, visit
 
 REALISTIC = """

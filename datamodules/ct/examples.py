@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from datamodules.ct_cohort import Study
-from datamodules.ct_planes import AIR, Plane
+from datamodules.ct.cohort import Study
+from datamodules.ct.planes import AIR, Plane
 
 GridPlane = tuple[NDArray[np.int16], NDArray[np.uint8]]  # HU and label on the network's grid
 

@@ -54,7 +54,7 @@ def site_report(
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     ranked = sorted((case for case in cases if not math.isnan(_dice(case))), key=_dice)
     places = {"Best": -1, "Median": len(ranked) // 2, "Worst": 0} if ranked else {}
-    return templates.get_template("body_composition_report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         synthetic=synthetic,
         cut_off=cut_off,
         skipped=skipped,

@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models import body_composition_panels as panels
-from models.body_composition import CutOff, body_mass_index, measure
-from models.body_composition_report import site_report, write_private
+from models.body_composition import CutOff, body_mass_index, measure, panels
+from models.body_composition.report import site_report, write_private
 
 TISSUES = ("muscle", "subcutaneous_fat", "visceral_fat")
 KNOWN = ("height_m", "weight_kg", "age", "sex", "followup_days", "event")
