@@ -92,10 +92,8 @@ def end(title: str) -> None:
     """Kill those processes of the innermost block whose command line is this title."""
     mark, folder = os.environ[MARK], Path(os.environ["TMPDIR"])
     for process in running():
-        with suppress(OSError):
-            words = Path(f"/proc/{process}/cmdline").read_bytes()
-            if words.rstrip(b"\0 ") == title.encode():
-                kill(process, mark, folder)
+        if command(process) == title:
+            kill(process, mark, folder)
 
 
 def kill(process: int, mark: str, folder: Path) -> bool:
@@ -116,15 +114,51 @@ def kill(process: int, mark: str, folder: Path) -> bool:
 
 def belongs(process: int, mark: str, folder: Path) -> bool:
     """Whether a process was started with the mark, or has a file of the folder open (Ray's overwrite their marks)."""
-    entry = Path(f"/proc/{process}")
+    return has_variable(process, MARK, mark) or any(file.startswith(f"{folder}{os.sep}") for file in held(process))
+
+
+def has_variable(process: int, name: str, value: str) -> bool:
+    """Whether a process was started with a variable of this value in its environment."""
     with suppress(OSError):  # it has ended, or is another user's
-        if f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-            return True
-        for file in (entry / "fd").iterdir():
-            with suppress(OSError):  # closed since
-                if os.readlink(file).startswith(f"{folder}{os.sep}"):
-                    return True
+        return f"{name}={value}".encode() in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
     return False
+
+
+def held(process: int) -> Iterator[str]:
+    """What a process holds open: paths of files, and words such as `socket:[4711]`."""
+    with suppress(OSError):  # it has ended, or is another user's
+        for file in Path(f"/proc/{process}/fd").iterdir():
+            with suppress(OSError):  # closed since
+                yield os.readlink(file)
+
+
+def command(process: int) -> str:
+    """The command line of a process, its words apart by spaces; empty for one that has ended."""
+    with suppress(OSError):
+        return Path(f"/proc/{process}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
+    return ""
+
+
+def stat_fields(process: int) -> list[str]:
+    """The fields of /proc/<process>/stat after the name, state and parent first (proc(5) from 3). Raises OSError."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def parents() -> dict[int, int]:
+    """The parent of every process."""
+    found = {}
+    for process in running():
+        with suppress(OSError, IndexError):  # it has ended
+            found[process] = int(stat_fields(process)[1])
+    return found
+
+
+def descendants(process: int) -> set[int]:
+    """The processes that came of one: its children, theirs, and so on."""
+    known, found = parents(), {process}
+    while more := {child for child, parent in known.items() if parent in found} - found:
+        found |= more
+    return found - {process}
 
 
 def prctl(option: int, value: int) -> None:
@@ -140,10 +174,6 @@ def running() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-if __name__ == "__main__":
-    watch(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))
-
-
 def leave_working_folder() -> None:
     """Take the working folder off the import path, where `python -m` puts it, unless the engine itself lies there.
 
@@ -152,3 +182,7 @@ def leave_working_folder() -> None:
     root = Path(__file__).resolve().parent.parent
     if not sys.flags.safe_path and sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd().resolve() != root:
         del sys.path[0]
+
+
+if __name__ == "__main__":
+    watch(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

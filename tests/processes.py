@@ -1,11 +1,12 @@
 """Which processes a command line has started, and what is left of them: seen from outside, by descent."""
 
-import os
 import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+
+from flip.processes import command, held, parents, stat_fields
 
 LOOK = 0.02  # seconds between looks
 
@@ -37,7 +38,7 @@ class Family:
     def look(self) -> None:
         """Note the children of all whom we know, and the ports that they listen on."""
         known = {number for number, _ in self.alive()}
-        for number, parent in parents().items():
+        for number, parent in sorted(parents().items()):  # older ones first
             if parent in known and number not in known:
                 self.processes.add((number, started(number)))
                 known.add(number)
@@ -55,54 +56,17 @@ class Family:
         return [command(number) for number, _ in self.alive()] + sorted(self.ports & listening())
 
 
-def descendants(process: int) -> set[int]:
-    """The children of a process, and theirs."""
-    found = {process}
-    for number, parent in parents().items():
-        if parent in found:
-            found.add(number)
-    return found - {process}
-
-
-def parents() -> dict[int, int]:
-    """The parent of every process, older ones first."""
-    found = {}
-    for entry in sorted(map(int, filter(str.isdigit, os.listdir("/proc")))):
-        with suppress(OSError, IndexError):
-            found[entry] = int(fields(entry)[1])
-    return found
-
-
 def started(process: int) -> str:
     """When a process started, in ticks; empty if there is none, or only its remains."""
     with suppress(OSError, IndexError):
-        entries = fields(process)
+        entries = stat_fields(process)
         return "" if entries[0] in "ZX" else entries[19]
-    return ""
-
-
-def fields(process: int) -> list[str]:
-    """The fields of /proc/<process>/stat after the name: state, parent, ... (proc(5) counts these from 3)."""
-    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-
-
-def command(process: int) -> str:
-    """The command line of a process."""
-    with suppress(OSError):
-        return Path(f"/proc/{process}/cmdline").read_text(errors="replace").replace("\0", " ").strip()
     return ""
 
 
 def sockets(process: int) -> set[str]:
     """The numbers of a process's sockets."""
-    found = set()
-    with suppress(OSError):
-        for file in Path(f"/proc/{process}/fd").iterdir():
-            with suppress(OSError):
-                name = os.readlink(file)
-                if name.startswith("socket:["):
-                    found.add(name.removeprefix("socket:[").rstrip("]"))
-    return found
+    return {each.removeprefix("socket:[").rstrip("]") for each in held(process) if each.startswith("socket:[")}
 
 
 def listening() -> set[str]:

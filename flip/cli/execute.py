@@ -56,9 +56,7 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
         files = RunFolder(folder, [display, *trackers])
         (folder / "result.json").unlink(missing_ok=True)
         files.json("provenance.json", provenance(study, folder, run))
-        again = run_files(study)
-        for path in sorted(again, key=lambda path: path == "run.yaml"):  # the last: with it the folder holds a run
-            files.text(path, again[path], mode=0o600 if path.startswith("sites/") else 0o644)
+        write_run_files(study, files)
         for tracker in trackers:
             tracker.start(folder)
         if study.live:
@@ -77,6 +75,13 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
     if result["reason"] == INTERRUPTED:
         raise KeyboardInterrupt
     return result
+
+
+def write_run_files(study: "Study", files: RunFolder) -> None:
+    """Write what the run can be run again from; the sites' files are the owner's alone."""
+    again = run_files(study)
+    for path in sorted(again, key=lambda path: path == "run.yaml"):  # the last: with it the folder holds a run
+        files.text(path, again[path], mode=0o600 if path.startswith("sites/") else 0o644)
 
 
 def run_here(study: "Study", files: RunFolder, transport: Transport | None, run: str) -> Ending:

@@ -4,14 +4,14 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 
 from flip.federation.kit import Kit
-from flip.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, prctl
+from flip.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants, prctl
 
 GRACE = 10.0  # seconds that processes have to end by themselves
 LOOK = 0.05  # seconds between looks at processes that end
@@ -99,11 +99,11 @@ def end(running: "Sequence[subprocess.Popen[bytes]]") -> None:
     for process in running:
         send(process.pid, signal.SIGTERM)
     orphans_told = False
-    while alive := descendants():
+    while alive := descendants(os.getpid()):
         if time.monotonic() > deadline:
             for pid in alive:
                 send(pid, signal.SIGKILL)
-        elif not orphans_told and not {process.pid for process in running} & set(alive):
+        elif not orphans_told and not {process.pid for process in running} & alive:
             orphans_told = True
             for pid in alive:
                 send(pid, signal.SIGTERM)
@@ -122,19 +122,3 @@ def reap() -> None:
     with suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-
-
-def descendants() -> list[int]:
-    """The processes that came of this one."""
-    parents = dict(process_parents())
-    found = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return sorted(found - {os.getpid()})
-
-
-def process_parents() -> Iterator[tuple[int, int]]:
-    """Every process of this machine with its parent."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            yield int(path.parent.name), int(path.read_text().rpartition(")")[2].split()[1])

@@ -21,7 +21,7 @@ from flip.deploy.__main__ import main
 from flip.errors import UserError
 from flip.federation.flower.provision import children, key_pair
 from flip.federation.kit import SITE_TEMPLATE, Kit
-from flip.federation.supervise import process_parents
+from flip.processes import parents
 from tests.federation.live import until
 
 FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("???", "5")
@@ -218,7 +218,7 @@ def test_a_killed_start_leaves_no_child():
     process = ran("import time; time.sleep(600)")
     assert process.stdout is not None
     child = int(process.stdout.readline())
-    detached = [pid for pid, parent in process_parents() if parent == child]
+    detached = [pid for pid, parent in parents().items() if parent == child]
     process.kill()
     process.wait()
     until(lambda: not alive(child), 10)

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import inspect
+import pkgutil
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from types import ModuleType
@@ -47,6 +48,13 @@ def check_value(module: str, name: str, value: object) -> None:
 def check_word(module: str, word: str) -> None:
     """What has no name of its own is in a module's source."""
     assert word in inspect.getsource(part(module)), f"{module} of {installed(module)} has no {word}"
+
+
+def modules(package: ModuleType) -> list[ModuleType]:
+    """Every module of a package of ours."""
+    return [
+        importlib.import_module(f"{package.__name__}.{each.name}") for each in pkgutil.iter_modules(package.__path__)
+    ]
 
 
 def unlisted(ours: Iterable[ModuleType], listed: Iterable[tuple[str, str, Any]], backend: str) -> set[tuple[str, str]]:

@@ -20,8 +20,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flip.processes import descendants, has_variable, running
 from tests.commands import Finished
-from tests.processes import descendants, parents
 
 MARK = "FLIP_TEST_DEPLOYMENT"  # in the environment of every process of a deployment
 GRACE = 30.0  # seconds that a stopped party has to be gone
@@ -170,16 +170,11 @@ class Deployment:
 
     def processes(self, party: str | None = None) -> list[int]:
         """The processes of the deployment, or those that came of one party's start command."""
-        started = parents()
+        known = running()
         if party is not None:
             first = self.running[party].pid
-            started = {first, *descendants(first)}
-        return sorted(pid for pid in started if self._is_ours(pid))
-
-    def _is_ours(self, pid: int) -> bool:
-        with suppress(OSError):
-            return f"{MARK}={self.mark}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        return False
+            known = [first, *descendants(first)]
+        return sorted(pid for pid in known if has_variable(pid, MARK, self.mark))
 
     def stop(self, party: str, number: int = signal.SIGTERM) -> int:
         """Tell a party to end, as its operator would; returns its exit status."""

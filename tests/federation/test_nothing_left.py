@@ -10,12 +10,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from flip.processes import nothing_left
+from flip.processes import command, held, nothing_left
 from tests.federation.backends import FLARE, FLOWER, FORKED, ONE, Backend, each
 from tests.federation.faulty_site import Faulty
 from tests.federation.live import until
@@ -106,23 +105,10 @@ def test_a_block_whose_process_is_ended_leaves_nothing(ended_by: signal.Signals,
 def test_a_watcher_has_nothing_of_the_run_in_its_hands(temporary: Path, family: Family) -> None:
     with nothing_left():
         family.look()
-        (watcher,) = [number for number, _ in family.alive() if b"processes.py" in words(number)]
+        (watcher,) = [number for number, _ in family.alive() if "processes.py" in command(number)]
         assert os.readlink(f"/proc/{watcher}/cwd") == "/"
         assert os.getsid(watcher) == watcher
-        until(lambda: held(watcher) == {"/dev/null", "anon_inode:[pidfd]"}, 20, "other files are open")
-
-
-def held(process: int) -> set[str]:
-    """The files that a process holds open; one that it closes meanwhile, as while Python starts, is left out."""
-    found = set()
-    for file in Path(f"/proc/{process}/fd").iterdir():
-        with suppress(FileNotFoundError):
-            found.add(os.readlink(file))
-    return found
-
-
-def words(process: int) -> bytes:
-    return Path(f"/proc/{process}/cmdline").read_bytes()
+        until(lambda: set(held(watcher)) == {"/dev/null", "anon_inode:[pidfd]"}, 20, "other files are open")
 
 
 # Whole studies

@@ -71,18 +71,11 @@ def prepare(
         write_server(folder / SERVER, {"bind": bound(host), "port": port, "runs": str(runs.expanduser().absolute())})
         for name, content in ((CA, authority), (CERTIFICATE, certificate), (CERTIFICATE_KEY, key), (TOKEN, token)):
             write(folder / SERVER / name, content)
-        write(folder / ADMIN / KIT, settings(ADMIN, {"address": address}))
-        write(folder / ADMIN / CA, authority)
-        write(folder / ADMIN / TOKEN, token)
-        write(folder / ADMIN / README, admin_readme())
+        write_admin(folder / ADMIN, address, authority, token)
         for name in sites:
             private, public = (None, known[name]) if name in known else key_pair()
             write(folder / SERVER / KEYS / f"{name}.pub", public)
-            write(folder / name / KIT, settings(SITE, {"site": name, "address": address}))
-            write(folder / name / CA, authority)
-            if private:
-                write(folder / name / KEY, private)
-            write_site(folder / name, site_readme(name, made_here=private is not None))
+            write_site_kit(folder / name, address, authority, private)
     made = [SERVER, ADMIN, *(name for name in sites if name not in known)]
     print(f"{out}: kits of {SERVER}, {ADMIN}, {', '.join(sites)}\nSecrets were made here for {', '.join(made)}: "
           "hand those folders over safely, and delete them here.")  # fmt: skip
@@ -213,6 +206,23 @@ def write_server(folder: Path, values: dict[str, object]) -> None:
         "Whoever may log in to this machine, or holds the kit admin, can run code here: give it no other users.\n"
         f"{HANDOVER}\n",
     )
+
+
+def write_admin(folder: Path, address: str, authority: bytes, token: str) -> None:
+    """The researcher's kit: where the server is, how to know it, and what opens it."""
+    write(folder / KIT, settings(ADMIN, {"address": address}))
+    write(folder / CA, authority)
+    write(folder / TOKEN, token)
+    write(folder / README, admin_readme())
+
+
+def write_site_kit(folder: Path, address: str, authority: bytes, private: bytes | None) -> None:
+    """A site's kit, its folder named after it; without a private key where the site has made its own."""
+    write(folder / KIT, settings(SITE, {"site": folder.name, "address": address}))
+    write(folder / CA, authority)
+    if private:
+        write(folder / KEY, private)
+    write_site(folder, site_readme(folder.name, made_here=private is not None))
 
 
 def admin_readme() -> str:

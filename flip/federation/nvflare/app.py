@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flip.federation.nvflare.bridge import Link, bound
-from flip.federation.nvflare.components import answer_with, relay_over
+from flip.federation.nvflare.components import answer_with
+from flip.federation.nvflare.relay import relay_over
 from flip.runs.folder import COHORT, LINES, PROGRESS
 
 if TYPE_CHECKING:
@@ -116,41 +117,54 @@ def late_sites() -> Any:
     study into the hands of each site; so once a job has started, the server is told to wait for no such word. The site
     counts as lost instead.
     """
-    from nvflare.apis.event_type import EventType
     from nvflare.apis.fl_component import FLComponent
 
-    coming, lock = set[tuple[str, str]](), threading.Lock()
+    class LateSitesComponent(LateSites, FLComponent):  # type: ignore[misc]
+        def __init__(self) -> None:
+            FLComponent.__init__(self)
+            LateSites.__init__(self)
 
-    class LateSites(FLComponent):  # type: ignore[misc]
-        def handle_event(self, event_type: str, fl_ctx: Any) -> None:
-            """After a sign of life of a site, and when a job has started."""
-            engine = fl_ctx.get_engine()
-            if event_type == EventType.JOB_STARTED:
-                for job_id in engine.job_runner.get_client_outcome_jobs():
-                    for client in engine.get_clients():
-                        engine.job_runner.resolve_client_outcome(job_id, client.name)
-            if event_type != EventType.CLIENT_HEARTBEAT_PROCESSED:
-                return
-            client = engine.get_client_from_name(fl_ctx.get_peer_context().get_identity_name())
-            for job in list(engine.job_runner.running_jobs.values()) if client else []:
-                with lock:
-                    if misses(engine, job, client) and (job.job_id, client.token) not in coming:
-                        coming.add((job.job_id, client.token))
-                        threading.Thread(target=self.bring, args=[engine, job, client], daemon=True).start()
+    return LateSitesComponent()
 
-        def bring(self, engine: Any, job: Any, client: Any) -> None:
-            """Hand the job to the site; what fails is tried again at its next sign of life."""
-            try:
-                with engine.new_context() as fl_ctx:
-                    hand_over(engine, job, client, fl_ctx)
-                self.logger.info(f"{client.name} takes part in job {job.job_id} from here")
-            except RuntimeError as error:
-                self.logger.warning(f"{client.name} cannot take part in job {job.job_id} yet: {error}")
-            finally:
-                with lock:
-                    coming.discard((job.job_id, client.token))
 
-    return LateSites()
+class LateSites:
+    """The part of it that is ours; FLARE's `FLComponent` is its other base."""
+
+    logger: logging.Logger  # FLARE's
+
+    def __init__(self) -> None:
+        self.coming = set[tuple[str, str]]()  # job and token of each site that is being handed one
+        self.lock = threading.Lock()
+
+    def handle_event(self, event_type: str, fl_ctx: Any) -> None:
+        """After a sign of life of a site, and when a job has started."""
+        from nvflare.apis.event_type import EventType
+
+        engine = fl_ctx.get_engine()
+        if event_type == EventType.JOB_STARTED:
+            for job_id in engine.job_runner.get_client_outcome_jobs():
+                for client in engine.get_clients():
+                    engine.job_runner.resolve_client_outcome(job_id, client.name)
+        if event_type != EventType.CLIENT_HEARTBEAT_PROCESSED:
+            return
+        client = engine.get_client_from_name(fl_ctx.get_peer_context().get_identity_name())
+        for job in list(engine.job_runner.running_jobs.values()) if client else []:
+            with self.lock:
+                if misses(engine, job, client) and (job.job_id, client.token) not in self.coming:
+                    self.coming.add((job.job_id, client.token))
+                    threading.Thread(target=self.bring, args=[engine, job, client], daemon=True).start()
+
+    def bring(self, engine: Any, job: Any, client: Any) -> None:
+        """Hand the job to the site; what fails is tried again at its next sign of life."""
+        try:
+            with engine.new_context() as fl_ctx:
+                hand_over(engine, job, client, fl_ctx)
+            self.logger.info(f"{client.name} takes part in job {job.job_id} from here")
+        except RuntimeError as error:
+            self.logger.warning(f"{client.name} cannot take part in job {job.job_id} yet: {error}")
+        finally:
+            with self.lock:
+                self.coming.discard((job.job_id, client.token))
 
 
 def misses(engine: Any, job: Any, client: Any) -> bool:

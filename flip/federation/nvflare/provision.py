@@ -32,7 +32,7 @@ from flip.federation.kit import (
     write_site,
 )
 from flip.federation.nvflare.app import CONTROLLER, EXECUTOR, LATE_SITES
-from flip.federation.nvflare.provisioned import USER
+from flip.federation.nvflare.session import USER
 from flip.federation.supervise import Child
 
 PROJECT, ORGANIZATION, ROLE = "flip", "flip", "lead"  # FLARE's names; a lead submits jobs, and sees his own alone

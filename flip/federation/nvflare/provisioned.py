@@ -1,18 +1,17 @@
 """NVIDIA FLARE, provisioned: the study is a job of a FLARE server, with the kits of `python -m flip.deploy nvflare`.
 
-The researcher's process submits the job through FLARE's own session, follows it, and brings its folder home. What runs
-at the server and at the sites is in `app.py`. Contract checked against nvflare 2.9.
+The researcher's process submits the job through FLARE's own session (`session.py`), follows it, and brings its folder
+home. What runs at the server and at the sites is in `app.py`. Contract checked against nvflare 2.9.
 """
 
 import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
@@ -20,16 +19,14 @@ from flip.federation.limits import timeout_problems
 from flip.federation.nvflare.app import CONTROLLER, EXECUTOR, JOB, STATE, STUDY, TOPIC
 from flip.federation.nvflare.components import client_settings, server_settings
 from flip.federation.nvflare.download import Mirror, bring_home, take_over
+from flip.federation.nvflare.session import Session
 from flip.files import write_atomic
 from flip.runs.folder import COHORT, LINES, RunFolder
 
 LOOK = 0.3  # seconds between looks at a running job
 REST = 1.0  # seconds until the next look at one that did not answer: FLARE's server logs each in vain
 LINGER = 60.0  # seconds more that FLARE has to begin and to end a job; it takes 5 and 10 on a machine at rest
-TRY = 5.0  # seconds that FLARE has to connect, each time that we try
-USER = "researcher@flip.org"  # FLARE's name of the researcher; FLARE wants the form of an address
 TICKET = Path("state") / "job.json"  # which job of the server's the run is, for a resume
-Answer = TypeVar("Answer")
 
 
 @dataclass
@@ -74,77 +71,8 @@ class NVFlareProvisioned:
             server.close()
 
 
-@dataclass
-class Server:
-    """The researcher's end of FLARE's session, opened again when it breaks, for at most `timeout` seconds.
-
-    Raises StudyFailed when the server cannot be reached, or refuses us.
-    """
-
-    kit: Path
-    timeout: float
-    session: Any = None
-    since: Any = None
-
-    def connect(self) -> None:
-        """Open a session."""
-        from nvflare.apis.fl_exception import FLCommunicationError
-        from nvflare.fuel.flare_api.api_spec import (
-            AuthenticationError,
-            AuthorizationError,
-            InternalError,
-            NoReply,
-            SessionClosed,
-        )
-        from nvflare.fuel.flare_api.flare_api import new_secure_session
-
-        if not (self.kit / "startup" / "fed_admin.json").is_file():
-            raise StudyFailed(
-                f"federation.kit={self.kit}: holds no researcher's kit; python -m flip.deploy nvflare sites=... "
-                "out=kits/ makes one, kits/admin"
-            )
-        server = json.loads((self.kit / "startup" / "fed_admin.json").read_text())["admin"]
-        place, deadline = f"{server['host']}:{server['port']}", time.monotonic() + self.timeout
-        away = (ConnectionError, InternalError, NoReply, SessionClosed, FLCommunicationError, RuntimeError)
-        started = None
-        while started is None:
-            try:
-                self.session = new_secure_session(USER, str(self.kit), timeout=min(TRY, self.timeout))
-                started = self.session.get_system_info().server_info.start_time
-            except (AuthenticationError, AuthorizationError) as error:
-                raise StudyFailed(f"FLARE's server at {place} refuses the kit {self.kit}: {error}") from error
-            except away as error:
-                self.close()
-                if time.monotonic() > deadline:
-                    raise StudyFailed(
-                        f"FLARE's server at {place} did not answer within federation.timeout={self.timeout:g} s; is it "
-                        "started (python -m flip.deploy start kits/server), and does it know this kit? Kits work "
-                        "together only if they were made together"
-                    ) from error
-        if self.since not in (None, started):
-            raise StudyFailed(
-                "FLARE's server was restarted, and the job with it has ended; python -m flip resume=RUN goes on from "
-                "the last complete round"
-            )
-        self.since = started
-
-    def call(self, command: Callable[[Any], Answer]) -> Answer:
-        """Give the session a command; where the session is gone, open another."""
-        from nvflare.fuel.flare_api.api_spec import NoConnection, SessionClosed
-
-        while True:
-            try:
-                return command(self.session)
-            except (NoConnection, SessionClosed):
-                self.close()
-                self.connect()
-
-    def close(self) -> None:
-        """Leave the server."""
-        if self.session is not None:
-            with suppress(Exception):  # a server that has gone cannot be told
-                self.session.close()
-            self.session = None
+class Server(Session):
+    """A provisioned server that runs one job of ours."""
 
     def meet(self, job: Submission) -> None:
         """Wait until all sites are connected, or time is over and enough of those that train are."""

@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from flip.federation.limits import Limits
 from flip.federation.nvflare.bridge import Link, bound
-from flip.federation.nvflare.components import TASK, answer_with, client_settings, relay_over, server_settings
+from flip.federation.nvflare.components import TASK, answer_with, client_settings, server_settings
+from flip.federation.nvflare.relay import relay_over
 from flip.messages import Ask, Result
 from flip.processes import nothing_left
 

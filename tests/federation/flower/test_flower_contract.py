@@ -5,26 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from flip.federation.flower import (
-    messages as flower_messages,
-)
+from flip.federation import flower
 from flip.federation.flower import provision as deploy
-from flip.federation.flower import (
-    server as flower_server,
-)
-from flip.federation.flower import (
-    simulation as flower,
-)
-from flip.federation.flower import (
-    superlink as flower_superlink,
-)
-from flip.federation.flower import (
-    supernode as flower_site,
-)
+from flip.federation.flower import server as flower_server
 from flip.federation.kit import Kit
-from tests.federation.contract import check_call, check_word, installed, part, unlisted
+from tests.federation.contract import check_call, check_word, installed, modules, part, unlisted
 
-OURS = [flower, flower_messages, flower_server, flower_site, flower_superlink]
+OURS = modules(flower)
 INSTALLED = installed("flwr")
 
 # A module of Flower's, what we call in it, and the arguments that we give.

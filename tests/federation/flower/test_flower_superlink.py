@@ -24,6 +24,7 @@ from flip.federation.flower.superlink import FlowerSuperLink
 from flip.federation.flower.supernode import answer
 from flip.federation.kit import SITE_TEMPLATE, Kit
 from flip.messages import Fault, Task
+from flip.processes import command
 from tests.cohorts.heart import HOSPITALS, write_tiny_heart
 from tests.commands import Finished, flip
 from tests.federation.live import Deployment, free_port, until
@@ -381,15 +382,7 @@ def test_an_interrupt_stops_the_run_at_the_server(federation):
     assert ended.status != 0
     assert ended.result["reason"] == "interrupted from the keyboard"
     place = federation.place
-    until(
-        lambda: not any(b"serverapp" in command(pid) for pid in place.processes()), 60, "the ServerApp is still there"
-    )
-
-
-def command(pid: int) -> bytes:
-    """A process's command line; nothing for one that is gone."""
-    path = Path(f"/proc/{pid}/cmdline")
-    return path.read_bytes() if path.exists() else b""
+    until(lambda: not any("serverapp" in command(pid) for pid in place.processes()), 60, "the ServerApp is still there")
 
 
 @pytest.mark.slow

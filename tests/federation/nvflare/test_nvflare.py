@@ -17,10 +17,10 @@ from flip.errors import UserError
 from flip.federation.nvflare.components import TASK
 from flip.federation.nvflare.simulator import NVFlare, write_job
 from flip.messages import Ask, Fault, Reply, Task
+from flip.processes import command, descendants, parents
 from flip.runs.rerun import run_files
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import flip
-from tests.processes import command, descendants, parents
 from tests.studies import tiny_heart_study
 
 WORKER = "nvflare.private.fed.app.simulator.simulator_worker"  # the program of a client process

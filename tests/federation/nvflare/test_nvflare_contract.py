@@ -4,25 +4,10 @@ from importlib.metadata import version
 
 import pytest
 
-from flip.federation.nvflare import (
-    app as nvflare_live,
-)
-from flip.federation.nvflare import (
-    components as nvflare_parts,
-)
-from flip.federation.nvflare import (
-    files as nvflare_files,
-)
-from flip.federation.nvflare import provision as deploy
-from flip.federation.nvflare import (
-    provisioned as nvflare_provisioned,
-)
-from flip.federation.nvflare import (
-    simulator as nvflare,
-)
-from tests.federation.contract import check_call, check_value, check_word, part, unlisted
+from flip.federation import nvflare
+from tests.federation.contract import check_call, check_value, check_word, modules, part, unlisted
 
-OURS = [nvflare, nvflare_files, nvflare_live, nvflare_parts, nvflare_provisioned, deploy]
+OURS = modules(nvflare)
 API = "nvflare.fuel.flare_api.flare_api"
 
 # A module of FLARE's, what we call in it, and the arguments that we give.
