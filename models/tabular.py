@@ -49,7 +49,7 @@ class LinearClassifier(lightning.LightningModule):
     def training_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
         """Mean cross-entropy of a batch."""
         loss = binary_cross_entropy_with_logits(self(batch["features"]), batch["label"])
-        if self.trainer.loggers:  # logging a value costs as much as a step of this model
+        if self.loggers:  # logging a value costs as much as a step of this model
             self.log("loss", loss)
         return loss
 

@@ -12,6 +12,8 @@ import torch
 from torchmetrics.utilities import dim_zero_cat
 
 from flip.metrics import RESAMPLES, array, bounds, exact_of, metric_states, metrics_of, values_of
+from flip.site.needs_trainer import countable, needs_trainer
+from flip.site.plain_loop import score_batches
 from flip.site.trainer import Device
 
 PERSON = "person"  # key of a batch: whose rows they are, int64 [n]
@@ -38,28 +40,40 @@ class ScoreCallback(lightning.Callback):
             states = metric.coarse(self.cell) if hasattr(metric, "coarse") else metric_states(metric)
             self.scores.states |= {f"{name}/{state}": array(tensor) for state, tensor in states.items()}
 
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take the metrics that sum."""
-        self._take(metrics_of(pl_module, "validate"))
-
-    def on_test_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, *where: Any
-    ) -> None:
+    def batch_done(self, batch: Any) -> None:
         """Keep whose rows the exact metrics have taken."""
         if isinstance(batch, Mapping) and PERSON in batch:
             self.persons.append(batch[PERSON].cpu())
 
-    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take all metrics."""
-        self._take(metrics_of(pl_module, "test"))
+    def epoch_done(self, module: Any, split: str) -> None:
+        """Take the metrics that sum, and of the test split those that keep rows."""
+        self._take(metrics_of(module, split))
+        if split == "test":
+            self._take_exact(module)
+
+    def _take_exact(self, module: Any) -> None:
         person = torch.cat(self.persons).numpy() if self.persons else None
-        for name, metric in exact_of(pl_module).items():
+        for name, metric in exact_of(module).items():
             if not metric.update_called:
                 continue
             self.scores.values[name] = float(metric.compute())
             if self.rng is not None:
                 own = hasattr(metric, "interval")
                 self.scores.values |= bounds(name, metric.interval() if own else bootstrap(metric, self.rng, person))
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """`epoch_done`, as Lightning calls it."""
+        self.epoch_done(pl_module, "validate")
+
+    def on_test_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, *where: Any
+    ) -> None:
+        """`batch_done`, as Lightning calls it."""
+        self.batch_done(batch)
+
+    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """`epoch_done`, as Lightning calls it."""
+        self.epoch_done(pl_module, "test")
 
 
 def evaluate(
@@ -73,9 +87,13 @@ def evaluate(
     metrics = [*metrics_of(module, "test").values(), *exact_of(module).values()]
     for metric in metrics:
         metric.reset()
-    trainer = device.trainer(callbacks=[callback])
-    run = trainer.test if split == "test" else trainer.validate
-    run(module, dataloaders=loaders, verbose=False)
+    settings = device.plain_settings() if countable(loaders) and not needs_trainer(module) else None
+    if settings is not None:
+        score_batches(module, loaders, split=split, precision=settings.precision, scoring=callback)
+    else:
+        trainer = device.trainer(callbacks=[callback])
+        run = trainer.test if split == "test" else trainer.validate
+        run(module, dataloaders=loaders, verbose=False)
     for metric in metrics:
         metric.reset()
     return callback.scores

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from torch.utils.data import DataLoader
 
 from flip.messages.weights import plain_name
+from flip.site.needs_trainer import countable, needs_trainer
+from flip.site.plain_loop import PlainFit, Settings, configured, settings_of
 
 Hook = Callable[[Mapping[str, torch.nn.Parameter]], None]
 # What Lightning says of every tiny fit (few batches, few workers, no validation loop), thousands of times in a run.
@@ -25,6 +26,7 @@ NOISE = (
     ".*Checkpoint directory.*",
     ".*`training_step` returned `None`.*",
 )
+_SETTINGS: dict[str, Settings | None] = {}  # by device, in one process
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,16 @@ class Device:
             merged["precision"] = self.precision
         return lightning.Trainer(**(merged | arguments))
 
+    def plain_settings(self) -> Settings | None:
+        """How the plain loop does what this device's Trainer would do; None where it does not.
+
+        Remembered, since building a Trainer takes longer than a short fit.
+        """
+        key = repr((self.accelerator, self.precision, sorted(self.settings.items())))
+        if key not in _SETTINGS:
+            _SETTINGS[key] = settings_of(self.trainer())
+        return _SETTINGS[key]
+
 
 def quiet() -> None:
     """Keep Lightning's advice on every small fit out of the logs; its errors stay."""
@@ -71,26 +83,24 @@ class RoundCallback(lightning.Callback):
         self._handles: list[Any] = []
         self._parameters: dict[str, torch.nn.Parameter] = {}
 
-    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+    def start(self, module: Any, optimizers: list[Any]) -> None:
         """Load what the optimizer kept; under Opacus, hook the correction onto the innermost optimizer.
 
         Opacus writes the gradients inside its own step, so there the correction is a pre-hook of the optimizer that it
-        wraps. Without Opacus torch calls a pre-hook before Lightning's closure has made the gradients: there
-        `on_before_optimizer_step` corrects them.
+        wraps. Without Opacus torch calls a pre-hook before the closure has made the gradients: there `before_step`
+        corrects them.
         """
-        named = {plain_name(name): parameter for name, parameter in pl_module.named_parameters()}
+        named = {plain_name(name): parameter for name, parameter in module.named_parameters()}
         self._parameters = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
-        inner = [innermost(optimizer) for optimizer in trainer.optimizers]
+        inner = [innermost(optimizer) for optimizer in optimizers]
         if self.optimizer_state is not None:
             load_optimizer(inner[0], self.optimizer_state)
         self.learning_rate = float(inner[0].param_groups[0]["lr"])
-        for outer, optimizer in zip(trainer.optimizers, inner, strict=True):
+        for outer, optimizer in zip(optimizers, inner, strict=True):
             if self.correct is not None and optimizer is not outer:
                 self._handles.append(optimizer.register_step_pre_hook(self._correct))
 
-    def on_before_optimizer_step(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
-    ) -> None:
+    def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Correct the gradients of a plain optimizer."""
         if self.correct is not None and innermost(optimizer) is optimizer:
             self.correct(self._parameters)
@@ -99,20 +109,38 @@ class RoundCallback(lightning.Callback):
         if self.correct is not None:
             self.correct(self._parameters)
 
-    def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def batch_done(self, batch: Any, outputs: Any) -> None:
         """Add the batch's loss."""
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if loss is not None and bool(torch.isfinite(loss)):
             self.loss = self.loss + loss
             self.batches += 1
 
-    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Take the hooks off again."""
-        self.optimizer_arrays = optimizer_arrays(innermost(trainer.optimizers[0]))
+    def end(self, optimizers: list[Any]) -> None:
+        """Keep the optimizer's state, and take the hooks off again."""
+        self.optimizer_arrays = optimizer_arrays(innermost(optimizers[0]))
         for handle in self._handles:
             handle.remove()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """`start`, as Lightning calls it."""
+        self.start(pl_module, trainer.optimizers)
+
+    def on_before_optimizer_step(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """`before_step`, as Lightning calls it."""
+        self.before_step(optimizer)
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """`batch_done`, as Lightning calls it."""
+        self.batch_done(batch, outputs)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """`end`, as Lightning calls it."""
+        self.end(trainer.optimizers)
 
     @property
     def mean_loss(self) -> float:
@@ -147,9 +175,14 @@ def load_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.nda
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def fit_round(module: Any, loader: DataLoader[Any], *, steps: int, device: Device, callback: RoundCallback) -> None:
-    """Train for a number of optimizer steps."""
+def fit_round(module: Any, loader: Any, *, steps: int, device: Device, callback: RoundCallback) -> None:
+    """Train for a number of optimizer steps: by the plain loop, or by Lightning's Trainer where it needs that."""
     module.train()
+    settings = device.plain_settings() if countable(loader) and steps > 0 and not needs_trainer(module) else None
+    made = configured(module) if settings is not None else None
+    if settings is not None and made is not None:
+        PlainFit(module, *made, settings=settings, fit=callback).run(loader, steps)
+        return
     trainer = device.trainer(max_steps=steps, max_epochs=-1, limit_val_batches=0, callbacks=[callback])
     trainer.fit(module, train_dataloaders=loader)
 
