@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import aligned, identifier
+from datamodules.csv_table import read_csv
 from datamodules.images import files_below, stem
 from datamodules.npz import NPZ
 
@@ -105,8 +106,8 @@ def _own_table(root: Path, sources: Mapping[str, Any], wanted: Wanted) -> pd.Dat
             for split, names in wanted.table.items()
             for file in ([names] if isinstance(names, str) else names)
         ]
-        return pd.concat([_csv(root / file).assign(split=split) for split, file in files], ignore_index=True)
-    return _csv(root if root.is_file() else root / wanted.table)
+        return pd.concat([read_csv(root / file).assign(split=split) for split, file in files], ignore_index=True)
+    return read_csv(root if root.is_file() else root / wanted.table)
 
 
 def _asked(source: Any, wanted: Wanted) -> pd.DataFrame:
@@ -114,16 +115,6 @@ def _asked(source: Any, wanted: Wanted) -> pd.DataFrame:
     taken = signature(source.read).parameters
     table: pd.DataFrame = source.read(**{name: each for name, each in wanted.query.items() if name in taken})
     return table
-
-
-def _csv(path: Path) -> pd.DataFrame:
-    """A CSV file, every cell as its text."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no table at {path}")
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True, encoding="utf-8-sig")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
 
 
 def _accessions(table: pd.DataFrame, person: str | None, sources: Mapping[str, Any]) -> list[str | None]:

@@ -1,46 +1,23 @@
 """A cohort table (one row a person) with declared feature and label columns: CSV in, batches of numbers out."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytorch_lightning as lightning
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader
 
+from datamodules.alignment import aligned, identifier, numbers
+from datamodules.csv_table import read_csv
 from datamodules.description import Description, Edges
+from datamodules.rows import Rows, collate
+from datamodules.splits import SPLITS, ByColumn, ByPerson, ByShare
 
 SCALINGS = ("site", "pooled")
 EPSILON = 1e-9  # keeps a constant feature finite; the value of the published Fed-Heart-Disease benchmark (FLamby, 2022)
-
-
-class Rows(Dataset[dict[str, torch.Tensor]]):
-    """Rows as tensors: `features` float32 [n, f], `label` float32 [n]."""
-
-    def __init__(self, features: np.ndarray, label: np.ndarray) -> None:
-        self.features = torch.from_numpy(features.astype(np.float32))
-        self.label = torch.from_numpy(label.astype(np.float32))
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
-        return {"features": self.features[index], "label": self.label[index]}
-
-    def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
-        """A whole batch at once: several times faster than row by row."""
-        rows = torch.as_tensor(indices, dtype=torch.long)
-        return {"features": self.features[rows], "label": self.label[rows]}
-
-
-def collate(batch: Any) -> dict[str, torch.Tensor]:
-    """A batch that `Rows.__getitems__` made is whole already; single rows (of pooled sites) are stacked."""
-    if isinstance(batch, dict):
-        return batch
-    stacked: dict[str, torch.Tensor] = default_collate(batch)
-    return stacked
 
 
 MISSING = "a value that the study uses is missing"
@@ -53,7 +30,7 @@ class CohortTable(lightning.LightningDataModule):
 
     Args:
         root: the site's CSV file.
-        columns: the site's own name for each column that it names differently (declared name: own name).
+        columns: the site's own columns (datamodules.alignment).
         trains: False for a site that is only tested on; all its rows are then in the test split.
         header: names of the columns in order, for a file without a header line; None reads the first line.
         numeric: columns used as numbers.
@@ -63,9 +40,7 @@ class CohortTable(lightning.LightningDataModule):
         person: column that identifies a person; None where each row is one person.
         missing: how the file writes a missing value. Rows with one in a used column are left out and counted.
         batch_size: rows per training batch.
-        train_fraction: part of the rows to train on; the rest, less the validation part, is tested on.
-        validation_fraction: part of the rows to validate on after each round; 0 for none.
-        split_seed: seed of the stratified split by person (scikit-learn's `train_test_split`).
+        split: which persons are trained, validated and tested on.
         scaling: "site" standardizes training rows with the site's own mean and deviation, "pooled" with those agreed
             over all sites. `pooled_test_dataloader` always uses the agreed ones.
     """
@@ -76,7 +51,7 @@ class CohortTable(lightning.LightningDataModule):
     def __init__(
         self,
         root: str,
-        columns: Mapping[str, str] | None = None,
+        columns: Mapping[str, Any] | None = None,
         trains: bool = True,
         *,
         numeric: Sequence[str],
@@ -87,25 +62,17 @@ class CohortTable(lightning.LightningDataModule):
         person: str | None = None,
         missing: str = "",
         batch_size: int = 32,
-        train_fraction: float = 0.66,
-        validation_fraction: float = 0.0,
-        split_seed: int = 0,
+        split: ByShare | ByPerson | ByColumn | None = None,
         scaling: str = "site",
     ) -> None:
         super().__init__()
         if scaling not in SCALINGS:
             raise ValueError(f"dataset.scaling={scaling}: must be one of {', '.join(SCALINGS)}")
-        if not 0 < train_fraction < 1 or not 0 <= validation_fraction < 1 - train_fraction:
-            raise ValueError("dataset.train_fraction and dataset.validation_fraction: must leave rows to test on")
         self.root, self.columns, self.trains = Path(root), dict(columns or {}), trains
-        self.header, self.numeric, self.categorical = (
-            header,
-            list(numeric),
-            {k: list(v) for k, v in categorical.items()},
-        )
+        self.header, self.numeric = header, list(numeric)
+        self.categorical = {name: list(levels) for name, levels in categorical.items()}
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
-        self.batch_size, self.train_fraction, self.validation_fraction = batch_size, train_fraction, validation_fraction
-        self.split_seed, self.scaling = split_seed, scaling
+        self.batch_size, self.scaling, self.split = batch_size, scaling, split or ByShare()
         self.skipped: dict[str, int] = {}
         self._rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._pooled: tuple[np.ndarray, np.ndarray] | None = None
@@ -114,10 +81,7 @@ class CohortTable(lightning.LightningDataModule):
 
     def persons(self) -> int:
         """Number of distinct persons in the table, rows with missing values included."""
-        table = self._table()
-        if self.person is None:
-            return len(next(iter(table.values())))
-        return len(set(table[self.person]))
+        return len(np.unique(self._persons(self._table())))
 
     def setup(self, stage: str | None = None) -> None:
         """Read the table once, leave out rows with missing values, split."""
@@ -125,45 +89,34 @@ class CohortTable(lightning.LightningDataModule):
             return
         table = self._table()
         used = [*self.numeric, *self.categorical, self.label]
-        values = np.array([self._numbers(name, table[name]) for name in used]).T
+        values = np.array([numbers(table[name], name).to_numpy() for name in used]).T
         complete = ~np.isnan(values).any(axis=1)
         if not complete.all():
             self.skipped = {MISSING: int((~complete).sum())}
-        values = values[complete]
+        table, values = table[complete], values[complete]
         if not len(values):
             raise ValueError(f"no row has a value in all of {', '.join(used)}")
         label = (values[:, -1] > self.positive_above).astype(np.float64)
-        names = np.array(table[self.person]) if self.person else np.arange(len(complete))
-        person = np.unique(names[complete], return_inverse=True)[1]
         features = self._features(values[:, :-1])
-        self._rows = {name: (features[rows], label[rows]) for name, rows in self._split(person, label).items()}
+        splits = np.full(len(label), "test")
+        if self.trains:
+            splits = self.split.split(table, self._persons(table), label.astype(np.int64))
+        self._rows = {name: (features[splits == name], label[splits == name]) for name in SPLITS}
 
-    def _table(self) -> dict[str, list[str]]:
-        """The declared columns as text."""
+    def _table(self) -> pd.DataFrame:
+        """The declared columns as text, None where a value is missing."""
         if not self.root.is_file():
             raise FileNotFoundError(f"no cohort table at {self.root}")
-        with self.root.open(newline="", encoding="utf-8-sig") as file:
-            lines = [line for line in csv.reader(file) if line]
-        names = list(self.header) if self.header else lines.pop(0) if lines else []
-        if any(len(line) != len(names) for line in lines):
-            raise ValueError(f"a row has another number of columns than the {len(names)} of the header")
         wanted = [*self.numeric, *self.categorical, self.label, *([self.person] if self.person else [])]
-        own = {name: self.columns.get(name, name) for name in wanted}
-        absent = sorted(name for name in own.values() if name not in names)
-        if absent:
-            raise ValueError(
-                f"the table has no column {', '.join(absent)}; map it in the site's `columns` "
-                f"(its columns: {', '.join(names)})"
-            )
-        return {name: [line[names.index(column)].strip() for line in lines] for name, column in own.items()}
+        return aligned(
+            read_csv(self.root, self.header), [*wanted, *self.split.columns], self.columns, [str(self.missing)]
+        )
 
-    def _numbers(self, name: str, texts: Sequence[str]) -> list[float]:
-        try:
-            return [float("nan") if text in (self.missing, "") else float(text) for text in texts]
-        except ValueError as error:
-            raise ValueError(
-                f"column {name} holds text that is neither a number nor '{self.missing}' (dataset.missing)"
-            ) from error
+    def _persons(self, table: pd.DataFrame) -> np.ndarray:
+        """A code of each row's person; each row is one where the study names no column."""
+        if not self.person:
+            return np.arange(len(table))
+        return np.unique(table[self.person].map(identifier).fillna("").to_numpy(str), return_inverse=True)[1]
 
     def _features(self, values: np.ndarray) -> np.ndarray:
         """Numbers as they are, then one column per level but the first of each category."""
@@ -177,48 +130,17 @@ class CohortTable(lightning.LightningDataModule):
             columns += [(values[:, index] == level).astype(np.float64) for level in levels[1:]]
         return np.stack(columns, axis=1)
 
-    def _split(self, person: np.ndarray, label: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows of each split: persons are split, stratified by label, so that no person is in two of them."""
-        persons = np.arange(person.max() + 1)
-        worst = np.zeros(len(persons))
-        np.maximum.at(worst, person, label)
-        parts = {"train": persons[:0], "validate": persons[:0], "test": persons}
-        if self.trains:
-            rest, parts["test"] = self._parts(persons, worst, 1 - self.train_fraction - self.validation_fraction)
-            parts["train"] = rest
-            if self.validation_fraction:
-                part = self.validation_fraction / (self.train_fraction + self.validation_fraction)
-                parts["train"], parts["validate"] = self._parts(rest, worst[rest], part)
-        return {name: np.flatnonzero(np.isin(person, part)) for name, part in parts.items()}
-
-    def _parts(self, persons: np.ndarray, label: np.ndarray, second: float) -> tuple[np.ndarray, np.ndarray]:
-        """Two parts of the persons, stratified by label unless a class has two of them or fewer."""
-        from sklearn.model_selection import train_test_split  # takes most of a second to import
-
-        counts = np.unique(label, return_counts=True)[1]
-        stratify = label if len(counts) > 1 and counts.min() > 2 else None
-        first, other = train_test_split(
-            persons,
-            train_size=round(1 - second, 9),
-            test_size=round(second, 9),
-            random_state=self.split_seed,
-            stratify=stratify,
-        )
-        return first, other
-
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The cohort by column, rows with missing values included: see `datamodules.description`."""
         table = self._table()
-        rows = len(table[self.label])
-        person = np.unique(table[self.person], return_inverse=True)[1] if self.person else np.arange(rows)
-        told = Description(person, edges)
-        told.rows("studies", np.ones(rows, bool))
+        told = Description(self._persons(table), edges)
+        told.rows("studies", np.ones(len(table), bool))
         for name in self.numeric:
-            told.number(name, np.array(self._numbers(name, table[name])))
+            told.number(name, numbers(table[name], name).to_numpy())
         for name, levels in self.categorical.items():
-            values = [None if np.isnan(value) else f"{value:g}" for value in self._numbers(name, table[name])]
+            values = [None if np.isnan(value) else f"{value:g}" for value in numbers(table[name], name)]
             told.category(name, values, [f"{level:g}" for level in levels])
-        label = np.array(self._numbers(self.label, table[self.label]))
+        label = numbers(table[self.label], self.label).to_numpy()
         told.known(self.label, ~np.isnan(label))
         codes = np.where(np.isnan(label), -1, label > self.positive_above)
         told.classes(codes, [f"{self.label} 0", f"{self.label} 1"])
@@ -251,7 +173,10 @@ class CohortTable(lightning.LightningDataModule):
             raise RuntimeError("the pooled mean and deviation were not agreed before the first round")
         own = self._rows["train"][0] if self.trains else self._rows["test"][0]
         mean, deviation = self._pooled if pooled and self._pooled else (own.mean(axis=0), own.std(axis=0, ddof=1))
-        return Rows((features - mean) / (deviation + EPSILON), label)
+        scaled = (features - mean) / (deviation + EPSILON)
+        arrays = {"features": torch.from_numpy(scaled.astype(np.float32))}
+        arrays["label"] = torch.from_numpy(label.astype(np.float32))
+        return Rows(arrays, None, np.arange(len(label)), augmented=False)
 
     def _loader(self, split: str, *, pooled: bool, shuffle: bool = False) -> DataLoader[Any]:
         rows = self._scaled(split, pooled=pooled)

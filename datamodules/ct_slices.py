@@ -7,9 +7,8 @@ A site is a folder: `cohort.csv` (see `datamodules.ct.cohort`), `dicom/<accessio
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,13 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules import phantom
 from datamodules.ct.cohort import PROBLEMS, Study, read_cohort
 from datamodules.ct.examples import Cases, GridPlane, Slices
+from datamodules.ct.grid import Grid
 from datamodules.ct.planes import LEVEL, TISSUES, Plane, packed, planes_at_level, unpacked
 from datamodules.description import Description, Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.labels import read_labels
+from datamodules.splits import ByHash
 from datamodules.volume_cache import VolumeCache
 
 SEXES = {0: "female", 1: "male"}
@@ -44,28 +45,26 @@ class CTSlices(lightning.LightningDataModule):
     """Labeled CT slices at L3.
 
     Training batch: `image` float32 [B, 1, H, W], HU of the window as -1 to 1; `label` int64 [B, H, W], 0 background,
-    1 skeletal muscle, 2 subcutaneous, 3 visceral fat. H = W = `size`, pixels of `spacing_mm`.
+    1 skeletal muscle, 2 subcutaneous, 3 visceral fat. H = W = `grid.size`, pixels of `grid.spacing_mm`.
 
     Validation and test batch, one example a person, the slice at the center of L3: `image` as above; on the scanner's
-    own grid, padded to P = `plane`, `hu` float32 [B, P, P] and `label` int64 [B, P, P]; `mapping` [B, 2, 2] from it to
-    the image's grid (rows, columns; network pixel = scale * pixel + offset); `pixel_area_cm2` [B]; `reference_area_cm2`
-    [B, 3] of the labels; `sex` [B], 0 female and 1 male; `height_m`, `weight_kg`, `age`, `followup_days`, `event`
-    (1 died, 0 censored) [B], NaN where unknown; `index` [B], the row in the site's own table, which never leaves it.
+    own grid, padded to P = `grid.plane`, `hu` float32 [B, P, P] and `label` int64 [B, P, P]; `mapping` [B, 2, 2] from
+    it to the image's grid (rows, columns; network pixel = scale * pixel + offset); `pixel_area_cm2` [B];
+    `reference_area_cm2` [B, 3] of the labels; `sex` [B], 0 female and 1 male; `height_m`, `weight_kg`, `age`,
+    `followup_days`, `event` (1 died, 0 censored) [B], NaN where unknown; `index` [B], the row in the site's own table,
+    which never leaves it.
 
-    Persons are split, never slices: they are ranked by a hash of `split_seed` and person_id, the first go to test, the
-    next to validation. Training takes all studies of its persons, the other splits the first that can be read.
+    Persons are split, never slices. Training takes all studies of its persons, the other splits the first that can be
+    read.
 
     Args:
         root: the site's folder.
         columns: the site's own name for a column of the table or a segment that it names differently (declared name:
             own name); for labels in NIfTI the segment's number. Without numbers they are 1 to 4 in the order above.
         trains: False puts every person into the test split.
-        spacing_mm, size: pixel and side of the grid that the network sees.
-        plane: side of the grid that is measured on; a plane with more rows or columns is thinned out.
-        window: lowest and highest HU that the network tells apart.
+        grid: the pixels that the network sees and that are measured on.
         slices_per_person, slice_step_mm: slices to train on, around the center of L3.
-        validation_fraction, test_fraction: shares of the persons.
-        split_seed: of the split.
+        split: which persons are trained, validated and tested on.
         batch_size: examples in a batch.
         augment: strength of flips, shifts, turns, scaling, contrast and noise in training; 0 is none, 1 the usual.
         workers: processes that load batches; 0 loads in this one.
@@ -90,15 +89,10 @@ class CTSlices(lightning.LightningDataModule):
         columns: Mapping[str, str] | None = None,
         trains: bool = True,
         *,
-        spacing_mm: float = 2.5,
-        size: int = 176,
-        plane: int = 512,
-        window: Sequence[float] = (-200.0, 300.0),
+        grid: Grid | None = None,
         slices_per_person: int = 5,
         slice_step_mm: float = 5.0,
-        validation_fraction: float = 0.125,
-        test_fraction: float = 0.25,
-        split_seed: int = 0,
+        split: ByHash | None = None,
         batch_size: int = 2,
         augment: float = 1.0,
         workers: int = 0,
@@ -107,12 +101,9 @@ class CTSlices(lightning.LightningDataModule):
         cache: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if validation_fraction < 0 or test_fraction < 0 or validation_fraction + test_fraction > 1:
-            raise ValueError("validation_fraction and test_fraction are shares of the persons, together at most 1")
         self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo
-        self.spacing_mm, self.size, self.plane, self.window = spacing_mm, size, plane, window
+        self.grid, self.split = grid or Grid(), split or ByHash()
         self.slices_per_person, self.slice_step_mm = slices_per_person, slice_step_mm
-        self.validation_fraction, self.test_fraction, self.split_seed = validation_fraction, test_fraction, split_seed
         self.batch_size, self.augment, self.workers, self.demo_patients = batch_size, augment, workers, demo_patients
         self.cache = VolumeCache(**cache) if cache else None
         self.skipped: dict[str, int] = {}
@@ -137,7 +128,8 @@ class CTSlices(lightning.LightningDataModule):
         self.prepare_data()
         studies = read_cohort(self.root, self.columns)
         self.accessions = [study.accession for study in studies]
-        splits = self._split(studies)
+        persons = {study.person for study in studies}
+        splits = self.split.split(persons) if self.trains else dict.fromkeys(persons, "test")
         slices: list[GridPlane] = []
         cases: dict[str, list[tuple[int, Study, Plane]]] = {"validate": [], "test": []}
         measured: set[str] = set()
@@ -148,28 +140,14 @@ class CTSlices(lightning.LightningDataModule):
                     continue
                 planes = self._planes(study, row, decoder)
                 if planes and split == "train":
-                    slices += [plane.resampled(self.spacing_mm, self.size) for plane in planes]
+                    slices += [plane.resampled(self.grid.spacing_mm, self.grid.size) for plane in planes]
                 elif planes:
                     measured.add(study.person)
                     cases[split].append((row, study, planes[0]))
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
-        measure = {
-            name: Cases(chosen, self.window, self.spacing_mm, self.size, self.plane) for name, chosen in cases.items()
-        }
-        self._sets = {"train": Slices(slices, self.window, self.augment), **measure}
-
-    def _split(self, studies: Sequence[Study]) -> dict[str, str]:
-        """Person to split."""
-        persons = {study.person for study in studies}
-        if not self.trains:
-            return dict.fromkeys(persons, "test")
-        ranked = sorted(persons, key=lambda person: hashlib.sha256(f"{self.split_seed}\x1f{person}".encode()).digest())
-        test = round(self.test_fraction * len(ranked))
-        validation = test + round(self.validation_fraction * len(ranked))
-        return {
-            person: "test" if k < test else "validate" if k < validation else "train" for k, person in enumerate(ranked)
-        }
+        measured_on = {name: Cases(chosen, self.grid) for name, chosen in cases.items()}
+        self._sets = {"train": Slices(slices, self.grid, self.augment), **measured_on}
 
     def _planes(self, study: Study, row: int, decoder: Decoder) -> list[Plane]:
         """The study's planes, that of L3 first; an empty list where it is skipped, its reason written down."""

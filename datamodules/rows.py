@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from datamodules.images import Pixels
+if TYPE_CHECKING:
+    from datamodules.images import Pixels
 
 
 class Rows(Dataset[dict[str, Tensor]]):

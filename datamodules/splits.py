@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,76 @@ class ByPerson:
         share = self.validate / (self.train + self.validate)
         train, validate = parted(train, of_person[kept], share, self.seed)
         return np.where(np.isin(person, test), "test", np.where(np.isin(person, validate), "validate", "train"))
+
+
+class ByShare:
+    """Persons split at random into exact shares, as scikit-learn's `train_test_split` rounds them: published splits.
+
+    A person's class is the largest of its rows'. Stratified where every class has more than two persons.
+
+    Args:
+        train: share of the persons to train on.
+        validate: share to validate on after each round, 0 for none; the rest is tested on.
+        seed: of the draw.
+    """
+
+    columns: tuple[str, ...] = ()
+
+    def __init__(self, train: float = 0.66, validate: float = 0.0, seed: int = 0) -> None:
+        if not 0 < train < 1 or not 0 <= validate < 1 - train:
+            raise ValueError("dataset.split: train and validate are shares of the persons, and must leave some to test")
+        self.train, self.validate, self.seed = train, validate, seed
+
+    def split(self, table: pd.DataFrame, person: np.ndarray, strata: np.ndarray) -> np.ndarray:
+        """The split of each row, as text; `person` int64 [n] numbers the persons, `strata` int64 [n] their classes."""
+        persons, code = np.unique(person, return_inverse=True)
+        worst = np.zeros(len(persons), np.int64)
+        np.maximum.at(worst, code, strata)
+        rest, test = self._parts(np.arange(len(persons)), worst, 1 - self.train - self.validate)
+        validate = rest[:0]
+        if self.validate:
+            validate = self._parts(rest, worst[rest], self.validate / (self.train + self.validate))[1]
+        return np.where(np.isin(code, test), "test", np.where(np.isin(code, validate), "validate", "train"))
+
+    def _parts(self, persons: np.ndarray, strata: np.ndarray, second: float) -> tuple[np.ndarray, np.ndarray]:
+        from sklearn.model_selection import train_test_split  # takes most of a second to import
+
+        counts = np.unique(strata, return_counts=True)[1]
+        first, other = train_test_split(
+            persons,
+            train_size=round(1 - second, 9),
+            test_size=round(second, 9),
+            random_state=self.seed,
+            stratify=strata if len(counts) > 1 and counts.min() > 2 else None,
+        )
+        return first, other
+
+
+class ByHash:
+    """Persons ranked by a hash of their identifier: the first are tested on, the next validate, the others train.
+
+    Whatever order the table has, a person is in the same split.
+
+    Args:
+        validate: share of the persons to validate on after each round, 0 for none.
+        test: share to test on.
+        seed: of the hash.
+    """
+
+    def __init__(self, validate: float = 0.125, test: float = 0.25, seed: int = 0) -> None:
+        if validate < 0 or test < 0 or validate + test > 1:
+            raise ValueError("dataset.split: validate and test are shares of the persons, together at most 1")
+        self.validate, self.test, self.seed = validate, test, seed
+
+    def split(self, persons: Collection[str]) -> dict[str, str]:
+        """The split of each person, by identifier."""
+        ranked = sorted(persons, key=lambda person: hashlib.sha256(f"{self.seed}\x1f{person}".encode()).digest())
+        test = round(self.test * len(ranked))
+        validate = test + round(self.validate * len(ranked))
+        return {
+            person: "test" if rank < test else "validate" if rank < validate else "train"
+            for rank, person in enumerate(ranked)
+        }
 
 
 class ByColumn:

@@ -18,7 +18,6 @@ can write to the folder put into it; besides, it has no bound, and two of its wr
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
@@ -37,6 +36,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
+
+from datamodules.shared_folder import Entry, least_recently_used, locked
 
 Arrays = dict[str, NDArray[Any]]
 ENTRY, NOTE, PARTIAL = ".safetensors", ".sha256", ".part"
@@ -131,13 +132,9 @@ class VolumeCache:
             return
         self._open()  # it may have been removed since
         # One writer at a time, until it ends or dies: so a partial file that is there beforehand is nobody's.
-        with (self.folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            try:
-                self._make_room(len(content))
-                self._replace(name, content)
-            finally:  # not left to closing: a process that was forked meanwhile holds the file open as well
-                fcntl.flock(lock, fcntl.LOCK_UN)
+        with locked(self.folder / ".lock"):
+            self._make_room(len(content))
+            self._replace(name, content)
 
     def _replace(self, name: str, content: bytes) -> None:
         """Write under another name, then rename."""
@@ -155,16 +152,12 @@ class VolumeCache:
         """Remove what dead writers left, then the oldest entries until `size` more bytes fit."""
         for path in self.folder.glob(f"*{PARTIAL}"):
             path.unlink(missing_ok=True)
-        entries: list[tuple[int, int, Path]] = []
+        entries: list[Entry] = []
         for path in (*self.folder.glob(f"*{ENTRY}"), *self.folder.glob(f"*{NOTE}")):
             with suppress(FileNotFoundError):  # somebody empties the folder
                 entries.append((path.stat().st_mtime_ns, path.stat().st_size, path))
-        total = sum(length for _, length, _ in entries)
-        for _, length, path in sorted(entries):
-            if total + size <= self.most:
-                return
+        for _, _, path in least_recently_used(entries, self.most - size):
             path.unlink(missing_ok=True)
-            total -= length
 
 
 def facts(files: Iterable[Path]) -> str:

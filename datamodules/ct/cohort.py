@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from datamodules.alignment import aligned
+from datamodules.csv_table import read_csv
 
 REQUIRED = ("person_id", "accession_id", "sex", "height_m")
 OPTIONAL = ("age", "weight_kg", "followup_days", "event")
@@ -67,22 +69,14 @@ def read_cohort(root: Path, columns: Mapping[str, str]) -> list[Study]:
     path = root / "cohort.csv"
     if not path.is_file():
         raise FileNotFoundError(f"{root} holds no cohort.csv")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as handle:
-            reader = csv.DictReader(handle, skipinitialspace=True)
-            found = list(reader.fieldnames or ())
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is not a CSV table in UTF-8: {error}") from error
-    own = {name: str(columns.get(name, name)) for name in (*REQUIRED, *OPTIONAL)}
-    if missing := [own[name] for name in own if own[name] not in found and (name in REQUIRED or name in columns)]:
-        raise ValueError(
-            f"{path} has no column {', '.join(missing)} (its columns: {', '.join(found) or 'none'}): map it in the "
-            f"site's `columns`, as in `columns: {{{REQUIRED[0]}: own_name}}`"
-        )
-    if not rows:
+    table = read_csv(path)
+    if not len(table):
         raise ValueError(f"{path} has no row")
-    return [_study({name: row.get(own[name]) or "" for name in own}) for row in rows]
+    mapped = {name: own for name, own in columns.items() if name in (*REQUIRED, *OPTIONAL)}
+    wanted = [*REQUIRED, *(name for name in OPTIONAL if name in mapped or name in table)]
+    found = aligned(table, wanted, mapped)
+    found = found.where(found.notna(), "")
+    return [_study({name: row.get(name, "") for name in (*REQUIRED, *OPTIONAL)}) for row in found.to_dict("records")]
 
 
 def _study(row: Mapping[str, str]) -> Study:

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from datamodules.ct.cohort import Study
+from datamodules.ct.grid import Grid
 from datamodules.ct.planes import AIR, Plane
 
 GridPlane = tuple[NDArray[np.int16], NDArray[np.uint8]]  # HU and label on the network's grid
@@ -22,8 +23,8 @@ GridPlane = tuple[NDArray[np.int16], NDArray[np.uint8]]  # HU and label on the n
 class Slices(Dataset[dict[str, Tensor]]):
     """Training examples on the network's grid: `image` float32 [1, H, W] and `label` int64 [H, W]."""
 
-    def __init__(self, planes: Sequence[GridPlane], window: Sequence[float], augment: float) -> None:
-        self.planes, self.window = planes, window
+    def __init__(self, planes: Sequence[GridPlane], grid: Grid, augment: float) -> None:
+        self.planes, self.grid = planes, grid
         self.augmentation = augmentation(augment, planes[0][0].shape[-1]) if augment and planes else None
 
     def __len__(self) -> int:
@@ -31,7 +32,7 @@ class Slices(Dataset[dict[str, Tensor]]):
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         hu, label = self.planes[index]
-        item = {"image": windowed(hu, self.window)[None], "label": label[None].astype(np.float32)}
+        item = {"image": self.grid.windowed(hu)[None], "label": label[None].astype(np.float32)}
         if self.augmentation is not None:
             # MONAI's transforms hold generators of their own. Seeded from torch's global one, at each item, they become
             # a function of the seed that the caller has set for the fit, in this process and in a loader's worker.
@@ -44,42 +45,29 @@ class Slices(Dataset[dict[str, Tensor]]):
 class Cases(Dataset[dict[str, Tensor]]):
     """Examples to measure on: one person each, with the plane at the center of L3 on the scanner's own grid too."""
 
-    def __init__(
-        self,
-        cases: Sequence[tuple[int, Study, Plane]],
-        window: Sequence[float],
-        spacing_mm: float,
-        size: int,
-        side: int,
-    ) -> None:
-        self.cases, self.window, self.spacing_mm, self.size, self.side = cases, window, spacing_mm, size, side
+    def __init__(self, cases: Sequence[tuple[int, Study, Plane]], grid: Grid) -> None:
+        self.cases, self.grid = cases, grid
 
     def __len__(self) -> int:
         return len(self.cases)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        row, study, plane = self.cases[index]
-        image, _ = plane.resampled(self.spacing_mm, self.size)
-        shown = plane.within(self.side)
-        padding = [(0, self.side - length) for length in shown.hu.shape]
+        (row, study, plane), grid = self.cases[index], self.grid
+        image, _ = plane.resampled(grid.spacing_mm, grid.size)
+        shown = plane.within(grid.plane)
+        padding = [(0, grid.plane - length) for length in shown.hu.shape]
         numbers = {name: getattr(study, name) for name in ("height_m", "weight_kg", "age", "followup_days", "event")}
         return {
-            "image": torch.from_numpy(windowed(image, self.window))[None],
+            "image": torch.from_numpy(grid.windowed(image))[None],
             "hu": torch.from_numpy(np.pad(shown.hu, padding, constant_values=AIR)).float(),
             "label": torch.from_numpy(np.pad(shown.label, padding)).long(),
-            "mapping": torch.from_numpy(shown.mapping(self.spacing_mm, self.size)).float(),
+            "mapping": torch.from_numpy(shown.mapping(grid.spacing_mm, grid.size)).float(),
             "pixel_area_cm2": torch.tensor(shown.pixel_area_cm2, dtype=torch.float32),
             "reference_area_cm2": torch.from_numpy(plane.areas_cm2()).float(),
             "sex": torch.tensor(study.sex),
             **{name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()},
             "index": torch.tensor(row),
         }
-
-
-def windowed(hu: NDArray[np.int16], window: Sequence[float]) -> NDArray[np.float32]:
-    """HU from the lowest to the highest of the window as -1 to 1."""
-    low, high = window
-    return ((np.clip(hu, low, high) - low) * (2 / (high - low)) - 1).astype(np.float32)
 
 
 def augmentation(strength: float, size: int) -> Callable[..., Any]:

@@ -20,13 +20,11 @@ from __future__ import annotations
 
 import argparse
 import csv
-import fcntl
 import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +32,7 @@ import numpy as np
 from datamodules.phantom.dicom import write_labels, write_series
 from datamodules.phantom.scanner import scan
 from datamodules.phantom.sites import PROFILES, SiteProfile, draw_follow_up, draw_person
+from datamodules.shared_folder import locked
 
 __all__ = ["PROFILES", "SiteProfile", "ensure", "generate", "main"]
 
@@ -83,7 +82,7 @@ def generate(root: Path, *, profile: SiteProfile, patients: int = 24, seed: int 
         raise ValueError(f"patients has to be 1 or more and seed 0 or more, not {patients} and {seed}")
     root = Path(root)
     root.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(root.with_name(f".{root.name}.lock")):
+    with locked(root.with_name(f".{root.name}.lock")):
         if (root / "cohort.csv").is_file():
             return
         if root.exists() and any(root.iterdir()):
@@ -93,14 +92,6 @@ def generate(root: Path, *, profile: SiteProfile, patients: int = 24, seed: int 
         partial.mkdir()
         _write_cohort(partial, profile, patients, seed)
         os.replace(partial, root)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock, which the system drops when the process dies. The file stays: to delete it is a race."""
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
 
 
 def _write_cohort(root: Path, profile: SiteProfile, patients: int, seed: int) -> None:

@@ -5,15 +5,16 @@ taken for complete; the next process that wants it starts over. Locks are the op
 the process that holds them. Names of entries are hashes, so no accession number stands in the file system.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+
+from datamodules.shared_folder import least_recently_used, locked
 
 Save = Callable[[str, bytes], None]
 
@@ -22,7 +23,7 @@ ABANDONED = 86_400  # seconds without a new file after which a fetch is taken fo
 MANIFEST = "complete.json"
 
 
-class Cache:
+class StudyCache:
     """A folder of fetched entries, at most `max_gb` (10^9 bytes) of them; the least recently opened make room."""
 
     def __init__(self, folder: Path, max_gb: float) -> None:
@@ -83,28 +84,21 @@ class Cache:
         for files in self.folder.glob("*.partial/files"):
             if time.time() - files.stat().st_mtime > ABANDONED:
                 shutil.rmtree(files.parent, ignore_errors=True)
-        manifests = list(self.folder.glob(f"*/{MANIFEST}"))
-        entries = [each.parent for each in manifests if each.parent.suffix != ".partial"]
-        entries.sort(key=lambda entry: entry.stat().st_mtime)
-        total = sum(sum(json.loads((entry / MANIFEST).read_bytes()).values()) for entry in entries)
-        for entry in entries:
-            if total + size <= self.limit:
-                return
-            if time.time() - entry.stat().st_mtime < IN_USE:
-                break
-            total -= sum(json.loads((entry / MANIFEST).read_bytes()).values())
+        manifests = [each for each in self.folder.glob(f"*/{MANIFEST}") if each.parent.suffix != ".partial"]
+        entries = [
+            (each.parent.stat().st_mtime_ns, sum(json.loads(each.read_bytes()).values()), each.parent)
+            for each in manifests
+        ]
+        for used, _, entry in least_recently_used(entries, self.limit - size):
+            if time.time() - used / 1e9 < IN_USE:
+                raise ValueError(f"the cache at {self.folder} is full of studies in use: raise `cache_gb`")
             doomed = entry.with_suffix(".removed")
             entry.rename(doomed)
             shutil.rmtree(doomed)
-        if total + size > self.limit:
-            raise ValueError(f"the cache at {self.folder} is full of studies in use: raise `cache_gb`")
 
-    @contextmanager
-    def _lock(self, name: str) -> Iterator[None]:
+    def _lock(self, name: str) -> AbstractContextManager[None]:
         """Keep other processes and threads out until the block ends."""
-        with (self.folder / "locks" / name).open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        return locked(self.folder / "locks" / name)
 
 
 def _write(path: Path, content: bytes) -> None:

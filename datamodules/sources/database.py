@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sqlglot import exp
 
-Rows = list[tuple[Any, ...]]
+Records = list[tuple[Any, ...]]
 
 
 class Session(Protocol):
@@ -20,7 +20,7 @@ class Session(Protocol):
         """The columns of each of OMOP's tables that is there, as the database spells them."""
         ...
 
-    def rows(self, query: exp.Expr, parameters: Mapping[str, Any], seconds: float) -> tuple[list[str], Rows]:
+    def rows(self, query: exp.Expr, parameters: Mapping[str, Any], seconds: float) -> tuple[list[str], Records]:
         """Names and rows of a query whose names are spelled already (`cohort_sql.spell`), parameters as `:name`.
 
         Raises TimeoutError after so many seconds, ValueError for what the database refuses.

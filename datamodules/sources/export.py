@@ -17,7 +17,7 @@ import duckdb
 from sqlglot import exp
 
 from datamodules.sources.cohort_sql import CDM_TABLES
-from datamodules.sources.database import Rows, late, one_line
+from datamodules.sources.database import Records, late, one_line
 from datamodules.sources.files import create_table, ending, unpack
 
 LOCKED: dict[str, str | bool | int | float | list[str]] = {
@@ -126,7 +126,7 @@ class ExportSession:
             if table in CDM_TABLES:
                 self.columns.setdefault(table, set()).add(column)
 
-    def rows(self, query: exp.Expr, parameters: Mapping[str, Any], seconds: float) -> tuple[list[str], Rows]:
+    def rows(self, query: exp.Expr, parameters: Mapping[str, Any], seconds: float) -> tuple[list[str], Records]:
         """Names and rows of a query; see `database.Session`."""
         timer = threading.Timer(seconds, self._connection.interrupt)
         timer.start()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from datamodules.sources.cache import Cache, Save
+from datamodules.sources.cache import Save, StudyCache
 
 UID = re.compile(r"[0-9.]{1,64}")
 QUERY = {"AccessionNumber": "", "PatientID": "", "StudyInstanceUID": ""}
@@ -49,7 +49,7 @@ class PACS:
     ) -> None:
         self.address, self.root, self.modality = address, Path(root), modality
         self.filters = {name: str(value) for name, value in (filters or {}).items()}
-        self.cache = Cache(self.root / cache, cache_gb)
+        self.cache = StudyCache(self.root / cache, cache_gb)
 
     def accessions(self) -> pd.DataFrame:
         """`person` (PatientID) and `accession` of the studies with the modality that meet `filters`."""

@@ -13,7 +13,7 @@ from pg8000.native import Connection
 from sqlglot import exp
 
 from datamodules.sources.cohort_sql import CDM_TABLES
-from datamodules.sources.database import Rows, late, one_line
+from datamodules.sources.database import Records, late, one_line
 from datamodules.sources.secret_file import read_secret
 
 CANCELED = "57014"  # PostgreSQL's code for a statement that its timeout stopped
@@ -111,7 +111,7 @@ class PostgreSQLSession:
             if table.lower() in CDM_TABLES & tables:
                 self.columns.setdefault(table, set()).add(column)
 
-    def rows(self, query: exp.Expr, parameters: Mapping[str, Any], seconds: float) -> tuple[list[str], Rows]:
+    def rows(self, query: exp.Expr, parameters: Mapping[str, Any], seconds: float) -> tuple[list[str], Records]:
         """Names and rows of a query; see `database.Session`."""
         statement = (
             re.sub(r"%\((\w+)\)s", r":\1", query.sql(dialect="postgres")) if parameters else query.sql("postgres")

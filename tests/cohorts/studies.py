@@ -24,7 +24,13 @@ def sarcopenia(folder: Path) -> list[str]:
     for name, profile in PROFILES.items():
         generate(folder / name, profile=profile, patients=6)
     small = ["strategy.rounds=2", "trainer.steps=2", "trainer.centralized.max_epochs=1", "dataset.slices_per_person=1"]
-    return [f"paths.demo_dir={folder}", *small, "dataset.demo_patients=6", "dataset.spacing_mm=5.0", "dataset.size=96"]
+    return [
+        f"paths.demo_dir={folder}",
+        *small,
+        "dataset.demo_patients=6",
+        "dataset.grid.spacing_mm=5.0",
+        "dataset.grid.size=96",
+    ]
 
 
 TINY: dict[str, Callable[[Path], list[str]]] = {

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from datamodules.cohort_table import CohortTable
+from datamodules.splits import ByShare
 
 HEADER_OF_UCI = [
     "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal",
@@ -64,7 +65,7 @@ def test_persons_are_distinct(tmp_path):
 def test_no_person_is_in_two_splits(tmp_path):
     # Age tells the person here, so a shared age would be a shared person.
     repeated = [[f"p{index % 20}", index % 20, 1 + index % 3, index % 2] for index in range(60)]
-    data = table(write(tmp_path / "c.csv", repeated), person="id", validation_fraction=0.2, train_fraction=0.5)
+    data = table(write(tmp_path / "c.csv", repeated), person="id", split=ByShare(train=0.5, validate=0.2))
     data.setup()
     ages = [set(data._rows[split][0][:, 0]) for split in ("train", "validate", "test")]
     assert sum(map(len, ages)) == 20
@@ -127,7 +128,8 @@ def test_the_published_split_of_the_four_hospitals(data_dir):
     sizes = {}
     for hospital in ("cleveland", "hungarian", "switzerland", "va"):
         data = CohortTable(
-            str(data_dir / "uci_heart" / f"processed.{hospital}.data"), missing="?", split_seed=43, label="num",
+            str(data_dir / "uci_heart" / f"processed.{hospital}.data"),
+            missing="?", split=ByShare(seed=43), label="num",
             header=HEADER_OF_UCI,
             numeric=["age", "sex", "trestbps", "chol", "fbs", "thalach", "exang", "oldpeak"],
             categorical={"cp": [1, 2, 3, 4], "restecg": [0, 1, 2]},

@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from datamodules import phantom
+from datamodules.ct.grid import Grid
 from datamodules.ct.planes import Plane, planes_at_level
 from datamodules.ct_slices import CTSlices
+from datamodules.splits import ByHash
 from tests.datamodules.suite import DataModuleSuite
 
-SMALL = {"spacing_mm": 8.0, "size": 56, "plane": 192, "batch_size": 2, "slices_per_person": 3}
+SMALL = {"grid": Grid(8.0, 56, 192), "batch_size": 2, "slices_per_person": 3}
 PERSONS = 4
 
 
@@ -83,7 +85,7 @@ def test_a_person_is_in_one_split_alone(site):
     for number, row in enumerate(table):
         row["person_id"] = ("one", "other")[number % 2]
     rewrite(site, table)
-    datamodule = loaded(site, test_fraction=0.5, validation_fraction=0.0)
+    datamodule = loaded(site, split=ByHash(validate=0.0, test=0.5))
     assert datamodule.persons() == 2
     assert len(datamodule.train_dataloader().dataset) == 2 * 3  # both studies of the one person
     assert len(datamodule.test_dataloader().dataset) == 1  # the first study of the other
@@ -129,7 +131,7 @@ def test_a_site_names_its_columns_and_segments_as_it_likes(site):
         site,
         [{("patient" if name == "person_id" else name): value for name, value in row.items()} for row in rows(site)],
     )
-    with pytest.raises(ValueError, match=r"no column person_id .*`columns`"):
+    with pytest.raises(ValueError, match=r"no column person_id; map it .*`columns`"):
         loaded(site)
     assert loaded(site, columns={"person_id": "patient"}).persons() == PERSONS
 

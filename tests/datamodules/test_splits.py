@@ -1,10 +1,12 @@
 """Splits by person, and the partition of a cohort into simulated sites."""
 
+from collections import Counter
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.splits import ByColumn, ByPerson, Dirichlet
+from datamodules.splits import ByColumn, ByHash, ByPerson, ByShare, Dirichlet
 
 PERSON = np.repeat(np.arange(200), 3)
 STRATA = np.repeat(np.arange(200) % 4 == 0, 3).astype(np.int64)
@@ -60,3 +62,20 @@ def test_a_partition_that_cannot_be_is_refused(part, minimum, message, monkeypat
     monkeypatch.setattr("datamodules.splits.TRIES", 20)
     with pytest.raises(ValueError, match=message):
         Dirichlet(parts=4, alpha=0.2, minimum=minimum).rows(PERSON, STRATA, part)
+
+
+def test_published_shares_are_rounded_as_scikit_learn_rounds_them():
+    split = ByShare(train=0.66, seed=43).split(EMPTY[:303], np.arange(303), np.arange(303) % 2)
+    assert {name: int((split == name).sum()) for name in ("train", "test")} == {"train": 199, "test": 104}
+
+
+def test_by_share_no_person_is_in_two_splits():
+    split = ByShare(train=0.5, validate=0.2, seed=1).split(EMPTY, PERSON, STRATA)
+    assert all(len({*split[person == PERSON]}) == 1 for person in range(200))
+
+
+def test_a_hashed_split_does_not_depend_on_who_comes_first():
+    persons = [f"p{number}" for number in range(40)]
+    split = ByHash(validate=0.25, test=0.25, seed=2)
+    assert split.split(persons) == split.split(persons[::-1])
+    assert sorted(Counter(split.split(persons).values()).items()) == [("test", 10), ("train", 20), ("validate", 10)]

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from datamodules import phantom
+from datamodules.ct.grid import Grid
 from datamodules.ct_slices import CTSlices
 from datamodules.volume_cache import VolumeCache, code
 from tests.cohorts.studies import TINY
 from tests.commands import ROOT, flip
 from tests.disks import can_mount, tmpfs
 
-SMALL = {"spacing_mm": 8.0, "size": 56, "plane": 192, "slices_per_person": 3, "augment": 0.0}
+SMALL = {"grid": Grid(8.0, 56, 192), "slices_per_person": 3, "augment": 0.0}
 OPENED: list[str] = []
 sys.addaudithook(lambda event, found: OPENED.append(str(found[0])) if event == "open" else None)
 
@@ -63,7 +64,8 @@ def test_the_second_load_opens_no_dicom_and_gives_the_same(cohort, tmp_path):
 
 def test_a_setting_that_does_not_make_the_entry_opens_no_dicom(cohort, tmp_path):
     dicom_opened(cohort, tmp_path / "cache")
-    assert dicom_opened(cohort, tmp_path / "cache", batch_size=1, augment=1.0, window=(-100, 300))[0] == 0
+    other = Grid(8.0, 56, 192, window=(-100, 300))
+    assert dicom_opened(cohort, tmp_path / "cache", batch_size=1, augment=1.0, grid=other)[0] == 0
 
 
 def test_a_second_process_opens_no_dicom(cohort, tmp_path):

@@ -8,6 +8,7 @@ import torch
 from monai.networks.nets import UNet
 
 from datamodules.ct.examples import Slices
+from datamodules.ct.grid import Grid
 from datamodules.ct.planes import Plane, planes_at_level
 from datamodules.labels import read_nifti_volume
 from models.segmentation import CaseDice, CaseHD95, Segmentation, resample
@@ -110,7 +111,7 @@ def test_learns_muscle_and_fat_from_real_ct(data_dir):
     }
     masks["vertebra_L3"] = masks["skeletal_muscle"]  # the level does not matter here: all planes are wanted
     planes = planes_at_level(volume.voxels, volume.spacing, masks, count=30, step_mm=volume.spacing[0])
-    examples = Slices([plane.resampled(4.0, 96) for plane in planes], (-200.0, 300.0), augment=0.0)
+    examples = Slices([plane.resampled(4.0, 96) for plane in planes], Grid(), augment=0.0)
     module = small()
     optimizer, losses = module.configure_optimizers(), []
     torch.manual_seed(0)

@@ -25,7 +25,7 @@ STUDIES = {
     "SCAFFOLD's controls, half of the sites in a round": ["strategy=scaffold", "strategy.fraction=0.5"],
     "a server optimizer's moments, a site's own optimizer": [
         "strategy=fedadam", "trainer.optimizer_state=keep", "model.optimizer._target_=torch.optim.Adam",
-        "dataset.train_fraction=0.6", "dataset.validation_fraction=0.1",
+        "dataset.split.train=0.6", "dataset.split.validate=0.1",
     ],
     "the privacy ledger": ["privacy=dp_sgd"],
 }  # fmt: skip

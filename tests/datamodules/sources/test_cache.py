@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules.sources.cache import ABANDONED, IN_USE, Cache
+from datamodules.sources.cache import ABANDONED, IN_USE, StudyCache
 
 SPAWN = multiprocessing.get_context("spawn")
 
@@ -35,7 +35,7 @@ def fetch_and_hang(folder: Path) -> None:
         (folder / "ready").touch()
         signal.pause()
 
-    Cache(folder, 1).get("study", part)
+    StudyCache(folder, 1).get("study", part)
 
 
 def fetch_counted(folder: Path) -> None:
@@ -44,7 +44,7 @@ def fetch_counted(folder: Path) -> None:
             file.write("x")
         three(save)
 
-    assert names(Cache(folder, 1).get("study", counted)) == ["a.dcm", "b.dcm", "c.dcm"]
+    assert names(StudyCache(folder, 1).get("study", counted)) == ["a.dcm", "b.dcm", "c.dcm"]
 
 
 def wait_for(path: Path) -> None:
@@ -55,9 +55,9 @@ def wait_for(path: Path) -> None:
 
 
 def test_an_entry_is_fetched_once_and_found_again(tmp_path):
-    folder = Cache(tmp_path, 1).get("study", three)
+    folder = StudyCache(tmp_path, 1).get("study", three)
     assert names(folder) == ["a.dcm", "b.dcm", "c.dcm"]
-    assert Cache(tmp_path, 1).get("study", never) == folder
+    assert StudyCache(tmp_path, 1).get("study", never) == folder
 
 
 def test_processes_that_want_the_same_entry_fetch_it_once(tmp_path):
@@ -77,7 +77,7 @@ def test_a_fetch_that_is_killed_leaves_nothing_that_counts_as_complete(tmp_path)
     os.kill(process.pid, signal.SIGKILL)
     process.join(120)
     assert len(list(tmp_path.glob("*.partial/files/*"))) == 2
-    assert names(Cache(tmp_path, 1).get("study", three)) == ["a.dcm", "b.dcm", "c.dcm"]
+    assert names(StudyCache(tmp_path, 1).get("study", three)) == ["a.dcm", "b.dcm", "c.dcm"]
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -87,18 +87,18 @@ def test_a_fetch_that_fails_leaves_nothing(tmp_path):
         raise ConnectionError("the PACS went away")
 
     with pytest.raises(ConnectionError):
-        Cache(tmp_path, 1).get("study", failing)
+        StudyCache(tmp_path, 1).get("study", failing)
     assert names(tmp_path) == ["locks"]
 
 
 @pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_bytes(b"x")])
 def test_an_entry_that_lost_a_file_or_a_part_of_one_is_fetched_again(tmp_path, damage):
-    damage(Cache(tmp_path, 1).get("study", three) / "b.dcm")
-    assert names(Cache(tmp_path, 1).get("study", three)) == ["a.dcm", "b.dcm", "c.dcm"]
+    damage(StudyCache(tmp_path, 1).get("study", three) / "b.dcm")
+    assert names(StudyCache(tmp_path, 1).get("study", three)) == ["a.dcm", "b.dcm", "c.dcm"]
 
 
 def test_the_entry_that_was_opened_longest_ago_makes_room(tmp_path):
-    cache = Cache(tmp_path, 750e-9)  # two entries of 300 bytes
+    cache = StudyCache(tmp_path, 750e-9)  # two entries of 300 bytes
     first, second = cache.get("1", three), cache.get("2", three)
     for age, entry in ((3, second), (2, first)):
         os.utime(entry.parent, (time.time() - age * IN_USE,) * 2)
@@ -107,7 +107,7 @@ def test_the_entry_that_was_opened_longest_ago_makes_room(tmp_path):
 
 
 def test_what_a_killed_fetch_left_long_ago_is_removed(tmp_path):
-    cache, left = Cache(tmp_path, 1), tmp_path / "0123.partial"
+    cache, left = StudyCache(tmp_path, 1), tmp_path / "0123.partial"
     (left / "files").mkdir(parents=True)
     cache.get("young", three)
     assert left.exists()  # somebody may be fetching it
@@ -117,7 +117,7 @@ def test_what_a_killed_fetch_left_long_ago_is_removed(tmp_path):
 
 
 def test_an_entry_that_may_be_in_use_is_kept(tmp_path):
-    cache = Cache(tmp_path, 500e-9)
+    cache = StudyCache(tmp_path, 500e-9)
     first = cache.get("1", three)
     with pytest.raises(ValueError, match="full of studies in use: raise `cache_gb`"):
         cache.get("2", three)
@@ -125,6 +125,6 @@ def test_an_entry_that_may_be_in_use_is_kept(tmp_path):
 
 
 def test_no_name_of_an_entry_stands_in_the_file_system_and_nobody_else_reads_it(tmp_path):
-    folder = Cache(tmp_path / "cache", 1).get("ACCESSION-17", three)
+    folder = StudyCache(tmp_path / "cache", 1).get("ACCESSION-17", three)
     assert "ACCESSION" not in str(folder)
     assert (tmp_path / "cache").stat().st_mode & 0o077 == 0
