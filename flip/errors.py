@@ -57,7 +57,7 @@ def moved(where: Where, prefix: str, place: str) -> Where:
 
 
 def at(key: str, where: Where) -> str:
-    """A key and, in brackets, where it stands."""
+    """A key and, in brackets, where it stands; for a mistake alone, since looking it up composes the study again."""
     place = where(key)
     return f"{key} ({place})" if place else key
 

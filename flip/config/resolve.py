@@ -39,7 +39,8 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
         values["sites"] = roster(values["sites"])
     config = conform(values, Config, "", where, problems)
     problems += _missing(values, "", where)
-    problems += prefix_problems(at("allow_targets", where), config.allow_targets)
+    if prefix_problems("allow_targets", config.allow_targets):
+        problems += prefix_problems(at("allow_targets", where), config.allow_targets)
     if config.job not in JOBS:
         problems.append(f"{at('job', where)}: there is no job {config.job!r}; {nearest(config.job, JOBS)}")
     sites, file = config.sites, Path(config.site_file).expanduser() if config.site_file else None

@@ -6,6 +6,7 @@ from typing import Any
 
 from flip.config import build
 from flip.config.jobs import JOBS
+from flip.config.schema import Site
 from flip.config.study import Study
 from flip.config.targets import TARGET
 from flip.errors import UserError, at, nearest
@@ -118,27 +119,27 @@ def _cohorts(study: Study) -> Iterator[str]:
     if study.live or not JOBS[study.job].trains:
         return
     for name, site in study.sites.items():
-        key = at(f"sites.{name}.root", study.where)
-        remedy = "set root to the cohort, or paths.data_dir (FLIP_DATA_DIR) to the folder that holds it"
         try:
-            data = build.datamodule(study.manifest, name, site)
-            persons = build.persons(data)
-            if persons and getattr(data, "loads_quickly", False):
-                build.load_cohort(data)
+            reason = _unusable(study, name, site)
         except UserError as error:
             yield from error.problems
             continue
-        except build.DataError as error:
-            text = str(error)
-            missing = not Path(site.root).exists()
-            yield (
-                f"{key}: {site.root} does not exist; {remedy}"
-                if missing
-                else f"{key}: {site.root} cannot be used: {text}"
-            )
-            continue
-        if persons == 0:
-            yield f"{key}: {site.root} holds no person; {remedy}, or leave the site out with ~sites.{name}"
+        if reason:
+            yield f"{at(f'sites.{name}.root', study.where)}: {reason}"
+
+
+def _unusable(study: Study, name: str, site: Site) -> str:
+    """What is wrong with a site's data; empty where nothing is. Raises UserError for arguments that do not fit them."""
+    remedy = "set root to the cohort, or paths.data_dir (FLIP_DATA_DIR) to the folder that holds it"
+    try:
+        data = build.datamodule(study.manifest, name, site)
+        persons = build.persons(data)
+        if persons and getattr(data, "loads_quickly", False):
+            build.load_cohort(data)
+    except build.DataError as error:
+        missing = not Path(site.root).exists()
+        return f"{site.root} does not exist; {remedy}" if missing else f"{site.root} cannot be used: {error}"
+    return "" if persons else f"{site.root} holds no person; {remedy}, or leave the site out with ~sites.{name}"
 
 
 def _try(make: Callable[[], Any], problems: list[str]) -> Any:

@@ -36,30 +36,33 @@ class Slot:
 
 def bind(slot: Slot, where: Where) -> Iterator[str]:
     """Every mistake in a slot and in the targets nested in it."""
-    name = at(slot.key, where)
     if not isinstance(slot.config, Mapping):
-        yield f"{name}: must hold {TARGET} and its arguments, not {slot.config!r}"
+        yield f"{at(slot.key, where)}: must hold {TARGET} and its arguments, not {slot.config!r}"
         return
     target = slot.config.get(TARGET)
     if not isinstance(target, str):
-        yield f"{name}: has no {TARGET}; write the dotted path of a class"
+        yield f"{at(slot.key, where)}: has no {TARGET}; write the dotted path of a class"
         return
     if not isinstance(slot.config.get(PARTIAL, False), bool):
         yield f"{at(f'{slot.key}.{PARTIAL}', where)}: must be true or false"
     yield from _nested(slot, where)
-    named = f"{at(f'{slot.key}.{TARGET}', where)}: {target}"
     if reason := refusal(target, slot.prefixes):
-        yield f"{named} {reason}"
+        yield f"{_named(slot, where)} {reason}"
         return
     try:
         made = resolve(target)
     except TargetError as error:
-        yield f"{named} {error}"
+        yield f"{_named(slot, where)} {error}"
         return
     if slot.kind and (reason := unfit(slot.kind, target, made)):
-        yield f"{named} {reason}"
+        yield f"{_named(slot, where)} {reason}"
         return
     yield from _arguments(slot, made, where)
+
+
+def _named(slot: Slot, where: Where) -> str:
+    """A target and where it stands."""
+    return f"{at(f'{slot.key}.{TARGET}', where)}: {slot.config[TARGET]}"
 
 
 def _nested(slot: Slot, where: Where) -> Iterator[str]:

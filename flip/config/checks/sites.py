@@ -51,9 +51,9 @@ def one_of(study: Study, key: str, value: Any, valid: Sequence[str]) -> Iterator
 def _columns(study: Study, name: str, site: Site) -> Iterator[str]:
     """Names, conversions or null; conversions only for a dataset that makes them."""
     for column, own in site.columns.items():
-        key = at(f"sites.{name}.columns.{column}", study.where)
         if isinstance(own, str | int):
             continue
+        key = at(f"sites.{name}.columns.{column}", study.where)
         if own is not None and not isinstance(own, Mapping):
             yield f"{key}: {own!r} must be the site's own name, a mapping with {', '.join(CONVERSION)}, or null"
         elif not getattr(_dataset(study), "converts_columns", False):
