@@ -8,16 +8,19 @@ WORKERS ?= 2
 
 BIN := $(VENV)/bin
 START := $(shell date +%s)
+# Whole files, or classes, in the order that tests/conftest.py gives them; the slowest tests are named at the end.
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=20
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-slow test-transformers ci lint clean
+.PHONY: help demo test test-slow test-all test-transformers ci lint clean
 
 help:
 	@echo "make demo        install, train the demo study over Flower, write its report (OVERRIDES=... is passed on)"
 	@echo "make test        install, run the fast tests"
 	@echo "make test-slow   install, run the tests that need minutes"
+	@echo "make test-all    install, run both"
 	@echo "make test-transformers   install the extra package beside the others, run the tests that need it"
-	@echo "make ci          lint, test, test-transformers and test-slow"
+	@echo "make ci          lint, test-transformers and test-all"
 	@echo "make lint        install, check style and types"
 	@echo "make clean       remove the environment and the caches; runs and data stay"
 
@@ -30,10 +33,14 @@ demo: $(VENV)/.installed
 	  "training and report $$(($$(date +%s) - generated)) s"
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope
+	$(PYTEST)
 
 test-slow: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m slow
+	$(PYTEST) -m slow
+
+# In one session: what a file starts for its fast tests serves its slow ones too.
+test-all: $(VENV)/.installed-test
+	$(PYTEST) -m "slow or not slow"
 
 # In a folder of its own: where transformers is installed every process starts 1.7 s later, since torchmetrics imports it.
 test-transformers: $(VENV)/.installed-transformers
@@ -41,9 +48,8 @@ test-transformers: $(VENV)/.installed-transformers
 
 ci:
 	$(MAKE) lint
-	$(MAKE) test
 	$(MAKE) test-transformers
-	$(MAKE) test-slow
+	$(MAKE) test-all
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -23,6 +23,33 @@ Flip = Callable[..., "subprocess.CompletedProcess[str]"]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# What takes minutes, the longest first, files that mostly wait and files that compute in turn.
+LONGEST = (
+    "tests/federation/test_live_faults.py::TestFlower",
+    "tests/conf/test_published.py",
+    "tests/conf/test_experiments.py",
+    "tests/federation/test_live_faults.py::TestNVFlare",
+    "tests/federation/test_faults.py",
+    "tests/conf/test_sarcopenia_demo.py",
+    "tests/conf/test_outcome_studies.py",
+    "tests/runs/test_resume.py",
+    "tests/federation/test_nothing_left.py",
+    "tests/federation/test_parity.py",
+    "tests/conf/test_real_studies.py",
+    "tests/federation/",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes longest: with several workers, one would otherwise do it alone at the end."""
+
+    def place(item: pytest.Item) -> int:
+        begins = [at for at, name in enumerate(LONGEST) if item.nodeid.startswith(name)]
+        return min(begins, default=len(LONGEST))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     folder = Path(os.environ.get("FLIP_DATA_DIR", ROOT.parent / "shared" / "data"))

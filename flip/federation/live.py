@@ -1,6 +1,6 @@
 """A live federation: the loop runs in the backend's server, and the command line follows it and brings its folder home.
 
-What a site and a server hold of the code is installed there; what travels is a `Job`.
+What a site and a server hold of the code is installed there; what travels is a `Submission`.
 """
 
 import json

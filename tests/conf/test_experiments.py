@@ -1,10 +1,14 @@
 """Every experiment runs to its end on tiny data, on every backend, and with the same weights."""
 
 import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flip.cli.execute import execute
+from flip.config.study import Study
 from flip.files import conf_folder
 from tests.cohorts.studies import TINY
 from tests.commands import flip
@@ -21,31 +25,49 @@ def arguments(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     return [f"experiment={request.param}", *TINY[request.param](tmp_path_factory.mktemp(request.param) / "data")]
 
 
+@dataclass(frozen=True)
+class Ran:
+    """A study that was run, its result, and the run's folder."""
+
+    study: Study
+    result: dict[str, Any]
+    folder: Path
+
+
+def run(folder: Path, *arguments: str, **where: Any) -> Ran:
+    """Run a study in this process."""
+    study = compose_study(*arguments, **where)
+    return Ran(study, execute(study, folder), folder)
+
+
+@pytest.fixture(scope="module")
+def reference(arguments: list[str], tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    """The experiment, federated in this process."""
+    return run(tmp_path_factory.mktemp("reference") / "run", *arguments, "federation=inprocess")
+
+
 def test_every_experiment_has_tiny_data():
     assert set(TINY) == set(EXPERIMENTS)
 
 
 @pytest.mark.parametrize("federation", ["none", "inprocess"])
-def test_an_experiment_runs_to_its_report(arguments, federation, tmp_path):
-    study = compose_study(*arguments, f"federation={federation}")
-    result = execute(study, tmp_path / "run")
-    assert result["status"] == "ok", (result["reason"], (tmp_path / "run" / "log.txt").read_text()[-2000:])
-    assert f"test/pooled/{result['monitor']}" in result["metrics"]
-    report = (tmp_path / "run" / "report.html").read_text()
-    assert study.name in report
-    if study.manifest["notice"]:
-        assert study.manifest["notice"] in report
+def test_an_experiment_runs_to_its_report(arguments, federation, reference, tmp_path):
+    ran = reference if federation == "inprocess" else run(tmp_path / "run", *arguments, f"federation={federation}")
+    assert ran.result["status"] == "ok", (ran.result["reason"], (ran.folder / "log.txt").read_text()[-2000:])
+    assert f"test/pooled/{ran.result['monitor']}" in ran.result["metrics"]
+    report = (ran.folder / "report.html").read_text()
+    assert ran.study.name in report
+    if ran.study.manifest["notice"]:
+        assert ran.study.manifest["notice"] in report
 
 
-def test_nothing_of_a_site_is_in_what_the_coordinator_writes(arguments, tmp_path):
-    study = compose_study(*arguments, "federation=inprocess")
-    execute(study, tmp_path / "run")
-    roots = {site.root for site in study.sites.values()}
+def test_nothing_of_a_site_is_in_what_the_coordinator_writes(reference):
+    roots = {site.root for site in reference.study.sites.values()}
     asked = {
-        column for column in ("person_id", "accession_id") if column in json.dumps(study.manifest)
+        column for column in ("person_id", "accession_id") if column in json.dumps(reference.study.manifest)
     }  # of a database
-    for path in (tmp_path / "run").rglob("*"):
-        if path.is_file() and (tmp_path / "run" / "sites") not in path.parents:
+    for path in reference.folder.rglob("*"):
+        if path.is_file() and (reference.folder / "sites") not in path.parents:
             content = path.read_bytes()
             assert not [root for root in roots if root.encode() in content], path
             for column in {"person_id", "accession_id"} - asked:
@@ -54,13 +76,11 @@ def test_nothing_of_a_site_is_in_what_the_coordinator_writes(arguments, tmp_path
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["flower", "nvflare"])
-def test_an_experiment_has_the_same_weights_on_a_backend_and_when_run_again(arguments, backend, tmp_path):
+def test_an_experiment_has_the_same_weights_on_a_backend_and_when_run_again(arguments, backend, reference, tmp_path):
     if backend == "nvflare" and arguments[0] not in OVER_NVFLARE:
         pytest.skip("its parts run over Flower, and the backend's parity is that of other experiments")
-    reference = execute(compose_study(*arguments, "federation=inprocess"), tmp_path / "reference")
     ran = flip(tmp_path, *arguments, f"federation={backend}")
     assert ran.status == 0, ran.err
-    assert ran.result["digest"] == reference["digest"]
-    again = flip(tmp_path, "--config-dir", str(ran.runs[0]), "--config-name", "run", *arguments[1:2])
-    assert again.status == 0, again.err
-    assert json.loads((again.runs[-1] / "result.json").read_text())["digest"] == reference["digest"]
+    assert ran.result["digest"] == reference.result["digest"]
+    again = run(tmp_path / "again", "federation=inprocess", *arguments[1:2], config_dir=ran.runs[0], config_name="run")
+    assert again.result["digest"] == reference.result["digest"]

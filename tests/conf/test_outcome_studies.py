@@ -51,12 +51,6 @@ def muscles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def survival(muscles: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The survival study, federated."""
-    return run(tmp_path_factory.mktemp("survival") / "both", "sarcopenia_outcome", muscles)
-
-
 def test_death_in_intensive_care_is_predicted_as_well_federated_as_pooled(stays, tmp_path):
     both = run(tmp_path / "both", "icu_outcome", stays, "baselines.pooled=true", "baselines.alone=true")
     low, federated, _ = score(both, "auroc_binned")
@@ -66,18 +60,12 @@ def test_death_in_intensive_care_is_predicted_as_well_federated_as_pooled(stays,
     assert federated > pooled - 0.03
 
 
-def test_the_intensive_care_study_has_the_same_weights_over_flower(stays, tmp_path):
-    reference = run(tmp_path / "reference", "icu_outcome", stays, "strategy.rounds=3")
-    flower = run(tmp_path / "flower", "icu_outcome", stays, "strategy.rounds=3", federation="flower")
-    assert flower.status == 0, flower.err
-    assert flower.result["digest"] == reference.result["digest"]
-
-
 def test_the_intensive_care_study_runs_without_federation(stays, tmp_path):
     assert score(run(tmp_path / "none", "icu_outcome", stays, federation="none"), "auroc_binned")[0] > 0.6
 
 
-def test_measured_muscle_and_clinical_data_rank_survival(survival, muscles, tmp_path):
+def test_measured_muscle_and_clinical_data_rank_survival(muscles, tmp_path):
+    survival = run(tmp_path / "both", "sarcopenia_outcome", muscles)
     clinical = run(tmp_path / "clinical", "sarcopenia_outcome", muscles, *CLINICAL)
     assert score(survival, "c_index_weighted")[1] > 0.55
     score(clinical, "c_index_weighted")
@@ -86,9 +74,3 @@ def test_measured_muscle_and_clinical_data_rank_survival(survival, muscles, tmp_
 def test_the_survival_study_runs_without_federation(muscles, tmp_path):
     ran = run(tmp_path / "none", "sarcopenia_outcome", muscles, federation="none")
     assert score(ran, "c_index_weighted")[1] > 0.55
-
-
-def test_the_survival_study_has_the_same_weights_over_flower(survival, muscles, tmp_path):
-    flower = run(tmp_path / "flower", "sarcopenia_outcome", muscles, federation="flower")
-    assert flower.status == 0, flower.err
-    assert flower.result["digest"] == survival.result["digest"]

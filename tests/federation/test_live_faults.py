@@ -20,7 +20,7 @@ from flip.messages import Fault
 from tests.disks import fill
 from tests.federation.compromised_site import MARKER
 from tests.federation.live import until
-from tests.federation.live_study import BACKENDS, COMPROMISED, PATIENCE, SMALL_DISK, Federation, Study, live_federation
+from tests.federation.live_study import COMPROMISED, PATIENCE, SMALL_DISK, Federation, Study, live_federation
 from tests.runs.test_resume import STUDIES, killed_on
 
 pytestmark = pytest.mark.slow
@@ -28,18 +28,19 @@ pytestmark = pytest.mark.slow
 # Who has died or stands still sends no heartbeats. FLARE takes it for lost after 20 s, Flower 38 to 60 s later.
 SILENT = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 ENDLESS = "strategy.rounds=100000"
-ROUNDS = 60  # of a study that is killed; on FLARE they take 0.1 s each, and are seen 0.3 s later
+# Of a study that is killed by its half: a round takes 0.3 s and more on Flower, and 0.1 s on FLARE, seen 0.3 s later.
+ROUNDS = {"flower": 16, "nvflare": 40}
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
+@pytest.fixture(scope="class")
 def federation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
     """The server and two of its sites; `va` is late."""
-    with live_federation(request.param, tmp_path_factory.mktemp(request.param)) as found:
+    with live_federation(request.cls.backend, tmp_path_factory.mktemp(request.cls.backend)) as found:
         found.start("server", "cleveland", COMPROMISED)
         yield found
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="class")
 def study(federation: Federation) -> Iterator[Study]:
     """A study without end, in which one site after the other meets its fault."""
     soon = ["federation.join=1"] if federation.backend == "flower" else []
@@ -48,126 +49,6 @@ def study(federation: Federation) -> Iterator[Study]:
     if begun.process.poll() is None:
         begun.process.send_signal(signal.SIGINT)
         begun.finish()
-
-
-def test_a_site_that_joins_late_takes_part_from_then_on(study, federation):
-    study.await_fault("va", "LOST")
-    assert {each["fault"] for each in study.lines("va")} == {"LOST"}
-    federation.start("va")
-    study.await_fault("va", None)
-
-
-@pytest.mark.parametrize(
-    ("misdeed", "fault"),
-    [
-        ("raise", "RAISED"), ("nan", "NOT_FINITE"), ("inf", "NOT_FINITE"), ("shape", "INVALID"),
-        ("missing", "INVALID"), ("dtype", "INVALID"), ("old", "INVALID"), ("slow", "TIMEOUT"),
-    ],
-)  # fmt: skip
-def test_a_site_that_answers_badly_is_left_out_of_the_round_and_comes_back(misdeed, fault, study, federation):
-    with federation.compromised.doing(misdeed):
-        study.await_fault(COMPROMISED, fault)
-    study.await_fault(COMPROMISED, None)
-
-
-def test_replies_that_come_twice_count_once(study, federation):
-    before, sent = len(study.lines(COMPROMISED)), federation.compromised.sent_twice()
-    with federation.compromised.doing("twice"):
-        until(lambda: federation.compromised.sent_twice() >= sent + 3, PATIENCE, "nothing was sent twice")
-        study.await_fault(COMPROMISED, None)
-    assert {each["fault"] for each in study.lines(COMPROMISED)[before:]} == {None}
-    told = [(each["round"], each["site"]) for each in study.lines()]
-    assert len(told) == len(set(told))
-
-
-def test_a_site_whose_disk_is_full_is_left_out_until_it_has_space(study, federation):
-    if not federation.small_disks:
-        pytest.skip("a disk can be mounted by root alone")
-    fill(federation.small_disks["site"])
-    study.await_fault(SMALL_DISK, "DISK")
-    (federation.small_disks["site"] / "filler").unlink()
-    study.await_fault(SMALL_DISK, None)
-
-
-def test_a_site_that_is_killed_is_lost_and_takes_part_again_when_it_is_back(study, federation):
-    """First the process that answers: with FLARE the site's client lives on, and reports that the job has failed."""
-    kill(max(federation.parties.processes("va")), signal.SIGKILL)
-    study.await_fault("va", *SILENT[federation.backend])
-    if federation.backend == "nvflare":
-        federation.parties.kill("va")
-        federation.start("va")
-        study.await_fault("va", None)
-        federation.parties.kill("va")
-        study.await_fault("va", *SILENT[federation.backend])
-    else:  # the start command has ended with its only process
-        federation.parties.kill("va")
-    federation.start("va")
-    study.await_fault("va", None)
-
-
-def test_a_site_that_stands_still_is_left_out_until_it_goes_on(study, federation):
-    stopped = federation.parties.processes("va")
-    for process in stopped:
-        kill(process, signal.SIGSTOP)
-    try:
-        until(lambda: study.lines("va")[-1]["fault"] in SILENT[federation.backend], PATIENCE, "nobody was late")
-    finally:
-        for process in stopped:
-            kill(process, signal.SIGCONT)
-    study.await_fault("va", None)
-
-
-def test_a_network_that_is_down_for_ten_seconds_costs_no_site(study, federation):
-    if not federation.parties.separate:
-        pytest.skip("this machine lets us make no network namespaces")
-    before = len(study.lines("cleveland"))
-    federation.parties.network("cleveland", up=False)
-    down = monotonic()
-    until(lambda: monotonic() - down >= 10, 11)
-    federation.parties.network("cleveland", up=True)
-    study.await_fault("cleveland", None)
-    assert [each["fault"] for each in study.lines("cleveland")[before:] if each["fault"]] == []
-
-
-def test_the_report_names_who_was_missing_and_why(study, federation):
-    study.process.send_signal(signal.SIGINT)
-    ended = study.finish()
-    assert ended.status != 0
-    assert MARKER not in ended.out + ended.err
-    report = (study.folder / "report.html").read_text()
-    missing = {(each["site"], each["fault"]) for each in study.lines() if each["fault"]}
-    assert {fault for _, fault in missing} >= {"RAISED", "NOT_FINITE", "INVALID", "TIMEOUT"}
-    rows = re.findall("<tr>.*?</tr>", report, re.DOTALL)
-    for site, fault in missing:
-        assert any(site in row and str(escape(Fault[fault].value)) in row for row in rows), (site, fault)
-
-
-def test_what_a_site_raised_is_at_that_site_and_nowhere_else(study, federation):
-    """Looked for after the study's end, in all that lies anywhere but in what controls the compromised site."""
-    ours = federation.compromised.folder
-    files = [path for path in federation.root.rglob("*") if path.is_file() and not path.is_relative_to(ours)]
-    named = [path for path in files if MARKER.encode() in path.read_bytes()]
-    assert named
-    assert [path for path in named if not path.is_relative_to(federation.root / "kits" / COMPROMISED)] == []
-
-
-@pytest.mark.parametrize("number", range(2))
-def test_a_server_killed_at_a_random_moment_is_started_again_and_the_run_ends_with_the_same_weights(number, federation):
-    words = [*STUDIES[killed_on(federation.backend)[number]], f"strategy.rounds={ROUNDS}"]
-    study = federation.begin(*words, rounds=random.randint(1, ROUNDS // 2))
-    federation.parties.kill("server")
-    federation.start("server")
-    ended = study.finish()
-    assert ended.status == 1, ended.out + ended.err
-    goes_on(study, federation, words)
-
-
-def test_a_command_line_killed_at_a_random_moment_is_resumed_to_the_same_weights(federation):
-    words = [f"strategy.rounds={ROUNDS}"]
-    study = federation.begin(*words, rounds=random.randint(1, ROUNDS // 2))
-    study.process.kill()
-    study.finish()
-    goes_on(study, federation, words)
 
 
 def goes_on(study: Study, federation: Federation, words: list[str]) -> None:
@@ -182,36 +63,160 @@ def goes_on(study: Study, federation: Federation, words: list[str]) -> None:
         assert study.result[key] == expected[key], key
 
 
-def test_without_enough_sites_the_run_fails_and_names_who_is_missing(federation):
-    study = federation.begin(ENDLESS, "strategy.min_sites=3", rounds=2)  # so that one is complete
-    federation.parties.kill("va")
-    ended = study.finish()
-    federation.start("va")
-    assert ended.status == 1
-    assert study.result["status"] == "failed"
-    assert "va: " in study.result["reason"]
-    assert (study.folder / "state" / "round.safetensors").exists()
+class LiveFaults:
+    """The faults, for one backend; a test class inherits it, so that backends can be tested at the same time."""
+
+    backend: str
+
+    def test_a_site_that_joins_late_takes_part_from_then_on(self, study, federation):
+        study.await_fault("va", "LOST")
+        assert {each["fault"] for each in study.lines("va")} == {"LOST"}
+        federation.start("va")
+        study.await_fault("va", None)
+
+    @pytest.mark.parametrize(
+        ("misdeed", "fault"),
+        [
+            ("raise", "RAISED"), ("nan", "NOT_FINITE"), ("inf", "NOT_FINITE"), ("shape", "INVALID"),
+            ("missing", "INVALID"), ("dtype", "INVALID"), ("old", "INVALID"), ("slow", "TIMEOUT"),
+        ],
+    )  # fmt: skip
+    def test_a_site_that_answers_badly_is_left_out_of_the_round_and_comes_back(self, misdeed, fault, study, federation):
+        with federation.compromised.doing(misdeed):
+            study.await_fault(COMPROMISED, fault)
+        study.await_fault(COMPROMISED, None)
+
+    def test_replies_that_come_twice_count_once(self, study, federation):
+        before, sent = len(study.lines(COMPROMISED)), federation.compromised.sent_twice()
+        with federation.compromised.doing("twice"):
+            until(lambda: federation.compromised.sent_twice() >= sent + 3, PATIENCE, "nothing was sent twice")
+            study.await_fault(COMPROMISED, None)
+        assert {each["fault"] for each in study.lines(COMPROMISED)[before:]} == {None}
+        told = [(each["round"], each["site"]) for each in study.lines()]
+        assert len(told) == len(set(told))
+
+    def test_a_site_whose_disk_is_full_is_left_out_until_it_has_space(self, study, federation):
+        if not federation.small_disks:
+            pytest.skip("a disk can be mounted by root alone")
+        fill(federation.small_disks["site"])
+        study.await_fault(SMALL_DISK, "DISK")
+        (federation.small_disks["site"] / "filler").unlink()
+        study.await_fault(SMALL_DISK, None)
+
+    def test_a_site_that_is_killed_is_lost_and_takes_part_again_when_it_is_back(self, study, federation):
+        """First the process that answers: with FLARE the site's client lives on, and says that the job has failed."""
+        kill(max(federation.parties.processes("va")), signal.SIGKILL)
+        study.await_fault("va", *SILENT[federation.backend])
+        if federation.backend == "nvflare":
+            federation.parties.kill("va")
+            federation.start("va")
+            study.await_fault("va", None)
+            federation.parties.kill("va")
+            study.await_fault("va", *SILENT[federation.backend])
+        else:  # the start command has ended with its only process
+            federation.parties.kill("va")
+        federation.start("va")
+        study.await_fault("va", None)
+
+    def test_a_site_that_stands_still_is_left_out_until_it_goes_on(self, study, federation):
+        stopped = federation.parties.processes("va")
+        for process in stopped:
+            kill(process, signal.SIGSTOP)
+        try:
+            until(lambda: study.lines("va")[-1]["fault"] in SILENT[federation.backend], PATIENCE, "nobody was late")
+        finally:
+            for process in stopped:
+                kill(process, signal.SIGCONT)
+        study.await_fault("va", None)
+
+    def test_a_network_that_is_down_for_ten_seconds_costs_no_site(self, study, federation):
+        if not federation.parties.separate:
+            pytest.skip("this machine lets us make no network namespaces")
+        before = len(study.lines("cleveland"))
+        federation.parties.network("cleveland", up=False)
+        down = monotonic()
+        until(lambda: monotonic() - down >= 10, 11)
+        federation.parties.network("cleveland", up=True)
+        study.await_fault("cleveland", None)
+        assert [each["fault"] for each in study.lines("cleveland")[before:] if each["fault"]] == []
+
+    def test_the_report_names_who_was_missing_and_why(self, study, federation):
+        study.process.send_signal(signal.SIGINT)
+        ended = study.finish()
+        assert ended.status != 0
+        assert MARKER not in ended.out + ended.err
+        report = (study.folder / "report.html").read_text()
+        missing = {(each["site"], each["fault"]) for each in study.lines() if each["fault"]}
+        assert {fault for _, fault in missing} >= {"RAISED", "NOT_FINITE", "INVALID", "TIMEOUT"}
+        rows = re.findall("<tr>.*?</tr>", report, re.DOTALL)
+        for site, fault in missing:
+            assert any(site in row and str(escape(Fault[fault].value)) in row for row in rows), (site, fault)
+
+    def test_what_a_site_raised_is_at_that_site_and_nowhere_else(self, study, federation):
+        """Looked for after the study's end, in all that lies anywhere but in what controls the compromised site."""
+        ours = federation.compromised.folder
+        files = [path for path in federation.root.rglob("*") if path.is_file() and not path.is_relative_to(ours)]
+        named = [path for path in files if MARKER.encode() in path.read_bytes()]
+        assert named
+        assert [path for path in named if not path.is_relative_to(federation.root / "kits" / COMPROMISED)] == []
+
+    @pytest.mark.parametrize("number", range(2))
+    def test_a_server_killed_at_a_random_moment_is_started_again_and_the_run_ends_with_the_same_weights(
+        self, number, federation
+    ):
+        rounds = ROUNDS[self.backend]
+        words = [*STUDIES[killed_on(self.backend)[number]], f"strategy.rounds={rounds}"]
+        study = federation.begin(*words, rounds=random.randint(1, rounds // 2))
+        federation.parties.kill("server")
+        federation.start("server")
+        ended = study.finish()
+        assert ended.status == 1, ended.out + ended.err
+        goes_on(study, federation, words)
+
+    def test_a_command_line_killed_at_a_random_moment_is_resumed_to_the_same_weights(self, federation):
+        words = [f"strategy.rounds={ROUNDS[self.backend]}"]
+        study = federation.begin(*words, rounds=random.randint(1, ROUNDS[self.backend] // 2))
+        study.process.kill()
+        study.finish()
+        goes_on(study, federation, words)
+
+    def test_without_enough_sites_the_run_fails_and_names_who_is_missing(self, federation):
+        study = federation.begin(ENDLESS, "strategy.min_sites=3", rounds=2)  # so that one is complete
+        federation.parties.kill("va")
+        ended = study.finish()
+        federation.start("va")
+        assert ended.status == 1
+        assert study.result["status"] == "failed"
+        assert "va: " in study.result["reason"]
+        assert (study.folder / "state" / "round.safetensors").exists()
+
+    @pytest.mark.parametrize("disk", ["runs", "server"])
+    def test_a_study_whose_coordinator_has_no_space_left_fails_and_says_so(self, disk, federation):
+        """With Flower the server's own disk holds no run; with FLARE the run lies at the server, and comes home.
+
+        FLARE's server without space may be unable to hand out what its loop says of it; then the server is named.
+        """
+        if not federation.small_disks:
+            pytest.skip("a disk can be mounted by root alone")
+        if (federation.backend, disk) == ("flower", "server"):
+            pytest.skip("the run's folder is on the shared disk alone")
+        study = federation.begin(ENDLESS)
+        fill(federation.small_disks[disk])
+        ended = study.finish()
+        (federation.small_disks[disk] / "filler").unlink()
+        assert ended.status == 1, ended.out + ended.err
+        assert study.result["status"] == "failed"
+        full, server = "no space is left on the disk", "Does its disk have space left?"
+        assert full in study.result["reason"] or (disk == "server" and server in study.result["reason"])
+        assert "Traceback" not in ended.out + ended.err
+        assert (study.folder / "report.html").exists()
+        lines = [json.loads(line) for line in (study.folder / "rounds.jsonl").read_text().splitlines()]
+        assert all(each["fault"] is None for each in lines)
 
 
-@pytest.mark.parametrize("disk", ["runs", "server"])
-def test_a_study_whose_coordinator_has_no_space_left_fails_and_says_so(disk, federation):
-    """With Flower the server's own disk holds no run; with FLARE the run lies at the server, and comes home.
+class TestFlower(LiveFaults):
+    backend = "flower"
 
-    FLARE's server without space may be unable to hand out what its loop says of it; then the server is named.
-    """
-    if not federation.small_disks:
-        pytest.skip("a disk can be mounted by root alone")
-    if (federation.backend, disk) == ("flower", "server"):
-        pytest.skip("the run's folder is on the shared disk alone")
-    study = federation.begin(ENDLESS)
-    fill(federation.small_disks[disk])
-    ended = study.finish()
-    (federation.small_disks[disk] / "filler").unlink()
-    assert ended.status == 1, ended.out + ended.err
-    assert study.result["status"] == "failed"
-    full, server = "no space is left on the disk", "Does its disk have space left?"
-    assert full in study.result["reason"] or (disk == "server" and server in study.result["reason"])
-    assert "Traceback" not in ended.out + ended.err
-    assert (study.folder / "report.html").exists()
-    lines = [json.loads(line) for line in (study.folder / "rounds.jsonl").read_text().splitlines()]
-    assert all(each["fault"] is None for each in lines)
+
+class TestNVFlare(LiveFaults):
+    backend = "nvflare"

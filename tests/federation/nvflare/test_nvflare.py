@@ -4,9 +4,11 @@ import json
 import os
 import re
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +71,13 @@ def traces(temporary: Path) -> list[str]:
     return [*(path.name for path in temporary.iterdir()), *clients()]
 
 
-def drive(tmp_path: Path, program: Callable[[Ask, Task], Any], **settings: Any) -> Any:
+def drive(folder: Path, program: Callable[[Ask, Task], Any], **settings: Any) -> Any:
     """Run a program of the test's over the tiny study's sites."""
-    study = tiny_heart_study(write_tiny_heart(tmp_path / "data"), "federation=nvflare")
+    study = tiny_heart_study(write_tiny_heart(folder / "data"), "federation=nvflare")
     for name, content in run_files(study).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(content)
-    files = {name: tmp_path / "sites" / f"{name}.yaml" for name in study.sites}
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    files = {name: folder / "sites" / f"{name}.yaml" for name in study.sites}
     task = Task("run", "study", 0, "statistics", {}, {}, {}, study.manifest_text)
     return NVFlare(**settings).run(lambda ask: program(ask, task), files)
 
@@ -86,62 +88,90 @@ def faults(replies: Iterator[Reply]) -> list[Fault | None]:
     return [reply.fault for reply in found]
 
 
-@pytest.mark.slow
-def test_a_stopped_site_is_out_of_time_comes_back_and_is_lost_when_killed(tmp_path, temporary):
-    def program(ask: Ask, task: Task) -> list[list[Fault | None]]:
-        seen = [faults(ask(task, SITES))]
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where temporary files go, for all that this file starts."""
+    folder = tmp_path_factory.mktemp("tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(folder))
+        patch.setenv("TMPDIR", str(folder))
+        yield folder
+
+
+WELL: list[Fault | None] = [None] * 4
+
+
+@dataclass
+class Faulted:
+    """What the loop was told while a site, then the server, met one fault after the other."""
+
+    stopped: list[Fault | None]
+    back: list[Fault | None]
+    killed: list[list[Fault | None]]
+    seconds: float
+    alone: list[Fault | None]
+    left: list[str]
+
+
+@pytest.fixture(scope="module")
+def faulted(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Faulted:
+    """One run of FLARE: a site stands still, goes on, is killed; then the server is killed."""
+
+    def program(ask: Ask, task: Task) -> Faulted:
+        assert faults(ask(task, SITES)) == WELL
         site = clients()["site-2"]
         os.kill(site, signal.SIGSTOP)
-        seen.append(faults(ask(task, SITES)))
+        stopped = faults(ask(task, SITES))
         os.kill(site, signal.SIGCONT)
-        seen.append(faults(ask(task, SITES)))
+        back = faults(ask(task, SITES))
         os.kill(site, signal.SIGSTOP)
         threading.Timer(2.0, os.kill, [site, signal.SIGKILL]).start()
         started = time.monotonic()
-        seen.append(faults(ask(task, SITES)))
-        assert time.monotonic() - started < 10  # and not federation.timeout
-        seen.append(faults(ask(task, SITES)))
-        return seen
-
-    well = [None] * 4
-    out = [None, Fault.TIMEOUT, None, None]
-    lost = [None, Fault.LOST, None, None]
-    assert drive(tmp_path, program, timeout=40, workers=4) == [well, out, well, lost, lost]
-    assert traces(temporary) == []
-
-
-@pytest.mark.slow
-def test_without_flares_server_every_site_is_lost_and_nothing_is_left(tmp_path, temporary):
-    def program(ask: Ask, task: Task) -> list[Fault | None]:
-        assert faults(ask(task, SITES)) == [None] * 4
+        killed = [faults(ask(task, SITES))]
+        seconds = time.monotonic() - started
+        killed.append(faults(ask(task, SITES)))
         os.kill(parents()[clients()["site-1"]], signal.SIGKILL)
-        return faults(ask(task, SITES))
+        return Faulted(stopped, back, killed, seconds, faults(ask(task, SITES)), [])
 
-    assert drive(tmp_path, program) == [Fault.LOST] * 4
-    assert traces(temporary) == []
+    found: Faulted = drive(tmp_path_factory.mktemp("faulted"), program, timeout=40, workers=4)
+    found.left = traces(place)
+    return found
 
 
 @pytest.mark.slow
-def test_an_error_of_the_loop_is_raised_and_nothing_is_left(tmp_path, temporary):
+def test_a_stopped_site_is_out_of_time_and_comes_back(faulted):
+    assert (faulted.stopped, faulted.back) == ([None, Fault.TIMEOUT, None, None], WELL)
+
+
+@pytest.mark.slow
+def test_a_killed_site_is_lost_at_once_and_for_good(faulted):
+    assert faulted.killed == [[None, Fault.LOST, None, None]] * 2
+    assert faulted.seconds < 10  # and not federation.timeout
+
+
+@pytest.mark.slow
+def test_without_flares_server_every_site_is_lost_and_nothing_is_left(faulted):
+    assert faulted.alone == [Fault.LOST] * 4
+    assert faulted.left == []
+
+
+@pytest.mark.slow
+def test_a_message_may_be_large_and_an_error_of_the_loop_is_raised_and_nothing_is_left(tmp_path, place):
+    told = []
+
     def program(ask: Ask, task: Task) -> None:
+        large = {"weights": np.ones(100_000_000, np.float32)}
+        told.append(faults(ask(Task(task.run, "study", 0, "statistics", large, {}, {}, task.manifest), SITES)))
         next(ask(task, SITES))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         drive(tmp_path, program)
-    assert traces(temporary) == []
+    assert told == [WELL]
+    assert traces(place) == []
 
 
-# Size and speed
-
-
-@pytest.mark.slow
-def test_a_message_may_be_large(tmp_path, temporary):
-    def program(ask: Ask, task: Task) -> list[Fault | None]:
-        large = {"weights": np.ones(100_000_000, np.float32)}
-        return faults(ask(Task(task.run, "study", 0, "statistics", large, {}, {}, task.manifest), SITES))
-
-    assert drive(tmp_path, program) == [None] * 4
+# Speed
 
 
 @pytest.mark.slow
