@@ -1,3 +1,5 @@
 """FLIP: a declarative engine that trains one study on one machine or across hospitals."""
 
-__version__ = "0.1.0"
+from flip.version import __version__
+
+__all__ = ["__version__"]

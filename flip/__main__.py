@@ -1,4 +1,7 @@
-"""The single entrypoint, `python -m flip [overrides]`; answers help and version before anything heavy is imported."""
+"""The single entry point: `python -m flip`, and installed the command `flip`.
+
+It answers help and version before anything heavy is imported.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -6,29 +9,53 @@ from collections.abc import Sequence
 from flip.processes import leave_working_folder
 
 
+def console() -> int:
+    """The command `flip`, and `python -m flip`; returns the exit status."""
+    leave_working_folder()
+    return main(sys.argv[1:])
+
+
 def main(arguments: Sequence[str]) -> int:
     """Answer one command line; returns the exit status: 0 done, 1 the run failed, 2 a mistake of the user."""
-    from flip.cli import help
-
-    if not arguments:
-        print(help.start_text())
-        return 0
-    if {"--help", "-h"} & set(arguments):
-        print(help.help_text(arguments))
-        return 0
-    if "--version" in arguments:
-        print(help.version_text())
-        return 0
-    from flip.cli.launch import launch
     from flip.errors import UserError, mistakes_text
 
     try:
-        return launch(arguments)
+        return answer(arguments)
     except UserError as error:
         print(mistakes_text(error.problems), file=sys.stderr)
         return 2
 
 
+def answer(arguments: Sequence[str]) -> int:
+    """Give the word to the command that the first argument names, to help, or else to the study. Raises UserError."""
+    from flip.cli import help
+
+    match list(arguments):
+        case []:
+            print(help.start_text())
+            return 0
+        case ["report", *rest]:
+            from flip.report.command import report
+
+            return report(rest)
+        case ["deploy", *rest]:
+            from flip.deploy.command import deploy
+
+            return deploy(rest)
+        case ["start", *rest]:
+            from flip.deploy.command import start
+
+            return start(rest)
+        case words if {"--help", "-h"} & set(words):
+            print(help.help_text(words))
+            return 0
+        case words if "--version" in words:
+            print(help.version_text())
+            return 0
+    from flip.cli.launch import launch
+
+    return launch(arguments)
+
+
 if __name__ == "__main__":
-    leave_working_folder()
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(console())

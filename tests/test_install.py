@@ -6,7 +6,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,9 +50,13 @@ def flip(
     python: Path, folder: Path, *arguments: str, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """`python -m flip ...` from a folder."""
+    return called([str(python), "-m", "flip", *arguments], folder, env or {})
+
+
+def called(command: Sequence[str], folder: Path, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """A command from a folder, without what this environment says to Python."""
     outside = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    command = [str(python), "-m", "flip", *arguments]
-    return subprocess.run(command, cwd=folder, env=outside | (env or {}), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env={**outside, **env}, capture_output=True, text=True, timeout=300)
 
 
 def hostile(folder: Path, marker: Path) -> None:
@@ -79,10 +83,18 @@ def test_the_wheel_holds_the_packages_and_the_license_alone(wheel: Path) -> None
 
 
 def test_help_lists_the_experiments_from_an_empty_folder(python: Path, tmp_path: Path) -> None:
-    done = flip(python, tmp_path, "--help")
+    done = flip(python, tmp_path, "--help", "experiment")
     assert done.returncode == 0, done.stderr
     assert {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")} <= set(done.stdout.split())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_installed_command_answers_help_without_torch(python: Path, tmp_path: Path) -> None:
+    script = "import runpy, sys; sys.argv[1:] = ['--help']\n"
+    script += "try: runpy.run_path({!r}, run_name='__main__')\nfinally: print('torch' in sys.modules)"
+    done = called([str(python), "-c", script.format(str(python.parent / "flip"))], tmp_path, {})
+    assert "flip report RUN" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_a_study_is_composed_from_an_empty_folder(python: Path, tmp_path: Path) -> None:
@@ -91,11 +103,13 @@ def test_a_study_is_composed_from_an_empty_folder(python: Path, tmp_path: Path) 
     assert "name: heart_disease" in done.stdout
 
 
-def test_packages_in_the_working_folder_do_not_run(python: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["python", "-m", "flip"], ["flip"]], ids=" ".join)
+def test_packages_in_the_working_folder_do_not_run(command: list[str], python: Path, tmp_path: Path) -> None:
     marker, folder = tmp_path / "ran", tmp_path / "work"
     folder.mkdir()
     hostile(folder, marker)
-    done = flip(python, folder, "experiment=heart_disease", f"paths.data_dir={tmp_path / 'nowhere'}")
+    installed = [str(python.parent / command[0]), *command[1:]]
+    done = called([*installed, "experiment=heart_disease", f"paths.data_dir={tmp_path / 'nowhere'}"], folder, {})
     assert not marker.exists()
     assert done.returncode == 2  # the study was checked, with our packages: the data alone are missing
     assert "nowhere" in done.stderr

@@ -232,6 +232,6 @@ def write_report(folder: Path, display: "Display") -> float:
     except Exception:  # the results are on disk already; the report can be made again from the folder
         traceback.print_exc()
         display.note(
-            f"the report could not be drawn (see {folder}/log.txt); python -m flip.report {folder} tries again"
+            f"the report could not be drawn (see {folder}/log.txt); python -m flip report {folder} tries again"
         )
     return time.perf_counter() - started

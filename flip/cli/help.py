@@ -1,11 +1,13 @@
 """`python -m flip --help`, `--version`, and what it says when nothing is asked of it. Imports nothing of weight."""
 
 import os
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import flip
+from flip.errors import UserError, nearest
 from flip.files import conf_folder
+from flip.version import __version__
 
 WHAT = "FLIP trains one study, written in YAML, on one machine or across hospitals."
 GROUPS = (
@@ -20,26 +22,31 @@ GROUPS = (
     "tracking",
     "debug",
 )
-USAGE = """\
-    python -m flip experiment=NAME                        the study on this machine
-    python -m flip experiment=NAME federation=flower      the same study, federated
-    python -m flip experiment=NAME strategy.rounds=5      with another value of a key
-    python -m flip -m experiment=NAME seed=1,2,3          a sweep
-    python -m flip experiment=NAME job=check              what each site would bring, without training
-    python -m flip experiment=NAME job=statistics         the same with plots: means, histograms, what does not fit
-    python -m flip experiment=NAME --cfg job              show the configuration, run nothing
-    python -m flip experiment=NAME site_file=site.yaml    one hospital, its own file
-    python -m flip experiment=NAME resume_from=last.ckpt  go on from a checkpoint, without federation
-    python -m flip --config-dir DIR experiment=NAME       with your own configuration beside the engine's
-    python -m flip --config-dir RUN --config-name run     a finished run again
-    python -m flip resume=RUN                             a run that was cut off, from its last complete round
-    python -m flip.report RUN [RUN ...]                   compare finished runs
-    python -m flip.measure RUN OUT experiment=NAME        apply its model to whole cohorts"""
+SCREEN = """\
+flip experiment=NAME [key=value ...]     run a study on this machine
+     federation=inprocess                federated; or over flower, nvflare
+     strategy.rounds=5                   with another value of a key
+     -m seed=1,2,3                       a sweep: a run for each value
+     site_file=site.yaml                 one hospital alone, with its own file
+     job=check                           what each site would bring
+     job=statistics                      the same, as a page with plots
+     --cfg job                           show the configuration, run nothing
+     --config-dir DIR                    with YAML of your own
+flip --config-dir RUN --config-name run  a finished run again
+flip resume=RUN                          go on with a run that was cut off
+flip report RUN [RUN ...]                write a report again, or compare runs
+flip deploy flower sites=NAME out=DIR    folders for a live federation
+flip start KIT                           start its server, or one of its sites
+flip --help GROUP                        the options of a group, or of all
+
+`python -m flip` is the same command.
+"""
+WIDTH = 79
 
 
 def version_text() -> str:
     """The engine's name and version."""
-    return f"flip-engine {flip.__version__}"
+    return f"flip-engine {__version__}"
 
 
 def start_text() -> str:
@@ -59,22 +66,43 @@ def start_text() -> str:
 
 
 def help_text(arguments: Sequence[str]) -> str:
-    """Usage, and the options of every group, of the engine and of a `--config-dir` among the arguments."""
-    folders = [conf_folder()] + ([Path(given)] if (given := value_of("--config-dir", "-cd", arguments)) else [])
+    """One screen with every command, or the options of the group that an argument names (`all`: of every group).
+
+    A `--config-dir` among the arguments adds its own options. Raises UserError for a group that there is not.
+    """
+    own = value_of("--config-dir", "-cd", arguments)
+    folders = [conf_folder()] + ([Path(own)] if own else [])
     found = {
         group for folder in folders if folder.is_dir() for group in os.listdir(folder) if (folder / group).is_dir()
     }
     groups = [group for group in GROUPS if group in found] + sorted(found - set(GROUPS))
-    lines = [WHAT, "", "Usage:", USAGE, ""]
-    for group in groups:
-        choices = options(folders, group)
-        if choices:
-            lines += [f"{group}=", *_table(choices), ""]
-    lines += [
-        "Each option is a file, conf/GROUP/OPTION.yaml, whose comments explain its keys.",
-        f"conf: {conf_folder()}",
+    wanted = [each for each in arguments if not each.startswith("-") and "=" not in each and each != own]
+    if not wanted:
+        return _screen(groups, options(folders, "experiment"))
+    for each in wanted:
+        if each not in (*groups, "all"):
+            raise UserError(f"--help {each}: there is no such group; {nearest(each, [*groups, 'all'])}")
+    return _groups(folders, groups if "all" in wanted else wanted)
+
+
+def _screen(groups: Sequence[str], experiments: Iterable[str]) -> str:
+    named = {"Groups": groups, "Experiments": experiments}
+    lists = [
+        textwrap.fill(f"{title}: {', '.join(names)}", WIDTH, subsequent_indent="  ", break_long_words=False)
+        for title, names in named.items()
     ]
-    return "\n".join(lines)
+    return "\n".join([WHAT, "", SCREEN, *lists])
+
+
+def _groups(folders: Sequence[Path], groups: Sequence[str]) -> str:
+    lines = [line for group in groups for line in (f"{group}=", *_table(options(folders, group)), "")]
+    return "\n".join(
+        [
+            *lines,
+            "Each option is a file, conf/GROUP/OPTION.yaml, whose comments explain its keys.",
+            f"conf: {conf_folder()}",
+        ]
+    )
 
 
 def options(folders: Sequence[Path], group: str) -> dict[str, str]:

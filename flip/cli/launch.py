@@ -1,6 +1,7 @@
 """From the command line to a run, or to a sweep of runs with a table of their results."""
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,12 +12,18 @@ from flip.cli.compose import MISTAKES, Composer
 from flip.cli.hydra_errors import composed
 from flip.cli.study import study_of
 from flip.cli.sweep import Sweep
-from flip.errors import UserError
+from flip.errors import UserError, nearest
+
+COMMANDS = ("report", "deploy", "start")
+WORD = re.compile(r"\w+")
 
 
 def launch(arguments: Sequence[str]) -> int:
     """Do what the command line asks; returns the exit status. Raises UserError for mistakes."""
     given = parser().parse_args(list(arguments))
+    for word in given.overrides:
+        if WORD.fullmatch(word):
+            raise UserError(f"{word}: is neither a command nor key=value; {nearest(word, COMMANDS)}")
     if any(each.startswith("resume=") for each in given.overrides):
         return resume(given)
     composer = Composer(given.overrides, given.config_name, Path(given.config_dir) if given.config_dir else None)

@@ -9,7 +9,6 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-import flip
 from flip.config.code import code_digest
 from flip.config.conform import UNSET, _first_line, _join, _leaves, _missing, conform
 from flip.config.jobs import JOBS
@@ -19,6 +18,7 @@ from flip.config.site_file import POOLED, SITE_NAME, _absolute, load_site
 from flip.config.study import Study, plain
 from flip.config.targets import prefix_problems, targets
 from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
+from flip.version import __version__
 
 STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
 
@@ -93,7 +93,7 @@ def _study(
     ]
     manifest |= {
         "mechanisms": list(config.privacy),
-        "engine": flip.__version__,
+        "engine": __version__,
         "code": code_digest(targets(manifest)),
     }
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), default=str)

@@ -24,7 +24,7 @@ BACKENDS = ("flower", "nvflare")
 HANDOVER = "The private key in it was made here: hand the folder over safely, and delete it here."
 
 SITE_TEMPLATE = """\
-# This site's own file; it is read here alone and never sent. Fill in each ???, then: python -m flip.deploy start .
+# This site's own file; it is read here alone and never sent. Fill in each ???, then: python -m flip start .
 root: ???               # where the data lie on this machine; e.g. /data/cohort.csv
 columns: {}             # declared column: the name that it has here; e.g. {age: AGE_YEARS}
 sources: {}             # where table, images and notes come from, if not from files in root; see conf/README.md
@@ -62,7 +62,7 @@ class Kit:
         try:
             settings = yaml.safe_load(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise UserError(f"{folder}: holds no {KIT}; python -m flip.deploy flower sites=... makes kits") from error
+            raise UserError(f"{folder}: holds no {KIT}; python -m flip deploy flower sites=... makes kits") from error
         except (OSError, yaml.YAMLError) as error:
             raise UserError(f"{path}: {str(error).splitlines()[0]}") from error
         if not isinstance(settings, dict) or settings.get("backend") not in BACKENDS or "party" not in settings:

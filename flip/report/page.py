@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file, a pure function of the run folder. `python -m flip.report RUN [RUN ...]`."""
+"""The report of a run: one HTML file, a pure function of the run folder. `python -m flip report RUN [RUN ...]`."""
 
 import math
 from collections.abc import Mapping

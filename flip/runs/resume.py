@@ -52,7 +52,7 @@ def unfinished(folder: Path) -> Unfinished:
         raise UserError(f"resume={folder}: holds no run; give the folder of one, runs/NAME/TIME")
     result = folder / "result.json"
     if result.is_file() and json.loads(result.read_text())["status"] == "ok":
-        report = "" if (folder / "report.html").exists() else f"; its report: python -m flip.report {folder}"
+        report = "" if (folder / "report.html").exists() else f"; its report: python -m flip report {folder}"
         raise UserError(f"resume={folder}: this run has ended well; there is nothing left to do{report}")
     origin = json.loads((folder / "provenance.json").read_text())
     return Unfinished(folder, origin["run"], origin["manifest_sha256"], origin["code_sha256"])

@@ -51,22 +51,59 @@ def test_alone_it_says_what_it_is_and_what_to_type_next(flip: Flip) -> None:
     assert "heart_disease" in done.stdout
 
 
-def test_help_lists_every_option_of_every_group(flip: Flip) -> None:
+def test_help_fits_on_one_screen_of_80_columns_and_24_lines(flip: Flip) -> None:
+    lines = flip("--help", COLUMNS="80").stdout.splitlines()
+    assert len(lines) <= 24
+    assert max(map(len, lines)) < 80
+
+
+def test_help_names_every_command_and_every_job(flip: Flip) -> None:
     text = flip("--help").stdout
+    commands = {line.split()[1] for line in text.splitlines() if line.startswith("flip ")}
+    assert commands == {"experiment=NAME", "--config-dir", "resume=RUN", "report", "deploy", "start", "--help"}
+    assert all(f"job={job}" in text for job in ("check", "statistics"))
+
+
+def test_help_lists_every_option_of_every_group(flip: Flip) -> None:
+    text = flip("--help", "all").stdout
     for path in (ROOT / "conf").glob("*/*.yaml"):
-        assert f"\n{path.parent.name}=\n" in text
+        assert f"{path.parent.name}=\n" in text
         assert f"    {path.stem}" in text
 
 
+def test_help_lists_the_options_of_one_group(flip: Flip) -> None:
+    text = flip("--help", "strategy").stdout
+    assert "    fedprox" in text
+    assert "    heart_disease" not in text
+
+
+def test_help_names_the_nearest_group(flip: Flip) -> None:
+    done = flip("--help", "stratgy")
+    assert done.returncode == 2
+    assert "--help stratgy: there is no such group; did you mean 'strategy'?" in done.stderr
+
+
 def test_help_lists_a_configuration_of_ones_own(flip: Flip, acme: Acme) -> None:
-    assert re.search(r"\n    acme +A study of one's own\n", flip("--config-dir", str(acme.conf), "--help").stdout)
+    done = flip("--config-dir", str(acme.conf), "--help", "experiment")
+    assert re.search(r"\n    acme +A study of one's own\n", done.stdout)
+
+
+def test_a_word_that_is_no_command_is_refused_by_name(flip: Flip) -> None:
+    done = flip("reprot", "runs/heart")
+    assert done.returncode == 2
+    assert "reprot: is neither a command nor key=value; did you mean 'report'?" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["report", "deploy", "start"])
+def test_each_command_has_help_of_its_own_and_loads_no_torch(command: str, folder: Path) -> None:
+    assert loaded(folder, command, "--help") == ("status 0", "False False")
 
 
 def test_help_answers_within_a_second(flip: Flip) -> None:
     assert seconds(flip, "--help") < 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["--help"], ["--version"]], ids=["nothing", "help", "version"])
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["--help", "all"], ["--version"]], ids=" ".join)
 def test_help_imports_neither_torch_nor_hydra(arguments: list[str], folder: Path) -> None:
     assert loaded(folder, *arguments) == ("status 0", "False False")
 

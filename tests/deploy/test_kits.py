@@ -1,4 +1,4 @@
-"""`python -m flip.deploy`: what each party's folder holds, who can read it, and what is refused."""
+"""`flip deploy` and `flip start`: what each party's folder holds, who can read it, and what is refused."""
 
 import ipaddress
 import os
@@ -15,9 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
+from flip.__main__ import main
 from flip.config.schema import Site
 from flip.config.site_file import load_site
-from flip.deploy.__main__ import main
 from flip.errors import UserError
 from flip.federation.flower.provision import children, key_pair
 from flip.federation.kit import SITE_TEMPLATE, Kit
@@ -31,7 +31,7 @@ FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("???", "5")
 def kits(tmp_path: Path) -> Path:
     """The kits of two sites, whose server is `flip.example.org`."""
     arguments = ["sites=[cleveland,va]", f"out={tmp_path}/kits", f"runs={tmp_path}/runs", "host=flip.example.org"]
-    assert main(["flower", *arguments]) == 0
+    assert main(["deploy", "flower", *arguments]) == 0
     return tmp_path / "kits"
 
 
@@ -90,7 +90,7 @@ def test_a_key_that_was_made_here_comes_with_a_warning(kits, capsys):
 def test_a_site_can_hand_in_its_public_key_alone(tmp_path, capsys):
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "va.pub").write_bytes(key_pair()[1])
-    assert main(["flower", "sites=[va]", f"out={tmp_path}/kits", f"public_keys={tmp_path}/keys"]) == 0
+    assert main(["deploy", "flower", "sites=[va]", f"out={tmp_path}/kits", f"public_keys={tmp_path}/keys"]) == 0
     assert not (tmp_path / "kits" / "va" / "supernode").exists()
     assert "made here for server, admin:" in capsys.readouterr().out
     assert "Put the private key that you made" in (tmp_path / "kits" / "va" / "README.md").read_text()
@@ -104,7 +104,7 @@ def test_public_keys_that_are_missing_or_shared_or_no_keys_are_all_named(tmp_pat
     shared = key_pair()[1]
     for name, content in (("cleveland", shared), ("va", shared), ("hungarian", b"no key")):
         (tmp_path / "keys" / f"{name}.pub").write_bytes(content)
-    said = refusal(capsys, "flower", "sites=heart", f"out={tmp_path}/kits", f"public_keys={tmp_path}/keys")
+    said = refusal(capsys, "deploy", "flower", "sites=heart", f"out={tmp_path}/kits", f"public_keys={tmp_path}/keys")
     assert "switzerland.pub" in said
     assert "hungarian.pub" in said
     assert "two sites have the same key" in said
@@ -113,19 +113,19 @@ def test_public_keys_that_are_missing_or_shared_or_no_keys_are_all_named(tmp_pat
 
 def test_a_folder_that_is_there_is_not_touched(kits, capsys):
     before = (kits / "va" / "supernode").read_bytes()
-    assert "is there already" in refusal(capsys, "flower", "sites=heart", f"out={kits}")
+    assert "is there already" in refusal(capsys, "deploy", "flower", "sites=heart", f"out={kits}")
     assert (kits / "va" / "supernode").read_bytes() == before
 
 
 def test_nothing_is_left_of_kits_that_could_not_be_written(tmp_path, monkeypatch):
     monkeypatch.setattr("flip.federation.flower.provision.write_site", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        main(["flower", "sites=heart", f"out={tmp_path}/kits"])
+        main(["deploy", "flower", "sites=heart", f"out={tmp_path}/kits"])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_mistakes_are_named_all_at_once(capsys):
-    said = refusal(capsys, "flower", "sites=heart", "hots=a", "port=many")
+    said = refusal(capsys, "deploy", "flower", "sites=heart", "hots=a", "port=many")
     assert "did you mean 'host'?" in said
     assert "port=many: must be a whole number" in said
     assert "out: has no value" in said
@@ -134,10 +134,10 @@ def test_mistakes_are_named_all_at_once(capsys):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["flowr"], "did you mean 'flower'?"),
+        (["deploy", "flowr"], "did you mean 'flower'?"),
         (["start"], "takes one folder"),
         (["start", "nowhere"], "holds no kit.yaml"),
-        (["flower", "sites=londn", "out=kits"], "londn"),
+        (["deploy", "flower", "sites=londn", "out=kits"], "londn"),
     ],
 )
 def test_a_mistake_has_one_clear_answer(arguments, words, capsys, folder):

@@ -2,7 +2,7 @@
 
 Where the machine lets us (root, iproute2), every party has a network namespace of its own, joined by a bridge, and a
 mount namespace of its own in which the other parties' folders are empty. Otherwise all share loopback and see separate
-folders. Nothing here knows the backend: kits are started with `python -m flip.deploy start`, studies with `python -m
+folders. Nothing here knows the backend: kits are started with `python -m flip start`, studies with `python -m
 flip`.
 """
 
@@ -126,10 +126,10 @@ class Deployment:
         return {**os.environ, "OMP_NUM_THREADS": "1", MARK: self.mark, "COLUMNS": "200", **(extra or {})}
 
     def start(self, party: str, kit: Path, **environment: str) -> None:
-        """`python -m flip.deploy start KIT` in a party's place."""
+        """`python -m flip start KIT` in a party's place."""
         with (self.work / f"{party}.txt").open("ab") as output:
             self.running[party] = subprocess.Popen(
-                self.inside(party, [sys.executable, "-m", "flip.deploy", "start", str(kit)]),
+                self.inside(party, [sys.executable, "-m", "flip", "start", str(kit)]),
                 cwd=self.work,
                 env=self.environment(environment),
                 stdin=subprocess.DEVNULL,

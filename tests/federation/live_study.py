@@ -133,7 +133,7 @@ def live_federation(backend: str, root: Path) -> Iterator[Federation]:
         parties = stack.enter_context(Deployment(root / "said", ["server", *SITES]))
         made = [f"out={root / 'kits'}", f"host={parties.address()}", f"port={free_port()}"]
         made += [f"runs={root / 'runs'}"] if backend == "flower" else []
-        subprocess.run([sys.executable, "-m", "flip.deploy", backend, ROSTER, *made], check=True, cwd=root)
+        subprocess.run([sys.executable, "-m", "flip", "deploy", backend, ROSTER, *made], check=True, cwd=root)
         (root / "runs").mkdir()
         for site in SITES:
             table = str(data / "uci_heart" / f"processed.{site}.data")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flip.report.__main__ import main
+from flip.__main__ import main
 from flip.report.compare import compare_table
 from tests.report.fixture import Page, write_run
 
@@ -45,6 +45,6 @@ def test_a_comparison_means_over_seeds(tmp_path: Path) -> None:
 
 def test_several_runs_give_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write_run(tmp_path / "a", rounds=2), write_run(tmp_path / "b", rounds=2, backend="flower")]
-    assert main([*map(str, runs), "--out", str(tmp_path / "comparison.html")]) == 0
+    assert main(["report", *map(str, runs), "--out", str(tmp_path / "comparison.html")]) == 0
     assert capsys.readouterr().out.strip().endswith("comparison.html")
     assert "same weights as a" in Page((tmp_path / "comparison.html").read_text()).text

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from flip.__main__ import main
 from flip.errors import UserError
 from flip.report import page as report
-from flip.report.__main__ import main
 from flip.runs.record import RunRecord
 from tests.report.fixture import SITES, Page, line, write_json, write_run
 
@@ -251,7 +251,7 @@ def test_a_mistake_in_a_panel_costs_that_panel_alone(outcomes_run: Path, monkeyp
 
 
 def test_the_command_prints_the_path_of_the_report(full: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(full)]) == 0
+    assert main(["report", str(full)]) == 0
     assert capsys.readouterr().out.strip() == str(full / "report.html")
 
 
@@ -262,7 +262,7 @@ def test_a_folder_that_is_no_run_is_a_mistake_told_in_one_sentence(
     folder = tmp_path / "other"
     if make:
         folder.mkdir()
-    assert main([str(folder)]) == 2
+    assert main(["report", str(folder)]) == 2
     message = capsys.readouterr().err.strip()
     assert why in message
     assert "\n" not in message

@@ -194,7 +194,7 @@ def write_server(folder: Path, values: dict[str, object]) -> None:
     """The server's settings, with what they mean, and its three lines."""
     write(
         folder / KIT,
-        "# The server of this federation: python -m flip.deploy start <this folder>\n"
+        "# The server of this federation: python -m flip start <this folder>\n"
         + settings(SERVER, values)
         + "# bind: address to listen on, 0.0.0.0 for all; port: TCP; runs: the folder of runs that is shared with the\n"
         + f"# researcher (paths.runs of the study). {KEYS}/<site>.pub is the roster: remove a site's file and start\n"
@@ -202,7 +202,7 @@ def write_server(folder: Path, values: dict[str, object]) -> None:
     )
     write(
         folder / README,
-        f"Start: `python -m flip.deploy start {os.curdir}` in this folder; ctrl-c or SIGTERM ends it.\n"
+        f"Start: `python -m flip start {os.curdir}` in this folder; ctrl-c or SIGTERM ends it.\n"
         "Whoever may log in to this machine, or holds the kit admin, can run code here: give it no other users.\n"
         f"{HANDOVER}\n",
     )
@@ -241,5 +241,5 @@ def site_readme(name: str, *, made_here: bool) -> str:
     return (
         f"1. {key}\n"
         f"2. Fill in each ??? of {SITE_FILE}: where the data of {name} lie here, and what {name} permits.\n"
-        f"3. Start: `python -m flip.deploy start {os.curdir}` in this folder; ctrl-c or SIGTERM ends it.\n"
+        f"3. Start: `python -m flip start {os.curdir}` in this folder; ctrl-c or SIGTERM ends it.\n"
     )

@@ -58,7 +58,7 @@ request = ""
 
 @dataclass
 class FlowerSuperLink:
-    """A running SuperLink of `python -m flip.deploy start kits/server`.
+    """A running SuperLink of `python -m flip start kits/server`.
 
     Args:
         kit: the researcher's kit (`kits/admin`): address, certificate and token.
@@ -129,7 +129,7 @@ class FlowerSuperLink:
                 yield client
         except TransportError as error:
             raise StudyFailed(
-                f"the server at {self.address} cannot be reached: {error}. Start it there (python -m flip.deploy start "
+                f"the server at {self.address} cannot be reached: {error}. Start it there (python -m flip start "
                 "kits/server), or use the kit that belongs to it"
             ) from error
         except HTTPStatusError as error:

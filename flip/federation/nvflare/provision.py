@@ -119,11 +119,11 @@ def write_kit(kit: Path, made: Path, kind: str, party: str) -> None:
     write(kit / KIT, yaml.safe_dump({"backend": "nvflare", "party": kind, "name": party}))
     readme = {
         SERVER: "The server of a federated study, on the machine that the sites reach. Needed there: flip-engine.\n"
-        "Start it in this folder: python -m flip.deploy start .\n",
+        "Start it in this folder: python -m flip start .\n",
         ADMIN: "What a researcher submits studies with: python -m flip experiment=... federation=nvflare_provisioned\n"
         "federation.kit=<this folder>. Whoever has it can run studies at the sites, as their policies permit.\n",
         SITE: f"The site {party}. Needed on its machine: flip-engine. Fill in {SITE_FILE}, which stays here; then\n"
-        "start it in this folder: python -m flip.deploy start .\n",
+        "start it in this folder: python -m flip start .\n",
     }[kind]
     if kind == SITE:
         write_site(kit, readme + HANDOVER + "\n")

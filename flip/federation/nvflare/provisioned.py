@@ -1,4 +1,4 @@
-"""NVIDIA FLARE, provisioned: the study is a job of a FLARE server, with the kits of `python -m flip.deploy nvflare`.
+"""NVIDIA FLARE, provisioned: the study is a job of a FLARE server, with the kits of `python -m flip deploy nvflare`.
 
 The researcher's process submits the job through FLARE's own session (`session.py`), follows it, and brings its folder
 home. What runs at the server and at the sites is in `app.py`. Contract checked against nvflare 2.9.
@@ -34,7 +34,7 @@ class NVFlareProvisioned:
     """A provisioned FLARE server.
 
     Args:
-        kit: the researcher's kit, `kits/admin` of `python -m flip.deploy nvflare`.
+        kit: the researcher's kit, `kits/admin` of `python -m flip deploy nvflare`.
         timeout: seconds that one task may take at the slowest site, that the sites have to connect, and that the server
             may be out of reach; above 0.
     """
@@ -88,9 +88,7 @@ class Server(Session):
             time.sleep(LOOK)
         words = f"not connected within federation.timeout={self.timeout:g} s: {', '.join(missing)}"
         if sum(trains for site, trains in job.trains.items() if site in here) < needed:
-            raise StudyFailed(
-                f"{words}; strategy.min_sites={needed}. Start them: python -m flip.deploy start kits/NAME"
-            )
+            raise StudyFailed(f"{words}; strategy.min_sites={needed}. Start them: python -m flip start kits/NAME")
         print(f"{words}; the study begins without", flush=True)
 
     def begin(self, job: Submission, folder: Path) -> str:

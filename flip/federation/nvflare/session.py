@@ -34,7 +34,7 @@ class Session:
             if time.monotonic() > deadline:
                 raise StudyFailed(
                     f"FLARE's server at {place} did not answer within federation.timeout={self.timeout:g} s; is it "
-                    "started (python -m flip.deploy start kits/server), and does it know this kit? Kits work "
+                    "started (python -m flip start kits/server), and does it know this kit? Kits work "
                     "together only if they were made together"
                 )
         if self.since not in (None, started):
@@ -49,7 +49,7 @@ class Session:
         file = self.kit / "startup" / "fed_admin.json"
         if not file.is_file():
             raise StudyFailed(
-                f"federation.kit={self.kit}: holds no researcher's kit; python -m flip.deploy nvflare sites=... "
+                f"federation.kit={self.kit}: holds no researcher's kit; python -m flip deploy nvflare sites=... "
                 "out=kits/ makes one, kits/admin"
             )
         server = json.loads(file.read_text())["admin"]

@@ -168,7 +168,7 @@ def test_a_run_folder_that_the_server_does_not_share_is_refused(kits, tmp_path):
 
 
 def test_a_server_that_is_not_there_is_named_with_the_remedy(kits, tmp_path):
-    with pytest.raises(StudyFailed, match=r"cannot be reached: .*python -m flip.deploy start"):
+    with pytest.raises(StudyFailed, match=r"cannot be reached: .*python -m flip start"):
         FlowerSuperLink(str(kits / "admin"), str(tmp_path / "runs")).submit(JOB, tmp_path / "runs" / "1")
     assert list((tmp_path / "runs" / "1").iterdir()) == []
 

@@ -319,7 +319,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
     expected, described = flip(work, *here).result, flip(work, *here, "job=statistics").description
     with Deployment(root / "said", ["server", *SITES]) as parties:
         made = [f"out={root / 'kits'}", f"host={parties.address()}", f"port={free_port()}"]
-        subprocess.run([sys.executable, "-m", "flip.deploy", "nvflare", ROSTER, *made], check=True, cwd=root)
+        subprocess.run([sys.executable, "-m", "flip", "deploy", "nvflare", ROSTER, *made], check=True, cwd=root)
         homes = {site: root / f"marker-home-{site}" for site in SITES}
         for site, home in homes.items():
             home.mkdir()

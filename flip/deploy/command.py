@@ -1,60 +1,55 @@
-"""`python -m flip.deploy`: prepare the folders of a live federation, and start a server or a site."""
+"""`flip deploy` prepares the folders of a live federation; `flip start` starts its server or a site."""
 
 import argparse
 import inspect
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, get_args
 
-from flip.processes import leave_working_folder
-
 HELP = """\
-python -m flip.deploy flower  sites=heart out=kits/ [key=value ...]   folders for server, researcher and each site
-python -m flip.deploy nvflare sites=heart out=kits/ [key=value ...]   the same for NVIDIA FLARE
-python -m flip.deploy start kits/server                               at the server; ctrl-c or SIGTERM ends it
-python -m flip.deploy start kits/kings                                at the site kings, once its site.yaml is filled in
+flip deploy flower sites=heart out=kits/    a folder for the server, the researcher, each site
+flip deploy nvflare sites=heart out=kits/   the same for NVIDIA FLARE
+flip start kits/server                      at the server; ctrl-c or SIGTERM ends it
+flip start kits/kings                       at the site kings, with its site.yaml filled in
 
-sites takes what the command line of a study takes: a roster file, or [kings,guys]; --config-dir names a folder of your
-own. The README.md of flip/deploy tells the whole story."""
-COMMANDS = ("flower", "nvflare", "start")
+sites takes what the command line of a study takes: a roster file, or [kings,guys].
+--config-dir names a folder of your own. flip/deploy/README.md has the other keys."""
+BACKENDS = ("flower", "nvflare")
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Answer one command line; returns the exit status: 0 done, 1 ended by an error, 2 a mistake of the user."""
+def deploy(arguments: Sequence[str]) -> int:
+    """Make the folders of a live federation, one for each party. Returns the exit status. Raises UserError."""
+    from flip.errors import UserError, nearest
+
     if not arguments or {"--help", "-h"} & set(arguments):
         print(HELP)
         return 0
-    from flip.errors import UserError, mistakes_text
-
-    try:
-        return run(arguments[0], arguments[1:])
-    except UserError as error:
-        print(mistakes_text(error.problems), file=sys.stderr)
-        return 2
-
-
-def run(command: str, arguments: Sequence[str]) -> int:
-    """Do what the command says. Raises UserError."""
-    from flip.errors import UserError, nearest
-
-    if command not in COMMANDS:
-        raise UserError(f"{command}: no such command; {nearest(command, COMMANDS)}")
-    if command == "start":
-        from flip.federation.supervise import start
-
-        if len(arguments) != 1:
-            raise UserError("start: takes one folder, as in: python -m flip.deploy start kits/server")
-        return start(Path(arguments[0]))
-    parser = argparse.ArgumentParser(f"python -m flip.deploy {command}", add_help=False, allow_abbrev=False)
+    backend = arguments[0]
+    if backend not in BACKENDS:
+        raise UserError(f"deploy {backend}: there is no such backend; {nearest(backend, BACKENDS)}")
+    parser = argparse.ArgumentParser(f"flip deploy {backend}", add_help=False, allow_abbrev=False)
     parser.add_argument("settings", nargs="*")
     parser.add_argument("--config-dir", "-cd", type=Path)
-    given = parser.parse_args(list(arguments))
-    prepare = import_module(f"flip.federation.{command}.provision").prepare
+    given = parser.parse_args(list(arguments[1:]))
+    prepare = import_module(f"flip.federation.{backend}.provision").prepare
     settings = parse(given.settings, inspect.signature(prepare).parameters)
     prepare(roster(settings.pop("sites"), given.config_dir), **settings)
     return 0
+
+
+def start(arguments: Sequence[str]) -> int:
+    """Start the party whose folder is named, until it is ended. Returns the exit status. Raises UserError."""
+    from flip.errors import UserError
+
+    if {"--help", "-h"} & set(arguments):
+        print(HELP)
+        return 0
+    if len(arguments) != 1:
+        raise UserError("start: takes one folder, as in: flip start kits/server")
+    from flip.federation import supervise
+
+    return supervise.start(Path(arguments[0]))
 
 
 def parse(arguments: Sequence[str], known: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
@@ -98,8 +93,3 @@ def roster(chosen: str, config_dir: Path | None) -> list[str]:
         raise UserError([each for each in error.problems if each.startswith("sites")] or error.problems) from error
     check_names(names)
     return names
-
-
-if __name__ == "__main__":
-    leave_working_folder()
-    sys.exit(main(sys.argv[1:]))
