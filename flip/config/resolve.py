@@ -43,21 +43,11 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
         problems += prefix_problems(at("allow_targets", where), config.allow_targets)
     if config.job not in JOBS:
         problems.append(f"{at('job', where)}: there is no job {config.job!r}; {nearest(config.job, JOBS)}")
-    sites, file = config.sites, Path(config.site_file).expanduser() if config.site_file else None
-    if file:
-        where = moved(where, "sites.", str(file))
-    if file and not problems:
-        sites = {file.stem: load_site(file)}
-        if sites[file.stem].secret == SIMULATED:
-            problems.append(f"secret ({file}): '{SIMULATED}' protects nothing; name a file, or null for one of its own")
+    file = Path(config.site_file).expanduser() if config.site_file else None
+    where = moved(where, "sites.", str(file)) if file else where
+    sites = _own_site(file, problems) if file and not problems else config.sites
     for name, site in sites.items():
-        if not SITE_NAME.fullmatch(name):
-            problems.append(f"{at(f'sites.{name}', where)}: a site's name is made of letters, digits, - and _")
-        if name == POOLED:
-            problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
-        if not live:
-            _absolute(site, "root", "secret")
-            _absolute(site.cache, "folder")
+        _settle_site(name, site, where, problems, live=live)
         if not file and not problems:
             site.policy = widened(site.policy, config.allow_targets)
     _absolute(config, "resume_from")
@@ -68,6 +58,25 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
 
         raise UserError(unique(problems + code_problems(study)))
     return study
+
+
+def _own_site(file: Path, problems: list[str]) -> dict[str, Site]:
+    """The one site of a hospital's own file, by the file's name."""
+    site = load_site(file)
+    if site.secret == SIMULATED:
+        problems.append(f"secret ({file}): '{SIMULATED}' protects nothing; name a file, or null for one of its own")
+    return {file.stem: site}
+
+
+def _settle_site(name: str, site: Site, where: Where, problems: list[str], *, live: bool) -> None:
+    """A site's name, and its folders as seen from the working folder; those of a live site are its own machine's."""
+    if not SITE_NAME.fullmatch(name):
+        problems.append(f"{at(f'sites.{name}', where)}: a site's name is made of letters, digits, - and _")
+    if name == POOLED:
+        problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
+    if not live:
+        _absolute(site, "root", "secret")
+        _absolute(site.cache, "folder")
 
 
 def roster(sites: Any) -> Any:

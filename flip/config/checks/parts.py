@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from flip.config import build
+from flip.config.checks.hooks import misspelt
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
 from flip.config.study import Study
-from flip.config.targets import TARGET
+from flip.config.targets import TARGET, resolve
 from flip.errors import UserError, at, nearest
 
 
@@ -21,14 +22,15 @@ def pairings(study: Study) -> Iterator[str]:
     mechanisms = _try(lambda: build.mechanisms(manifest), problems) or []
     if manifest["trainer"]["centralized"]["optimizer"]:
         _try(lambda: build.model(manifest, centralized=True), problems)
-    for make in (build.outcomes, build.callbacks):
-        _try(lambda make=make: make(manifest), problems)  # type: ignore[misc]
+    outcomes = _try(lambda: build.outcomes(manifest), problems)
+    _try(lambda: build.callbacks(manifest), problems)
     for part in (build.transport, build.trackers):
         _try(lambda part=part: part(study), problems)  # type: ignore[misc]
     if model is not None:
         yield from model_contract(model)
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     yield from problems
+    yield from _misspelt(manifest, {"model": model, "strategy": strategy, "outcomes": outcomes}, mechanisms)
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
         if strategy is not None and strategy.needs not in mechanism.strategies:
             yield (
@@ -44,6 +46,17 @@ def pairings(study: Study) -> Iterator[str]:
             yield from shared
         yield from _roster(study, strategy)
     yield from _cohorts(study)
+
+
+def _misspelt(manifest: Mapping[str, Any], parts: Mapping[str, Any], mechanisms: Sequence[Any]) -> Iterator[str]:
+    """Names in the study's classes that are nearly a hook's."""
+    yield from misspelt("dataset", "dataset", resolve(manifest["dataset"][TARGET]))
+    for kind, made in parts.items():
+        yield from misspelt(kind, kind, made) if made is not None else ()
+    for metric in {type(each): each for each in getattr(parts["model"], "metrics", {}).values()}.values():
+        yield from misspelt("metric", "model", metric)
+    for name, mechanism in zip(manifest["mechanisms"], mechanisms, strict=False):
+        yield from misspelt("privacy", f"privacy.{name}", mechanism)
 
 
 def _protected(study: Study, mechanism: Any, model: Any, settings: Mapping[str, Any]) -> Iterator[str]:

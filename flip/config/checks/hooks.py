@@ -1,0 +1,52 @@
+"""A name of a study's class that is nearly a hook's: a misspelt hook would silently be no hook."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from flip.config.base_classes import base
+from flip.config.targets import LIBRARIES
+from flip.contracts import KINDS, hooks
+
+NEAR = 0.84  # share of letters in common (difflib): `metrisc` is .86 of `metrics`, `skiped` .92 of `skipped`
+
+
+def misspelt(kind: str, key: str, made: Any) -> Iterator[str]:
+    """One sentence for each public name of an object that is nearly a hook's; `key` is its place in the configuration.
+
+    Names of the libraries' own base classes count as meant, and so does what begins with an underscore. `kind` is one
+    of `flip.contracts.KINDS`, or a kind of class whose base class is the contract (strategy, privacy).
+    """
+    known = hooks(kind) if kind in KINDS else frozenset(_public(base(kind)))
+    own = _own_names(made, base(kind) if kind not in KINDS else object)
+    for name, owner in sorted(own.items()):
+        near = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+        if near and near[0] not in own:
+            yield (
+                f"{key}: {owner}.{name} is nearly `{near[0]}`, which the engine asks for, and would have no effect; "
+                f"name it {near[0]}, or _{name} if something else is meant"
+            )
+
+
+def _own_names(made: Any, contract: type) -> Mapping[str, str]:
+    """The public names that a class or object has beyond its libraries' and its contract's, by owner."""
+    kind = made if isinstance(made, type) else type(made)
+    inherited: set[str] = set()
+    found: dict[str, str] = {}
+    for owner in reversed(kind.__mro__):
+        library = owner is contract or owner.__module__.split(".")[0] in (*LIBRARIES, "builtins", "abc", "typing")
+        for name in _public(owner):
+            if library:
+                inherited.add(name)
+            elif name not in inherited:
+                found.setdefault(name, owner.__name__)
+    if made is not kind:
+        # torch keeps the modules that are assigned, such as a ModuleDict of metrics, in a table of their own
+        assigned = {*vars(made), *vars(made).get("_modules", {})}
+        found |= {name: kind.__name__ for name in assigned - inherited if not name.startswith("_")}
+    return found
+
+
+def _public(owner: type) -> set[str]:
+    """The public names that a class defines or declares."""
+    return {name for name in {*vars(owner), *vars(owner).get("__annotations__", {})} if not name.startswith("_")}
