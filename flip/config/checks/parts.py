@@ -28,6 +28,8 @@ def pairings(study: Study) -> Iterator[str]:
     if model is not None:
         yield from model_contract(model)
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
+    if study.live or study.job != "train":  # else it is built over each site's data, below
+        _try(lambda: build.declared(manifest["dataset"]), problems)
     yield from problems
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
         if strategy is not None and strategy.needs not in mechanism.strategies:
