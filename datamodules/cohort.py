@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -20,7 +21,7 @@ PERSON, ACCESSION = "person", "accession"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class CohortQuery:
     """What a study needs of a cohort.
 
     Attributes:
@@ -30,7 +31,7 @@ class Wanted:
         columns: declared names of all other columns.
         text: the one among them that the site's notes go into, if it has a source of notes.
         missing: texts that mean a missing value.
-        query: what a source that asks a database is told of the study, by argument of its `read`.
+        arguments: what a source that asks a database is told of the study, by argument of its `read`.
     """
 
     table: str | Mapping[str, str | Sequence[str]]
@@ -39,7 +40,7 @@ class Wanted:
     columns: Sequence[str]
     text: str | None
     missing: Collection[str]
-    query: Mapping[str, Any]
+    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -50,26 +51,41 @@ class Cohort:
     person: np.ndarray
     accession: list[str | None]
 
+    def rows(self, rows: np.ndarray) -> Cohort:
+        """Some rows of it, by their number."""
+        accession = [self.accession[row] for row in rows]
+        return Cohort(self.table.iloc[rows].reset_index(drop=True), self.person[rows], accession)
 
-def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, Any], wanted: Wanted) -> Cohort:
+    def digest(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        """Sha256 of its table and persons, and of arrays that were read besides; uint8 [32]."""
+        total = hashlib.sha256(self.table.assign(person=self.person).to_json(orient="split").encode())
+        for array in arrays:
+            total.update(np.ascontiguousarray(array))
+        return np.frombuffer(total.digest(), np.uint8)
+
+    @property
+    def persons(self) -> int:
+        """Number of distinct persons."""
+        return len(np.unique(self.person[self.person >= 0]))
+
+
+def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, Any], query: CohortQuery) -> Cohort:
     """Read and align a cohort. Raises FileNotFoundError or ValueError, naming what is wrong and the remedy."""
-    own, source = _own_table(root, sources, wanted), sources.get("table")
+    own, source = _own_table(root, sources, query), sources.get("table")
     keyed = source is not None or _is_archive(root)
-    person = PERSON if keyed else wanted.person
-    accession = (ACCESSION if ACCESSION in own else None) if keyed else wanted.accession
+    person = PERSON if keyed else query.person
+    accession = (ACCESSION if ACCESSION in own else None) if keyed else query.accession
     named = [name for name in (person, accession) if name]
     notes = sources.get("notes")
-    from_table = [name for name in wanted.columns if not (notes is not None and name == wanted.text)]
-    mapped = {
-        name: each for name, each in columns.items() if not keyed or name not in (wanted.person, wanted.accession)
-    }
-    table = aligned(own, [*from_table, *named], mapped, wanted.missing)
+    from_table = [name for name in query.columns if not (notes is not None and name == query.text)]
+    mapped = {name: each for name, each in columns.items() if not keyed or name not in (query.person, query.accession)}
+    table = aligned(own, [*from_table, *named], mapped, query.missing)
     persons = pd.factorize(table[person].map(identifier))[0] if person else np.arange(len(table))
     accessions = [identifier(each) for each in table[accession]] if accession else None
     if accessions is None:
         accessions = _accessions(table, person, sources)
-    if notes is not None and wanted.text:
-        table[wanted.text] = _notes(_asked(notes, wanted), table, person, accessions)
+    if notes is not None and query.text:
+        table[query.text] = _notes(_asked(notes, query), table, person, accessions)
     return Cohort(table, persons.astype(np.int64), accessions)
 
 
@@ -90,9 +106,9 @@ def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callabl
     return find
 
 
-def _own_table(root: Path, sources: Mapping[str, Any], wanted: Wanted) -> pd.DataFrame:
+def _own_table(root: Path, sources: Mapping[str, Any], query: CohortQuery) -> pd.DataFrame:
     if "table" in sources:
-        table = _asked(sources["table"], wanted)
+        table = _asked(sources["table"], query)
         if PERSON not in table:
             raise ValueError("the site's sources.table gives no column `person`; name it there")
         return table
@@ -100,20 +116,20 @@ def _own_table(root: Path, sources: Mapping[str, Any], wanted: Wanted) -> pd.Dat
         raise FileNotFoundError(f"no cohort at {root}")
     if _is_archive(root):
         return NPZ(str(root)).read()
-    if isinstance(wanted.table, Mapping):
+    if isinstance(query.table, Mapping):
         files = [
             (split, file)
-            for split, names in wanted.table.items()
+            for split, names in query.table.items()
             for file in ([names] if isinstance(names, str) else names)
         ]
         return pd.concat([read_csv(root / file).assign(split=split) for split, file in files], ignore_index=True)
-    return read_csv(root if root.is_file() else root / wanted.table)
+    return read_csv(root if root.is_file() else root / query.table)
 
 
-def _asked(source: Any, wanted: Wanted) -> pd.DataFrame:
+def _asked(source: Any, query: CohortQuery) -> pd.DataFrame:
     """What a source gives; it is told of the study's query what its `read` takes."""
     taken = signature(source.read).parameters
-    table: pd.DataFrame = source.read(**{name: each for name, each in wanted.query.items() if name in taken})
+    table: pd.DataFrame = source.read(**{name: each for name, each in query.arguments.items() if name in taken})
     return table
 
 

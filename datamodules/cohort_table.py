@@ -79,6 +79,10 @@ class CohortTable(lightning.LightningDataModule):
 
     # Reading.
 
+    def declared_sizes(self) -> dict[str, int]:
+        """`features`: the width of `features`, from the declared columns alone."""
+        return {"features": len(self.numeric) + sum(len(levels) - 1 for levels in self.categorical.values())}
+
     def persons(self) -> int:
         """Number of distinct persons in the table, rows with missing values included."""
         return len(np.unique(self._persons(self._table())))

@@ -116,6 +116,10 @@ class CTSlices(lightning.LightningDataModule):
         if self.synthetic:
             phantom.ensure(self.root, patients=self.demo_patients)
 
+    def declared_sizes(self) -> dict[str, int]:
+        """`image.channels`; `target.classes`: the tissues and what is around them."""
+        return {"image.channels": 1, "target.classes": 1 + len(TISSUES)}
+
     def persons(self) -> int:
         """Number of distinct persons in the table. Raises FileNotFoundError or ValueError for an unusable one."""
         self.prepare_data()

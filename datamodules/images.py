@@ -65,6 +65,10 @@ class Images:
         self.window, self.mean, self.deviation = (float(window[0]), float(window[1])), mean, deviation
         self.transforms, self.unmarked_upright, self.memory_mb = list(transforms), unmarked_upright, memory_mb
 
+    def declared_sizes(self) -> dict[str, int]:
+        """`channels`: those of `image`."""
+        return {"channels": self.channels}
+
     def read(
         self, open_image: Callable[[str], Any], accessions: Sequence[str | None], cache: VolumeCache | None = None
     ) -> tuple[Pixels, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,10 @@ import pytorch_lightning as lightning
 import torch
 from torch.utils.data import DataLoader
 
-from datamodules.cohort import Cohort, Wanted, image_opener, read_cohort
+from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
 from datamodules.images import UNREADABLE, Images, Pixels
+from datamodules.inputs import Inputs
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, sizes
 from datamodules.tabular import Tabular
@@ -88,23 +88,24 @@ class Multimodal(lightning.LightningDataModule):
         batch_size: int = 32,
     ) -> None:
         super().__init__()
-        if image is None and tabular is None and text is None:
-            raise ValueError("dataset: has nothing to predict from; set dataset.image, dataset.tabular or dataset.text")
         if part is not None and partition is None:
-            raise ValueError(
-                "part: is of a cohort that dataset.partition parts; leave it out, or declare the partition"
-            )
+            raise ValueError("part: is of a cohort that dataset.partition parts; leave it out, or declare it")
         self.root, self.columns, self.trains, self.part = Path(root), dict(columns or {}), trains, part
         self.sources, self.partition = dict(sources or {}), partition
         self.cache = VolumeCache(**cache) if cache else None
-        self.target, self.image, self.tabular, self.text = target, image, tabular, text
+        self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
+        self.text = text
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
         self.groups, self.split = dict(subgroups or {}), split or ByPerson()
         self.batch_size = batch_size
-        used = [*target.columns, *(each.column for each in self.groups.values()), *self.split.columns]
-        used += [*(tabular.columns if tabular else ()), *([text.column] if text else ())]
-        self.wanted = Wanted(table, person, accession, used, text.column if text else None, tuple(missing), query or {})
+        groups = [each.column for each in self.groups.values()]
+        used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
+        self.query = CohortQuery(table, person, accession, used, text.column if text else None, missing, query or {})
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is read yet."""
         self.skipped: dict[str, int] = {}
         self._cohort: Cohort | None = None
         self._splits: np.ndarray = np.zeros(0, dtype=str)
@@ -119,9 +120,14 @@ class Multimodal(lightning.LightningDataModule):
         """Whether loading takes so little that a check may do it."""
         return self.image is None
 
+    def declared_sizes(self) -> dict[str, int]:
+        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and `target.classes`."""
+        classes = {"target.classes": len(self.target.classes)} if self.target.classes else {}
+        return self.inputs.declared_sizes() | classes
+
     def persons(self) -> int:
         """Number of distinct persons in the table, or in the site's part of it."""
-        return len(np.unique(self._read().person[self._read().person >= 0]))
+        return self._read().persons
 
     def setup(self, stage: str | None = None) -> None:
         """Read the cohort once, leave out what cannot be used, split, decode the images."""
@@ -135,7 +141,7 @@ class Multimodal(lightning.LightningDataModule):
         if not len(kept):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
-        self._cohort = cohort = _rows(cohort, kept)
+        self._cohort = cohort = cohort.rows(kept)
         if self.image is not None:
             self._decode(cohort, self.image)
         if self.text is not None:
@@ -148,12 +154,12 @@ class Multimodal(lightning.LightningDataModule):
     def _read(self) -> Cohort:
         """The aligned cohort, or the site's part of it."""
         if self._cohort is None:
-            cohort = read_cohort(self.root, self.columns, self.sources, self.wanted)
+            cohort = read_cohort(self.root, self.columns, self.sources, self.query)
             if self.partition is not None and self.part is not None:
                 arrays, reasons = self.target.read(cohort.table)
                 strata = np.where(reasons.isna(), self.target.strata(arrays), -1)
                 mine = self.partition.rows(cohort.person, strata, self.part)
-                cohort = _rows(cohort, np.flatnonzero(mine & (cohort.person >= 0)))
+                cohort = cohort.rows(np.flatnonzero(mine & (cohort.person >= 0)))
             self._cohort = cohort
         return self._cohort
 
@@ -171,14 +177,7 @@ class Multimodal(lightning.LightningDataModule):
         """
         self.setup()
         cohort, train = self._read(), self._splits == "train"
-        person, arrays = cohort.person[train], {}
-        self._behind = {}
-        if self.tabular is not None:
-            table = self.tabular.read(cohort.table)[train]
-            arrays, self._behind = self.tabular.statistics(table, person, minimum_cell)
-        if self.text is not None:
-            texts = [each for each, used in zip(self._texts, train, strict=True) if used]
-            arrays |= self.text.statistics(texts, person, minimum_cell)
+        arrays, self._behind = self.inputs.statistics(cohort, self._texts, train, minimum_cell)
         return arrays
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
@@ -192,16 +191,7 @@ class Multimodal(lightning.LightningDataModule):
         else:
             told.rows("labels", np.ones(len(cohort.person), bool))
             told.number(self.target.columns[0], self._target["label"])
-        if self.tabular is not None:
-            table = self.tabular.read(cohort.table)
-            for name in self.tabular.numeric:
-                told.number(name, table[name].to_numpy(np.float64))
-            for name, declared in self.tabular.declared.items():
-                told.category(name, table[name].tolist(), declared)
-        if self._pixels is not None:
-            told.known("image", self._pixels.index >= 0)
-        if self.text is not None:
-            told.known("text", np.array([each is not None for each in self._texts]))
+        self.inputs.describe(told, cohort, self._pixels, self._texts)
         for name, group in self.groups.items():
             # Persons counted in two ways, by band and by bin, would be told apart where the two do not agree.
             if self.tabular is None or group.column not in self.tabular.columns:
@@ -217,12 +207,7 @@ class Multimodal(lightning.LightningDataModule):
         self.setup()
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
-        if self.tabular is not None:
-            self.tabular.agree(merged)
-            arrays |= self.tabular.encode(self.tabular.read(cohort.table), self._splits == "train")
-        if self.text is not None:
-            self.text.agree(merged)
-            arrays |= self.text.encode(self._texts)
+        arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         self._datasets = {
@@ -234,11 +219,8 @@ class Multimodal(lightning.LightningDataModule):
         """A digest of what was read, wherever it came from: other data have other privacy noise."""
         self.setup()
         cohort = self._read()
-        total = hashlib.sha256(cohort.table.assign(person=cohort.person).to_json(orient="split").encode())
-        if self._pixels is not None:
-            total.update(self._pixels.index.tobytes())
-            total.update(np.ascontiguousarray(self._pixels.kept))
-        return {"data": np.frombuffer(total.digest(), np.uint8)}
+        read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
+        return {"data": cohort.digest(read)}
 
     # Loaders.
 
@@ -265,9 +247,3 @@ class Multimodal(lightning.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """Test rows."""
         return self._loader("test")
-
-
-def _rows(cohort: Cohort, rows: np.ndarray) -> Cohort:
-    """Some rows of a cohort."""
-    accession = [cohort.accession[row] for row in rows]
-    return Cohort(cohort.table.iloc[rows].reset_index(drop=True), cohort.person[rows], accession)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import level, levels, numbers
-from datamodules.description import behind_moments, untold
+from datamodules.description import Description, behind_moments, untold
 from datamodules.harmonize import ComBat
 
 LEVELS, MOMENTS = "count/levels/", "moments/tabular/"
@@ -65,10 +65,22 @@ class Tabular:
         self._frequency: dict[str, np.ndarray] = {}
         self._mean, self._deviation = np.zeros(len(self.numeric)), np.ones(len(self.numeric))
 
+    def declared_sizes(self) -> dict[str, int]:
+        """`features`: the columns of `tabular`."""
+        return {"features": self.width}
+
     def read(self, table: pd.DataFrame) -> pd.DataFrame:
         """The columns as numbers (NaN where missing) and texts (None where missing). Raises ValueError."""
         found = {name: numbers(table[name], name) for name in self.numeric}
         return pd.DataFrame({**found, **{name: levels(table[name]) for name in self.slots}}, index=table.index)
+
+    def describe(self, told: Description, table: pd.DataFrame) -> None:
+        """Say of each column what `datamodules.description` lists; `table` is the site's own."""
+        found = self.read(table)
+        for name in self.numeric:
+            told.number(name, found[name].to_numpy(np.float64))
+        for name, declared in self.declared.items():
+            told.category(name, found[name].tolist(), declared)
 
     # What sites tell each other.
 

@@ -41,6 +41,10 @@ class HashedText:
         self.minimum_documents = minimum_documents
         self._idf = np.zeros(0)
 
+    def declared_sizes(self) -> dict[str, int]:
+        """`buckets`: what the numbers of `text` go to."""
+        return {"buckets": self.buckets}
+
     def read(self, values: pd.Series) -> list[Counter[int] | None]:
         """The buckets of each text with their counts; None where there is none."""
         return [None if value is None or value != value else Counter(self.hashed(str(value))) for value in values]
@@ -125,6 +129,10 @@ class TransformerText:
             raise ValueError("dataset.text: width and length must be 1 or more")
         self.column, self.width, self.sha256, self.length = column, width, sha256, length
         self.transformer: Transformer | None = None
+
+    def declared_sizes(self) -> dict[str, int]:
+        """`features`: the width of `text`."""
+        return {"features": self.width}
 
     def read(self, values: pd.Series) -> list[str | None]:
         """Each text; None where there is none. Raises ValueError where the site has another transformer, or none."""

@@ -13,7 +13,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from datamodules.dicom.files import malformed_is, read_head
+from datamodules.dicom.files import PixelValue, malformed_is, read_head
 from datamodules.dicom.stored import Stored
 from datamodules.dicom.values import Values
 from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
@@ -139,49 +139,54 @@ def read_header(path: Path, modality: str) -> Header | None:
     found = read_head(path, _TAG_NUMBERS)
     if found is None:
         raise Unreadable(Reason.NO_DICOM)
-    parsed, value = found
+    parsed, place = found
     with malformed_is(Reason.CORRUPT):
         data = Values(parsed)
-        if str(data.get("Modality", "")).strip().upper() != modality.upper():
+        if not _is_image(data, modality):
             return None
-        rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
-        # No image (a report or a plan that says CT), or a screenshot, such as the dose report of most scanners.
-        screenshot = data.get("SOPClassUID") == SecondaryCaptureImageStorage and "ImagePositionPatient" not in data
-        if rows < 1 or columns < 1 or screenshot:
-            return None
-        kinds = tuple(str(value).strip().upper() for value in _several(data.get("ImageType")))
-        series, instance = str(data.get("SeriesInstanceUID") or ""), str(data.get("SOPInstanceUID") or "")
-        series_number = number(data, "SeriesNumber")
-        frame_of_reference = str(data.get("FrameOfReferenceUID") or "")
-        position, orientation, spacing = (
-            _vector(data, name, count)
-            for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
-        )
-        thickness = number(data, "SliceThickness")
-        problem = _problem(data, modality)
-        pixels = Stored.of(path, data, value) if value is not None else None
-        rescale = Rescale.of(data) if pixels is not None else None
-    if max(rows, columns) > MAX_SIDE:
+        header = _header(path, data, place, modality)
+    if max(header.rows, header.columns) > MAX_SIDE:
         raise Unreadable(Reason.TOO_LARGE)
-    if problem is None:
-        problem = _geometry_problem(position, orientation, spacing)
+    return header
+
+
+def _is_image(data: Values, modality: str) -> bool:
+    """Whether it is an image of the modality: no report or plan that says CT, and no screenshot.
+
+    Screenshots, such as the dose report of most scanners, are secondary captures without a place in space.
+    """
+    if str(data.get("Modality", "")).strip().upper() != modality.upper():
+        return False
+    screenshot = data.get("SOPClassUID") == SecondaryCaptureImageStorage and "ImagePositionPatient" not in data
+    return int(data.get("Rows") or 0) > 0 and int(data.get("Columns") or 0) > 0 and not screenshot
+
+
+def _header(path: Path, data: Values, place: PixelValue | None, modality: str) -> Header:
+    """What an image's header says; `place` is where its pixels are, or None. Raises as pydicom."""
+    kinds = tuple(str(value).strip().upper() for value in _several(data.get("ImageType")))
+    series_number, thickness = number(data, "SeriesNumber"), number(data, "SliceThickness")
+    position, orientation, spacing = (
+        _vector(data, name, count)
+        for name, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2))
+    )
+    pixels = Stored.of(path, data, place) if place is not None else None
     return Header(
         path=path,
-        sop_instance=instance,
-        series=series,
+        sop_instance=str(data.get("SOPInstanceUID") or ""),
+        series=str(data.get("SeriesInstanceUID") or ""),
         series_number=int(series_number) if series_number is not None else 2**31,
-        frame_of_reference=frame_of_reference,
+        frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
         original=kinds[:1] != ("DERIVED",) and kinds[1:2] != ("SECONDARY",),
         slice_like=not _NO_SLICE.intersection(kinds),
-        rows=rows,
-        columns=columns,
-        problem=problem,
+        rows=int(data.get("Rows")),
+        columns=int(data.get("Columns")),
+        problem=_problem(data, modality) or _geometry_problem(position, orientation, spacing),
         position=position,
         orientation=orientation.reshape(2, 3) if orientation.size == 6 else np.zeros((2, 3)),
         spacing=(float(spacing[0]), float(spacing[1])) if spacing.size == 2 else (0.0, 0.0),
         thickness=thickness if thickness is not None and thickness > 0 else None,
         pixels=pixels,
-        rescale=rescale,
+        rescale=Rescale.of(data) if pixels is not None else None,
     )
 
 

@@ -140,28 +140,28 @@ def _header(scan: Scan, person: Person, profile: SiteProfile, names: tuple[str, 
     return d
 
 
+def _segment(number: int, label: str, names: tuple[str, str, int]) -> hd.seg.SegmentDescription:
+    """What the SEG says of a segment."""
+    category, kind, place = _CODES[label]
+    return hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=label,
+        segmented_property_category=category,
+        segmented_property_type=kind,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+        anatomic_regions=[place] if place else None,
+        tracking_uid=uid(*names, "segment", number),
+        tracking_id=label,
+    )
+
+
 def write_labels(path: Path, masks: NDArray[np.bool_], series: Sequence[Dataset], names: tuple[str, str, int]) -> None:
     """Write the masks (segment, slice, row, column; in the order of `SEGMENTS`) as a DICOM SEG on the series' grid."""
-    segments = []
-    for number, label in enumerate(SEGMENTS, start=1):
-        category, kind, place = _CODES[label]
-        segments.append(
-            hd.seg.SegmentDescription(
-                segment_number=number,
-                segment_label=label,
-                segmented_property_category=category,
-                segmented_property_type=kind,
-                algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
-                anatomic_regions=[place] if place else None,
-                tracking_uid=uid(*names, "segment", number),
-                tracking_id=label,
-            )
-        )
     segmentation = hd.seg.Segmentation(
         source_images=series,
         pixel_array=np.moveaxis(masks, 0, -1).astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=segments,
+        segment_descriptions=[_segment(number, label, names) for number, label in enumerate(SEGMENTS, start=1)],
         series_instance_uid=uid(*names, "labels"),
         series_number=2,
         sop_instance_uid=uid(*names, "labels", 1),

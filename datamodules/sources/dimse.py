@@ -20,7 +20,18 @@ from datamodules.sources.pacs import PACS, QUERY, Series, text
 
 PENDING = (0xFF00, 0xFF01)
 SOME_FAILED = 0xB000
-RETRIEVALS = ("get", "move")
+
+
+class Move:
+    """Retrieval by C-MOVE: the PACS connects to us, and sends the images in the clear.
+
+    Args:
+        port: where images arrive; the PACS knows it, with our address, under our title.
+        host: address to listen at.
+    """
+
+    def __init__(self, port: int = 11112, host: str = "0.0.0.0") -> None:
+        self.listens = (host, port)
 
 
 class DIMSE(PACS):
@@ -32,10 +43,8 @@ class DIMSE(PACS):
         aet: its application entity title.
         cache, cache_gb, modality, filters, root: as those of `pacs.PACS`.
         own_aet: our title, under which the PACS knows us.
-        retrieve: "get" over the connection that asks, or "move", for which the PACS connects to `own_port` of the
-            address that it has for `own_aet`. They come in the clear, so "move" and `tls` exclude each other.
-        own_port: where images arrive with "move".
-        own_host: address to listen at with "move".
+        move: None to get images over the connection that asks (C-GET). They move in the clear, so `move` and `tls`
+            exclude each other.
         tls: False for a PACS that speaks no TLS, on a network that nobody else can read.
         ca_file: certificate of the authority that signed the PACS's; None for the public authorities.
         timeout: seconds that the PACS may keep silent.
@@ -52,24 +61,19 @@ class DIMSE(PACS):
         modality: str = "CT",
         filters: Mapping[str, str | int] | None = None,
         own_aet: str = "FLIP",
-        retrieve: str = "get",
-        own_port: int = 11112,
-        own_host: str = "0.0.0.0",
+        move: Move | None = None,
         tls: bool = True,
         ca_file: str | None = None,
         timeout: float = 60,
         root: str = ".",
     ) -> None:
         super().__init__(f"{aet} {host}:{port}", cache, cache_gb, modality, filters, root)
-        if retrieve not in RETRIEVALS:
-            raise ValueError(f"`retrieve` is one of {', '.join(RETRIEVALS)}, not {retrieve!r}")
-        if tls and retrieve == "move":
+        if tls and move is not None:
             raise ValueError(
-                "`retrieve: move` brings the images to us in the clear: take `retrieve: get`, or `tls: false` where "
-                "nobody else can read the network"
+                "`move` brings the images to us in the clear: leave it out, or set `tls: false` where nobody else can "
+                "read the network"
             )
-        self.host, self.port, self.aet, self.own_aet, self.retrieve = host, port, aet, own_aet, retrieve
-        self.listens = (own_host, own_port)
+        self.host, self.port, self.aet, self.own_aet, self.move = host, port, aet, own_aet, move
         self.tls, self.ca_file, self.timeout = tls, self.root / ca_file if ca_file else None, timeout
 
     def _entity(self) -> AE:
@@ -127,15 +131,15 @@ class DIMSE(PACS):
         problems: list[Exception] = []
         handlers = [(evt.EVT_C_STORE, _receive, [store, problems])]
         entity = self._entity()
-        if self.retrieve == "get":
+        if self.move is None:
             answers = self._get(entity, classes, handlers, query)
         else:
-            answers = self._move(entity, classes, handlers, query)
+            answers = self._moved(self.move, entity, classes, handlers, query)
         if problems:
             raise problems[0]
         last = answers[-1][0] if answers else Dataset()
         if last.get("Status") != SOME_FAILED:  # the caller counts, and says how many
-            _check(last, f"C-{self.retrieve.upper()}")
+            _check(last, "C-GET" if self.move is None else "C-MOVE")
 
     def _get(self, entity: AE, classes: list[str], handlers: list[Any], query: Dataset) -> list[Any]:
         entity.add_requested_context(StudyRootQueryRetrieveInformationModelGet)
@@ -145,13 +149,13 @@ class DIMSE(PACS):
         with self._associated(entity, ext_neg=roles, evt_handlers=handlers) as connected:
             return list(connected.send_c_get(query, StudyRootQueryRetrieveInformationModelGet))
 
-    def _move(self, entity: AE, classes: list[str], handlers: list[Any], query: Dataset) -> list[Any]:
+    def _moved(self, move: Move, entity: AE, classes: list[str], handlers: list[Any], query: Dataset) -> list[Any]:
         listener = self._entity()
         listener.require_called_aet = True
         listener.require_calling_aet = [self.aet]
         for each in classes:
             listener.add_supported_context(each, ALL_TRANSFER_SYNTAXES)
-        server = listener.start_server(self.listens, block=False, evt_handlers=handlers)
+        server = listener.start_server(move.listens, block=False, evt_handlers=handlers)
         try:
             entity.add_requested_context(StudyRootQueryRetrieveInformationModelMove)
             with self._associated(entity) as connected:

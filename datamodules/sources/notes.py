@@ -7,7 +7,8 @@ import pandas as pd
 import sqlglot
 
 from datamodules.sources.omop import Cohorts
-from datamodules.sources.omop_features import Feature, cohort_parameters, events_of
+from datamodules.sources.omop_features import Feature
+from datamodules.sources.omop_queries import cohort_parameters, events_of
 from datamodules.sources.table import Table
 
 APART = "\n\n"  # between the texts of one example

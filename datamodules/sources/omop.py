@@ -17,14 +17,8 @@ from sqlglot import exp
 from datamodules.sources import cohort_sql
 from datamodules.sources.connection import database
 from datamodules.sources.database import Session, number, plain
-from datamodules.sources.omop_features import (
-    Feature,
-    cohort_parameters,
-    combine,
-    events_query,
-    of_person,
-    person_query,
-)  # fmt: skip
+from datamodules.sources.omop_features import Feature, combine, of_person
+from datamodules.sources.omop_queries import cohort_parameters, events_query, person_query
 
 
 class OMOP:

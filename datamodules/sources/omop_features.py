@@ -11,10 +11,6 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Any
 
-import pandas as pd
-import sqlglot
-from sqlglot import exp
-
 AGGREGATES = ("any", "count", "last", "mean", "min", "max")
 PERSON_AGGREGATES = ("age", "sex")
 SEXES = {8507: "male", 8532: "female"}  # OMOP's standard concepts
@@ -142,83 +138,6 @@ def bounds(feature: Feature, index: date | datetime) -> tuple[datetime, datetime
     return low, end + timedelta(days=last)
 
 
-# In PostgreSQL's SQL; `{...}` are names and expressions of this file, never of a study, whose values are parameters.
-_COHORT = """(SELECT unnest(CAST(:place AS BIGINT[])) AS place, unnest(CAST(:person AS BIGINT[])) AS person_id,
-  unnest(CAST(:low AS TIMESTAMP[])) AS low, unnest(CAST(:high AS TIMESTAMP[])) AS high) AS cohort"""
-
-_AT = """CASE WHEN {datetime} IS NULL OR {datetime} = CAST(CAST({datetime} AS DATE) AS TIMESTAMP)
-    OR CAST({datetime} AS DATE) < {date}
-  THEN CAST(GREATEST({date}, CAST({datetime} AS DATE)) AS TIMESTAMP) + INTERVAL '1 day' - INTERVAL '1 microsecond'
-  ELSE {datetime} END"""
-
-_DECLARED = "SELECT unnest(CAST(:concepts AS BIGINT[]))"
-_BELOW = (
-    f"{_DECLARED} UNION SELECT descendant_concept_id FROM concept_ancestor WHERE ancestor_concept_id IN ({_DECLARED})"
-)
-
-_EVENTS = """(SELECT person_id, {key} AS event, {value} AS value, {text} AS text, {at} AS moment
-  FROM {table} {where}) AS events
-  ON events.person_id = cohort.person_id AND events.moment >= cohort.low AND events.moment <= cohort.high"""
-
-_RESULTS = {
-    "count": "SELECT place, CAST(COUNT(*) AS DOUBLE PRECISION) FROM {joined} GROUP BY place",
-    "any": "SELECT DISTINCT place, CAST(1 AS DOUBLE PRECISION) FROM {joined}",
-    "min": "SELECT place, MIN(value) FROM {joined} WHERE value IS NOT NULL GROUP BY place",
-    "max": "SELECT place, MAX(value) FROM {joined} WHERE value IS NOT NULL GROUP BY place",
-    "mean": "SELECT place, value FROM {joined} WHERE value IS NOT NULL",
-    "last": "SELECT place, value FROM (SELECT place, value, ROW_NUMBER() OVER (PARTITION BY place "
-    "ORDER BY moment DESC, event DESC) AS nth FROM {joined} WHERE value IS NOT NULL) AS numbered WHERE nth = 1",
-}
-
-
-def moment(domain: Domain, columns: set[str]) -> str:
-    """SQL for when an event took place, for a table with these columns (lower case)."""
-    exact = f"CAST({domain.datetime} AS TIMESTAMP)" if domain.datetime in columns else "CAST(NULL AS TIMESTAMP)"
-    return _AT.format(datetime=exact, date=f"CAST({domain.date} AS DATE)")
-
-
-def events_of(feature: Feature, columns: Mapping[str, set[str]], *, text: str = "NULL") -> str:
-    """SQL of the events in each example's window, with place, event, moment, value and text; see `events_query`."""
-    domain = DOMAINS[feature.domain]
-    concepts = _BELOW if feature.descendants and "concept_ancestor" in columns else _DECLARED
-    events = _EVENTS.format(
-        key=domain.key,
-        value=_value(feature) if domain.has_value else "NULL",
-        text=text,
-        at=moment(domain, columns[domain.table]),
-        table=domain.table,
-        where=f"WHERE {domain.concept} IN ({concepts})" if feature.concepts else "",
-    )
-    return f"{_COHORT} JOIN {events}"
-
-
-def events_query(feature: Feature, columns: Mapping[str, set[str]]) -> exp.Expr:
-    """Rows of (place, value) for a feature of events; `columns` by table, all in lower case."""
-    joined = events_of(feature, columns)
-    return sqlglot.parse_one(_RESULTS[feature.aggregate].format(joined=joined), dialect="postgres")
-
-
-def cohort_parameters(feature: Feature, examples: pd.DataFrame) -> dict[str, list[Any]]:
-    """What the query of a feature's events takes: the examples with the bounds of their windows, and the concepts."""
-    windows = [bounds(feature, index) for index in examples["index_date"]]
-    parameters: dict[str, list[Any]] = {
-        "place": list(range(len(examples))),
-        "person": [int(each) for each in examples["person"]],
-        "low": [low for low, _ in windows],
-        "high": [high for _, high in windows],
-    }
-    return {**parameters, "concepts": list(feature.concepts)} if feature.concepts else parameters
-
-
-def _value(feature: Feature) -> str:
-    """SQL for a row's value in the feature's unit; NULL for a row in a unit that is not declared."""
-    value = "CAST(value_as_number AS DOUBLE PRECISION)"
-    if not feature.units:
-        return value
-    cases = " ".join(f"WHEN {int(unit)} THEN {value} * {float(factor)!r}" for unit, factor in feature.units.items())
-    return f"CASE unit_concept_id {cases} END"
-
-
 def combine(feature: Feature, rows: Sequence[tuple[int, float | None]], places: int) -> list[float]:
     """The feature of each place. Without an event 0 for any and count, else NaN.
 
@@ -230,14 +149,6 @@ def combine(feature: Feature, rows: Sequence[tuple[int, float | None]], places: 
             values.setdefault(place, []).append(float(value))
     empty = 0.0 if feature.aggregate in ("any", "count") else math.nan
     return [math.fsum(values[at]) / len(values[at]) if at in values else empty for at in range(places)]
-
-
-def person_query(columns: set[str]) -> exp.Expr:
-    """Rows of (person, year, month, day of birth, gender concept) of the persons in the parameter `person`."""
-    names = ("person_id", "year_of_birth", "month_of_birth", "day_of_birth", "gender_concept_id")
-    parts = [name if name in columns else "NULL" for name in names]
-    query = f"SELECT {', '.join(parts)} FROM person WHERE person_id IN (SELECT unnest(CAST(:person AS BIGINT[])))"
-    return sqlglot.parse_one(query, dialect="postgres")
 
 
 def of_person(feature: Feature, born: Sequence[int | None] | None, index: date) -> float | str | None:

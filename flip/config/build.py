@@ -105,6 +105,11 @@ def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> Any:
         raise
 
 
+def declared(dataset: Mapping[str, Any]) -> Any:
+    """The study's LightningDataModule as declared, over no site's data. Raises UserError."""
+    return _of_ours(lambda: instantiate(dataset, "dataset", "dataset", root="", columns={}, trains=True))
+
+
 def sources(name: str, site: Site) -> dict[str, Any]:
     """Where the parts of a site's cohort come from, by part; `root` goes to those that take it.
 

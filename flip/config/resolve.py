@@ -15,12 +15,15 @@ from flip.config.jobs import JOBS
 from flip.config.policy import PUBLIC, widened
 from flip.config.schema import SIMULATED, Config, Site
 from flip.config.site_file import POOLED, SITE_NAME, _absolute, load_site
+from flip.config.sizes import size
 from flip.config.study import Study, plain
 from flip.config.targets import prefix_problems, targets
 from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
 from flip.version import __version__
 
 STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
+
+OmegaConf.register_new_resolver("size", size, replace=True)
 
 
 def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) -> Study:
@@ -148,7 +151,8 @@ def _unresolved(node: Any, where: Where, key: str = "") -> list[str]:
         try:
             value = node[name]
         except OmegaConfBaseException as error:
-            problems.append(f"{at(full, where)}: cannot be resolved: {_first_line(error)}")
+            cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
+            problems.append(f"{at(full, where)}: cannot be resolved: {_first_line(cause)}")
             continue
         if (
             isinstance(value, DictConfig | ListConfig)

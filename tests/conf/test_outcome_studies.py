@@ -12,7 +12,7 @@ from tests.commands import Finished, flip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-CLINICAL = ("dataset.tabular.numeric=[age,sex,height_m,weight_kg]", "model.encoders.tabular.features=4")
+CLINICAL = ("dataset.tabular.numeric=[age,sex,height_m,weight_kg]",)
 
 
 def score(ran: Finished, name: str, prefix: str = "test/pooled/") -> tuple[float, float, float]:

@@ -153,3 +153,9 @@ def test_a_mistake_is_named_with_its_remedy(name: str, acme: Acme, study: list[s
     text = capsys.readouterr().err
     assert [part for part in parts if part not in text] == [], text
     assert "Traceback" not in text and not list(folder.iterdir())
+
+
+def test_the_sites_of_a_live_federation_have_their_cohorts_in_their_own_files():
+    live = ("federation=flower_superlink", "federation.kit=kits/admin")
+    study = compose_study("experiment=lung_survival", *live)
+    assert [each for each in site_problems(study) if "is the cohort of" in each] == []

@@ -29,6 +29,8 @@ def pairings(study: Study) -> Iterator[str]:
     if model is not None:
         yield from model_contract(model)
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
+    if study.live or study.job != "train":  # else it is built over each site's data, below
+        _try(lambda: build.declared(manifest["dataset"]), problems)
     yield from problems
     yield from _misspelt(manifest, {"model": model, "strategy": strategy, "outcomes": outcomes}, mechanisms)
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):

@@ -94,6 +94,8 @@ def _taken(study: Study, name: str, site: Site) -> Iterator[str]:
 
 def _shared(study: Study) -> Iterator[str]:
     """Two sites with the same cohort, or the same part of one, would train and test on the same persons."""
+    if study.live:  # each site's root is in its own file, which is not read here
+        return
     if _dataset(study) is None or "part" not in build.takes(study.manifest["dataset"], ("part",)):
         return
     owner: dict[str, str] = {}

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 
 from datamodules.dicom.series import read_series
 from datamodules.sources.dicomweb import DICOMweb
-from datamodules.sources.dimse import DIMSE
+from datamodules.sources.dimse import DIMSE, Move
 from tests.datamodules.ct_files import body, slices_of
 from tests.services import orthanc
 from tests.services.installed import free_port
@@ -57,8 +57,8 @@ def at(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[orthanc.Orth
     def of(pacs: orthanc.Orthanc) -> Make:
         if request.param == "dicomweb":
             return partial(DICOMweb, pacs.url, user=orthanc.USER, secret_file="secret", **common)
-        listening = {"own_port": pacs.receiver, "own_host": "127.0.0.1", "tls": False}
-        return partial(DIMSE, "127.0.0.1", pacs.dicom, orthanc.AET, retrieve=request.param, **listening, **common)
+        move = Move(pacs.receiver, "127.0.0.1") if request.param == "move" else None
+        return partial(DIMSE, "127.0.0.1", pacs.dicom, orthanc.AET, move=move, tls=False, **common)
 
     return of
 

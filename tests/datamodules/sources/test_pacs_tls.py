@@ -9,7 +9,7 @@ import pytest
 
 from datamodules.dicom.series import read_series
 from datamodules.sources.dicomweb import DICOMweb
-from datamodules.sources.dimse import DIMSE
+from datamodules.sources.dimse import DIMSE, Move
 from tests.datamodules.ct_files import body
 from tests.datamodules.sources.test_pacs import SLICES, study
 from tests.services import orthanc, tls_proxy
@@ -50,7 +50,7 @@ def source(
             return DICOMweb(
                 f"https://{host}:{https}/dicom-web", user=orthanc.USER, secret_file="secret", ca_file=ca_file, **common
             )
-        return DIMSE(host, pacs.dicom, orthanc.AET, retrieve="get", tls=True, ca_file=ca_file, **common)
+        return DIMSE(host, pacs.dicom, orthanc.AET, tls=True, ca_file=ca_file, **common)
 
     return of
 
@@ -70,5 +70,5 @@ def test_a_pacs_that_does_not_prove_who_it_is_gets_no_question(source, wrong, tm
 
 def test_images_never_arrive_in_the_clear_where_tls_is_asked_for(pacs, tmp_path):
     make = partial(DIMSE, "localhost", pacs.dicom, orthanc.AET, cache="cache", root=str(tmp_path))
-    with pytest.raises(ValueError, match="retrieve: get"):
-        make(tls=True, retrieve="move")
+    with pytest.raises(ValueError, match="leave it out"):
+        make(tls=True, move=Move())

@@ -1,0 +1,74 @@
+"""What a study predicts from: images, structured data, notes, or some of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from datamodules.cohort import Cohort
+from datamodules.description import Description
+from datamodules.images import Images, Pixels
+from datamodules.tabular import Tabular
+from datamodules.text import HashedText, TransformerText
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The declared parts, each None where the study does not use it. Raises ValueError where it uses none."""
+
+    image: Images | None
+    tabular: Tabular | None
+    text: HashedText | TransformerText | None
+
+    def __post_init__(self) -> None:
+        if self.image is None and self.tabular is None and self.text is None:
+            raise ValueError("dataset: has nothing to predict from; set dataset.image, dataset.tabular or dataset.text")
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that they are read from."""
+        return [*(self.tabular.columns if self.tabular else ()), *([self.text.column] if self.text else ())]
+
+    def declared_sizes(self) -> dict[str, int]:
+        """`tabular.features`, `image.channels`, `text.buckets` or `text.features`, of the parts that are used."""
+        parts = {"tabular": self.tabular, "image": self.image, "text": self.text}
+        used = {name: each.declared_sizes() for name, each in parts.items() if each is not None}
+        return {f"{part}.{name}": size for part, sizes in used.items() for name, size in sizes.items()}
+
+    def describe(self, told: Description, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> None:
+        """Say of each column, and of how many persons image and text are there; `texts` as the part reads them."""
+        if self.tabular is not None:
+            self.tabular.describe(told, cohort.table)
+        if pixels is not None:
+            told.known("image", pixels.index >= 0)
+        if self.text is not None:
+            told.known("text", np.array([each is not None for each in texts]))
+
+    def statistics(
+        self, cohort: Cohort, texts: list[Any], train: np.ndarray, minimum_cell: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+        """Sums over the training rows (`train` bool [rows]), and on how many persons those rest that not all share."""
+        person = cohort.person[train]
+        arrays, behind = {}, {}
+        if self.tabular is not None:
+            arrays, behind = self.tabular.statistics(self.tabular.read(cohort.table)[train], person, minimum_cell)
+        if self.text is not None:
+            used = [each for each, trains in zip(texts, train, strict=True) if trains]
+            arrays |= self.text.statistics(used, person, minimum_cell)
+        return arrays, behind
+
+    def agreed(
+        self, merged: Mapping[str, np.ndarray], cohort: Cohort, texts: list[Any], train: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """What a batch holds of tables and notes, prepared by the merged statistics of all sites."""
+        arrays: dict[str, np.ndarray] = {}
+        if self.tabular is not None:
+            self.tabular.agree(merged)
+            arrays |= self.tabular.encode(self.tabular.read(cohort.table), train)
+        if self.text is not None:
+            self.text.agree(merged)
+            arrays |= self.text.encode(texts)
+        return arrays
