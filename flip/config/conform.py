@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -15,11 +16,10 @@ Schema = TypeVar("Schema")
 
 def conform(values: Mapping[Any, Any], schema: type[Schema], key: str, where: Where, problems: list[str]) -> Schema:
     """An instance of the schema's dataclass with these values; what does not fit goes to `problems`."""
-    hints = get_type_hints(schema)
+    hints, typed = _typed(schema)
     for name in values:
         if name not in hints:
             problems.append(f"{at(_join(key, name), where)}: no such key; {nearest(str(name), hints)}")
-    typed = OmegaConf.structured(schema)
     fitted: dict[str, Any] = {}
     for name, hint in hints.items():
         if name not in values or values[name] == UNSET:
@@ -41,6 +41,12 @@ def conform(values: Mapping[Any, Any], schema: type[Schema], key: str, where: Wh
         except OmegaConfBaseException:
             problems.append(f"{at(full, where)}: {value!r} is the wrong type; must be {_words(hint)}")
     return schema(**fitted)
+
+
+@cache
+def _typed(schema: type) -> tuple[dict[str, Any], DictConfig]:
+    """The types of a schema, and a node that converts to them: made once, since every site has the same schema."""
+    return get_type_hints(schema), OmegaConf.structured(schema)
 
 
 def _conform_each(
