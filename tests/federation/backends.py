@@ -45,7 +45,7 @@ class Backend:
 ONE = Backend("inprocess", 1, 10, apart=False, messages=False)
 FORKED = Backend("inprocess", 5, 6)
 FLOWER = Backend("flower", 2, 45, returns=True, messages=False)
-FLARE = Backend("nvflare", 2, 40)
+FLARE = Backend("nvflare", 2, 30)
 
 
 def each(*backends: Backend, fast: Collection[Backend] = (ONE, FORKED)) -> list[Any]:

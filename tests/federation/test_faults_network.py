@@ -19,7 +19,8 @@ DROP = 'ip link set lo down; touch "$0"; sleep 10; ip link set lo up'
 def digest(folder: Path, backend: Backend, temporary: Path, *, drop: bool) -> str:
     """The digest of a small study's weights."""
     study = Faulty(folder, temporary, {"a": {1: "hang"}, "b": {}, "c": {}})
-    with study.running(*backend.overrides, "strategy.rounds=4", before=IN_A_NAMESPACE) as running:
+    settings = [*backend.overrides, "federation.timeout=60", "strategy.rounds=4"]  # longer than the network is gone
+    with study.running(*settings, before=IN_A_NAMESPACE) as running:
         running.hanging("a")
         if drop:
             enter = ["nsenter", "-t", str(running.process.pid), "-n", "sh", "-c", DROP]
