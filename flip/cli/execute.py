@@ -171,7 +171,8 @@ def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
     place = relative(folder)
     if result["status"] == "ok":
         digest = f"  digest {result['digest'][:12]}" if result["digest"] else ""
-        return f"ok  {result['seconds']:.1f} s, report {report:.1f} s{digest}\nreport  {place}/report.html"
+        early = f"{result['stopped']}\n" if result["stopped"] else ""
+        return f"{early}ok  {result['seconds']:.1f} s, report {report:.1f} s{digest}\nreport  {place}/report.html"
     return f"{result['status']}  {result['reason']}\nreport  {place}/report.html\nlog     {place}/log.txt"
 
 

@@ -5,12 +5,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import Container, DictConfig, OmegaConf
 
+from flip.cli.calls import compose, run
 from flip.cli.compose import MISTAKES, Composer
 from flip.cli.hydra_errors import composed
-from flip.cli.study import study_of
 from flip.cli.sweep import Sweep
 from flip.errors import UserError, nearest
 
@@ -26,11 +25,14 @@ def launch(arguments: Sequence[str]) -> int:
             raise UserError(f"{word}: is neither a command nor key=value; {nearest(word, COMMANDS)}")
     if any(each.startswith("resume=") for each in given.overrides):
         return resume(given)
-    composer = Composer(given.overrides, given.config_name, Path(given.config_dir) if given.config_dir else None)
-    if given.cfg:
+    if given.cfg or given.multirun:
+        composer = Composer(given.overrides, given.config_name, Path(given.config_dir) if given.config_dir else None)
+        if given.multirun and not given.cfg:
+            return Sweep(composer).run()
         print(shown(composed(composer), given.cfg, given.package, given.resolve), end="")
         return 0
-    return Sweep(composer).run() if given.multirun else run(composer)
+    study = compose(given.overrides, config_name=given.config_name, config_dir=given.config_dir)
+    return 0 if run(study).status == "ok" else 1
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,17 +67,6 @@ def shown(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> str
         raise UserError(f"--resolve: {str(error).splitlines()[0]}") from error
 
 
-def run(composer: Composer) -> int:
-    """One run."""
-    cfg = composed(composer)
-    HydraConfig.instance().set_config(cfg)
-    study = study_of(cfg, cfg.hydra.runtime.choices, composer)
-    from flip.cli.execute import execute
-
-    result = execute(study, Path(str(cfg.hydra.run.dir)).absolute())
-    return 0 if result["status"] == "ok" else 1
-
-
 def resume(given: argparse.Namespace) -> int:
     """Go on with a run that has not ended, in its folder, from its last complete round."""
     from flip.runs.resume import unfinished
@@ -85,15 +76,10 @@ def resume(given: argparse.Namespace) -> int:
     if given.multirun or given.config_dir or len(named) != 1:
         raise UserError(f"resume={named[0]}: takes one run, and neither --multirun nor --config-dir")
     folder = Path(named[0]).expanduser().absolute()
-    run = unfinished(folder)
-    composer = Composer([*others, f"hydra.run.dir={quoted(folder)}"], "run", folder)
-    cfg = composed(composer)
-    HydraConfig.instance().set_config(cfg)
-    study = study_of(cfg, cfg.hydra.runtime.choices, composer)
-    run.refuse_other(study)
-    from flip.cli.execute import execute
-
-    return 0 if execute(study, folder, resumes=run.identifier)["status"] == "ok" else 1
+    begun = unfinished(folder)
+    study = compose([*others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
+    begun.refuse_other(study)
+    return 0 if run(study, folder, resumes=begun.identifier).status == "ok" else 1
 
 
 def quoted(path: Path) -> str:

@@ -1,9 +1,11 @@
 """From what Hydra composed to a checked study."""
 
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from flip.cli.compose import Composer
 from flip.cli.origin import Origin
@@ -25,4 +27,10 @@ def checked(cfg: DictConfig, choices: Mapping[str, Any], composer: Composer) -> 
 
     study = settle(cfg, backend=str(choices.get("federation")), where=Origin(composer))
     check(study)
-    return study
+    return replace(study, new_folder=lambda: new_folder(cfg))
+
+
+def new_folder(cfg: DictConfig) -> Path:
+    """The folder that the configuration gives a run that begins now."""
+    OmegaConf.clear_cache(cfg)  # where the time of an earlier run is kept
+    return Path(str(cfg.hydra.run.dir)).absolute()

@@ -10,6 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from flip.cli.calls import run
 from flip.cli.compose import MISTAKES, Composer
 from flip.cli.hydra_errors import explain_sweep
 from flip.cli.study import study_of
@@ -60,9 +61,7 @@ class Sweep:
         print(f"\n[{hydra.job.num}] {typed}", flush=True)
         try:
             study = study_of(cfg, hydra.runtime.choices, composer)
-            from flip.cli.execute import execute
-
-            result = execute(study, folder)
+            ended = run(study, folder)
         except UserError as error:
             self.failed = True
             self.mistakes += [f"[{hydra.job.num}] {problem}" for problem in error.problems]
@@ -74,7 +73,7 @@ class Sweep:
             traceback.print_exc()
             return
         self.folders.append(folder)
-        self.failed = self.failed or result["status"] != "ok"
+        self.failed = self.failed or ended.status != "ok"
 
     def show(self) -> None:
         """Print the table of results, and under it what was not run at all."""

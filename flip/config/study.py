@@ -1,6 +1,6 @@
 """A resolved configuration in plain values: what travels to the sites and what stays at the coordinator."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,6 +25,7 @@ class Study:
             permit what `allow_targets` does.
         resume_from: checkpoint that training without federation goes on from; it does not travel.
         where: where a key stands, for messages.
+        new_folder: the folder of a run that begins now.
     """
 
     manifest: dict[str, Any]
@@ -42,6 +43,7 @@ class Study:
     paths: Paths
     allow_targets: tuple[str, ...]
     where: Where = field(default=nowhere, repr=False, compare=False)
+    new_folder: Callable[[], Path] = field(default=Path, repr=False, compare=False)
 
     @property
     def name(self) -> str:

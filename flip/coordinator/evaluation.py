@@ -25,7 +25,7 @@ class Evaluation:
         roster: the sites.
         module: the study's module at the coordinator: the metrics to merge.
         outcomes: the study's own class of outcomes, or None.
-        rounds: how many rounds the study has.
+        rounds: how many rounds the study has; after the last one how many it had.
 
     Attributes:
         metrics: what was found on the test split, by the names of `result.json`.
@@ -39,10 +39,14 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
     best: float | None = None
 
-    def validate(self, ask: Ask, number: int, weights: Payload) -> None:
-        """Score the weights of a round on the validation split, and keep them if they are the best."""
+    def validate(self, ask: Ask, number: int, weights: Payload) -> Mapping[str, float]:
+        """Score the weights of a round on the validation split, and keep them if they are the best.
+
+        Returns the pooled metrics.
+        """
         scored = self._score(ask, self.roster.task("evaluate", number, weights, split="validate"), "validate")
         self.keep_best(scored.pooled, lambda: weights)
+        return scored.pooled
 
     def keep_best(self, metrics: Mapping[str, float], weights: Callable[[], Payload]) -> None:
         """Keep the weights if the main validation metric is the best so far."""

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 
 from flip.coordinator.cohorts import agree
+from flip.coordinator.early_stop import EarlyStop
 from flip.coordinator.evaluation import TEST, Evaluation
 from flip.coordinator.roster import Roster
 from flip.determinism import stable_seed
+from flip.errors import StudyFailed
 from flip.messages import Ask, Fault, Payload, Reply, Task
 from flip.privacy import Mechanism
 from flip.runs.recorder import Progress
@@ -33,6 +35,9 @@ class Coordinator:
         alone: also train each site by itself, for comparison.
         progress: the last complete round of the same run, to go on from; None starts at the first.
         rounds_done: rounds that are complete.
+
+    Attributes:
+        early: whether the study ends before its last round.
     """
 
     roster: Roster
@@ -44,6 +49,14 @@ class Coordinator:
     alone: bool = False
     progress: Progress | None = None
     rounds_done: int = 0
+
+    def __post_init__(self) -> None:
+        self.early = EarlyStop(self.strategy.early, self.module)
+
+    @property
+    def stopped(self) -> str:
+        """Why the study ended before its last round; empty where it did not."""
+        return self.early.words(self.rounds_done, self.strategy.rounds)
 
     @property
     def module(self) -> Any:
@@ -62,14 +75,20 @@ class Coordinator:
 
         ask = self.through_mechanisms(ask)
         agree(self.roster, ask, self.reasons)
+        if self.strategy.early and not self.roster.validates:
+            raise StudyFailed(
+                "strategy.stop watches the validation data, and no site has any that it may count; declare a "
+                "validation split, or strategy.stop=null"
+            )
         weights: Payload = to_arrays(self.module, self.strategy.shared(self.module))
         if not self.alone:
             release(self.module)  # its weights have no use any more, only its metrics
         state = self.strategy.start(weights)
         if self.progress is not None:
             weights, state = self._go_on(self.progress)
-        for number in range(self.rounds_done, self.strategy.rounds):
-            weights, state = self._round(ask, number, weights, state)
+        while self.rounds_done < self.strategy.rounds and not self.early.over:
+            weights, state = self._round(ask, self.rounds_done, weights, state)
+        self.evaluation.rounds = self.rounds_done
         self.evaluation.test(ask, TEST, weights, TEST)
         if self.alone:
             self._alone(ask, to_arrays(self.module))
@@ -78,6 +97,7 @@ class Coordinator:
     def _go_on(self, progress: Progress) -> tuple[Payload, State]:
         """Take up the run after its last complete round, with the statistics that were agreed then."""
         self.rounds_done, self.evaluation.best = progress.round + 1, progress.best
+        self.early.best, self.early.waited = progress.best_watched, progress.waited
         self.roster.agreed = progress.agreed
         self.roster.privacy = {site: dict(spent) for site, spent in progress.privacy.items()}
         self.progress = None  # its arrays would be held to the end
@@ -102,8 +122,10 @@ class Coordinator:
         after, state = self.strategy.round(asked, task, sites, state, rng)
         roster.enough(used, faults, f"in round {number + 1}")
         if roster.validates:
-            self.evaluation.validate(ask, number, after)
-        roster.recorder.complete(Progress(number, after, state, roster.agreed, self.evaluation.best, roster.privacy))
+            self.early.take(self.evaluation.validate(ask, number, after))
+        best, early = self.evaluation.best, self.early
+        so_far = Progress(number, after, state, roster.agreed, best, roster.privacy, early.best, early.waited)
+        roster.recorder.complete(so_far)
         self.rounds_done = number + 1
         return after, state
 

@@ -26,6 +26,7 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]
         "reason": reason,
         "digest": None,
         "rounds": rounds,
+        "stopped": "",
         "seconds": round(seconds, 3),
         "privacy": None,
         "monitor": None,
@@ -82,6 +83,7 @@ class Ending:
         result = no_result(reason, seconds, rounds=rounds) | {
             "status": status,
             "digest": digest(final) if final is not None else None,
+            "stopped": self.coordinator.stopped,
             "privacy": self._privacy(),
             "monitor": self.coordinator.module.monitor,
             "higher_is_better": self.coordinator.module.higher_is_better,

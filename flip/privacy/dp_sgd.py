@@ -29,8 +29,8 @@ class DPSGD(Mechanism):
         max_grad_norm: L2 norm to which each example's gradient is clipped, above 0.
         delta: probability with which epsilon may not hold, in (0, 1); well below 1 / examples of a site.
         noise_multiplier: standard deviation of the noise in units of `max_grad_norm`, above 0.
-        target_epsilon: epsilon to reach at the end of the study, above 0: the noise is computed from it. Give one of
-            the two.
+        target_epsilon: epsilon to reach after all rounds of the study, above 0: the noise is computed from it. A study
+            that `strategy.stop` ends before spends less. Give one of the two.
     """
 
     max_grad_norm: float

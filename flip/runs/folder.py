@@ -74,7 +74,8 @@ class RunFolder:
     def complete(self, progress: Progress) -> None:
         """Write what a resume needs after a round."""
         arrays = join(weights=progress.weights, state=progress.state, agreed=progress.agreed)
-        head = {"round": progress.round, "best": progress.best, "privacy": progress.privacy}
+        plain = ("round", "best", "privacy", "best_watched", "waited")
+        head = {name: getattr(progress, name) for name in plain}
         save_file(self.folder / PROGRESS, arrays, head)
 
     def progress(self) -> Progress | None:
@@ -84,7 +85,7 @@ class RunFolder:
             return None
         arrays, head = load_file(self.folder / PROGRESS)
         weights, state, agreed = (take(arrays, group) for group in ("weights", "state", "agreed"))
-        return Progress(head["round"], weights, state, agreed, head["best"], head["privacy"])
+        return Progress(weights=weights, state=state, agreed=agreed, **head)
 
     def last_round(self) -> int:
         """The last complete round, from 0; -1 before the first."""

@@ -106,7 +106,7 @@ class RunRecord:
         """Whether more is better: as result.json says for the main metric, else judged by the metric's name."""
         if metric == self.result.get("monitor") and "higher_is_better" in self.result:
             return bool(self.result["higher_is_better"])
-        return not any(part in LOWER_IS_BETTER for part in metric.lower().replace("/", "_").split("_"))
+        return not lower_is_better(metric)
 
     def tested(self, metric: str, at: str | None, prefix: str = "") -> float:
         """A test metric at a site (None: pooled) of the run, or of the baseline of that prefix; NaN where absent."""
@@ -119,6 +119,11 @@ class RunRecord:
         if len(values) < 2:
             return None
         return (min if self.higher_is_better(metric) else max)(values, key=lambda site: values[site])
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether less is better, judged by the metric's name."""
+    return any(part in LOWER_IS_BETTER for part in metric.lower().replace("/", "_").split("_"))
 
 
 def _split(name: str) -> tuple[str | None, str] | None:

@@ -23,6 +23,8 @@ class Progress:
         agreed: what all sites agreed on before the first round (`statistics/...`).
         best: the best validation score so far, or None.
         privacy: by site, epsilon and delta spent so far.
+        best_watched: the best value so far of the metric that `strategy.stop` watches, or None.
+        waited: rounds since then.
     """
 
     round: int
@@ -31,6 +33,8 @@ class Progress:
     agreed: Payload
     best: float | None
     privacy: Mapping[str, Mapping[str, float]]
+    best_watched: float | None = None
+    waited: int = 0
 
 
 class Recorder(Protocol):

@@ -4,12 +4,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from flip.errors import UserError
 from flip.messages import Ask, Payload, Reply, Task
+from flip.strategies.stop import Stop
 
 if TYPE_CHECKING:
     import torch
@@ -44,6 +45,7 @@ class FedAvg:
         min_sites: the run fails when fewer sites than this give a usable answer in a round.
         site_weights: weight by site name; None weighs by number of training examples.
         share: patterns (fnmatch) of the parameter names that travel; the others stay at each site.
+        stop: when the study ends before its last round, the arguments of `Stop`; None never.
     """
 
     rounds: int
@@ -51,6 +53,7 @@ class FedAvg:
     min_sites: int = 1
     site_weights: Mapping[str, float] | None = None
     share: Sequence[str] = ("*",)
+    stop: Mapping[str, Any] | None = None
     needs: str = field(default="sum", init=False)  # "sum": only weighted sums of replies are used; "each": each apart
 
     def __post_init__(self) -> None:
@@ -63,6 +66,12 @@ class FedAvg:
         for site, weight in (self.site_weights or {}).items():
             if not 0 <= weight < math.inf:
                 raise UserError(f"strategy.site_weights.{site}={weight}: must be 0 or more")
+        _ = self.early  # raises for its mistakes
+
+    @property
+    def early(self) -> Stop | None:
+        """When the study ends before its last round. Raises UserError with every mistake in `stop`."""
+        return Stop.read(self.stop) if self.stop is not None else None
 
     # The coordinator's half.
 

@@ -136,7 +136,7 @@ class Runs:
     def __init__(self, status: str = "ok") -> None:
         self.status, self.studies, self.folders = status, list[Any](), list[Path]()
 
-    def execute(self, study: Any, folder: Path) -> dict[str, str]:
+    def execute(self, study: Any, folder: Path, resumes: str | None = None) -> dict[str, str]:
         self.studies.append(study)
         self.folders.append(folder)
         return {"status": self.status}

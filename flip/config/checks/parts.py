@@ -43,6 +43,7 @@ def pairings(study: Study) -> Iterator[str]:
             yield from _protected(study, mechanism, model, settings)
     if strategy is not None and study.federation.get(TARGET) is not None:
         if model is not None:
+            yield from _stops(study, strategy, model)
             shared: list[str] = []
             _try(lambda: strategy.shared(model), shared)
             yield from shared
@@ -89,6 +90,14 @@ def model_contract(model: Any) -> Iterator[str]:
                     f"model: state '{state}' of {name}'s metric '{metric}' is not a sum, so it would hold values of "
                     "single patients; choose a metric whose states are sums, such as a binned one (thresholds=100)"
                 )
+
+
+def _stops(study: Study, strategy: Any, model: Any) -> Iterator[str]:
+    """The metric that `strategy.stop` watches against the model's."""
+    names = dict(getattr(model, "metrics", {}).items())
+    if strategy.early and strategy.early.monitor not in names:
+        key = at("strategy.stop.monitor", study.where)
+        yield f"{key}: the model has no metric {strategy.early.monitor}; {nearest(strategy.early.monitor, names)}"
 
 
 def _roster(study: Study, strategy: Any) -> Iterator[str]:
