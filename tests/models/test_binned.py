@@ -172,6 +172,12 @@ def test_a_value_that_merging_would_move_is_withheld_and_says_so():
     assert not of(BinnedAUROC, (shown, label)).withheld(10)
 
 
+def test_a_pooled_calibration_slope_is_that_of_the_unmerged_counts():
+    sites = [draw(np.random.default_rng(seed), 300) for seed in range(4)]
+    found, plain = (float(pooled(BinnedCalibrationSlope, sites, cell).compute()) for cell in (5, 1))
+    assert found == pytest.approx(plain, rel=0.05)
+
+
 def test_a_site_of_one_class_sends_its_counts():
     shown, label = draw(np.random.default_rng(0), 100)
     other = draw(np.random.default_rng(1), 100)
@@ -235,3 +241,6 @@ def test_a_c_index_of_few_events_is_withheld():
     assert metric.pairs >= 5
     assert metric.thin(5) and metric.withheld(5) == "fewer than 5 examples, or events among them"
     assert not metric.withheld(4)
+    rows = WeightedCIndex()
+    rows.update(risk[:3], time[:3], torch.zeros(3))
+    assert rows.thin(5)
