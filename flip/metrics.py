@@ -2,8 +2,9 @@
 
 A module has `metrics`, whose states sum over sites. It may have, of the test split alone, `subgroup_metrics` (the same,
 named `group/level/metric`, with `levels` by group) and `exact` (whose rows stay at the site; `auroc` has a partner
-`auroc_...` that sums). A metric may have `interval() -> (low, high)` with its `method`, and `coarse(cell)`: its states
-with thin bins merged. Intervals are of 95 % and named `metric/low` and `metric/high`.
+`auroc_...` that sums). A metric may have `interval() -> (low, high)` with its `method`; `coarse(cell)`, its states with
+thin bins merged; `withheld(cell)`, the rule by which these stay at a site, or ""; and `thin(cell)`, whether its exact
+partner stays too. Intervals are of 95 % and named `metric/low` and `metric/high`.
 """
 
 import math

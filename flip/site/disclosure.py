@@ -15,7 +15,7 @@ def leaving(
     module: Any, values: dict[str, float], scores: Scores, *, examples: int, persons: int, cell: int
 ) -> tuple[dict[str, float], dict[str, Summary]]:
     """The values and sums that leave a site whose numbers have `cell` persons behind each."""
-    withheld = kept_back(module, scores.states, examples, cell)
+    withheld = kept_back(module, scores, examples, cell) | set(scores.withheld)
     kept = {
         name: value
         for name, value in values.items()
@@ -29,13 +29,14 @@ def leaving(
     return kept, summaries
 
 
-def kept_back(module: Any, states: Mapping[str, np.ndarray], examples: int, cell: int) -> set[str]:
+def kept_back(module: Any, scores: Scores, examples: int, cell: int) -> set[str]:
     """Names of the metrics that stay at the site: with a thin cell, of a small subgroup, or exact with such a partner.
 
     Of a group's levels so many are kept back, the smallest first, that no thin one follows from the others and the
     total.
     """
-    names = {key.rpartition("/")[0] for key, found in states.items() if thin(found, cell)}
+    states = scores.states
+    names = scores.thin | {key.rpartition("/")[0] for key, found in states.items() if thin(found, cell)}
     for group, levels in getattr(module, "levels", {}).items():
         counts = {level: int(states.get(f"{group}/{level}/{EXAMPLES}/count", 0)) for level in levels}
         for level in thin_levels(counts, examples, cell):

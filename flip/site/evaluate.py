@@ -21,10 +21,15 @@ PERSON = "person"  # key of a batch: whose rows they are, int64 [n]
 
 @dataclass
 class Scores:
-    """A split's scores: values by metric, and states by `metric/state`, in their own types."""
+    """A split's scores: values by metric, and states by `metric/state`, in their own types.
+
+    `withheld` says by which rule a metric stays at the site; of those in `thin` the exact partner stays too.
+    """
 
     values: dict[str, float] = field(default_factory=dict)
     states: dict[str, np.ndarray] = field(default_factory=dict)
+    withheld: dict[str, str] = field(default_factory=dict)
+    thin: set[str] = field(default_factory=set)
 
 
 class ScoreCallback(lightning.Callback):
@@ -36,6 +41,10 @@ class ScoreCallback(lightning.Callback):
 
     def _take(self, metrics: Mapping[str, Any]) -> None:
         for name, metric in metrics.items():
+            if hasattr(metric, "withheld") and (rule := metric.withheld(self.cell)):
+                self.scores.withheld[name] = rule
+                self.scores.thin |= {name} if metric.thin(self.cell) else set()
+                continue
             self.scores.values |= values_of(name, metric, intervals=self.rng is not None)
             states = metric.coarse(self.cell) if hasattr(metric, "coarse") else metric_states(metric)
             self.scores.states |= {f"{name}/{state}": array(tensor) for state, tensor in states.items()}

@@ -8,15 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
-from torchmetrics.classification import BinaryCalibrationError, BinaryROC, MulticlassCalibrationError
+from torchmetrics.classification import BinaryCalibrationError, MulticlassCalibrationError
 
-from models.metrics.binned import (
-    BINS,
-    BinnedAUPRC,
-    BinnedAUROC,
-    BinnedCalibrationError,
-    BinnedCalibrationSlope,
-)
+from models.metrics.binned import BinnedAUPRC, BinnedAUROC
+from models.metrics.bins import EDGES
+from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope
 from models.metrics.classes import (
     Accuracy,
     BalancedAccuracy,
@@ -32,11 +28,12 @@ from models.metrics.exact import AUPRC, AUROC, CalibrationSlope, ClassAUROC, Lab
 
 Batch = Mapping[str, Tensor]
 YOUDEN, SENSITIVITY, HALF = "youden", "sensitivity", 0.5
+ROUNDING = 1e-9  # of a sum of shares
 
 
 def just_below(threshold: float) -> float:
     """What torchmetrics, whose yes lies above its threshold, takes so that the threshold itself is a yes."""
-    return float(torch.nextafter(torch.tensor(threshold), torch.tensor(0.0)))
+    return float(torch.nextafter(torch.tensor(threshold), torch.tensor(-1.0)))
 
 
 class Binary(nn.Module):
@@ -99,18 +96,24 @@ class Binary(nn.Module):
         }
 
     def choose(self, metrics: Mapping[str, Metric]) -> float | None:
-        """The threshold from the counts of the validation data; None where they hold one class alone."""
+        """The threshold from the counts of the validation data; None where they hold one class alone.
+
+        Thresholds are the edges of the bins. Of the best by Youden's index the middle one is taken (of the highest run
+        of neighbors), of those with the wanted sensitivity the highest. Reads `auroc_binned` alone.
+        """
         counts = metrics["auroc_binned"]
         assert isinstance(counts, BinnedAUROC)
-        if not counts.both():
+        if not counts.known().all():
             return None
-        curve = BinaryROC(thresholds=BINS)
-        curve.confmat, curve._update_count = counts.confmat, 1
-        false, true, thresholds = curve.compute()
+        above = (each[0].flip(0).cumsum(0) for each in counts.expected())
+        false, true = (each / each[-1] for each in above)
+        thresholds = EDGES.flip(0)
         if self.threshold == YOUDEN:
-            return float(thresholds[(true - false).argmax()])
+            best = (true - false >= (true - false).max() - ROUNDING).nonzero().flatten()
+            first = int((best == best[0] + torch.arange(len(best))).sum())  # those next to each other
+            return float(thresholds[best[first // 2]])
         assert isinstance(self.threshold, Mapping)
-        return float(thresholds[true >= self.threshold[SENSITIVITY]].max())
+        return float(thresholds[true >= self.threshold[SENSITIVITY] - ROUNDING].max())
 
 
 class MultiClass(nn.Module):

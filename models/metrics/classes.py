@@ -11,11 +11,9 @@ from torchmetrics.classification import (
     BinaryRecall,
     BinarySpecificity,
     MulticlassAccuracy,
-    MulticlassAUROC,
-    MultilabelAUROC,
 )
 
-from models.metrics.binned import BINS, Binned, delong, histogram
+from models.metrics.binned import BinnedAUROC
 from models.metrics.intervals import UNKNOWN, Bounds, Mean, around, wilson
 
 
@@ -99,42 +97,20 @@ class BalancedAccuracy(MulticlassAccuracy):
         return around(float(shares.mean()), math.sqrt(float(variance)), 0.0, 1.0)
 
 
-class Curves(Binned):
-    """Mean of a curve's area over those classes (labels) of which there are both sorts of rows."""
-
-    method = "DeLong, from bins, the mean standard error of the classes: conservative"
-
-    def compute(self) -> Tensor:
-        """The mean over classes."""
-        areas: Tensor = super().compute()  # type: ignore[misc]
-        both = histogram(self.confmat).any(-1).all(0)
-        return areas[both].mean()
-
-    def interval(self) -> Bounds:
-        """Mean of the areas -/+ z times the mean of their standard errors by `delong`.
-
-        The areas share rows, and bins do not tell how they vary together: a mean's standard error is at most the mean
-        of the standard errors (Cauchy and Schwarz), so that the interval is wide rather than narrow.
-        """
-        found = [delong(*each) for each in zip(*self.classes(), strict=True) if all(map(torch.any, each))]
-        if not found:
-            return UNKNOWN
-        area, error = (sum(each) / len(found) for each in zip(*found, strict=True))
-        return around(area, error, 0.0, 1.0)
-
-
-class BinnedClassAUROC(Curves, MulticlassAUROC):
+class BinnedClassAUROC(BinnedAUROC):
     """Macro one-against-rest area under the ROC curve, in bins."""
 
-    def __init__(self, classes: int) -> None:
-        super().__init__(num_classes=classes, average=None, thresholds=BINS)
+    def update(self, predicted: Tensor, label: Tensor) -> None:
+        """Add probabilities [n, classes] and classes [n]."""
+        self.add(predicted, torch.nn.functional.one_hot(label.long(), predicted.shape[1]))
 
 
-class BinnedLabelAUROC(Curves, MultilabelAUROC):
+class BinnedLabelAUROC(BinnedAUROC):
     """Macro area under the ROC curve over labels, in bins; -1 is a label that is not known."""
 
-    def __init__(self, labels: int) -> None:
-        super().__init__(num_labels=labels, average=None, thresholds=BINS, ignore_index=-1)
+    def update(self, predicted: Tensor, label: Tensor) -> None:
+        """Add probabilities [n, labels] and labels [n, labels]."""
+        self.add(predicted, label)
 
 
 class LabelAccuracy(Mean):

@@ -20,7 +20,7 @@ from torchmetrics.classification import (
 )
 from torchmetrics.utilities import dim_zero_cat
 
-from models.metrics.binned import calibration_slope
+from models.metrics.calibration import calibration_slope
 from models.metrics.intervals import UNKNOWN, Bounds, around
 
 NONE = torch.tensor(math.nan)

@@ -29,6 +29,20 @@ def around(value: float, error: float, low: float = -math.inf, high: float = mat
     return max(low, value - Z * error), min(high, value + Z * error)
 
 
+def with_bounds(value: float, sampled: Bounds, possible: Bounds) -> Bounds:
+    """An interval of sampling together with the bounds of an error of another kind, of what is from 0 to 1.
+
+    The distances from the value are squared and added, so that it holds both. Source: Zou GY,
+    Donner A, Stat Med 2008;27:1693-1702.
+    """
+    if any(map(math.isnan, (value, *sampled, *possible))):
+        return UNKNOWN
+    low, high = (
+        [max(0.0, (ends[side] - value) * sign) for ends in (sampled, possible)] for side, sign in ((0, -1), (1, 1))
+    )
+    return max(0.0, value - math.hypot(*low)), min(1.0, value + math.hypot(*high))
+
+
 def spread(count: int, total: float, squares: float, low: float = -math.inf, high: float = math.inf) -> Bounds:
     """Normal interval of a mean from number, sum and sum of squares; unknown for fewer than two."""
     if count < 2:

@@ -109,6 +109,15 @@ class WeightedCIndex(Rows):
         for name, number in zip(("sites", *self.STATES), numbers, strict=True):
             setattr(self, name, torch.tensor(number, device=self.device))
 
+    def thin(self, cell: int) -> bool:
+        """Whether fewer than `cell` rows, or events, made the pairs: one event in many rows is one person's rank."""
+        numbers = (sum(map(len, self.event)), sum(int((each > 0).sum()) for each in self.event))
+        return any(0 < number < cell for number in numbers)
+
+    def withheld(self, cell: int) -> str:
+        """The rule by which a site with this minimum cell keeps the states, in words; "" where they may leave."""
+        return f"fewer than {cell} examples, or events among them" if self.thin(cell) else ""
+
     def compute(self) -> Tensor:
         """Concordant pairs of all."""
         return self.concordant / self.pairs

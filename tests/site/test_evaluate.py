@@ -109,11 +109,18 @@ def test_the_gap_between_subgroups_is_told():
 
 
 def test_thin_bins_leave_a_strict_site_merged():
-    reply = answer("a", cohort(0), cell=5)
-    counts = reply.summaries["metric/auroc_binned/confmat"].values
-    steps = np.diff(np.concatenate([counts[:, :, 1], np.zeros((1, 2))]), axis=0)
-    assert not ((steps < 0) & (steps > -5)).any()
-    assert "auroc" in reply.metrics
+    reply = answer("a", cohort(0, 120), cell=5)
+    counts = reply.summaries["metric/auroc_binned/ends"].values
+    assert not ((counts > 0) & (counts < 5)).any()
+    assert {"auroc", "auroc_binned"} <= reply.metrics.keys()
+
+
+def test_counts_that_give_no_unbiased_curve_stay_at_the_site_and_its_own_exact_area_does_not():
+    """Between one minimum cell of a class and five."""
+    reply = answer("a", cohort(0, 40), cell=5)
+    assert not {name for name in [*reply.metrics, *reply.summaries] if "auroc_binned" in name}
+    assert {"auroc", "auroc/low"} <= reply.metrics.keys()
+    assert "auroc_binned" not in merged(reply, answer("b", cohort(1))).pooled
 
 
 def test_an_exact_score_stays_with_the_counts_that_are_too_few():
@@ -121,8 +128,8 @@ def test_an_exact_score_stays_with_the_counts_that_are_too_few():
     rows["label"] = torch.zeros(60)
     rows["label"][:3] = 1  # three cases
     reply = answer("a", rows, cell=5)
-    assert not {name for name in reply.metrics if name.startswith(("auroc", "auprc", "sensitivity"))}
-    assert "metric/auroc_binned/confmat" not in reply.summaries
+    assert not {name for name in reply.metrics if name.startswith(("auroc", "auprc", "sensitivity", "calibration"))}
+    assert "metric/auroc_binned/ends" not in reply.summaries
     assert "brier" in reply.metrics  # of all sixty
 
 
