@@ -18,8 +18,8 @@ README = PAGES[ROOT / "README.md"]
 WRITTEN = {
     path: path.read_text(encoding="utf-8")
     for path in FILES
-    if path.suffix in {".md", ".yaml", ".py", ".j2"} or path.name == "Makefile"
-}
+    if (path.suffix in {".md", ".yaml", ".py", ".j2"} or path.name == "Makefile") and path.name != "CHANGELOG.md"
+}  # a changelog also names what is gone
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
 GROUPS = sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir())
 
