@@ -21,7 +21,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 TOP_LEVEL = {
     "conf", "flip", "models", "datamodules", "tests", "pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md",
-    "CONTRIBUTING.md", "SECURITY.md", "Makefile", "constraints.txt",
+    "CONTRIBUTING.md", "SECURITY.md", "CITATION.cff", "Makefile", "constraints.txt",
 }  # fmt: skip
 UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "marshal", "shelve", "joblib", "jsonpickle"}
 UNSAFE_CALLS = {"eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "torch.hub.load"}

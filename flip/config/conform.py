@@ -16,7 +16,7 @@ Schema = TypeVar("Schema")
 
 def conform(values: Mapping[Any, Any], schema: type[Schema], key: str, where: Where, problems: list[str]) -> Schema:
     """An instance of the schema's dataclass with these values; what does not fit goes to `problems`."""
-    hints, typed = _typed(schema)
+    hints, typed = _typed(schema)  # type: ignore[arg-type] # a class is hashable, whatever mypy says of a type variable
     for name in values:
         if name not in hints:
             problems.append(f"{at(_join(key, name), where)}: no such key; {nearest(str(name), hints)}")

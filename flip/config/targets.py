@@ -65,7 +65,7 @@ def refusal(target: str, prefixes: Sequence[str]) -> str | None:
     """Why a target's name is refused, before anything of it is imported; None when it is allowed."""
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        return "is not the dotted path of a class, such as models.tabular.Tabular"
+        return "is not the dotted path of a class, such as models.segmentation.Segmentation"
     if any(part.startswith("_") for part in parts):
         return "names something private"
     if target.startswith(DENIED):

@@ -52,9 +52,7 @@ def recorded(_: str, folder: Path) -> float:
 
 def compare(ours: Program, theirs: Program, folder: Path, pairs: int, targets: str) -> None:
     """Run two programs in turn, after one pair that is not counted; print medians, and the ratios with their range."""
-    rows = [
-        (ours.run(folder / f"{index}/a"), theirs.run(folder / f"{index}/b")) for index in range(pairs + 1)
-    ][1:]
+    rows = [(ours.run(folder / f"{index}/a"), theirs.run(folder / f"{index}/b")) for index in range(pairs + 1)][1:]
     print(f"{ours.name} against {theirs.name}, {pairs} pairs; target {targets}")
     for figure in ("wall", "processor", "rounds"):
         values = [[getattr(each, figure) for each in row] for row in rows]

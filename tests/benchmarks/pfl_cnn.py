@@ -1,4 +1,4 @@
-"""The small study of images with pfl-research, in an environment that has it: python tests/benchmarks/pfl_cnn.py FOLDER"""
+"""The small study of images with pfl-research, where it is installed: python tests/benchmarks/pfl_cnn.py FOLDER"""
 
 import sys
 import time

@@ -19,8 +19,8 @@ BLOCKS = [textwrap.dedent(block).strip() + "\n" for block in re.findall(r"(?:(?:
 FILES = {
     found[1]: block for block in BLOCKS if (found := re.match(r"(?:# @package \w+\n)?# (\S+\.(?:yaml|py))\n", block))
 }
-START = "    python -m flip --config-dir my_conf "
-COMMANDS = [shlex.split(line, comments=True)[5:] for line in TEXT.splitlines() if line.startswith(START)]
+START = "    flip --config-dir my_conf "
+COMMANDS = [shlex.split(line, comments=True)[3:] for line in TEXT.splitlines() if line.startswith(START)]
 STUDIES = ["tumors", "digits", "recurrence"]
 MOST_LINES = 25  # of YAML for a study, its sites among them
 SHORT = ["strategy.rounds=2", "trainer.centralized.max_epochs=2"]
