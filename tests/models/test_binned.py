@@ -41,14 +41,14 @@ def of(make, site: Site):
 
 def pooled(make, sites: list[Site], cell: int):
     """A metric from what the sites send; None where one withholds it."""
-    found = [of(make, site) for site in sites]
-    try:
-        states = [metric.coarse(cell) for metric in found]
-    except ValueError:
-        return None
     whole = make()
-    for name in states[0]:
-        setattr(whole, name, torch.stack([state[name] for state in states]).sum(0))
+    for site in sites:
+        try:
+            states = of(make, site).coarse(cell)
+        except ValueError:
+            return None
+        for name, state in states.items():
+            setattr(whole, name, getattr(whole, name) + state)
     whole._update_count = 1
     return whole
 
