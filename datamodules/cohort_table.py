@@ -26,7 +26,8 @@ MISSING = "a value that the study uses is missing"
 class CohortTable(lightning.LightningDataModule):
     """A site's cohort table.
 
-    Batches hold `features` (float32 [n, f], standardized) and `label` (float32 [n], 0 or 1).
+    Batches hold `features` (float32 [n, f], standardized), `label` (float32 [n], 0 or 1) and, never an input, `person`
+    (int64 [n], whose row it is, as the site counts).
 
     Args:
         root: the site's CSV file.
@@ -74,7 +75,8 @@ class CohortTable(lightning.LightningDataModule):
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
         self.batch_size, self.scaling, self.split = batch_size, scaling, split or ByShare()
         self.skipped: dict[str, int] = {}
-        self._rows: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.skipped_persons: dict[str, int] = {}
+        self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # features, label, person
         self._pooled: tuple[np.ndarray, np.ndarray] | None = None
 
     # Reading.
@@ -97,15 +99,16 @@ class CohortTable(lightning.LightningDataModule):
         complete = ~np.isnan(values).any(axis=1)
         if not complete.all():
             self.skipped = {MISSING: int((~complete).sum())}
+            self.skipped_persons = {MISSING: len(np.unique(self._persons(table)[~complete]))}
         table, values = table[complete], values[complete]
         if not len(values):
             raise ValueError(f"no row has a value in all of {', '.join(used)}")
         label = (values[:, -1] > self.positive_above).astype(np.float64)
         features = self._features(values[:, :-1])
-        splits = np.full(len(label), "test")
+        splits, person = np.full(len(label), "test"), self._persons(table)
         if self.trains:
-            splits = self.split.split(table, self._persons(table), label.astype(np.int64))
-        self._rows = {name: (features[splits == name], label[splits == name]) for name in SPLITS}
+            splits = self.split.split(table, person, label.astype(np.int64))
+        self._rows = {name: tuple(each[splits == name] for each in (features, label, person)) for name in SPLITS}
 
     def _table(self) -> pd.DataFrame:
         """The declared columns as text, None where a value is missing."""
@@ -165,21 +168,21 @@ class CohortTable(lightning.LightningDataModule):
         variance = (squares - total**2 / number) / (number - 1)
         self._pooled = total / number, np.sqrt(np.maximum(variance, 0.0))
 
-    def sizes(self) -> dict[str, int]:
-        """Rows by split; known before any scaling is agreed."""
+    def whose(self, split: str) -> np.ndarray:
+        """A code of the person of each row of a split, int64 [n]."""
         self.setup()
-        return {split: len(label) for split, (_, label) in self._rows.items()}
+        return self._rows[split][2]
 
     def _scaled(self, split: str, *, pooled: bool) -> Rows:
         self.setup()
-        features, label = self._rows[split]
+        features, label, person = self._rows[split]
         if pooled and self._pooled is None:
             raise RuntimeError("the pooled mean and deviation were not agreed before the first round")
         own = self._rows["train"][0] if self.trains else self._rows["test"][0]
         mean, deviation = self._pooled if pooled and self._pooled else (own.mean(axis=0), own.std(axis=0, ddof=1))
         scaled = (features - mean) / (deviation + EPSILON)
         arrays = {"features": torch.from_numpy(scaled.astype(np.float32))}
-        arrays["label"] = torch.from_numpy(label.astype(np.float32))
+        arrays |= {"label": torch.from_numpy(label.astype(np.float32)), "person": torch.from_numpy(person)}
         return Rows(arrays, None, np.arange(len(label)), augmented=False)
 
     def _loader(self, split: str, *, pooled: bool, shuffle: bool = False) -> DataLoader[Any]:

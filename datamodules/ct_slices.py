@@ -16,7 +16,7 @@ import numpy as np
 import pytorch_lightning as lightning
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from datamodules import phantom
 from datamodules.ct.cohort import PROBLEMS, Study, read_cohort
@@ -27,7 +27,7 @@ from datamodules.description import Description, Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.labels import read_labels
-from datamodules.splits import ByHash
+from datamodules.splits import ByHash, persons_by
 from datamodules.volume_cache import VolumeCache
 
 SEXES = {0: "female", 1: "male"}
@@ -52,7 +52,7 @@ class CTSlices(lightning.LightningDataModule):
     it to the image's grid (rows, columns; network pixel = scale * pixel + offset); `pixel_area_cm2` [B];
     `reference_area_cm2` [B, 3] of the labels; `sex` [B], 0 female and 1 male; `height_m`, `weight_kg`, `age`,
     `followup_days`, `event` (1 died, 0 censored) [B], NaN where unknown; `index` [B], the row in the site's own table,
-    which never leaves it.
+    which never leaves it. Every batch holds `person` int64 [B], whose example it is, as the site counts.
 
     Persons are split, never slices. Training takes all studies of its persons, the other splits the first that can be
     read.
@@ -107,9 +107,10 @@ class CTSlices(lightning.LightningDataModule):
         self.batch_size, self.augment, self.workers, self.demo_patients = batch_size, augment, workers, demo_patients
         self.cache = VolumeCache(**cache) if cache else None
         self.skipped: dict[str, int] = {}
+        self.skipped_persons: dict[str, int] = {}
         self.skipped_accessions: list[tuple[str, str]] = []
         self.accessions: list[str] = []
-        self._sets: dict[str, Dataset[dict[str, Tensor]]] = {}
+        self._sets: dict[str, Slices | Cases] = {}
 
     def prepare_data(self) -> None:
         """Generate the demo cohort, if this is the demo and it is absent."""
@@ -134,7 +135,8 @@ class CTSlices(lightning.LightningDataModule):
         self.accessions = [study.accession for study in studies]
         persons = {study.person for study in studies}
         splits = self.split.split(persons) if self.trains else dict.fromkeys(persons, "test")
-        slices: list[GridPlane] = []
+        code = {study.person: row for row, study in enumerate(studies)}
+        slices, whose = list[GridPlane](), list[int]()
         cases: dict[str, list[tuple[int, Study, Plane]]] = {"validate": [], "test": []}
         measured: set[str] = set()
         with Decoder() as decoder:
@@ -145,13 +147,16 @@ class CTSlices(lightning.LightningDataModule):
                 planes = self._planes(study, row, decoder)
                 if planes and split == "train":
                     slices += [plane.resampled(self.grid.spacing_mm, self.grid.size) for plane in planes]
+                    whose += [code[study.person]] * len(planes)
                 elif planes:
                     measured.add(study.person)
                     cases[split].append((row, study, planes[0]))
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
+        of = {study.accession: code[study.person] for study in studies}
+        self.skipped_persons = persons_by((reason, of[accession]) for accession, reason in self.skipped_accessions)
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
         measured_on = {name: Cases(chosen, self.grid) for name, chosen in cases.items()}
-        self._sets = {"train": Slices(slices, self.grid, self.augment), **measured_on}
+        self._sets = {"train": Slices(slices, whose, self.grid, self.augment), **measured_on}
 
     def _planes(self, study: Study, row: int, decoder: Decoder) -> list[Plane]:
         """The study's planes, that of L3 first; an empty list where it is skipped, its reason written down."""
@@ -222,6 +227,10 @@ class CTSlices(lightning.LightningDataModule):
         for name in ("height_m", "weight_kg", "age", "followup_days", "event"):
             told.number(name, np.array([getattr(study, name) for study in studies]))
         return told.found()
+
+    def whose(self, split: str) -> NDArray[np.int64]:
+        """A code of the person of each example of a split, int64 [n]."""
+        return np.array(self._sets[split].person, np.int64)
 
     def train_dataloader(self) -> Any:
         """Shuffled by torch's global generator; an empty list at a site that does not train."""

@@ -17,7 +17,7 @@ from datamodules.description import Description, Edges
 from datamodules.images import UNREADABLE, Images, Pixels
 from datamodules.inputs import Inputs
 from datamodules.rows import Rows, collate
-from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, sizes
+from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
 from datamodules.text import HashedText, TransformerText
@@ -107,6 +107,7 @@ class Multimodal(lightning.LightningDataModule):
     def _forget(self) -> None:
         """Nothing is read yet."""
         self.skipped: dict[str, int] = {}
+        self.skipped_persons: dict[str, int] = {}
         self._cohort: Cohort | None = None
         self._splits: np.ndarray = np.zeros(0, dtype=str)
         self._target: dict[str, np.ndarray] = {}
@@ -137,6 +138,7 @@ class Multimodal(lightning.LightningDataModule):
         arrays, reasons = self.target.read(cohort.table)
         reasons = reasons.where(cohort.person >= 0, NO_PERSON)
         self.skipped = dict(Counter(reasons.dropna()))
+        self.skipped_persons = persons_by(zip(reasons, cohort.person, strict=True))
         kept = np.flatnonzero(reasons.isna())
         if not len(kept):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
@@ -224,10 +226,10 @@ class Multimodal(lightning.LightningDataModule):
 
     # Loaders.
 
-    def sizes(self) -> dict[str, int]:
-        """Rows by split; known before anything is agreed."""
+    def whose(self, split: str) -> np.ndarray:
+        """A code of the person of each row of a split, int64 [n]."""
         self.setup()
-        return dict(sizes(self._splits))
+        return self._read().person[self._splits == split]
 
     def _loader(self, split: str) -> DataLoader[Any]:
         if not self._datasets:
@@ -242,7 +244,7 @@ class Multimodal(lightning.LightningDataModule):
 
     def val_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
         """Validation rows; no loader without any."""
-        return self._loader("validate") if self.sizes()["validate"] else []
+        return self._loader("validate") if len(self.whose("validate")) else []
 
     def test_dataloader(self) -> DataLoader[Any]:
         """Test rows."""

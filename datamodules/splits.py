@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 import numpy as np
 import pandas as pd
@@ -193,6 +194,6 @@ class Dirichlet:
         return owner
 
 
-def sizes(splits: np.ndarray) -> Mapping[str, int]:
-    """Rows by split."""
-    return {name: int((splits == name).sum()) for name in SPLITS}
+def persons_by(pairs: Iterable[tuple[str | None, int]]) -> dict[str, int]:
+    """Distinct persons by reason, from pairs of a reason (None: no reason) and a person's code (below 0: not known)."""
+    return dict(Counter(reason for reason, person in set(pairs) if reason is not None and person >= 0))

@@ -2,9 +2,11 @@
 
 A module has `metrics`, whose states sum over sites. It may have, of the test split alone, `subgroup_metrics` (the same,
 named `group/level/metric`, with `levels` by group) and `exact` (whose rows stay at the site; `auroc` has a partner
-`auroc_...` that sums). A metric may have `interval() -> (low, high)` with its `method`; `coarse(cell)`, its states with
-thin bins merged; `withheld(cell)`, the rule by which these stay at a site, or ""; and `thin(cell)`, whether its exact
-partner stays too. Intervals are of 95 % and named `metric/low` and `metric/high`.
+`auroc_...` that sums). A metric may have `interval() -> (low, high)` with its `method`, and `coarse(cell)`: its states
+with bins merged until each holds `cell` examples. It may have `thin(cell)`, whether nothing of its rows may leave, and
+`withheld(cell)`, the rule by which its states do not; `cell` is how many examples a count has to hold. A module that
+`chooses_threshold` names by `decided` the metrics that the threshold changes. Intervals are of 95 % and named
+`metric/low` and `metric/high`.
 """
 
 import math
@@ -32,9 +34,14 @@ def exact_of(module: Any) -> dict[str, Any]:
     return dict(getattr(module, "exact", {}).items())
 
 
+def scored_names(module: Any, split: str) -> list[str]:
+    """The metrics of a split, exact ones too."""
+    return [*metrics_of(module, split), *(exact_of(module) if split == "test" else ())]
+
+
 def names_of(module: Any, split: str) -> frozenset[str]:
     """Every name that a site's value may have."""
-    names = [*metrics_of(module, split), *(exact_of(module) if split == "test" else ())]
+    names = scored_names(module, split)
     return frozenset(names) | {f"{name}/{end}" for name in names for end in (LOW, HIGH)}
 
 

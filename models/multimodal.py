@@ -144,6 +144,11 @@ class MultimodalModel(lightning.LightningModule):
         """Whether the head's decision threshold is chosen on validation data."""
         return bool(getattr(self.head, "chooses_threshold", False))
 
+    @property
+    def decided(self) -> frozenset[str]:
+        """Names of the metrics that a decision threshold changes."""
+        return frozenset(name for name, metric in self.metrics.items() if isinstance(metric, BinaryStatScores))
+
     def choose_threshold(self) -> float | None:
         """The decision threshold from the states that `metrics` hold; None where they do not tell it."""
         chosen: float | None = self.head.choose(self.metrics)

@@ -21,10 +21,10 @@ GridPlane = tuple[NDArray[np.int16], NDArray[np.uint8]]  # HU and label on the n
 
 
 class Slices(Dataset[dict[str, Tensor]]):
-    """Training examples on the network's grid: `image` float32 [1, H, W] and `label` int64 [H, W]."""
+    """Training examples on the network's grid: `image` float32 [1, H, W], `label` int64 [H, W], `person`."""
 
-    def __init__(self, planes: Sequence[GridPlane], grid: Grid, augment: float) -> None:
-        self.planes, self.grid = planes, grid
+    def __init__(self, planes: Sequence[GridPlane], person: Sequence[int], grid: Grid, augment: float) -> None:
+        self.planes, self.person, self.grid = planes, person, grid
         self.augmentation = augmentation(augment, planes[0][0].shape[-1]) if augment and planes else None
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Slices(Dataset[dict[str, Tensor]]):
             self.augmentation.set_random_state(seed=int(torch.randint(2**31, ())))
             item = self.augmentation(item)
         image, label = (convert_to_tensor(item[name], track_meta=False) for name in ("image", "label"))
-        return {"image": image.float(), "label": label[0].long()}
+        return {"image": image.float(), "label": label[0].long(), "person": torch.tensor(self.person[index])}
 
 
 class Cases(Dataset[dict[str, Tensor]]):
@@ -47,6 +47,7 @@ class Cases(Dataset[dict[str, Tensor]]):
 
     def __init__(self, cases: Sequence[tuple[int, Study, Plane]], grid: Grid) -> None:
         self.cases, self.grid = cases, grid
+        self.person = [row for row, *_ in cases]
 
     def __len__(self) -> int:
         return len(self.cases)
@@ -67,6 +68,7 @@ class Cases(Dataset[dict[str, Tensor]]):
             "sex": torch.tensor(study.sex),
             **{name: torch.tensor(value, dtype=torch.float32) for name, value in numbers.items()},
             "index": torch.tensor(row),
+            "person": torch.tensor(row),
         }
 
 

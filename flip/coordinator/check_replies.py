@@ -42,7 +42,7 @@ def checked(reply: Reply, task: Task, wanted: Wanted) -> Reply:
 
 def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
     """Why a reply cannot be used, or None."""
-    if reply.task_digest != task.digest or not set(reply.metrics) <= wanted.metrics:
+    if reply.task_digest != task.digest or not {*reply.metrics, *reply.withheld} <= wanted.metrics:
         return Fault.INVALID
     if not (is_number(reply.examples) and isinstance(reply.examples, int)):
         return Fault.INVALID

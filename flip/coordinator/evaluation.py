@@ -13,10 +13,6 @@ from flip.messages import Ask, Payload, Task
 TEST = "test"  # the stage, and the first part of the metrics' names, of the study's own model
 
 
-class NoThreshold(StudyFailed):
-    """The validation data do not tell where to decide."""
-
-
 @dataclass
 class Evaluation:
     """What the weights of one study are worth, at the sites of its roster.
@@ -29,6 +25,7 @@ class Evaluation:
 
     Attributes:
         metrics: what was found on the test split, by the names of `result.json`.
+        withheld: by the same names, why a metric is missing there.
         best: the best pooled validation score so far, or None.
     """
 
@@ -37,6 +34,7 @@ class Evaluation:
     outcomes: Any
     rounds: int
     metrics: dict[str, float] = field(default_factory=dict)
+    withheld: dict[str, str] = field(default_factory=dict)
     best: float | None = None
 
     def validate(self, ask: Ask, number: int, weights: Payload) -> Mapping[str, float]:
@@ -61,27 +59,25 @@ class Evaluation:
     def test(self, ask: Ask, stage: str, weights: Payload, prefix: str, *, alone: str = "") -> None:
         """Read the test split, once for these weights; `prefix` starts the names of the metrics.
 
-        `alone` names the site that trained these weights by itself: where its validation data give no threshold, it is
-        not compared. Raises StudyFailed where no site can score the study's own weights.
+        `alone` names the site that trained these weights by itself: its own validation data give the threshold. Where
+        none can be chosen, the metrics of a decision are withheld. Raises StudyFailed where no site answers for the
+        study's own weights.
         """
         final = stage == TEST
         own = {"alone": alone} if alone else {}
-        try:
-            decided = self._threshold(ask, stage, weights, own)
-        except NoThreshold:
-            if alone:
-                return
-            raise
-        task = self._task(stage, weights, split="test", outcomes=final, **decided, **own)
+        decided = self._threshold(ask, stage, weights, own)
+        task = self._task(stage, weights, split="test", outcomes=final, **(decided or {}), **own)
         scored = self._score(ask, task, stage)
-        if final and not scored.replies:
-            raise StudyFailed(
-                "no site could score its test split: all failed, or their policies withhold so few examples"
-            )
+        if final and not (scored.replies or scored.withheld):
+            raise StudyFailed("no site could score its test split: all failed, or have no test data")
+        if decided is None:
+            scored = scored.undecided(self.module.decided)
+        self.withheld |= {f"{prefix}/{name}": why for name, why in scored.reasons(self.roster.trains).items()}
         for site, reply in scored.replies.items():
             values = site_values(reply, self.module)
             self.metrics |= {f"{prefix}/site/{site}/{name}": value for name, value in values.items()}
-        self.metrics |= {f"{prefix}/pooled/{name}": value for name, value in {**scored.pooled, **decided}.items()}
+        pooled = {**scored.pooled, **(decided or {})}
+        self.metrics |= {f"{prefix}/pooled/{name}": value for name, value in pooled.items()}
         if final and self.outcomes is not None:
             self._report_outcomes(scored)
 
@@ -107,16 +103,14 @@ class Evaluation:
         roster.recorder.line(scored.line(task, phase, roster.trains))
         return scored
 
-    def _threshold(self, ask: Ask, stage: str, weights: Payload, own: Mapping[str, str]) -> dict[str, float]:
-        """The decision threshold for these weights, from validation data (its own, of a site alone)."""
+    def _threshold(self, ask: Ask, stage: str, weights: Payload, own: Mapping[str, str]) -> dict[str, float] | None:
+        """The decision threshold for these weights, from validation data (its own, of a site alone).
+
+        Empty for a model that chooses none, None where the data do not tell.
+        """
         if not getattr(self.module, "chooses_threshold", False):
             return {}
         sites = [*own.values()] or self.roster.sites(training=True)
         task = self._task(stage, weights, split="validate", **own)
         chosen = threshold_from(self.module, self._score(ask, task, "threshold", sites).states)
-        if chosen is None:
-            raise NoThreshold(
-                "no decision threshold could be chosen: the sites have no validation data of both classes, or their "
-                "policies withhold the counts; declare a validation split, or a number as the threshold"
-            )
-        return {"threshold": chosen}
+        return None if chosen is None else {"threshold": chosen}

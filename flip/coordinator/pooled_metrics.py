@@ -1,15 +1,15 @@
-"""Scores at the coordinator: what every site answers to an evaluation, and the pooled metrics from their sums."""
+"""Scores at the coordinator: what every site answers to an evaluation, the pooled metrics, and what is withheld."""
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from flip.coordinator.check_replies import Wanted
-from flip.messages import Reply, Task
+from flip.messages import Reply, Task, Withheld
 from flip.messages.summary import Summary
 from flip.runs.recorder import POOLED_LINE
 
@@ -18,16 +18,52 @@ METRIC = "metric/"
 
 @dataclass(frozen=True)
 class Scored:
-    """What an evaluation found: replies by site, and over the sites that train the sums of states and their metrics."""
+    """What an evaluation found: replies by site, and over the sites that train the sums of states and their metrics.
+
+    `withheld` says by site which metrics stay there, and why.
+    """
 
     replies: Mapping[str, Reply]
     states: Mapping[str, np.ndarray]
     pooled: Mapping[str, float]
+    withheld: Mapping[str, Mapping[str, Withheld]]
+
+    def reasons(self, trains: Mapping[str, bool]) -> dict[str, str]:
+        """Why a metric is missing, by its name after `test/`: at each site, and pooled."""
+        found: dict[str, str] = {}
+        together: dict[str, dict[Withheld, list[str]]] = {}
+        for site, rules in self.withheld.items():
+            found |= {f"site/{site}/{name}": rule.value for name, rule in rules.items()}
+            for name, rule in rules.items() if trains[site] else ():
+                together.setdefault(name, {}).setdefault(rule, []).append(site)
+        for name, by_rule in together.items():
+            if name not in self.pooled:
+                why = "; ".join(f"{rule.value} ({', '.join(sites)})" for rule, sites in by_rule.items())
+                found[f"pooled/{name}"] = why
+        return found
+
+    def undecided(self, decided: Collection[str]) -> "Scored":
+        """Without the metrics of a decision, by their own names: no threshold could be chosen for them."""
+        kept = {
+            site: replace(reply, metrics={name: v for name, v in reply.metrics.items() if bare(name) not in decided})
+            for site, reply in self.replies.items()
+        }
+        pooled = {name: value for name, value in self.pooled.items() if bare(name) not in decided}
+        rules = dict.fromkeys(decided, Withheld.THRESHOLD)
+        withheld = {**self.withheld, **{site: {**self.withheld.get(site, {}), **rules} for site in kept}}
+        return replace(self, replies=kept, pooled=pooled, withheld=withheld)
 
     def line(self, task: Task, phase: str, trains: Mapping[str, bool]) -> dict[str, Any]:
         """The pooled line of `rounds.jsonl`."""
         examples = sum(reply.examples for site, reply in self.replies.items() if trains[site])
         return {**POOLED_LINE, "round": task.round, "phase": phase, "examples": examples, "metrics": dict(self.pooled)}
+
+
+def bare(name: str) -> str:
+    """A metric's own name, without its subgroup and the end of its interval."""
+    from flip.metrics import HIGH, LOW
+
+    return name.removesuffix(f"/{LOW}").removesuffix(f"/{HIGH}").rpartition("/")[2]
 
 
 def wanted_scores(module: Any, split: str) -> Wanted:
@@ -46,9 +82,12 @@ def merge_scores(replies: Iterable[Reply], module: Any, split: str, trains: Mapp
     from flip.metrics import gaps, metrics_of, values_from_states
 
     found: dict[str, Reply] = {}
+    withheld: dict[str, Mapping[str, Withheld]] = {}
     merged: dict[str, Summary] = {}
     sent: Counter[str] = Counter()
     for reply in replies:
+        if reply.withheld:
+            withheld[reply.site] = reply.withheld
         if reply.fault is not None or not reply.examples:
             continue
         found[reply.site] = reply
@@ -59,7 +98,7 @@ def merge_scores(replies: Iterable[Reply], module: Any, split: str, trains: Mapp
     scored = sum(trains[site] for site in found)
     states = {name.removeprefix(METRIC): s.values for name, s in merged.items() if sent[name] == scored}
     pooled = values_from_states(metrics_of(module, split), states, intervals=split == "test")
-    return Scored(found, states, {**pooled, **gaps(pooled, getattr(module, "levels", {}))})
+    return Scored(found, states, {**pooled, **gaps(pooled, getattr(module, "levels", {}))}, withheld)
 
 
 def site_values(reply: Reply, module: Any) -> dict[str, float]:
@@ -71,11 +110,16 @@ def site_values(reply: Reply, module: Any) -> dict[str, float]:
 
 
 def threshold_from(module: Any, states: Mapping[str, np.ndarray]) -> float | None:
-    """The decision threshold that the module chooses from the sums of validation data; None where they do not tell."""
+    """The decision threshold that the module chooses from the sums of validation data; None where they do not tell.
+
+    A metric whose states a site withholds is empty, as before any data.
+    """
     from flip.metrics import filled
 
+    for metric in module.metrics.values():
+        metric.reset()
     metrics = filled(module.metrics, states)
-    chosen: float | None = module.choose_threshold() if len(metrics) == len(module.metrics) else None
+    chosen: float | None = module.choose_threshold()
     for metric in metrics.values():
         metric.reset()
     return chosen

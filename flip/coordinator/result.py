@@ -33,6 +33,7 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]
         "higher_is_better": True,
         "intervals": {},
         "metrics": {},
+        "withheld": {},
     }
 
 
@@ -89,6 +90,7 @@ class Ending:
             "higher_is_better": self.coordinator.module.higher_is_better,
             "intervals": methods_of(self.coordinator.module),
             "metrics": self.coordinator.evaluation.metrics,
+            "withheld": self.coordinator.evaluation.withheld,
         }
         self.files.json("result.json", result)
         return result

@@ -33,6 +33,7 @@ class Fault(Enum):
     DATA = "the site could not read its cohort; its own log has the details"
     DISK = "no space is left on the site's disk"
     REFUSED_COHORT = "refused by the site's policy: fewer distinct persons than its minimum cohort"
+    REFUSED_FEW_PERSONS = "refused by the site's policy: this rests on fewer distinct persons than its minimum cell"
     REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
     REFUSED_POLICY = "refused: the site's file does not hold a policy that permits this study"
@@ -41,6 +42,17 @@ class Fault(Enum):
     def refused(self) -> bool:
         """Whether the site chose not to take part."""
         return self.name.startswith("REFUSED")
+
+
+class Withheld(Enum):
+    """By which rule a metric stays at a site. Closed, like the faults: no number of a site's is in it."""
+
+    SPLIT = "the split holds fewer distinct persons than the minimum cell of the site"
+    CELL = "a count behind it holds fewer distinct persons than the minimum cell of the site"
+    LEVEL = "a subgroup holds fewer distinct persons than the minimum cell of the site, or would tell of one that does"
+    CURVE = "a class holds fewer than five minimum cells of the site, which leaves no unbiased curve"
+    PARTNER = "it keeps the rows of a site, and no metric that sums says how many persons stand behind it"
+    THRESHOLD = "no decision threshold could be chosen: validation data have one class alone, or are withheld"
 
 
 @dataclass(frozen=True)
@@ -75,7 +87,7 @@ class Task:
 class Reply:
     """What a site answers: weights and strategy state as arrays, its number of examples, metrics, and aggregates.
 
-    `seconds` and `bytes_up`/`bytes_down` are for the record; a transport may fill them.
+    `withheld` names the metrics that stay at the site, and by which rule; `seconds` are for the record.
     """
 
     site: str
@@ -85,6 +97,7 @@ class Reply:
     weights: Payload = field(default_factory=dict)
     state: Payload = field(default_factory=dict)
     summaries: Mapping[str, Summary] = field(default_factory=dict)
+    withheld: Mapping[str, Withheld] = field(default_factory=dict)
     fault: Fault | None = None
     seconds: float = 0.0
 

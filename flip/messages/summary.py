@@ -45,38 +45,6 @@ class Summary:
             )
         return Summary(self.kind, self.values + other.values, self.persons + other.persons)
 
-    def suppress(self, min_cell: int) -> "Summary":
-        """Return what may leave a site whose policy asks for at least `min_cell` persons behind each number.
-
-        A whole summary over fewer persons is withheld. Counts and confusion cells from 1 to `min_cell - 1` become 0;
-        moments over fewer become 0; neighbouring histogram bins are merged (their mass moved into the last of the
-        group) until each holds enough.
-        """
-        if self.persons < min_cell:
-            return Summary(self.kind, np.zeros(0), 0)
-        if min_cell <= 1 or self.kind is SummaryKind.SUM:
-            return self
-        if self.kind is SummaryKind.MOMENTS:
-            enough = self.values[..., :1] >= min_cell
-            return Summary(self.kind, np.where(enough, self.values, 0.0), self.persons)
-        if self.kind is SummaryKind.HISTOGRAM:
-            return Summary(self.kind, _merge_bins(self.values, min_cell), self.persons)
-        return Summary(self.kind, np.where(self.values >= min_cell, self.values, 0.0), self.persons)
-
-
-def _merge_bins(counts: np.ndarray, min_cell: int) -> np.ndarray:
-    """Move the mass of thin bins (last axis) forward into the next full one; a thin tail goes back into the last."""
-    merged = np.zeros_like(counts)
-    for row, out in zip(counts.reshape(-1, counts.shape[-1]), merged.reshape(-1, counts.shape[-1]), strict=True):
-        carried, last = 0.0, None
-        for index, count in enumerate(row):
-            carried += count
-            if carried >= min_cell:
-                out[index], carried, last = carried, 0.0, index
-        if carried and last is not None:
-            out[last] += carried
-    return merged
-
 
 @dataclass(frozen=True)
 class Moments:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flip.messages import Fault, Payload, Reply, Task
+from flip.messages import Fault, Payload, Reply, Task, Withheld
 from flip.messages.safetensors import parts, unpack
 from flip.messages.summary import Summary, SummaryKind
 
@@ -56,6 +56,7 @@ def reply_parts(reply: Reply) -> list[Any]:
         "seconds": reply.seconds,
         "fault": reply.fault.name if reply.fault else None,
     }
+    head["withheld"] = {name: rule.name for name, rule in reply.withheld.items()}
     head["summaries"] = {name: [summary.kind.value, summary.persons] for name, summary in reply.summaries.items()}
     values = {name: summary.values for name, summary in reply.summaries.items()}
     return parts(join(weights=reply.weights, state=reply.state, summaries=values), head)
@@ -64,7 +65,7 @@ def reply_parts(reply: Reply) -> list[Any]:
 def unpack_reply(blob: bytes | mmap.mmap) -> Reply:
     """The inverse of `pack_reply`; its arrays are views of the blob.
 
-    Raises ValueError for anything else, an unknown fault or kind included.
+    Raises ValueError for anything else, an unknown fault, kind or rule included.
     """
     arrays, head = unpack(blob)
     try:
@@ -73,11 +74,13 @@ def unpack_reply(blob: bytes | mmap.mmap) -> Reply:
             name: Summary(SummaryKind(kind), values[name], int(persons))
             for name, (kind, persons) in head.pop("summaries").items()
         }
+        withheld = {name: Withheld[rule] for name, rule in head.pop("withheld").items()}
         fault = head.pop("fault")
         return Reply(
             weights=take(arrays, "weights"),
             state=take(arrays, "state"),
             summaries=summaries,
+            withheld=withheld,
             fault=Fault[fault] if fault else None,
             **head,
         )

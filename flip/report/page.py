@@ -11,7 +11,7 @@ from flip.config.jobs import JOBS
 from flip.files import write_atomic
 from flip.report.format import number, seconds, signed, size, whole
 from flip.report.subgroups import subgroups
-from flip.report.tables import costs, matrix, participation, site_rows, skipped
+from flip.report.tables import costs, matrix, participation, site_rows, skipped, withheld
 from flip.runs.record import THRESHOLD, RunRecord
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ def context(run: RunRecord) -> dict[str, Any]:
         "grid": participation(run),
         "costs": costs(run),
         "skipped": skipped(run),
+        "withheld": withheld(run),
         "panels": _panels(run),
         **_figures(run),
     }

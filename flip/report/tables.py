@@ -24,11 +24,22 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
                 "about": about,
                 "values": values,
                 "intervals": {name: run.interval(name, site) for name in run.metric_names},
+                "withheld": {name: run.why_withheld(name, site) for name in run.metric_names},
                 "to_pooled": own - run.tested(run.main or "", site, "baseline/pooled/"),
                 "to_alone": own - alone,
             }
         )
     return rows
+
+
+def withheld(run: RunRecord) -> dict[str, list[str]]:
+    """By rule, the test metrics that are missing because of it, and where; those of subgroups are not listed."""
+    found: dict[str, list[str]] = {}
+    for site in [*run.sites, None]:
+        for name in run.metric_names:
+            if why := run.why_withheld(name, site):
+                found.setdefault(why, []).append(f"{name}, {site or 'pooled'}")
+    return found
 
 
 def totals(run: RunRecord) -> dict[str, int]:

@@ -73,6 +73,11 @@ class RunRecord:
         return {name: math.nan if value is None else float(value) for name, value in found.items()}
 
     @property
+    def withheld(self) -> Mapping[str, str]:
+        """Why a metric is missing, by its full name: a site keeps it, by a rule of its policy."""
+        return self.result.get("withheld") or {}
+
+    @property
     def test_metrics(self) -> list[tuple[str, str | None, str]]:
         """Every test metric of the run itself as (full name, site or None for pooled, metric's own name)."""
         return [(name, *split) for name in self.metrics if (split := _split(name)) is not None]
@@ -80,7 +85,8 @@ class RunRecord:
     @property
     def metric_names(self) -> list[str]:
         """Own names of the test metrics, the main one first, losses last; without intervals and subgroups (a slash)."""
-        pooled_first = sorted(self.test_metrics, key=lambda metric: metric[1] is not None)
+        kept = [(name, *split) for name in self.withheld if (split := _split(name)) is not None]
+        pooled_first = sorted([*self.test_metrics, *kept], key=lambda metric: metric[1] is not None)
         monitor = self.result.get("monitor")
         return sorted(
             dict.fromkeys(name for _, _, name in pooled_first if "/" not in name and name != THRESHOLD),
@@ -112,6 +118,10 @@ class RunRecord:
         """A test metric at a site (None: pooled) of the run, or of the baseline of that prefix; NaN where absent."""
         where = POOLED if at is None else f"site/{at}"
         return self.metrics.get(f"{prefix}test/{where}/{metric}", math.nan)
+
+    def why_withheld(self, metric: str, at: str | None) -> str:
+        """Why a test metric is missing at a site (None: pooled); empty where nobody withholds it."""
+        return self.withheld.get(f"test/{POOLED if at is None else f'site/{at}'}/{metric}", "")
 
     def worst_site(self, metric: str) -> str | None:
         """The site that the final model serves worst; None with fewer than two sites tested."""

@@ -1,27 +1,61 @@
-"""Whether a study may run at this site: its policy, its code, its cohort."""
+"""Whether a study may run at this site: its policy, its code, its cohort; then the study's parts."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from flip.messages import Fault, Payload
+import numpy as np
+
+from flip.config import build
+from flip.config.build import initial_module
+from flip.config.policy import Policy
+from flip.config.schema import SIMULATED, Site
+from flip.determinism import configure_torch
+from flip.errors import UserError
+from flip.messages import Fault, Payload, Task
+from flip.messages.weights import load_arrays
 from flip.privacy import Mechanism
+from flip.site.disclosure import enough
+from flip.site.persons import persons_of
+from flip.site.refusal import Refusal
+from flip.site.state import LocalState
 from flip.strategies.fedavg import FedAvg
 
 
-class Refusal(Exception):
-    """The site does not take part, for a reason of the closed list."""
+@dataclass(frozen=True)
+class Place:
+    """A site: its name in the roster, its own file, and the folder of its log, state and reports, which stays there.
 
-    def __init__(self, fault: Fault) -> None:
-        super().__init__(fault.value)
-        self.fault = fault
+    `deployed` is a hospital's, not simulated: its file may wave nothing through as public or simulated.
+    """
+
+    name: str
+    site: Site
+    home: Path
+    deployed: bool = False
+
+    def policy(self) -> Policy:
+        """The site's policy. Raises Refusal for a file that does not permit a study."""
+        try:
+            if self.deployed and self.site.secret == SIMULATED:
+                raise UserError(f"secret: '{SIMULATED}' protects nothing; name a file, or null for one of its own")
+            return Policy.read(self.name, self.site.policy, deployed=self.deployed)
+        except UserError as error:
+            raise Refusal(Fault.REFUSED_POLICY, str(error)) from error
+
+    def store(self, run: str) -> LocalState:
+        """What the site keeps for itself of a run."""
+        return LocalState(self.home / "state", run)
 
 
 @dataclass
 class Loaded:
-    """What a site keeps between the tasks of one study."""
+    """What a site keeps between the tasks of one study; `persons` are those of the whole cohort."""
 
     manifest: Mapping[str, Any]
+    policy: Policy
     module: Any
     datamodule: Any
     strategy: FedAvg
@@ -30,16 +64,63 @@ class Loaded:
     persons: int
     agreed: Payload
 
+    def agree(self, task: Task) -> None:
+        """Take the statistics that all sites agreed on into the data."""
+        agreed = {
+            name.removeprefix("statistics/"): array
+            for name, array in task.state.items()
+            if name.startswith("statistics/")
+        }
+        changed = any(
+            name not in self.agreed or not np.array_equal(array, self.agreed[name]) for name, array in agreed.items()
+        )
+        if changed:
+            self.datamodule.agree(agreed)
+            self.agreed = agreed
 
-def loader(data: Any, split: str) -> Any:
-    """The loader of a split ("train", "validate" or "test"), or None where the data have no such split."""
-    named = {"train": data.train_dataloader, "validate": data.val_dataloader, "test": data.test_dataloader}
-    return named[split]() or None
+    def receive(self, task: Task, store: LocalState) -> None:
+        """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module."""
+        self.agree(task)
+        before = task.round + (1 if task.step == "evaluate" else 0)
+        load_arrays(self.module, {**(store.load("personal", before) or {}), **task.weights})
 
 
-def split_size(data: Any, split: str) -> int:
-    """Number of examples in a split ("train", "validate" or "test")."""
-    if hasattr(data, "sizes"):
-        return int(data.sizes()[split])
-    found = loader(data, split)
-    return len(found.dataset) if found is not None else 0
+def admit(text: str, place: Place) -> Loaded:
+    """Build the study of a manifest, once the site agrees to it. Raises Refusal, and DataError for an unread cohort."""
+    manifest, policy = json.loads(text), place.policy()
+    targets = build.targets(manifest)
+    if policy.refuses_targets(targets):
+        raise Refusal(Fault.REFUSED_TARGET)
+    if manifest["code"] != build.code_digest(targets):
+        raise Refusal(Fault.REFUSED_CODE)
+    configure_torch(int(manifest["trainer"]["threads"]))
+    datamodule = build.datamodule(manifest, place.name, place.site)
+    persons = build.persons(datamodule)
+    if refusal := policy.refuses_cohort(persons):
+        raise Refusal(refusal)
+    build.load_cohort(datamodule)
+    trained = persons_of(datamodule, "train", policy.minimum_cell).number
+    if trained and not enough(trained, policy.minimum_cell):
+        raise Refusal(Fault.REFUSED_FEW_PERSONS, f"{trained} persons to train on, minimum_cell: {policy.minimum_cell}")
+    mechanisms = build.mechanisms(manifest)
+    return Loaded(
+        manifest=manifest,
+        policy=policy,
+        module=protected_module(manifest, place.site, mechanisms),
+        datamodule=datamodule,
+        strategy=build.strategy(manifest),
+        mechanisms=mechanisms,
+        outcomes=build.outcomes(manifest),
+        persons=persons,
+        agreed={},
+    )
+
+
+def protected_module(manifest: Mapping[str, Any], site: Site, mechanisms: list[Mechanism]) -> Any:
+    """The study's module, once the privacy mechanisms agree to it and to how this site trains."""
+    module = initial_module(manifest)
+    settings = build.trainer_arguments(manifest)
+    settings |= {"precision": site.precision} if site.precision else {}
+    for mechanism in mechanisms:
+        mechanism.check(module, settings)
+    return module

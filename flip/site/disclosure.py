@@ -1,95 +1,241 @@
-"""Every rule of what may leave a site, one function each."""
+"""Every rule of what may leave a site, one function each. What it protects is counted in distinct persons.
 
-import math
-from collections.abc import Mapping
+The first argument of a rule is the persons who stand behind a number: how many, or as `Persons` of a split, from which
+a count of examples follows as the fewest persons that it can be of. `released` is the only way to a reply: it has a
+rule for every field. A minimum cell of 1 asks for nothing.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from flip.messages import Fault, Payload, Reply, Withheld
 from flip.messages.summary import Summary, SummaryKind
 from flip.metrics import EXAMPLES, exact_of, metrics_of
-from flip.site.evaluate import Scores
+from flip.site.persons import Persons
+from flip.site.refusal import Refusal
+
+PARTS = {"known": 3, "levels": 3, "label": 2}
+"""Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
+Behind = Callable[[Any], Any]
 
 
-def leaving(
-    module: Any, values: dict[str, float], scores: Scores, *, examples: int, persons: int, cell: int
-) -> tuple[dict[str, float], dict[str, Summary]]:
-    """The values and sums that leave a site whose numbers have `cell` persons behind each."""
-    withheld = kept_back(module, scores, examples, cell) | set(scores.withheld)
-    kept = {
-        name: value
-        for name, value in values.items()
-        if math.isfinite(value) and not {name, name.rpartition("/")[0]} & withheld
-    }
-    summaries = {
-        f"metric/{name}": Summary(SummaryKind.SUM, array.astype(np.float64), persons)
-        for name, array in scores.states.items()
-        if name.rpartition("/")[0] not in withheld
-    }
-    return kept, summaries
+# A number, and the fields of a reply.
 
 
-def kept_back(module: Any, scores: Scores, examples: int, cell: int) -> set[str]:
-    """Names of the metrics that stay at the site: with a thin cell, of a small subgroup, or exact with such a partner.
+def enough(persons: int, cell: int) -> bool:
+    """Whether a number may leave that rests on so many persons."""
+    return cell <= 1 or persons >= cell
 
-    Of a group's levels so many are kept back, the smallest first, that no thin one follows from the others and the
-    total.
+
+def suppress_number(persons: int, number: int, cell: int) -> int:
+    """A number of examples or persons; 0 where too few persons stand behind it."""
+    return number if enough(persons, cell) else 0
+
+
+def suppress_metrics(persons: int, metrics: Mapping[str, float], cell: int) -> Mapping[str, float]:
+    """Metrics and losses; none where too few persons stand behind them."""
+    return metrics if enough(persons, cell) else {}
+
+
+def refuse_few(persons: int, arrays: Payload, cell: int) -> Payload:
+    """Weights and the strategy's arrays. Raises Refusal where the fit has drawn too few persons.
+
+    Nothing is sent in their place: a step on one person's row tells the row.
     """
-    states = scores.states
-    names = scores.thin | {key.rpartition("/")[0] for key, found in states.items() if thin(found, cell)}
-    for group, levels in getattr(module, "levels", {}).items():
-        counts = {level: int(states.get(f"{group}/{level}/{EXAMPLES}/count", 0)) for level in levels}
-        for level in thin_levels(counts, examples, cell):
-            names |= {name for name in metrics_of(module, "test") if name.startswith(f"{group}/{level}/")}
-    return names | {name for name in exact_of(module) if any(other.startswith(f"{name}_") for other in names)}
+    if arrays and not enough(persons, cell):
+        raise Refusal(Fault.REFUSED_FEW_PERSONS, f"weights of {persons} persons, minimum_cell: {cell}")
+    return arrays
 
 
-def thin_levels(counts: Mapping[str, int], total: int, cell: int) -> set[str]:
-    """Levels of a group to keep back; what `total` has beyond them are rows whose level is not known."""
-    unknown = max(total - sum(counts.values()), 0)
-    if not any(0 < number < cell for number in (*counts.values(), unknown)):
-        return set()
-    hidden, kept = unknown, set()
-    for level in sorted(counts, key=lambda name: (counts[name], name)):
-        if counts[level] and (counts[level] < cell or hidden < cell):
-            kept.add(level)
-            hidden += counts[level]
-    return kept
+def suppress_summaries(persons: int, summaries: Mapping[str, Summary], cell: int) -> Mapping[str, Summary]:
+    """Aggregates that may leave, each by the persons behind it and none of more than `persons`."""
+    found = {name: suppress_summary(min(each.persons, persons), each, cell) for name, each in summaries.items()}
+    return {name: each for name, each in found.items() if not each.withheld}
 
 
-def thin(found: np.ndarray, minimum_cell: int) -> bool:
-    """Whether a metric's counts hold a cell of fewer persons than the site lets out."""
-    whole = np.issubdtype(found.dtype, np.integer)
-    return bool(minimum_cell > 1 and whole and np.any((found > 0) & (found < minimum_cell)))
+def unprotected(persons: int, value: Any, cell: int) -> Any:
+    """What says nothing of a person: the site's name, the task, words of a closed list, the machine's seconds."""
+    return value
 
 
-def cover_groups(arrays: Mapping[str, np.ndarray], minimum_cell: int) -> dict[str, np.ndarray]:
-    """The arrays with `covered` counts where their sum is known: of one array, or of the names that begin alike."""
-    kept = dict(arrays)
-    groups: dict[str, list[str]] = {}
-    for name, array in arrays.items():
-        if name.startswith("count/") and name.split("/")[1] in PARTS:
-            whole = name if array.size > 1 else "/".join(name.split("/")[: PARTS[name.split("/")[1]]])
-            groups.setdefault(whole, []).append(name)
-    for names in groups.values():
-        values = covered(np.concatenate([arrays[name] for name in names]), minimum_cell)
-        kept |= dict(zip(names, np.split(values, len(names)), strict=True))
-    return kept
+RULES: Mapping[str, Callable[[int, Any, int], Any]] = {
+    "site": unprotected,
+    "task_digest": unprotected,
+    "examples": suppress_number,
+    "metrics": suppress_metrics,
+    "weights": refuse_few,
+    "state": refuse_few,
+    "summaries": suppress_summaries,
+    "withheld": unprotected,
+    "fault": unprotected,
+    "seconds": unprotected,
+}
+"""The rule of every field of a reply."""
 
 
-def covered(counts: np.ndarray, minimum_cell: int) -> np.ndarray:
+def released(persons: int, cell: int, **fields: Any) -> Reply:
+    """The reply of a site, each field by its rule; `persons` stand behind all that has no number of its own."""
+    return Reply(**{name: RULES[name](persons, value, cell) for name, value in fields.items()})
+
+
+# Counts and sums.
+
+
+def suppress_summary(persons: int, summary: Summary, cell: int, behind: Behind = lambda counts: counts) -> Summary:
+    """An aggregate without what rests on too few persons; withheld (`persons` 0) where it does as a whole.
+
+    Counts of too few become 0, moments too; neighboring bins of a histogram are merged. `behind` says of how many
+    persons a count is, where the aggregate counts examples.
+    """
+    if not enough(persons, cell):
+        return Summary(summary.kind, np.zeros(0), 0)
+    values = summary.values
+    if cell > 1 and summary.kind is SummaryKind.MOMENTS:
+        values = np.where(behind(values[..., :1]) >= cell, values, 0.0)
+    elif cell > 1 and summary.kind is SummaryKind.HISTOGRAM:
+        values = merge_bins(values, cell, behind)
+    elif cell > 1 and summary.kind is SummaryKind.COUNT:
+        values = np.where(behind(values) >= cell, values, 0.0)
+    return replace(summary, values=values)
+
+
+def merge_bins(persons: NDArray[Any], cell: int, behind: Behind = lambda counts: counts) -> NDArray[Any]:
+    """Move the mass of thin bins (last axis) forward into the next full one; a thin tail goes back into the last."""
+    merged = np.zeros_like(persons)
+    for row, out in zip(persons.reshape(-1, persons.shape[-1]), merged.reshape(-1, persons.shape[-1]), strict=True):
+        carried, last = 0.0, None
+        for index, count in enumerate(row):
+            carried += count
+            if carried and behind(carried) >= cell:
+                out[index], carried, last = carried, 0.0, index
+        if carried and last is not None:
+            out[last] += carried
+    return merged
+
+
+def suppress_complementary(persons: NDArray[Any], cell: int) -> NDArray[np.float64]:
     """Counts of persons whose sum is known, with every small one at 0, and others so that none can be told from it.
 
-    The smallest of the others become 0 too, until those that did are two or more and hold `minimum_cell` together.
+    The smallest of the others become 0 too, until those that did are two or more and hold `cell` together.
     """
-    kept = np.array(counts, np.float64)
-    hidden = [index for index, count in enumerate(kept) if 0 < count < minimum_cell]
-    others = sorted((i for i, count in enumerate(kept) if count >= minimum_cell), key=lambda i: float(kept[i]))
-    while hidden and others and (len(hidden) < 2 or kept[hidden].sum() < minimum_cell):
+    kept = np.array(persons, np.float64)
+    hidden = [index for index, count in enumerate(kept) if 0 < count < cell]
+    others = sorted((i for i, count in enumerate(kept) if count >= cell), key=lambda i: float(kept[i]))
+    while hidden and others and (len(hidden) < 2 or kept[hidden].sum() < cell):
         hidden.append(others.pop(0))
     kept[hidden] = 0
     return kept
 
 
-PARTS = {"known": 3, "levels": 3, "label": 2}
-"""Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
+def suppress_groups(persons: Mapping[str, NDArray[Any]], cell: int) -> dict[str, NDArray[Any]]:
+    """Complementary suppression where the sum of counts is known: of one array, or of the names that begin alike."""
+    kept = dict(persons)
+    groups: dict[str, list[str]] = {}
+    for name, array in persons.items():
+        if name.startswith("count/") and name.split("/")[1] in PARTS:
+            whole = name if array.size > 1 else "/".join(name.split("/")[: PARTS[name.split("/")[1]]])
+            groups.setdefault(whole, []).append(name)
+    for names in groups.values():
+        values = suppress_complementary(np.concatenate([persons[name] for name in names]), cell)
+        kept |= dict(zip(names, np.split(values, len(names)), strict=True))
+    return kept
+
+
+def suppress_total(persons: int, parts: Sequence[int], cell: int) -> int:
+    """The persons of a cohort, less those in its small parts where the total would tell of them.
+
+    `parts` are the persons of each split; the others of the cohort are a part too.
+    """
+    small = sum(part for part in (*parts, persons - sum(parts)) if 0 < part < cell)
+    return persons - small if small < cell else persons
+
+
+def suppress_outcomes(persons: Persons, arrays: Mapping[str, NDArray[Any]], cell: int) -> dict[str, Summary]:
+    """What a study adds to the report, of the examples of a split.
+
+    The cells of a table, and the rows of a histogram, add up to all examples, whose number leaves too.
+    """
+    found = {}
+    for name, array in arrays.items():
+        kind, values = SummaryKind(name.split("/")[0]), np.asarray(array, np.float64)
+        cells = {SummaryKind.COUNT: values, SummaryKind.HISTOGRAM: values.sum(-1, keepdims=True)}.get(kind)
+        if cells is not None and cell > 1:
+            told = suppress_complementary(persons.behind(cells).ravel(), cell).reshape(cells.shape)
+            values = np.where(told > 0, values, 0.0)
+        summary = Summary(kind, values, persons.number)
+        found[f"outcomes/{name}"] = suppress_summary(persons.number, summary, cell, persons.behind)
+    return found
+
+
+# Scores of a split.
+
+
+def thin(persons: NDArray[Any], cell: int) -> bool:
+    """Whether one of several counts is of some persons, but too few."""
+    return bool(np.any((persons > 0) & (persons < cell)))
+
+
+def suppress_levels(persons: Persons, counts: Mapping[str, int], cell: int) -> set[str]:
+    """Levels of a subgroup to withhold, by their examples; those beyond them are examples whose level is not known.
+
+    So many are withheld, the smallest first, that no thin one follows from the others and the total.
+    """
+    unknown = max(persons.examples - sum(counts.values()), 0)
+    if not thin(persons.behind([*counts.values(), unknown]), cell):
+        return set()
+    hidden, kept = unknown, set()
+    for level in sorted(counts, key=lambda name: (counts[name], name)):
+        if counts[level] and not (enough(int(persons.behind(counts[level])), cell) and persons.behind(hidden) >= cell):
+            kept.add(level)
+            hidden += counts[level]
+    return kept
+
+
+def withheld_metrics(
+    persons: Persons, module: Any, states: Mapping[str, NDArray[Any]], *, own: Mapping[str, Withheld], cell: int
+) -> dict[str, Withheld]:
+    """The metrics of a split that stay at the site and why, by the states of all, `metric/state`, and by `own` rules.
+
+    With a thin cell, of a small subgroup, or exact with a partner that has a thin cell; an exact metric without a
+    partner cannot be judged.
+    """
+    found = dict(own)
+    for key, state in states.items():
+        if np.issubdtype(state.dtype, np.integer) and thin(persons.behind(state), cell):
+            found[key.rpartition("/")[0]] = Withheld.CELL
+    summed, levels = metrics_of(module, "test"), getattr(module, "levels", {})
+    for group, names in levels.items():
+        counts = {level: int(states.get(f"{group}/{level}/{EXAMPLES}/count", 0)) for level in names}
+        for level in suppress_levels(persons, counts, cell):
+            found |= dict.fromkeys((each for each in summed if each.startswith(f"{group}/{level}/")), Withheld.LEVEL)
+    for name in module.metrics:
+        for group, names in levels.items():
+            told = [each for level in names if (each := f"{group}/{level}/{name}") not in found]
+            if thin(persons.behind(_left_over(states, name, told)), cell):
+                found |= dict.fromkeys(told, Withheld.LEVEL)
+    for name in exact_of(module):
+        partners = [other for other in summed if other.startswith(f"{name}_")]
+        if cell > 1 and not partners:
+            found[name] = Withheld.PARTNER
+        elif any(found.get(other) is Withheld.CELL for other in partners):
+            found[name] = Withheld.CELL
+    return found
+
+
+def _left_over(states: Mapping[str, NDArray[Any]], name: str, levels: Sequence[str]) -> NDArray[np.int64]:
+    """What a metric's whole-number states hold beyond those of some levels, which anyone can subtract: flat.
+
+    Of bins, which are merged for each by itself, the sums over the last axis.
+    """
+    rests = [np.zeros(1, np.int64)]
+    for key, whole in states.items():
+        metric, _, state = key.rpartition("/")
+        parts = [states[f"{level}/{state}"] for level in levels if f"{level}/{state}" in states]
+        if metric == name and parts and np.issubdtype(whole.dtype, np.integer):
+            rest = whole - sum(parts)
+            rests.append((rest.sum(-1) if rest.ndim else rest).ravel())
+    return np.concatenate(rests)

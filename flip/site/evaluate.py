@@ -11,25 +11,26 @@ import pytorch_lightning as lightning
 import torch
 from torchmetrics.utilities import dim_zero_cat
 
+from flip.messages import Withheld
+from flip.messages.summary import Summary, SummaryKind
 from flip.metrics import RESAMPLES, array, bounds, exact_of, metric_states, metrics_of, values_of
+from flip.site.disclosure import withheld_metrics
 from flip.site.needs_trainer import countable, needs_trainer
+from flip.site.persons import PERSON, Persons
 from flip.site.plain_loop import score_batches
 from flip.site.trainer import Device
-
-PERSON = "person"  # key of a batch: whose rows they are, int64 [n]
 
 
 @dataclass
 class Scores:
     """A split's scores: values by metric, and states by `metric/state`, in their own types.
 
-    `withheld` says by which rule a metric stays at the site; of those in `thin` the exact partner stays too.
+    `withheld` names the metrics of which nothing may leave by their own rule.
     """
 
     values: dict[str, float] = field(default_factory=dict)
     states: dict[str, np.ndarray] = field(default_factory=dict)
-    withheld: dict[str, str] = field(default_factory=dict)
-    thin: set[str] = field(default_factory=set)
+    withheld: dict[str, Withheld] = field(default_factory=dict)
 
 
 class ScoreCallback(lightning.Callback):
@@ -41,9 +42,8 @@ class ScoreCallback(lightning.Callback):
 
     def _take(self, metrics: Mapping[str, Any]) -> None:
         for name, metric in metrics.items():
-            if hasattr(metric, "withheld") and (rule := metric.withheld(self.cell)):
+            if rule := own_rule(metric, self.cell):
                 self.scores.withheld[name] = rule
-                self.scores.thin |= {name} if metric.thin(self.cell) else set()
                 continue
             self.scores.values |= values_of(name, metric, intervals=self.rng is not None)
             states = metric.coarse(self.cell) if hasattr(metric, "coarse") else metric_states(metric)
@@ -85,12 +85,39 @@ class ScoreCallback(lightning.Callback):
         self.epoch_done(pl_module, "test")
 
 
+def own_rule(metric: Any, cell: int) -> Withheld | None:
+    """By which rule a metric itself keeps its states, of which a count is to hold so many examples; None for none."""
+    if hasattr(metric, "thin") and metric.thin(cell):
+        return Withheld.CELL
+    return Withheld.CURVE if hasattr(metric, "withheld") and metric.withheld(cell) else None
+
+
+def leaving(
+    persons: Persons, module: Any, own: Scores, summed: Scores, *, cell: int
+) -> tuple[dict[str, float], dict[str, Summary], dict[str, Withheld]]:
+    """Of what `score` gives the values and sums that may leave, and by which rule the others stay; `cell`: persons."""
+    withheld: dict[str, Withheld] = {}
+    for scores in (own, summed):
+        withheld |= withheld_metrics(persons, module, scores.states, own=scores.withheld, cell=cell)
+    values = {
+        name: value
+        for name, value in own.values.items()
+        if math.isfinite(value) and not {name, name.rpartition("/")[0]} & withheld.keys()
+    }
+    summaries = {
+        f"metric/{name}": Summary(SummaryKind.SUM, array.astype(np.float64), persons.number)
+        for name, array in summed.states.items()
+        if name.rpartition("/")[0] not in withheld
+    }
+    return values, summaries, withheld
+
+
 def evaluate(
     module: Any, loaders: Any, *, split: str, device: Device, cell: int = 1, rng: np.random.Generator | None = None
 ) -> Scores:
     """Score a module on the `validate` or `test` split.
 
-    `cell` is what a bin of the states must hold at least; with `rng` the values have intervals.
+    `cell` is how many examples a bin of the states must hold at least; with `rng` the values have intervals.
     """
     callback = ScoreCallback(cell, rng)
     metrics = [*metrics_of(module, "test").values(), *exact_of(module).values()]
@@ -141,14 +168,14 @@ def bootstrap(metric: Any, rng: np.random.Generator, person: np.ndarray | None =
 
 def score(
     module: Any, data: Any, loader: Any, *, split: str, device: Device, cell: int, seed: int
-) -> tuple[dict[str, float], Scores]:
-    """Exact values with intervals (of the test split), and the scores whose states may be summed over sites.
+) -> tuple[Scores, Scores]:
+    """The scores whose values are the site's, with intervals of the test split, and those whose states are summed.
 
-    Sums are over the test rows as scaled for the pooled cohort, where the data have such; `seed` is of the bootstrap.
+    Sums are over the test rows as scaled for the pooled cohort, where the data have such; `seed` is of the bootstrap,
+    `cell` as in `evaluate`.
     """
     rng = np.random.default_rng(seed) if split == "test" else None
     own = evaluate(module, loader, split=split, device=device, cell=cell, rng=rng)
     if split == "test" and hasattr(data, "pooled_test_dataloader"):
-        pooled = data.pooled_test_dataloader()
-        return own.values, evaluate(module, pooled, split=split, device=device, cell=cell)
-    return own.values, own
+        return own, evaluate(module, data.pooled_test_dataloader(), split=split, device=device, cell=cell)
+    return own, own

@@ -15,7 +15,9 @@ from flip.config.schema import OptimizerState, Site
 from flip.determinism import seed_fit
 from flip.messages import Task
 from flip.messages.weights import to_arrays
-from flip.privacy import Mechanism, PrivateFit, Spent
+from flip.privacy import PrivateFit, Spent
+from flip.site.admission import Loaded, Place
+from flip.site.disclosure import refuse_few
 from flip.site.secret import noise_key
 from flip.site.state import LocalState
 from flip.site.trainer import Centralized, Device, RoundCallback, fit_centralized, fit_round, updates
@@ -47,85 +49,92 @@ class SiteLocal:
 class LocalFit:
     """One task "fit" at one site, on what the site has loaded."""
 
-    name: str
-    site: Site
-    manifest: Mapping[str, Any]
-    module: Any
-    datamodule: Any
-    strategy: FedAvg
-    mechanisms: list[Mechanism]
+    place: Place
+    loaded: Loaded
     store: LocalState
-    home: Path
     task: Task
 
+    @property
+    def manifest(self) -> Mapping[str, Any]:
+        """The study."""
+        return self.loaded.manifest
+
     def round(self) -> dict[str, Any]:
-        """One federated round; returns the fields of the reply."""
-        trainer, device, train = (
-            self.manifest["trainer"],
-            device_of(self.manifest, self.site),
-            self.datamodule.train_dataloader(),
-        )
+        """One federated round; returns the fields of the reply, and how many persons its batches were of.
+
+        Raises Refusal, before anything is kept, where they were too few.
+        """
+        trainer, strategy, module = self.manifest["trainer"], self.loaded.strategy, self.loaded.module
+        device, train = device_of(self.manifest, self.place.site), self.loaded.datamodule.train_dataloader()
         steps = updates(train, device.settings, steps=trainer["steps"], epochs=trainer["epochs"])
         keep = trainer["optimizer_state"] == OptimizerState.keep.value
         local = SiteLocal(self.store, self.task.round, steps)
-        shared = self.strategy.shared(self.module)
-        self.strategy.before_fit(local, self.task)
-        seed_fit(self.manifest["seed"], self.name, self.task.round)
+        shared = strategy.shared(module)
+        strategy.before_fit(local, self.task)
+        seed_fit(self.manifest["seed"], self.place.name, self.task.round)
         kept = self.store.load("optimizer", self.task.round) if keep else None
         personal = self.store.load("personal", self.task.round) or {}
         own = {**local.loaded, **(kept or {}), **personal}
-        private = self._protect(self.module, train, own, steps=steps, planned=steps * self.strategy.rounds)
-        corrects = type(self.strategy).correct is not FedAvg.correct
-        callback = RoundCallback(self.strategy.correct if corrects else None, kept)
+        private = self._protect(module, train, own, steps=steps, planned=steps * strategy.rounds)
+        corrects = type(strategy).correct is not FedAvg.correct
+        callback = RoundCallback(strategy.correct if corrects else None, kept)
         fit_round(private.module, private.loader, steps=steps, device=device, callback=callback)
         local.learning_rate = callback.learning_rate
-        everything = to_arrays(self.module)
+        everything = self._weights(module, callback)
         after = {key: everything.pop(key) for key in shared}
-        state = self.strategy.after_fit(local, self.task.weights, after)
+        state = strategy.after_fit(local, self.task.weights, after)
         if everything:
             self.store.save("personal", self.task.round, everything)
         if keep:
             self.store.save("optimizer", self.task.round, callback.optimizer_arrays)
-        metrics = {**finite_loss(callback.mean_loss), **self._spend(private)}
-        return {"examples": len(train.dataset), "metrics": metrics, "weights": after, "state": state}
+        return {**self._fields(train, callback, private), "weights": after, "state": state}
 
     def alone(self, module: Any) -> dict[str, Any]:
-        """The whole training of this site without the others; returns the fields of the reply."""
+        """The whole training of this site without the others; returns and raises what `round` does."""
         how = centralized(self.manifest, self.store.folder)
-        device, train = device_of(self.manifest, self.site), self.datamodule.train_dataloader()
+        device, train = device_of(self.manifest, self.place.site), self.loaded.datamodule.train_dataloader()
         steps = updates(train, device.settings, steps=None, epochs=how.max_epochs)
-        seed_fit(self.manifest["seed"], self.name, 0)
+        seed_fit(self.manifest["seed"], self.place.name, 0)
         private = self._protect(module, train, {}, steps=steps, planned=steps)
-        validate = self.datamodule.val_dataloader() or None
-        loss = fit_centralized(private.module, private.loader, validate, device=device, how=how)
-        metrics = {**finite_loss(loss), **self._spend(private)}
-        return {"examples": len(train.dataset), "metrics": metrics, "weights": to_arrays(module)}
+        validate = self.loaded.datamodule.val_dataloader() or None
+        callback = fit_centralized(private.module, private.loader, validate, device=device, how=how)
+        weights = self._weights(module, callback)
+        return {**self._fields(train, callback, private), "weights": weights}
+
+    def _weights(self, module: Any, callback: RoundCallback) -> dict[str, np.ndarray]:
+        """The trained weights, if the batches were of enough persons."""
+        arrays = to_arrays(module)
+        refuse_few(callback.drawn.number, arrays, self.loaded.policy.minimum_cell)
+        return arrays
+
+    def _fields(self, train: Any, callback: RoundCallback, private: PrivateFit) -> dict[str, Any]:
+        metrics = {**finite_loss(callback.mean_loss), **self._spend(private)}
+        return {"persons": callback.drawn.number, "examples": len(train.dataset), "metrics": metrics}
 
     def _protect(
         self, module: Any, loader: Any, own: Mapping[str, np.ndarray], *, steps: int, planned: int
     ) -> PrivateFit:
         """Let the privacy mechanisms change module, optimizer and loader; `own` is what the site kept for this fit."""
         data: dict[str, np.ndarray] = {}
-        if hasattr(self.datamodule, "fingerprint"):  # of what came from elsewhere than the site's root, too
-            data = self.datamodule.fingerprint()
-        key = noise_key(self.name, self.site, self.home, self.task, {**own, **data}) if self.mechanisms else b""
-        private = PrivateFit(
-            module, loader, steps, planned, self.task, key, self.store.ledger() if self.mechanisms else []
-        )
-        for mechanism in self.mechanisms:
+        if hasattr(self.loaded.datamodule, "fingerprint"):  # of what came from elsewhere than the site's root, too
+            data = self.loaded.datamodule.fingerprint()
+        place, mechanisms = self.place, self.loaded.mechanisms
+        key = noise_key(place.name, place.site, place.home, self.task, {**own, **data}) if mechanisms else b""
+        private = PrivateFit(module, loader, steps, planned, self.task, key, self.store.ledger() if mechanisms else [])
+        for mechanism in mechanisms:
             mechanism.prepare(private)
         return private
 
     def _spend(self, private: PrivateFit) -> dict[str, float]:
         """Write the ledger, and name the privacy spent at this site so far; the same noise again spends nothing."""
-        if not self.mechanisms:
+        if not self.loaded.mechanisms:
             return {}
         noise = hashlib.sha256(private.noise_key).hexdigest()
         before = self.store.ledger()
         if all(entry["noise"] != noise for entry in before):
             before += [{**entry, "noise": noise} for entry in private.ledger[len(before) :]]
             self.store.save_ledger(before)
-        spent = [entry for mechanism in self.mechanisms if (entry := mechanism.spent(before))]
+        spent = [entry for mechanism in self.loaded.mechanisms if (entry := mechanism.spent(before))]
         return privacy_metrics(spent)
 
 

@@ -1,55 +1,66 @@
-"""What a site tells before the first round besides its sizes: summaries that the dataset wants agreed over sites."""
+"""What a site tells before the first round: its sizes, what it skipped, and summaries that its dataset offers."""
 
 import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flip.messages.summary import Summary, SummaryKind
-from flip.site.disclosure import cover_groups
+from flip.site.disclosure import enough, suppress_groups, suppress_number, suppress_summary, suppress_total
+from flip.site.persons import PERSON, SPLITS, Persons, persons_of
 
 KNOWN = "count/known/"
 
 
-def summary_of(name: str, array: np.ndarray, persons: int) -> Summary:
+def summary_of(persons: int, name: str, array: NDArray[Any]) -> Summary:
     """A summary of the kind that the name starts with (`count/...`, `moments/...`)."""
     return Summary(SummaryKind(name.split("/")[0]), np.asarray(array, dtype=np.float64), persons)
 
 
-def dataset_summaries(data: Any, *, persons: int, minimum_cell: int) -> dict[str, Summary]:
+def cohort_counts(persons: int, data: Any, cell: int) -> dict[str, float]:
+    """The persons of a cohort and the examples of its splits, those of too few persons as 0."""
+    splits = {split: persons_of(data, split, cell) for split in SPLITS}
+    total = suppress_total(persons, [each.number for each in splits.values()], cell)
+    sizes = {split: suppress_number(each.number, each.examples, cell) for split, each in splits.items()}
+    return {name: float(number) for name, number in {"persons": suppress_number(total, total, cell), **sizes}.items()}
+
+
+def dataset_summaries(persons: Persons, data: Any, cell: int) -> dict[str, Summary]:
     """The dataset's own statistics as `statistics/...`; empty for a dataset that agrees nothing.
 
-    A dataset whose values can be missing takes `statistics(minimum_cell)`, and says by `behind()` on how many persons
-    each rests. A count's name may tell too, as that of a rare category does: where all of a count is below the minimum
-    cell, its name stays here as well, and so does another's that would tell it: see `covered`.
+    `persons` are those of the training split. A dataset whose values can be missing takes `statistics(minimum_cell)`,
+    and says by `behind()` on how many persons each rests. A count's name may tell too, as that of a rare category does:
+    where all of a count is below the minimum cell, its name stays here as well, and so does another's that would tell
+    it: see `suppress_complementary`.
     """
     if not hasattr(data, "statistics"):
         return {}
     guards = "minimum_cell" in inspect.signature(data.statistics).parameters
-    arrays = cover_groups(data.statistics(minimum_cell) if guards else data.statistics(), minimum_cell)
-    behind: Mapping[str, int] = data.behind() if hasattr(data, "behind") else {}
-    summaries = {
-        name: summary_of(name, array, min(behind.get(name, persons), persons)) for name, array in arrays.items()
-    }
-    return {
-        f"statistics/{name}": summary
-        for name, summary in summaries.items()
-        if summary.kind is not SummaryKind.COUNT or summary.suppress(minimum_cell).values.any()
-    }
+    arrays = suppress_groups(data.statistics(cell) if guards else data.statistics(), cell)
+    known: Mapping[str, int] = data.behind() if hasattr(data, "behind") else {}
+    found = {}
+    for name, array in arrays.items():
+        summary = summary_of(min(known.get(name, persons.number), persons.number), name, array)
+        rows = summary.kind is SummaryKind.MOMENTS and name not in known  # counts are of persons already
+        kept = suppress_summary(summary.persons, summary, cell, persons.behind if rows else np.asarray)
+        if kept.kind is not SummaryKind.COUNT or kept.values.any():
+            found[f"statistics/{name}"] = kept
+    return found
 
 
-def description(data: Any, edges: Mapping[str, np.ndarray], *, persons: int, minimum_cell: int) -> dict[str, Summary]:
+def description(persons: int, data: Any, edges: Mapping[str, NDArray[Any]], cell: int) -> dict[str, Summary]:
     """What the dataset tells of its cohort, as `description/...`; empty for one without `describe`.
 
     Counts that share a place (`count/levels/sex/...`) add up to a number that is known, so that one of them that is
-    kept back would be told by the others: see `covered`. No name leaves of a count that is kept back, and of a column
-    whose number of known values is kept back, nothing does: moments, histogram and levels would tell it.
+    withheld would be told by the others: see `suppress_complementary`. No name leaves of a count that is withheld, and
+    of a column whose number of known values is withheld, nothing does: moments, histogram and levels would tell it.
     """
     if not hasattr(data, "describe"):
         return {}
     counted, behind = data.describe(edges)
-    arrays = cover_groups(counted, minimum_cell)
+    arrays = suppress_groups(counted, cell)
     for name in [name for name in arrays if name.startswith(KNOWN) and (arrays[name] != counted[name]).any()]:
         column, told = name.removeprefix(KNOWN), arrays.pop(name)  # a part at 0 would read as none
         if told[0] != counted[name][0]:
@@ -57,29 +68,48 @@ def description(data: Any, edges: Mapping[str, np.ndarray], *, persons: int, min
             levels = f"count/levels/{column}/"
             arrays = {n: each for n, each in arrays.items() if n not in alike and not n.startswith(levels)}
     return {
-        f"description/{name}": summary_of(name, array, min(behind.get(name, persons), persons))
+        f"description/{name}": summary_of(min(behind.get(name, persons), persons), name, array)
         for name, array in arrays.items()
         if array.any()
     }
 
 
-def skipped(datamodule: Any, persons: int) -> tuple[dict[str, Summary], dict[str, int]]:
-    """What was skipped, counted by the reasons that the dataset declares; and by others, which stay at the site."""
-    reasons: Mapping[str, int] = getattr(datamodule, "skipped", {})
-    declared: frozenset[str] = getattr(type(datamodule), "REASONS", frozenset())
+def skipped(persons: int, data: Any, cell: int) -> tuple[dict[str, Summary], dict[str, int]]:
+    """What was skipped, counted by the reasons that the dataset declares; and by others, which stay at the site.
+
+    A dataset says by `skipped_persons` of how many persons they are; what it does not say is of none, and is withheld.
+    """
+    reasons: Mapping[str, int] = getattr(data, "skipped", {})
+    declared: frozenset[str] = getattr(type(data), "REASONS", frozenset())
+    whose: Mapping[str, int] = getattr(data, "skipped_persons", {})
     told = {
-        f"skipped/{reason}": summary_of("count/skipped", np.array([float(number)]), persons)
+        f"skipped/{reason}": summary_of(min(whose.get(reason, persons), persons), "count/skipped", np.array([number]))
         for reason, number in reasons.items()
-        if reason in declared
+        if reason in declared and enough(whose.get(reason, 0), cell)
     }
     return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
 
 
-def shapes(data: Any) -> dict[str, Summary]:
-    """Shape of each part of an example, as `shape/...`; empty for a dataset without examples to train or test on."""
-    for loader in (data.train_dataloader(), data.test_dataloader()):
+def shapes(data: Any, cell: int) -> dict[str, Summary]:
+    """Shape of each part of an example, as `shape/...`; empty for a dataset without examples to train or test on.
+
+    A shape leaves if the first examples have it in common that are of as many persons as the minimum cell.
+    """
+    for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
         if loader and len(loader.dataset):
-            example = loader.dataset[0]
-            found = {name: np.array(getattr(value, "shape", ()), np.float64) for name, value in example.items()}
-            return {f"shape/{name}": Summary(SummaryKind.SUM, shape, 1) for name, shape in found.items()}
+            persons = persons_of(data, split, cell)
+            if not enough(persons.number, cell):
+                continue
+            number = min(persons.examples_of(cell), len(loader.dataset))
+            examples = [shape_of(loader.dataset[row]) for row in range(number)]
+            return {
+                f"shape/{name}": Summary(SummaryKind.SUM, np.array(shape, np.float64), persons.number)
+                for name, shape in examples[0].items()
+                if all(each.get(name) == shape for each in examples)
+            }
     return {}
+
+
+def shape_of(example: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each part of an example but whose it is."""
+    return {name: tuple(getattr(value, "shape", ())) for name, value in example.items() if name != PERSON}

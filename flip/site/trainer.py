@@ -13,6 +13,7 @@ import torch
 
 from flip.messages.weights import plain_name
 from flip.site.needs_trainer import countable, needs_trainer
+from flip.site.persons import Drawn
 from flip.site.plain_loop import PlainFit, Settings, configured, settings_of
 
 Hook = Callable[[Mapping[str, torch.nn.Parameter]], None]
@@ -71,7 +72,7 @@ def quiet() -> None:
 
 
 class RoundCallback(lightning.Callback):
-    """One local fit as the strategy sees it: gradient correction, optimizer state, learning rate, mean loss."""
+    """One local fit as the strategy sees it: gradient correction, optimizer state, learning rate, loss, persons."""
 
     def __init__(self, correct: Hook | None = None, optimizer_state: Mapping[str, np.ndarray] | None = None) -> None:
         self.correct = correct
@@ -79,6 +80,7 @@ class RoundCallback(lightning.Callback):
         self.learning_rate = float("nan")
         self.loss: torch.Tensor | float = 0.0
         self.batches = 0
+        self.drawn = Drawn()
         self.optimizer_arrays: dict[str, np.ndarray] = {}
         self._handles: list[Any] = []
         self._parameters: dict[str, torch.nn.Parameter] = {}
@@ -110,7 +112,8 @@ class RoundCallback(lightning.Callback):
             self.correct(self._parameters)
 
     def batch_done(self, batch: Any, outputs: Any) -> None:
-        """Add the batch's loss."""
+        """Add the batch's loss, and whose it is."""
+        self.drawn.add(batch)
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if loss is not None and bool(torch.isfinite(loss)):
             self.loss = self.loss + loss
@@ -223,8 +226,8 @@ class EpochCallback(RoundCallback):
         self.how.record(trainer.current_epoch, len(loader.dataset), {"loss": self.mean_loss}, logged)
 
 
-def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: Centralized) -> float:
-    """Train for so many passes over the data; returns the mean training loss of the last.
+def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: Centralized) -> RoundCallback:
+    """Train for so many passes over the data; returns the mean training loss of the last, and the persons of all.
 
     Checkpoints, early stopping and resume are Lightning's own: `trainer.callbacks` and `resume_from`.
     """
@@ -238,7 +241,7 @@ def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, h
         enable_checkpointing=checkpoints,
     )
     trainer.fit(module, train_dataloaders=train, val_dataloaders=validate, ckpt_path=how.resume, weights_only=True)
-    return losses.mean_loss
+    return losses
 
 
 def updates(loader: Iterable[Any], settings: Mapping[str, Any], *, steps: int | None, epochs: int | None) -> int:

@@ -10,6 +10,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from datamodules.harmonize import ComBat
 from datamodules.tabular import Tabular
 from datamodules.text import HashedText
+from flip.site.persons import Persons
 from flip.site.statistics import dataset_summaries
 
 NUMERIC, CATEGORIES = ["age", "creatinine"], {"stage": 4, "sex": ["male", "female"]}
@@ -89,17 +90,17 @@ def test_a_level_of_fewer_persons_than_the_minimum_cell_never_leaves_nor_does_it
     table = pd.DataFrame({"dx": ["common"] * 8 + ["known"] * 5 + ["rare"] * 4})
     person = np.array([*range(13), 13, 13, 14, 14])  # four rows of two persons
     site = OneSite(table, person, Tabular(categorical={"dx": 5}))
-    told = dataset_summaries(site, persons=15, minimum_cell=3)
+    told = dataset_summaries(Persons.of(np.arange(15)), site, 3)
     assert list(told) == ["statistics/count/levels/dx/common"]  # 13 of 15 named would tell that 2 are not
-    assert "rare" in str(list(dataset_summaries(site, persons=15, minimum_cell=1)))
+    assert "rare" in str(list(dataset_summaries(Persons.of(np.arange(15)), site, 1)))
 
 
 def test_moments_of_fewer_persons_than_the_minimum_cell_are_withheld_however_many_rows_they_have():
     table = pd.DataFrame({"rare": [1.0] * 6 + [np.nan] * 6, "age": np.arange(12.0)})
     site = OneSite(table, np.arange(12) // 3, Tabular(["rare", "age"]))
-    told = dataset_summaries(site, persons=4, minimum_cell=3)
-    assert told["statistics/moments/tabular/rare"].suppress(3).withheld
-    assert not told["statistics/moments/tabular/age"].suppress(3).withheld
+    told = dataset_summaries(Persons.of(np.arange(12) // 3), site, 3)
+    assert told["statistics/moments/tabular/rare"].withheld
+    assert not told["statistics/moments/tabular/age"].withheld
 
 
 def test_a_missing_number_is_the_agreed_mean_and_an_absent_row_is_masked():

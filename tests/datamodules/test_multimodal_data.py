@@ -14,7 +14,7 @@ from PIL import Image
 from datamodules.images import UNREADABLE, Images
 from datamodules.multimodal import NO_PERSON, Multimodal
 from datamodules.npz import NPZ
-from datamodules.splits import ByColumn, ByPerson, Dirichlet
+from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet
 from datamodules.tabular import Tabular
 from datamodules.targets import Bands, Binary, Levels, MultiClass
 from datamodules.text import HashedText
@@ -104,7 +104,7 @@ def test_no_person_is_in_two_splits(cohort):
     data = dataset(cohort)
     data.setup()
     splits = pd.Series(data._splits).groupby(data._read().person).nunique()
-    assert len(splits) == 30 and (splits == 1).all() and sum(data.sizes().values()) == 60
+    assert len(splits) == 30 and (splits == 1).all() and sum(len(data.whose(split)) for split in SPLITS) == 60
 
 
 def test_a_whole_batch_is_the_same_as_its_rows_one_by_one(cohort):
@@ -154,7 +154,7 @@ def test_an_archive_of_images_and_labels_needs_no_table(tmp_path):
     data = Multimodal(
         str(tmp_path / "set.npz"), target=Binary("label", [1]), image=Images([6, 6]), split=ByColumn("split"),
     )  # fmt: skip
-    assert data.sizes() == {"train": 20, "validate": 0, "test": 8}
+    assert [len(data.whose(split)) for split in SPLITS] == [20, 0, 8]
     batch = whole(data.test_dataloader())
     assert batch["label"].tolist() == [0, 1] * 4
     expected = (arrays["test_images"][:, None] / 255 - 0.5) / 0.25
@@ -163,7 +163,10 @@ def test_an_archive_of_images_and_labels_needs_no_table(tmp_path):
 
 def test_the_parts_of_a_shared_cohort_are_disjoint_and_together_all_of_it(cohort):
     sites = [dataset(cohort, image=None, part=part, partition=Dirichlet(3, 1.0, minimum=4)) for part in range(3)]
-    assert sum(site.persons() for site in sites) == 30 and sum(sum(site.sizes().values()) for site in sites) == 60
+    assert (
+        sum(site.persons() for site in sites) == 30
+        and sum(len(site.whose(split)) for site in sites for split in SPLITS) == 60
+    )
 
 
 def test_radiographs_of_all_orientations_are_one_picture(tmp_path):

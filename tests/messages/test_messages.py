@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flip.federation.spool import in_order, spool
-from flip.messages import Fault, Reply, Task
+from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.safetensors import pack
 from flip.messages.summary import Summary, SummaryKind
 from flip.messages.wire import pack_reply, pack_task, reply_parts, unpack_reply, unpack_task
@@ -90,23 +90,15 @@ def test_summaries_of_different_shapes_do_not_merge():
         count(1).merge(Summary(SummaryKind.COUNT, np.zeros(2), 5))
 
 
-def test_a_summary_over_too_few_persons_is_withheld_and_merges_as_nothing():
-    withheld = count(3, persons=4).suppress(5)
-    assert withheld.withheld
-    assert count(7).merge(withheld).values.tolist() == [7]
+def test_a_withheld_summary_merges_as_nothing():
+    assert count(7).merge(Summary(SummaryKind.COUNT, np.zeros(0), 0)).values.tolist() == [7]
 
 
-def test_small_counts_become_zero():
-    assert Summary(SummaryKind.COUNT, np.array([4.0, 5.0]), 9).suppress(5).values.tolist() == [0, 5]
-
-
-def test_histogram_bins_are_merged_until_each_holds_the_minimum_and_no_one_is_lost():
-    bins = Summary(SummaryKind.HISTOGRAM, np.array([1.0, 2, 3, 9, 0, 1]), 16).suppress(5).values
-    assert bins.tolist() == [0, 0, 6, 10, 0, 0]
-
-
-def test_public_data_are_not_suppressed():
-    assert count(1, persons=1).suppress(1).values.tolist() == [1]
+def test_what_a_site_withholds_arrives_by_its_rule_and_no_other_word_does():
+    blob = pack_reply(reply("a", withheld={"auroc": Withheld.CELL}))
+    assert unpack_reply(blob).withheld == {"auroc": Withheld.CELL}
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(blob.replace(b"CELL", b"PAT7"))
 
 
 # The order of arrival.

@@ -11,7 +11,7 @@ from datamodules.harmonize import ComBat
 from datamodules.text import DOCUMENTS, HashedText
 from flip.config.schema import Site
 from flip.messages import Task
-from flip.site.disclosure import covered
+from flip.site.disclosure import suppress_complementary
 from flip.site.silo import Silo
 from flip.site.statistics import description
 from tests.studies import compose_study
@@ -31,7 +31,7 @@ CELL = 5
     ],
 )
 def test_no_small_count_can_be_told_from_the_others(counts, told):
-    np.testing.assert_array_equal(covered(np.array(counts, float), CELL), told)
+    np.testing.assert_array_equal(suppress_complementary(np.array(counts, float), CELL), told)
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_a_column_tells_nothing_that_its_count_of_known_values_keeps_back(known,
             parts = {"count/known/x": np.array(known), "count/levels/x/a/b": half, "count/levels/x/c": half}
             return {name: np.asarray(array, float) for name, array in parts.items()}, {}
 
-    told = description(Column(), {}, persons=60, minimum_cell=4)
+    told = description(60, Column(), {}, 4)
     assert {name.removeprefix("description/") for name in told} == names
 
 
@@ -170,7 +170,7 @@ def test_a_level_with_a_slash_is_one_of_its_column():
             parts = {"a/b": 2, "c": 20, "d": 30}
             return {f"count/levels/x/{name}": np.array([float(number)]) for name, number in parts.items()}, {}
 
-    assert list(description(Column(), {}, persons=52, minimum_cell=CELL)) == ["description/count/levels/x/d"]
+    assert list(description(52, Column(), {}, CELL)) == ["description/count/levels/x/d"]
 
 
 def test_who_misses_a_value_is_hidden_among_as_many_as_the_minimum_cell():

@@ -1,6 +1,7 @@
 """From a site's scores to the pooled ones: intervals, subgroups, the threshold, and what stays at the site."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,11 @@ from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.pooled_metrics import merge_scores, threshold_from, wanted_scores
 from flip.coordinator.roster import Roster
-from flip.errors import StudyFailed
-from flip.messages import Fault, Reply, Task
+from flip.messages import Fault, Reply, Task, Withheld
 from flip.metrics import exact_of, gaps
-from flip.site.disclosure import leaving, thin_levels
-from flip.site.evaluate import bootstrap, score
+from flip.site.disclosure import suppress_levels
+from flip.site.evaluate import bootstrap, leaving, score
+from flip.site.persons import Persons
 from flip.site.trainer import Device
 from flip.strategies.fedavg import FedAvg
 from models.encoders.tabular import Identity
@@ -52,9 +53,11 @@ def answer(site: str, rows: dict, *, split="test", cell=1, threshold=None, task=
     module, size = model(), len(rows["label"])
     module.decide_at(threshold)
     loader = DataLoader(Rows(rows), 16)
-    values, scores = score(module, None, loader, split=split, device=CPU, cell=cell, seed=1)
-    kept, summaries = leaving(module, values, scores, examples=size, persons=size, cell=cell)
-    return Reply(site, task.digest, size, kept, summaries=summaries)
+    persons = Persons.of(rows.get("person", torch.arange(size)).numpy())
+    least = persons.examples_of(cell)
+    own, summed = score(module, None, loader, split=split, device=CPU, cell=least, seed=1)
+    kept, summaries, withheld = leaving(persons, module, own, summed, cell=cell)
+    return Reply(site, task.digest, size, kept, summaries=summaries, withheld=withheld)
 
 
 def merged(*replies: Reply, split="test"):
@@ -144,7 +147,7 @@ def test_an_exact_score_stays_with_the_counts_that_are_too_few():
     ],
 )
 def test_a_small_subgroup_cannot_be_told_from_the_others(counts, total, kept):
-    assert thin_levels(counts, total, 5) == kept
+    assert suppress_levels(Persons.of(np.arange(total)), counts, 5) == kept
 
 
 def test_a_strict_site_keeps_small_subgroups_back():
@@ -250,7 +253,31 @@ def test_a_site_alone_decides_on_its_own_validation_data():
     assert [name for name, split, _ in sites.asked if split == "validate"] == ["b"]
 
 
-def test_without_validation_data_no_threshold_is_invented():
-    with pytest.raises(StudyFailed, match="no decision threshold could be chosen"):
-        run_test(Sites({"a": None, "b": None}))
-    assert run_test(Sites({"a": None, "b": cohort(1)}), "alone", "a") == {}
+def test_a_threshold_that_cannot_be_chosen_costs_the_decisions_alone():
+    made = coordinator()
+    made.evaluation.test(Sites({"a": None, "b": None}), "test", {}, "test")
+    found = made.evaluation.metrics
+    assert not {name for name in found if name.split("/")[-1] in ("threshold", "accuracy", "sensitivity")}
+    assert {"test/pooled/auroc_binned", "test/pooled/brier", "test/site/a/auroc"} <= found.keys()
+    assert "sex/gap/accuracy" not in str(sorted(found))
+    assert Withheld.THRESHOLD.value in made.evaluation.withheld["test/pooled/accuracy"]
+
+
+def test_one_metric_that_a_site_withholds_does_not_cost_the_threshold():
+    replies = [answer(name, cohort(seed), split="validate") for seed, name in enumerate("ab")]
+    kept = {name: each for name, each in replies[0].summaries.items() if not name.startswith("metric/brier/")}
+    replies[0] = replace(replies[0], summaries=kept, withheld={"brier": Withheld.CELL})
+    scored = merged(*replies, split="validate")
+    assert threshold_from(model(), scored.states) is not None
+    assert scored.reasons({"a": True, "b": True})["pooled/brier"] == f"{Withheld.CELL.value} (a)"
+
+
+def test_a_small_count_cannot_be_told_from_the_total_and_the_other_subgroup():
+    rows = cohort(0)
+    rows["tabular"] = torch.where(rows["label"][:, None] > 0, 4.0, -4.0)  # every decision is right
+    rows["tabular"][[0, 2]] = -rows["tabular"][[0, 2]]  # but of two women
+    found = answer("a", rows, cell=5)
+    assert {n.split("/")[1] for n in found.withheld if n.startswith("sex/") and n.endswith("/accuracy")} == {
+        "female",
+        "male",
+    }

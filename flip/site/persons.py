@@ -1,0 +1,107 @@
+"""Whose the examples of a split are, and whose those were that a fit has drawn: what every rule of disclosure counts.
+
+A dataset says it by `whose(split) -> int64 [n]`, a code of the person of each example of "train", "validate" or "test",
+in any order, and in its batches by the key `person`, int64 [n], whose each row is. Under a policy with a minimum cell
+above 1 a dataset that does not say it is refused; under any other each example counts as a person's own.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flip.messages import Fault
+from flip.site.refusal import Refusal
+
+if TYPE_CHECKING:
+    import torch
+
+PERSON = "person"  # key of a batch: whose rows they are, int64 [n]
+SPLITS = ("train", "validate", "test")
+KEPT = 1000  # batches of which the codes are held before they are put together
+
+
+@dataclass(frozen=True)
+class Persons:
+    """The persons of a split; `rows` int64 [persons] are their examples, the most first."""
+
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int64]) -> "Persons":
+        """From the code of each example's person, int64 [n]."""
+        return cls(np.sort(np.unique(codes, return_counts=True)[1])[::-1].astype(np.int64))
+
+    @property
+    def number(self) -> int:
+        """Distinct persons."""
+        return len(self.rows)
+
+    @property
+    def examples(self) -> int:
+        """Examples of all persons."""
+        return int(self.rows.sum())
+
+    def behind(self, examples: Any) -> NDArray[np.int64]:
+        """The fewest persons that so many examples of the split can be of; of any shape."""
+        counts = np.asarray(examples)
+        fewest: NDArray[np.int64] = np.searchsorted(self.rows.cumsum(), counts) + 1
+        return np.where(counts > 0, fewest, 0).clip(max=self.number)
+
+    def examples_of(self, persons: int) -> int:
+        """The fewest examples that are of so many persons, whichever they are; 1 or more."""
+        return int(self.rows[: persons - 1].sum()) + 1
+
+
+def persons_of(data: Any, split: str, cell: int) -> Persons:
+    """The persons of a split of a dataset. Raises Refusal under a minimum cell above 1 where the dataset cannot say."""
+    if hasattr(data, "whose"):
+        return Persons.of(np.asarray(data.whose(split), np.int64))
+    if cell > 1:
+        raise Refusal(
+            Fault.REFUSED_FEW_PERSONS,
+            f"{type(data).__name__} does not say whose its examples are: give it whose(split) and the batch key "
+            f"{PERSON}, or allow minimum_cell: 1",
+        )
+    return Persons.of(np.arange(split_size(data, split)))
+
+
+def loader(data: Any, split: str) -> Any:
+    """The loader of a split ("train", "validate" or "test"), or None where the data have no such split."""
+    named = {"train": data.train_dataloader, "validate": data.val_dataloader, "test": data.test_dataloader}
+    return named[split]() or None
+
+
+def split_size(data: Any, split: str) -> int:
+    """Number of examples in a split ("train", "validate" or "test")."""
+    found = loader(data, split)
+    return len(found.dataset) if found is not None else 0
+
+
+class Drawn:
+    """The persons in the batches that a fit draws, counted as they pass."""
+
+    def __init__(self) -> None:
+        self._codes: list[torch.Tensor] = []
+        self._unknown = False
+
+    def add(self, batch: Any) -> None:
+        """Count whose a batch is."""
+        if not (isinstance(batch, Mapping) and PERSON in batch):
+            self._unknown = True
+            return
+        self._codes.append(batch[PERSON])
+        if len(self._codes) > KEPT:
+            self._codes = [self._distinct()]
+
+    def _distinct(self) -> "torch.Tensor":
+        import torch
+
+        return torch.cat(self._codes).unique() if self._codes else torch.zeros(0)
+
+    @property
+    def number(self) -> int:
+        """Distinct persons so far; 0 where a batch did not say whose it was."""
+        return 0 if self._unknown else len(self._distinct())
