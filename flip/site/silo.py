@@ -24,6 +24,7 @@ from flip.messages.wire import take
 from flip.privacy import Mechanism
 from flip.site.admission import Loaded, Refusal, loader, split_size
 from flip.site.log import site_log
+from flip.site.measure import measure
 from flip.site.state import LocalState
 from flip.site.statistics import dataset_summaries, description, shapes, skipped, summary_of
 
@@ -76,6 +77,7 @@ class Silo:
             "describe": self._describe,
             "fit": self._fit,
             "evaluate": self._evaluate,
+            "measure": self._measure,
         }
 
         def answer(inner: Task) -> Reply:
@@ -213,6 +215,12 @@ class Silo:
             collected = loaded.outcomes.collect(module, data, self.home)
             summaries |= {f"outcomes/{name}": summary_of(name, array, persons) for name, array in collected.items()}
         return self._reply(task, summaries, examples=examples, metrics=values)
+
+    def _measure(self, loaded: Loaded, task: Task) -> Reply:
+        """What the study's outcomes measure in every person, into this site's folder; the reply is empty."""
+        self._agree(loaded, task)
+        measure(self.name, self.site, loaded, task.weights, self.home)
+        return self._reply(task)
 
     def _agree(self, loaded: Loaded, task: Task) -> None:
         """The statistics that all sites agreed on, into the data."""

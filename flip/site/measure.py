@@ -1,0 +1,24 @@
+"""`job=measure` at a site: a finished run's model, applied to the whole cohort; what it measures stays there."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flip.config import build
+from flip.config.schema import Site
+from flip.messages import Payload
+from flip.messages.weights import load_arrays
+from flip.site.admission import Loaded
+
+
+def measure(name: str, site: Site, loaded: Loaded, weights: Payload, home: Path) -> None:
+    """Have the study's `outcomes` measure every person as one who is tested on, into the site's own folder.
+
+    Readable by their owner alone, as `outcomes` write for a site. Raises DataError for a cohort that cannot be read.
+    """
+    load_arrays(loaded.module, weights)
+    data: Any = build.datamodule(loaded.manifest, name, replace(site, trains=False))
+    build.load_cohort(data)
+    if loaded.agreed:
+        data.agree(loaded.agreed)
+    loaded.outcomes.collect(loaded.module, data, home)
