@@ -88,7 +88,7 @@ ORDER = (
     {"coordinator", "report"},
     {"federation"},
     {"cli"},
-    {"deploy", "measure"},
+    {"deploy"},
     {"__main__"},
     {""},  # `flip` itself: what a notebook imports, whose two calls load the rest when they are made
 )

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 POOLED = "pooled"
 REFRESH = 4  # times a second; a rendering takes some milliseconds
 STATES = {
-    "statistics": "ready", "describe": "described", "fit": "trained", "validate": "validated",
+    "statistics": "ready", "describe": "described", "measure": "measured", "fit": "trained", "validate": "validated",
     "threshold": "validated", "test": "tested", "alone": "baseline",
 }  # fmt: skip
 

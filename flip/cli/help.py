@@ -30,6 +30,7 @@ flip experiment=NAME [key=value ...]     run a study on this machine
      site_file=site.yaml                 one hospital alone, with its own file
      job=check                           what each site would bring
      job=statistics                      the same, as a page with plots
+     job=measure model_from=RUN          RUN's model on whole cohorts
      --cfg job                           show the configuration, run nothing
      --config-dir DIR                    with YAML of your own
 flip --config-dir RUN --config-name run  a finished run again
@@ -38,7 +39,6 @@ flip report RUN [RUN ...]                write a report again, or compare runs
 flip deploy flower sites=NAME out=DIR    folders for a live federation
 flip start KIT                           start its server, or one of its sites
 flip --help GROUP                        the options of a group, or of all
-
 `python -m flip` is the same command.
 """
 WIDTH = 79

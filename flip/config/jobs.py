@@ -21,4 +21,5 @@ JOBS = {
     "train": Job("flip.coordinator.jobs.train", trains=True),
     "check": Job("flip.coordinator.describe.check"),
     "statistics": Job("flip.coordinator.describe.statistics"),
+    "measure": Job("flip.coordinator.measure.measure"),
 }

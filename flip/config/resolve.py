@@ -53,7 +53,7 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
         _settle_site(name, site, where, problems, live=live)
         if not file and not problems:
             site.policy = widened(site.policy, config.allow_targets)
-    _absolute(config, "resume_from")
+    _absolute(config, "resume_from", "model_from")
     _absolute(config.paths, "data_dir", "runs", "demo_dir")
     study = _study(config, sites, where, problems, backend=backend, live=live)
     if problems:
@@ -120,6 +120,7 @@ def _study(
         sites=sites,
         site_file=config.site_file,
         resume_from=Path(config.resume_from) if config.resume_from else None,
+        model_from=Path(config.model_from) if config.model_from else None,
         baselines=config.baselines,
         tracking=config.tracking,
         paths=config.paths,

@@ -24,6 +24,7 @@ class Study:
         sites: each site's own file, by name; with `site_file` the one site of that file. In a simulation the policies
             permit what `allow_targets` does.
         resume_from: checkpoint that training without federation goes on from; it does not travel.
+        model_from: folder of the finished run whose model `job=measure` applies; it does not travel.
         where: where a key stands, for messages.
         new_folder: the folder of a run that begins now.
     """
@@ -38,6 +39,7 @@ class Study:
     sites: dict[str, Site]
     site_file: str | None
     resume_from: Path | None
+    model_from: Path | None
     baselines: Baselines
     tracking: dict[str, Any]
     paths: Paths

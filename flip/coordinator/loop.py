@@ -4,7 +4,7 @@ It knows no backend: it asks sites through an `Ask` and hands what they answer t
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,7 @@ class Coordinator:
         alone: also train each site by itself, for comparison.
         progress: the last complete round of the same run, to go on from; None starts at the first.
         rounds_done: rounds that are complete.
+        given: weights of a finished run, for a job that applies them.
 
     Attributes:
         early: whether the study ends before its last round.
@@ -49,6 +50,7 @@ class Coordinator:
     alone: bool = False
     progress: Progress | None = None
     rounds_done: int = 0
+    given: Payload = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.early = EarlyStop(self.strategy.early, self.module)

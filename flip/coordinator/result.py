@@ -13,7 +13,7 @@ from flip.coordinator.loop import Coordinator
 from flip.errors import StudyFailed, disk_full
 from flip.messages import Payload
 from flip.messages.safetensors import save_file
-from flip.messages.weights import digest
+from flip.messages.weights import LAST_WEIGHTS, digest
 from flip.runs.folder import RunFolder
 
 INTERRUPTED = "interrupted from the keyboard"
@@ -101,7 +101,7 @@ class Ending:
         try:
             final = self.train()
             if final is not None:
-                save_file(self.files.folder / "weights" / "last.safetensors", final)
+                save_file(self.files.folder / LAST_WEIGHTS, final)
             return final
         finally:
             self.files.release()

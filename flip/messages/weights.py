@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
+LAST_WEIGHTS = Path("weights") / "last.safetensors"  # in a run's folder: the final shared weights
 WRAPPERS = ("_module.", "_orig_mod.")  # what Opacus and torch.compile put before a parameter's name
 
 

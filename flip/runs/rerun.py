@@ -33,6 +33,7 @@ def run_yaml(study: Study) -> str:
     body |= {
         "job": study.job,
         "resume_from": str(study.resume_from) if study.resume_from else None,
+        "model_from": str(study.model_from) if study.model_from else None,
         "baselines": plain(study.baselines),
         "tracking": study.tracking,
         "allow_targets": list(study.allow_targets),

@@ -19,6 +19,7 @@ from flip.metrics import scored_names
 from flip.site.admission import Loaded, Place, admit, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.log import site_log
+from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.statistics import cohort_counts, dataset_summaries, description, shapes, skipped
@@ -87,6 +88,7 @@ class Silo:
             "describe": self._describe,
             "fit": self._fit,
             "evaluate": self._evaluate,
+            "measure": self._measure,
         }
 
         def answer(inner: Task) -> Reply:
@@ -187,6 +189,12 @@ class Silo:
             summaries |= suppress_outcomes(persons, loaded.outcomes.collect(module, data, self.home), cell)
         found = {"metrics": values, "summaries": summaries, "withheld": withheld}
         return self._released(persons.number, loaded, task, examples=persons.examples, **found)
+
+    def _measure(self, loaded: Loaded, task: Task) -> Reply:
+        """What the study's outcomes measure in every person, into this site's folder; the reply is empty."""
+        loaded.agree(task)
+        measure(self.place, loaded, task.weights)
+        return self._released(0, loaded, task)
 
 
 def load_libraries() -> None:

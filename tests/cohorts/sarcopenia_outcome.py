@@ -1,4 +1,4 @@
-"""Tiny tables of biomarkers, as `python -m flip.measure` writes them: twelve persons at each of four hospitals."""
+"""Tiny tables of biomarkers, as job=measure writes them: twelve persons at each of four hospitals."""
 
 from pathlib import Path
 
@@ -12,7 +12,9 @@ def sarcopenia_outcome(folder: Path) -> list[str]:
     """Four hospitals of twelve persons, of whom about half die."""
     rng = np.random.default_rng(0)
     for name in ("north", "south", "east", "west"):
-        write_private(folder / "biomarkers" / name / "biomarkers.csv", table([_row(rng, n) for n in range(12)]))
+        write_private(
+            folder / "biomarkers" / "sites" / name / "biomarkers.csv", table([_row(rng, n) for n in range(12)])
+        )
     return [f"paths.demo_dir={folder}", "strategy.rounds=2", "trainer.centralized.max_epochs=1"]
 
 

@@ -7,7 +7,6 @@ import pytest
 from datamodules.critical_care import generate as simulate_stays
 from datamodules.critical_care import published
 from datamodules.phantom.cohort import main as simulate_scans
-from flip.measure import main as measure
 from tests.commands import Finished, flip
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -46,8 +45,9 @@ def muscles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     trained = run(folder / "trained", "sarcopenia", folder, "federation.workers=2", *small)
     assert trained.status == 0, trained.err
     assert simulate_scans([str(scans), "--patients", "30", "--seed", "1"]) == 0
-    out = str(folder / "biomarkers")
-    assert measure([str(trained.runs[-1]), out, "experiment=sarcopenia", f"paths.demo_dir={scans}"]) == 0
+    out = f"hydra.run.dir={folder / 'biomarkers'}"
+    measured = run(folder / "measuring", "sarcopenia", scans, "job=measure", f"model_from={trained.runs[-1]}", out)
+    assert measured.status == 0, measured.err
     return folder
 
 

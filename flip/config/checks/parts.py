@@ -11,6 +11,8 @@ from flip.config.schema import Site
 from flip.config.study import Study
 from flip.config.targets import TARGET, resolve
 from flip.errors import UserError, at, nearest
+from flip.messages.safetensors import load_file
+from flip.messages.weights import LAST_WEIGHTS, load_arrays
 
 
 def pairings(study: Study) -> Iterator[str]:
@@ -28,6 +30,7 @@ def pairings(study: Study) -> Iterator[str]:
         _try(lambda part=part: part(study), problems)  # type: ignore[misc]
     if model is not None:
         yield from model_contract(model)
+        yield from _other_model(study, model)
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     if study.live or study.job != "train":  # else it is built over each site's data, below
         _try(lambda: build.declared(manifest["dataset"]), problems)
@@ -90,6 +93,17 @@ def model_contract(model: Any) -> Iterator[str]:
                     f"model: state '{state}' of {name}'s metric '{metric}' is not a sum, so it would hold values of "
                     "single patients; choose a metric whose states are sums, such as a binned one (thresholds=100)"
                 )
+
+
+def _other_model(study: Study, model: Any) -> Iterator[str]:
+    """Whether the weights of `model_from` are of this study's model."""
+    weights = study.model_from and study.model_from / LAST_WEIGHTS
+    if weights and weights.is_file():
+        try:
+            load_arrays(model, load_file(weights)[0])
+        except (KeyError, ValueError) as error:
+            key = at("model_from", study.where)
+            yield f"{key}: {weights} is of another model than this study's: {error.args[0]}; name a run of this one"
 
 
 def _stops(study: Study, strategy: Any, model: Any) -> Iterator[str]:

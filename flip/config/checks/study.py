@@ -17,6 +17,7 @@ from flip.config.code import foreign_packages
 from flip.config.study import Study
 from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET
 from flip.errors import UserError, Where, at, nearest, unique
+from flip.messages.weights import LAST_WEIGHTS
 
 
 def check(study: Study) -> None:
@@ -133,8 +134,26 @@ def _federation(study: Study) -> Iterator[str]:
             f"{at('baselines.pooled', study.where)}: no machine has the data of all sites under "
             f"federation={study.backend}; set baselines.pooled=false"
         )
+    yield from _model_from(study)
     if study.resume_from is not None:
         yield from _resume(study, study.resume_from, federated)
+
+
+def _model_from(study: Study) -> Iterator[str]:
+    """What `job=measure` needs: a finished run of this study's model, `outcomes`, and the data on this machine."""
+    key, folder = at("model_from", study.where), study.model_from
+    if study.job != "measure":
+        if folder is not None:
+            yield f"{key}: {folder} is read by job=measure alone; set model_from=null, or job=measure"
+        return
+    if study.live:
+        yield f"{at('job', study.where)}: measure runs where the data are; at a hospital with site_file=site.yaml"
+    if not (study.manifest["outcomes"] or {}).get(TARGET):
+        yield f"{at('outcomes', study.where)}: the study has none, so there is nothing to measure; choose one that has"
+    if folder is None:
+        yield f"{key}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
+    elif not (folder / LAST_WEIGHTS).is_file():
+        yield f"{key}: {folder} holds no {LAST_WEIGHTS}; name the folder of a finished run"
 
 
 def _resume(study: Study, path: Path, federated: bool) -> Iterator[str]:
