@@ -16,7 +16,7 @@ NOT_LOGGED = ("hydra", "paths", "site_file", "sites", "defaults", "tracking", "a
 
 
 class Tracker(Protocol):
-    """Follows a run line by line, and is told of its end."""
+    """Follows a run line by line, to its end."""
 
     def start(self, run: Path) -> None:
         """The run begins; its folder holds `run.yaml`."""

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import pytest
 import yaml
 
+from flip.contracts import hooks
 from flip.messages import Fault
 from flip.version import __version__
 from tests.test_layout import ORDER, ROOT, repository_files
@@ -114,6 +116,12 @@ def test_the_page_on_configuration_has_every_group() -> None:
 def test_the_page_on_backends_explains_every_fault() -> None:
     page = PAGES[ROOT / "flip" / "federation" / "README.md"]
     assert [fault.name for fault in Fault if f"`{fault.name}`" not in page] == []
+
+
+@pytest.mark.parametrize(("folder", "kind"), [("models", "model")])
+def test_the_page_on_a_kind_of_class_names_everything_that_the_engine_asks_of_it(folder: str, kind: str) -> None:
+    page = PAGES[ROOT / folder / "README.md"]
+    assert [name for name in sorted(hooks(kind)) if f"`{name}" not in page] == []
 
 
 def test_the_contributors_map_is_the_order_of_imports_that_is_tested() -> None:

@@ -1,4 +1,4 @@
-"""A live federation: the loop runs in the backend's server, and the command line follows it and brings its folder home.
+"""A live federation: the loop runs in the backend's server, and the command line follows it and fetches its folder.
 
 What a site and a server hold of the code is installed there; what travels is a `Submission`.
 """
@@ -25,7 +25,7 @@ class LiveTransport(Protocol):
         """Have the server run the job; when this returns, what `serve` wrote there is in `folder`.
 
         An earlier part of the same run that the server still runs is stopped first; then the lines of rounds that were
-        not completed are dropped. While the job runs, whole lines of `rounds.jsonl` come home as they are written.
+        not completed are dropped. While the job runs, whole lines of `rounds.jsonl` are fetched as they are written.
         What `folder` holds of an earlier part (`state/round.safetensors`, `rounds.jsonl`, `cohort.json`) is at the
         server when it begins. Raises StudyFailed, with the remedy, when the server has no result to give. An interrupt
         stops the job.

@@ -26,7 +26,7 @@ FACTORS = {
 
 @dataclass(frozen=True)
 class Finding:
-    """Something at a site that does not fit, and what the site's file would say to mend it."""
+    """Something at a site that does not fit, and what the site's file would say to correct it."""
 
     site: str
     column: str

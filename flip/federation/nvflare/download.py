@@ -1,4 +1,4 @@
-"""How a run's folder comes home from FLARE's server: what grows while the job runs, and all of it at the end.
+"""How a run's folder is fetched from FLARE's server: what grows while the job runs, and all of it at the end.
 
 The server is not trusted with the researcher's disk: only files of a run's folder are taken, no link is followed, and
 no file is larger than `MOST`.
@@ -26,7 +26,7 @@ Fetch = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclass
 class Mirror:
-    """The files of a running job that come home as they grow.
+    """The files of a running job that are fetched as they grow.
 
     Args:
         folder: the run's folder at home; what it holds of `rounds.jsonl` is how the server's begins.
@@ -45,7 +45,7 @@ class Mirror:
                 self.keep(STATE, *state)
 
     def keep(self, name: str, coming: Path, stamp: str) -> None:
-        """A file has come home whole."""
+        """A file has been fetched whole."""
         coming.replace(self.folder / name)
         self.stamps[name] = stamp
 
@@ -113,7 +113,7 @@ def bring_home(download: Path, folder: Path) -> None:
 
 
 def take_over(download: Path, folder: Path) -> None:
-    """Take the rounds that a job completed and that have not come home: lines first, then the state."""
+    """Take the rounds that a job completed and that have not been fetched: lines first, then the state."""
     study = study_of(download)
     try:
         there, here = RunFolder(study, []), RunFolder(folder, [])
