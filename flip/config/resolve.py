@@ -152,8 +152,8 @@ def _unresolved(node: Any, where: Where, key: str = "") -> list[str]:
         try:
             value = node[name]
         except OmegaConfBaseException as error:
-            cause = error.__cause__ if isinstance(error.__cause__, UserError) else error
-            problems.append(f"{at(full, where)}: cannot be resolved: {_first_line(cause)}")
+            reason = _first_line(error).removeprefix("UserError raised while resolving interpolation: ")
+            problems.append(f"{at(full, where)}: cannot be resolved: {reason}")
             continue
         if (
             isinstance(value, DictConfig | ListConfig)

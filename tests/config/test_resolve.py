@@ -44,15 +44,30 @@ LEFT_TO_THE_STUDY = {
 """What the options for a stranger's own data do not say."""
 
 
+NEEDS = {"table": "lung_survival", "images": "chest_xray", "image_classifier": "dermatology"}
+"""An experiment that fits an option which none uses as it ships."""
+
+
+def experiment_of(group: str, name: str) -> str:
+    """An experiment that an option fits: a model takes sizes that the dataset declares."""
+    files = sorted((CONF / "experiment").glob("*.yaml"))
+    used = (path.stem for path in files if f"/{group}: {name}\n" in path.read_text())
+    return next(used, NEEDS.get(name, "heart_disease"))
+
+
 def every_yaml() -> list[list[str]]:
     """A command line for every YAML file of conf, each on the smallest experiment that uses it."""
     lines = [[f"experiment={name}"] for name in options("experiment")]
     for tuned in options("experiment/tuned"):
         experiment = next(name for name in options("experiment") if tuned.startswith(f"{name}_"))
         lines.append([f"experiment={experiment}", f"strategy={tuned.removeprefix(f'{experiment}_')}"])
-    for group in ("dataset", "model", "trainer", "strategy", "federation", "sites", "tracking", "debug"):
+    for group in ("dataset", "model"):
+        for name in options(group):
+            more = LEFT_TO_THE_STUDY.get(f"{group}={name}", [])
+            lines.append([f"experiment={experiment_of(group, name)}", f"{group}={name}", *more])
+    for group in ("trainer", "strategy", "federation", "sites", "tracking", "debug"):
         named = [f"{group}={name}" for name in options(group)]
-        lines += [["experiment=heart_disease", each, *LEFT_TO_THE_STUDY.get(each, [])] for each in named]
+        lines += [["experiment=heart_disease", each] for each in named]
     lines += [["experiment=heart_disease", "federation=inprocess", f"privacy={name}"] for name in options("privacy")]
     return [
         [each.replace("sites=", "sites=[") + ("]" if each.startswith("sites=") else "") for each in line]
