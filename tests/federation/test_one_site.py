@@ -3,9 +3,8 @@
 import torch
 from pytorch_lightning import Trainer, seed_everything
 
-from datamodules.cohort_table import CohortTable
 from flip.cli.execute import execute
-from flip.config.build import initial_module
+from flip.config.build import datamodule, initial_module
 from flip.determinism import stable_seed
 from flip.messages.safetensors import load_file
 from flip.messages.weights import digest, to_arrays
@@ -18,8 +17,7 @@ def test_one_round_at_one_site_equals_plain_lightning(tmp_path):
     study = tiny_heart_study(data, "sites=[va]", "strategy.rounds=1", "federation=inprocess")
     result = execute(study, tmp_path / "run")
 
-    arguments = {key: value for key, value in study.manifest["dataset"].items() if key != "_target_"}
-    rows = CohortTable(str(data / "uci_heart" / "processed.va.data"), **arguments)
+    rows = datamodule(study.manifest, "va", study.sites["va"])
     module = initial_module(study.manifest)
     loader = rows.train_dataloader()
     seed_everything(stable_seed(study.manifest["seed"], "va", 0) % 2**32, verbose=False)
