@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.alignment import aligned, identifier, numbers
 from datamodules.csv_table import read_csv
-from datamodules.description import Description, Edges
+from datamodules.description import Description, Edges, behind_moments
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, ByShare
 
@@ -155,18 +155,28 @@ class CohortTable(lightning.LightningDataModule):
 
     # Scaling.
 
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Number, sum and sum of squares of each feature over the training rows: [f, 3]."""
+    def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
+        """Number, sum and sum of squares of each feature over the training rows: [f, 3].
+
+        Those of a feature that tell of fewer persons than `minimum_cell`, as of a rare level, are 0.
+        """
         self.setup()
-        features = self._rows["train"][0]
+        features, _, person = self._rows["train"]
         number = np.full(features.shape[1], float(len(features)))
-        return {"moments/features": np.stack([number, features.sum(axis=0), (features**2).sum(axis=0)], axis=1)}
+        sums = np.stack([number, features.sum(axis=0), (features**2).sum(axis=0)], axis=1)
+        if minimum_cell > 1:
+            sums[[behind_moments(column, person) < minimum_cell for column in features.T]] = 0
+        return {"moments/features": sums}
 
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
-        """Take the mean and deviation (ddof 1) of all sites' training rows from their summed moments."""
+        """Take the mean and deviation (ddof 1) of all sites' training rows from their summed moments.
+
+        A feature of which every site withholds them stays as it is.
+        """
         number, total, squares = merged["moments/features"].T
+        known, number = number > 1, np.maximum(number, 2)
         variance = (squares - total**2 / number) / (number - 1)
-        self._pooled = total / number, np.sqrt(np.maximum(variance, 0.0))
+        self._pooled = total / number, np.where(known, np.sqrt(np.maximum(variance, 0.0)), 1.0)
 
     def whose(self, split: str) -> np.ndarray:
         """A code of the person of each row of a split, int64 [n]."""

@@ -106,8 +106,7 @@ class CTSlices(lightning.LightningDataModule):
         self.slices_per_person, self.slice_step_mm = slices_per_person, slice_step_mm
         self.batch_size, self.augment, self.workers, self.demo_patients = batch_size, augment, workers, demo_patients
         self.cache = VolumeCache(**cache) if cache else None
-        self.skipped: dict[str, int] = {}
-        self.skipped_persons: dict[str, int] = {}
+        self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.skipped_accessions: list[tuple[str, str]] = []
         self.accessions: list[str] = []
         self._sets: dict[str, Slices | Cases] = {}

@@ -6,8 +6,8 @@ A dataset offers it by `describe(edges)`, which gives arrays by name and on how 
 - `count/known/<column>` [3]: persons with a value, without one, and with one that the study does not declare.
 - `count/levels/<column>/<level>` and `count/label/<class>` [1]: persons.
 - `moments/<column>` [3]: number, sum and sum of squares of its values.
-- `histogram/<column>` [bins]: persons by bin, for the columns whose `edges` were agreed; values beyond are in the first
-  and the last bin.
+- `histogram/<column>` [bins]: persons by bin, for the columns whose `edges` were agreed, by their first value; values
+  beyond are in the first and the last bin.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ class Description:
         if column in self.edges:
             edges = self.edges[column]
             bins = np.clip(np.searchsorted(edges, inside, side="right") - 1, 0, len(edges) - 2)
-            pairs = np.unique(np.stack([self.person[known], bins]), axis=1)
-            self._put(f"histogram/{column}", np.bincount(pairs[1], minlength=len(edges) - 1), known)
+            first = np.unique(self.person[known], return_index=True)[1]
+            self._put(f"histogram/{column}", np.bincount(bins[first], minlength=len(edges) - 1), known)
 
     def category(self, column: str, values: Sequence[Any], declared: Sequence[str] | None = None) -> None:
         """A column of texts, None where missing; `declared` are the levels that the study knows, None for any."""

@@ -106,8 +106,7 @@ class Multimodal(lightning.LightningDataModule):
 
     def _forget(self) -> None:
         """Nothing is read yet."""
-        self.skipped: dict[str, int] = {}
-        self.skipped_persons: dict[str, int] = {}
+        self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self._cohort: Cohort | None = None
         self._splits: np.ndarray = np.zeros(0, dtype=str)
         self._target: dict[str, np.ndarray] = {}

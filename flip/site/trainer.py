@@ -79,8 +79,7 @@ class RoundCallback(lightning.Callback):
         self.optimizer_state = optimizer_state
         self.learning_rate = float("nan")
         self.loss: torch.Tensor | float = 0.0
-        self.batches = 0
-        self.drawn = Drawn()
+        self.batches, self.drawn = 0, Drawn()
         self.optimizer_arrays: dict[str, np.ndarray] = {}
         self._handles: list[Any] = []
         self._parameters: dict[str, torch.nn.Parameter] = {}
@@ -147,7 +146,7 @@ class RoundCallback(lightning.Callback):
 
     @property
     def mean_loss(self) -> float:
-        """Mean training loss over the batches of the fit."""
+        """Mean loss over the batches of the fit."""
         return float(self.loss) / self.batches if self.batches else float("nan")
 
 
@@ -227,10 +226,9 @@ class EpochCallback(RoundCallback):
 
 
 def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: Centralized) -> RoundCallback:
-    """Train for so many passes over the data; returns the mean training loss of the last, and the persons of all.
+    """Train for so many passes over the data; returns the mean loss of the last, and the persons of all.
 
-    Checkpoints, early stopping and resume are Lightning's own: `trainer.callbacks` and `resume_from`.
-    """
+    Checkpoints, early stopping and resume are Lightning's: `trainer.callbacks` and `resume_from`."""
     module.train()
     losses = EpochCallback(how)
     checkpoints = any(isinstance(callback, lightning.callbacks.Checkpoint) for callback in how.callbacks)

@@ -115,6 +115,27 @@ def test_agreed_scaling_equals_that_of_the_pooled_rows(tmp_path):
     assert whole(sites[0].pooled_test_dataloader())["features"].numpy() == pytest.approx(expected, abs=1e-5)
 
 
+def test_moments_that_tell_of_few_persons_stay_and_their_feature_is_not_scaled(tmp_path):
+    # Of level 3 there are four persons, with five rows each.
+    level = [3 if number % 40 < 4 else 1 + number % 2 for number in range(200)]
+    listed = [[f"p{number % 40}", 40 + number % 40, level[number], number % 2] for number in range(200)]
+    data = table(write(tmp_path / "t.csv", listed), person="id", split=ByShare(train=0.9))
+    told = data.statistics(5)["moments/features"]
+    assert told[:, 0].tolist() == [len(data.whose("train"))] * 2 + [0]
+    assert data.statistics(1)["moments/features"][2, 0] > 0
+    data.agree({"moments/features": told})
+    level = whole(data.pooled_test_dataloader())["features"][:, 2]
+    assert set(level.tolist()) <= {0.0, 1.0}
+
+
+def test_batches_say_whose_their_rows_are(tmp_path):
+    listed = [[f"p{number % 20}", 40 + number, 1, number % 2] for number in range(40)]
+    data = table(write(tmp_path / "t.csv", listed), person="id")
+    for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
+        assert sorted(whole(loader)["person"].tolist()) == sorted(data.whose(split).tolist())
+        assert len(set(data.whose(split).tolist())) * 2 == len(data.whose(split))
+
+
 def test_pooled_scaling_trains_on_the_agreed_statistics(tmp_path):
     site = table(write(tmp_path / "c.csv", rows()), scaling="pooled")
     site.agree({"moments/features": np.array([[10.0, 0, 90], [10, 0, 90], [10, 0, 90]])})

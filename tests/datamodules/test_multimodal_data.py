@@ -163,10 +163,8 @@ def test_an_archive_of_images_and_labels_needs_no_table(tmp_path):
 
 def test_the_parts_of_a_shared_cohort_are_disjoint_and_together_all_of_it(cohort):
     sites = [dataset(cohort, image=None, part=part, partition=Dirichlet(3, 1.0, minimum=4)) for part in range(3)]
-    assert (
-        sum(site.persons() for site in sites) == 30
-        and sum(len(site.whose(split)) for site in sites for split in SPLITS) == 60
-    )
+    assert sum(site.persons() for site in sites) == 30
+    assert sum(len(site.whose(split)) for site in sites for split in SPLITS) == 60
 
 
 def test_radiographs_of_all_orientations_are_one_picture(tmp_path):

@@ -50,6 +50,7 @@ def silo(tmp_path):
     study = compose_study(
         "experiment=heart_disease",
         "~dataset",
+        "model.features=8",
         "+dataset._target_=datamodules.multimodal.Multimodal",
         "+dataset.person=pid",
         "+dataset.target={_target_: datamodules.targets.Binary, column: outcome, positive: ['1']}",
