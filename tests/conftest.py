@@ -35,7 +35,7 @@ LONGEST = (
     "tests/runs/test_resume.py",
     "tests/federation/test_nothing_left.py",
     "tests/federation/test_parity.py",
-    "tests/conf/test_real_studies.py",
+    "tests/conf/",
     "tests/federation/",
 )
 
