@@ -1,8 +1,9 @@
 """What the engine asks of a study's classes: what each must have, and each hook that it may have.
 
 A class need not import these protocols; it has a hook by having the methods and attributes that the hook names. The
-engine asks `isinstance(data, Describes)`, mypy checks what is then called, and `flip.config.checks.hooks` finds a name
-that is nearly a hook's. The protocols of one kind of class, first what is needed, then the hooks, are in `KINDS`.
+engine asks for a hook by its name, a test holds every name that it asks for against this file, and
+`flip.config.checks.hooks` finds a name that is nearly a hook's. The protocols of one kind of class, first what is
+needed, then the hooks, are in `KINDS`.
 """
 
 from collections.abc import Iterable, Mapping
@@ -50,6 +51,29 @@ class Skips(Protocol):
 
     REASONS: frozenset[str]
     skipped: Mapping[str, int]
+
+
+@runtime_checkable
+class SkipsPersons(Protocol):
+    """A dataset that knows whose examples it leaves out; without it, a minimum cell withholds their count."""
+
+    skipped_persons: Mapping[str, int]  # distinct persons by reason
+
+
+@runtime_checkable
+class NamesPersons(Protocol):
+    """A dataset that says whose its examples are: a site with a minimum cell above 1 asks nothing of any other."""
+
+    def whose(self, split: str) -> np.ndarray:
+        """A code of the person of each example, int64 [n], of "train", "validate" or "test"."""
+
+
+@runtime_checkable
+class DeclaresSizes(Protocol):
+    """A dataset that knows the widths of its inputs before it has data: what `${size:...}` in a study reads."""
+
+    def declared_sizes(self) -> Mapping[str, int]:
+        """Widths by name, as `tabular.features`."""
 
 
 @runtime_checkable
@@ -148,6 +172,22 @@ class Coarsens(Protocol):
 
 
 @runtime_checkable
+class Withholds(Protocol):
+    """A metric whose states do not leave a site where they would say too little or too much."""
+
+    def withheld(self, cell: int) -> str:
+        """The rule by which the states stay, where a count has to hold `cell` examples; "" where they may leave."""
+
+
+@runtime_checkable
+class KnowsThin(Protocol):
+    """A metric that knows when its rows are too few for its exact partner to leave either."""
+
+    def thin(self, cell: int) -> bool:
+        """Whether nothing of the rows may leave, where a count has to hold `cell` examples."""
+
+
+@runtime_checkable
 class HasInterval(Protocol):
     """A metric that knows its 95 % interval."""
 
@@ -185,6 +225,7 @@ class Decides(Protocol):
     """A module with a decision threshold, which may be chosen from summed validation counts."""
 
     chooses_threshold: bool
+    decided: frozenset[str]  # the metrics that the threshold changes
 
     def choose_threshold(self) -> float | None:
         """The threshold by what `metrics` hold; None where they do not tell."""
@@ -203,6 +244,13 @@ class FitsBaseline(Protocol):
         """Take the site's training batches, or none."""
 
 
+@runtime_checkable
+class VisitsSome(Protocol):
+    """A strategy that goes to so many sites a round, one after the other, rather than to a fraction of them."""
+
+    visits: int | None  # None: every site
+
+
 class Outcomes(Protocol):
     """What a study adds to the report: biomarkers and panels."""
 
@@ -218,16 +266,17 @@ class Outcomes(Protocol):
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
-        FederatedDataModule, CountsExamples, Skips, Agrees, KnowsPersonsBehind, Describes, Fingerprinted,
-        ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
+        FederatedDataModule, CountsExamples, Skips, SkipsPersons, NamesPersons, DeclaresSizes, Agrees,
+        KnowsPersonsBehind, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
     ),
     "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline),
-    "metric": (SummableMetric, Coarsens, HasInterval),
+    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, HasInterval),
+    "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),
 }  # fmt: skip
 
 
 def hooks(kind: str) -> frozenset[str]:
-    """Every public name that the engine asks of a class of this kind."""
-    named = [{*vars(each), *getattr(each, "__annotations__", {})} for each in KINDS[kind]]
+    """Every public name that the engine asks of a class of this kind, beyond its base class in the engine."""
+    named = [{*vars(each), *getattr(each, "__annotations__", {})} for each in KINDS.get(kind, ())]
     return frozenset(name for names in named for name in names if not name.startswith("_"))
