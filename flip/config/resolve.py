@@ -14,11 +14,12 @@ from flip.config.conform import UNSET, _first_line, _join, _leaves, _missing, co
 from flip.config.jobs import JOBS
 from flip.config.policy import PUBLIC, widened
 from flip.config.schema import SIMULATED, Config, Site
-from flip.config.site_file import POOLED, SITE_NAME, _absolute, load_site
+from flip.config.site_file import SITE_NAME, _absolute, load_site
 from flip.config.sizes import size
 from flip.config.study import Study, plain
 from flip.config.targets import prefix_problems, targets
 from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
+from flip.files import POOLED
 from flip.version import __version__
 
 STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")

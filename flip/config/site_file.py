@@ -47,6 +47,3 @@ def _absolute(owner: Any, *names: str) -> None:
 
 
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-
-
-POOLED = "pooled"  # names the sites together in results and folders

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from flip.files import POOLED
 from flip.messages import Payload, Reply, Task
 from flip.messages.summary import Summary
 from flip.strategies.fedavg import State
@@ -60,7 +61,7 @@ class Recorder(Protocol):
 
 
 POOLED_LINE: dict[str, Any] = {
-    "site": "pooled", "bytes_down": 0, "bytes_up": 0, "seconds": 0.0, "fault": None, "privacy": None,
+    "site": POOLED, "bytes_down": 0, "bytes_up": 0, "seconds": 0.0, "fault": None, "privacy": None,
 }  # fmt: skip
 
 

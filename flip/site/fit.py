@@ -20,7 +20,7 @@ from flip.site.admission import Loaded, Place
 from flip.site.disclosure import refuse_few
 from flip.site.secret import noise_key
 from flip.site.state import LocalState
-from flip.site.trainer import Centralized, Device, RoundCallback, fit_centralized, fit_round, updates
+from flip.site.trainer import CentralizedFit, Device, RoundCallback, fit_centralized, fit_round, updates
 from flip.strategies.fedavg import FedAvg
 
 
@@ -156,10 +156,10 @@ def privacy_metrics(spent: list[Spent]) -> dict[str, float]:
     return {"privacy/epsilon": spent[0].epsilon, "privacy/delta": spent[0].delta} if spent else {}
 
 
-def centralized(manifest: Mapping[str, Any], folder: Path, resume: Path | None = None) -> Centralized:
+def centralized(manifest: Mapping[str, Any], folder: Path, resume: Path | None = None) -> CentralizedFit:
     """How the study trains without federation; its callbacks write into `folder`."""
     epochs = int(manifest["trainer"]["centralized"]["max_epochs"])
-    return Centralized(epochs, str(resume) if resume else None, build.callbacks(manifest), folder)
+    return CentralizedFit(epochs, str(resume) if resume else None, build.callbacks(manifest), folder)
 
 
 def device_of(manifest: Mapping[str, Any], site: Site) -> Device:
