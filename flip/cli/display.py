@@ -196,7 +196,7 @@ def clock_text(seconds: float) -> str:
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def fault_words(fault: Any) -> str:
+def fault_words(fault: object) -> str:
     """A fault's name for reading."""
     return str(fault).lower().replace("_", " ")
 

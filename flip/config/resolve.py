@@ -137,7 +137,7 @@ def _plain(cfg: DictConfig, key: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     finite = not isinstance(value, float) or abs(value) < float("inf")
     return value is None or (isinstance(value, str | int | float | bool) and finite)
 
@@ -165,7 +165,7 @@ def _unresolved(node: Any, where: Where, key: str = "") -> list[str]:
     return problems
 
 
-def is_live(federation: Mapping[str, Any]) -> bool:
+def is_live(federation: Mapping[str, object]) -> bool:
     """Whether these settings name a backend whose server runs the loop: its sites hold their own files."""
     from flip.config.targets import TARGET, TargetError, resolve
 

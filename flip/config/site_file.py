@@ -38,7 +38,7 @@ def load_site(path: Path) -> Site:
     return site
 
 
-def _absolute(owner: Any, *names: str) -> None:
+def _absolute(owner: object, *names: str) -> None:
     """Make paths absolute, from the working folder."""
     for name in names:
         value = getattr(owner, name)

@@ -41,10 +41,10 @@ class Progress:
 class Recorder(Protocol):
     """Where the loop writes down what happens (`flip.runs.folder.RunFolder`)."""
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Mapping[str, object]) -> None:
         """One line per round, site and phase."""
 
-    def cohort(self, cohort: Mapping[str, Any]) -> None:
+    def cohort(self, cohort: Mapping[str, object]) -> None:
         """Persons, examples and what was skipped, by site."""
 
     def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:

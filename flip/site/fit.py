@@ -138,7 +138,7 @@ class LocalFit:
         return privacy_metrics(spent)
 
 
-def try_step(manifest: Mapping[str, Any], site: Site, module: Any, datamodule: Any) -> None:
+def try_step(manifest: Mapping[str, object], site: Site, module: Any, datamodule: Any) -> None:
     """One step on one batch with a copy of the module; raises what a training would."""
     train = datamodule.train_dataloader()
     if train and len(train.dataset):
@@ -162,6 +162,6 @@ def centralized(manifest: Mapping[str, Any], folder: Path, resume: Path | None =
     return CentralizedFit(epochs, str(resume) if resume else None, build.callbacks(manifest), folder)
 
 
-def device_of(manifest: Mapping[str, Any], site: Site) -> Device:
+def device_of(manifest: Mapping[str, object], site: Site) -> Device:
     """The site's device with the study's settings of the Trainer."""
     return Device(site.accelerator, site.precision, build.trainer_arguments(manifest))

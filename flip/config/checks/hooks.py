@@ -2,7 +2,6 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from flip.config.base_classes import base
 from flip.config.targets import LIBRARIES
@@ -13,7 +12,7 @@ NEAR = 0.84  # share of letters in common (difflib): `metrisc` is .86 of `metric
 OURS = ("strategy", "privacy")  # kinds whose base class is the engine's own
 
 
-def misspelt(kind: str, key: str, made: Any) -> Iterator[str]:
+def misspelt(kind: str, key: str, made: object) -> Iterator[str]:
     """One sentence for each public name of an object that is nearly a hook's; `key` is its place in the configuration.
 
     Names of the libraries' own base classes count as meant, and so does what begins with an underscore. What the
@@ -31,7 +30,7 @@ def misspelt(kind: str, key: str, made: Any) -> Iterator[str]:
             )
 
 
-def _own_names(made: Any, contract: type) -> Mapping[str, str]:
+def _own_names(made: object, contract: type) -> Mapping[str, str]:
     """The public names that a class or object has beyond its libraries' and its contract's, by owner."""
     kind = made if isinstance(made, type) else type(made)
     inherited: set[str] = set()
