@@ -1,4 +1,4 @@
-"""Files that are whole or not there, one process at a time in a folder, and where the configuration lies."""
+"""Files that are whole or not there, one process at a time in a folder, the configuration's place, a run's names."""
 
 import errno
 import fcntl
@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from flip.errors import UserError
+
+POOLED = "pooled"  # the sites together, where a site's name stands: in results, lines and folders
+MACHINE_KEYS = ("hydra", "paths", "site_file")  # of run.yaml: folders of the coordinator's machine, not the study
+NOT_SETTINGS = (*MACHINE_KEYS, "sites", "defaults", "tracking", "allow_targets")  # of run.yaml: without effect on it
 
 
 def conf_folder() -> Path:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from flip.contracts.model import FederatedModule
+
 RESAMPLES = 200  # of the bootstrap: half a second for the AUROC of a site, 5 s for the C-index of 1,000 patients
 BOOTSTRAP = (
     f"percentile bootstrap at the site, {RESAMPLES} resamples of its persons, or of examples where none is named"
@@ -23,29 +25,29 @@ BOOTSTRAP = (
 LOW, HIGH, GAP, EXAMPLES = "low", "high", "gap", "examples"
 
 
-def metrics_of(module: Any, split: str) -> dict[str, Any]:
+def metrics_of(module: FederatedModule, split: str) -> dict[str, Any]:
     """The metrics whose states sum, by name; of the test split by subgroup too."""
     by_subgroup = getattr(module, "subgroup_metrics", {}) if split == "test" else {}
     return {**dict(module.metrics.items()), **dict(by_subgroup.items())}
 
 
-def exact_of(module: Any) -> dict[str, Any]:
+def exact_of(module: FederatedModule) -> dict[str, Any]:
     """The metrics that keep a site's rows, by name."""
     return dict(getattr(module, "exact", {}).items())
 
 
-def scored_names(module: Any, split: str) -> list[str]:
+def scored_names(module: FederatedModule, split: str) -> list[str]:
     """The metrics of a split, exact ones too."""
     return [*metrics_of(module, split), *(exact_of(module) if split == "test" else ())]
 
 
-def names_of(module: Any, split: str) -> frozenset[str]:
+def names_of(module: FederatedModule, split: str) -> frozenset[str]:
     """Every name that a site's value may have."""
     names = scored_names(module, split)
     return frozenset(names) | {f"{name}/{end}" for name in names for end in (LOW, HIGH)}
 
 
-def methods_of(module: Any) -> dict[str, str]:
+def methods_of(module: FederatedModule) -> dict[str, str]:
     """How the interval of each metric is made, by the metric's name."""
     summed = {name: metric.method for name, metric in module.metrics.items() if hasattr(metric, "method")}
     return {**summed, **{name: getattr(metric, "method", BOOTSTRAP) for name, metric in exact_of(module).items()}}
@@ -56,7 +58,7 @@ def metric_states(metric: Any) -> dict[str, torch.Tensor]:
     return {state: getattr(metric, state) for state in metric._defaults}
 
 
-def states_of(module: Any, split: str) -> dict[str, np.ndarray]:
+def states_of(module: FederatedModule, split: str) -> dict[str, np.ndarray]:
     """Arrays like the states of the module's metrics, by `metric/state`."""
     return {
         f"{name}/{state}": tensor.numpy()

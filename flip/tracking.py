@@ -9,10 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from flip.files import write_atomic
-
-# Keys of run.yaml about the coordinator's machine and the sites, not the study.
-NOT_LOGGED = ("hydra", "paths", "site_file", "sites", "defaults", "tracking", "allow_targets")
+from flip.files import NOT_SETTINGS, POOLED, write_atomic
 
 
 class Tracker(Protocol):
@@ -82,7 +79,7 @@ class WandbTracker:
         import wandb
 
         settings = OmegaConf.to_container(OmegaConf.load(run / "run.yaml"), resolve=False)
-        config = {str(key): value for key, value in dict(settings).items() if key not in NOT_LOGGED}  # type: ignore[arg-type]
+        config = {str(key): value for key, value in dict(settings).items() if key not in NOT_SETTINGS}  # type: ignore[arg-type]
         self._run = wandb.init(
             project=self.project,
             entity=self.entity,
@@ -99,7 +96,7 @@ class WandbTracker:
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Log a line's numbers; they wait until the W&B run is open."""
-        where = "pooled" if record["site"] == "pooled" else f"site/{record['site']}"
+        where = POOLED if record["site"] == POOLED else f"site/{record['site']}"
         row = {f"{record['phase']}/{where}/{name}": value for name, value in values_of(record)}
         if not row:
             return

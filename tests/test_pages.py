@@ -118,7 +118,7 @@ def test_the_page_on_backends_explains_every_fault() -> None:
     assert [fault.name for fault in Fault if f"`{fault.name}`" not in page] == []
 
 
-@pytest.mark.parametrize(("folder", "kind"), [("models", "model")])
+@pytest.mark.parametrize(("folder", "kind"), [("models", "model"), ("datamodules", "dataset")])
 def test_the_page_on_a_kind_of_class_names_everything_that_the_engine_asks_of_it(folder: str, kind: str) -> None:
     page = PAGES[ROOT / folder / "README.md"]
     assert [name for name in sorted(hooks(kind)) if f"`{name}" not in page] == []

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from flip.files import POOLED
+
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
     from rich.table import Table
 
-POOLED = "pooled"
 REFRESH = 4  # times a second; a rendering takes some milliseconds
 STATES = {
     "statistics": "ready", "describe": "described", "measure": "measured", "fit": "trained", "validate": "validated",
@@ -195,7 +196,7 @@ def clock_text(seconds: float) -> str:
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
 
 
-def fault_words(fault: Any) -> str:
+def fault_words(fault: object) -> str:
     """A fault's name for reading."""
     return str(fault).lower().replace("_", " ")
 

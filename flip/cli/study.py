@@ -20,7 +20,7 @@ def study_of(cfg: DictConfig, choices: Mapping[str, Any], composer: Composer) ->
     return checked(cfg, choices, composer)
 
 
-def checked(cfg: DictConfig, choices: Mapping[str, Any], composer: Composer) -> Study:
+def checked(cfg: DictConfig, choices: Mapping[str, object], composer: Composer) -> Study:
     """The study, with the place of each mistake. Raises UserError with every mistake found."""
     from flip.config.checks.study import check
     from flip.config.resolve import settle

@@ -55,7 +55,7 @@ def _title(wanted: type) -> str:
     return f"{package if package in LIBRARIES else wanted.__module__}.{wanted.__name__}"
 
 
-def callback_paths(name: str, config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def callback_paths(name: str, config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Key and refusal of each argument of a callback that names a place on the machine's disk."""
     for argument, value in config.items():
         key = f"trainer.callbacks.{name}.{argument}"
@@ -69,7 +69,7 @@ def callback_paths(name: str, config: Mapping[str, Any]) -> Iterator[tuple[str, 
                     yield key, f"{text!r} reads as a path; a callback writes below the run folder alone"
 
 
-def outward(target: str, config: Mapping[str, Any]) -> str | None:
+def outward(target: str, config: Mapping[str, object]) -> str | None:
     """The first argument of a library's class that leaves the study: a place on the disk, or an address to fetch."""
     texts = _texts(config) if target.split(".")[0] in LIBRARIES else ()
     return next((text for text in texts if "://" in text or ".." in text or text.startswith(("/", "~"))), None)

@@ -40,7 +40,7 @@ class DataError(Exception):
     """A site's cohort cannot be read; the text says what and names the remedy, and may hold the site's folders."""
 
 
-def instantiate(config: Mapping[str, Any], key: str = "", kind: str = "", **overrides: Any) -> Any:
+def instantiate(config: Mapping[str, object], key: str = "", kind: str = "", **overrides: object) -> Any:
     """Make the object that a `_target_` names, from plain values; nested targets first.
 
     `_partial_: true` makes a callable that waits for its other arguments. `key` is the place in the configuration, for
@@ -105,7 +105,7 @@ def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> Any:
         raise
 
 
-def declared(dataset: Mapping[str, Any]) -> Any:
+def declared(dataset: Mapping[str, object]) -> Any:
     """The study's LightningDataModule as declared, over no site's data. Raises UserError."""
     return _of_ours(lambda: instantiate(dataset, "dataset", "dataset", root="", columns={}, trains=True))
 
@@ -131,7 +131,7 @@ def source_prefixes(name: str, site: Site) -> tuple[str, ...]:
     return ("datamodules.", *Policy.read(name, site.policy).targets)
 
 
-def takes(config: Mapping[str, Any], names: Iterable[str]) -> set[str]:
+def takes(config: Mapping[str, object], names: Iterable[str]) -> set[str]:
     """Which of these arguments the constructor of a target takes by name. Raises UserError where there is no such."""
     try:
         parameters = signature(resolve(str(config[TARGET]))).parameters
@@ -214,7 +214,7 @@ def _of_ours(make: Callable[[], Any]) -> Any:
     return make()
 
 
-def initial_module(manifest: Mapping[str, Any], *, centralized: bool = False) -> Any:
+def initial_module(manifest: Mapping[str, object], *, centralized: bool = False) -> Any:
     """Build the study's module; leaves the global generators as they were.
 
     Its initial weights are those that plain PyTorch gives after `torch.manual_seed(seed)`, so that published runs that

@@ -75,7 +75,7 @@ def _names(schema: Any) -> list[str]:
     return [each.name for each in fields(schema)]
 
 
-def _join(key: str, name: Any) -> str:
+def _join(key: str, name: object) -> str:
     return f"{key}.{name}" if key else str(name)
 
 
@@ -97,7 +97,7 @@ def _words(hint: Any) -> str:
     return "one of " + ", ".join(each.value for each in hint)
 
 
-def _missing(values: Mapping[str, Any], key: str, where: Where) -> list[str]:
+def _missing(values: Mapping[str, object], key: str, where: Where) -> list[str]:
     return [_unset(full, where) for full, value in _leaves(values, key) if value == UNSET]
 
 

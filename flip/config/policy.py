@@ -65,7 +65,7 @@ class Policy:
         return Fault.REFUSED_COHORT if persons < self.minimum_persons else None
 
 
-def widened(value: Any, prefixes: Sequence[str]) -> Any:
+def widened(value: object, prefixes: Sequence[str]) -> Any:
     """The `policy` of a simulated site with further code allowed: its owner is the owner of the study.
 
     A value that is not a policy is left as it is, for `Policy.read` to refuse.

@@ -14,11 +14,12 @@ from flip.config.conform import UNSET, _first_line, _join, _leaves, _missing, co
 from flip.config.jobs import JOBS
 from flip.config.policy import PUBLIC, widened
 from flip.config.schema import SIMULATED, Config, Site
-from flip.config.site_file import POOLED, SITE_NAME, _absolute, load_site
+from flip.config.site_file import SITE_NAME, _absolute, load_site
 from flip.config.sizes import size
 from flip.config.study import Study, plain
 from flip.config.targets import prefix_problems, targets
 from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
+from flip.files import POOLED
 from flip.version import __version__
 
 STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
@@ -136,7 +137,7 @@ def _plain(cfg: DictConfig, key: Any) -> Any:
     return OmegaConf.to_container(value, resolve=True) if isinstance(value, DictConfig | ListConfig) else value
 
 
-def _is_json(value: Any) -> bool:
+def _is_json(value: object) -> bool:
     finite = not isinstance(value, float) or abs(value) < float("inf")
     return value is None or (isinstance(value, str | int | float | bool) and finite)
 
@@ -164,7 +165,7 @@ def _unresolved(node: Any, where: Where, key: str = "") -> list[str]:
     return problems
 
 
-def is_live(federation: Mapping[str, Any]) -> bool:
+def is_live(federation: Mapping[str, object]) -> bool:
     """Whether these settings name a backend whose server runs the loop: its sites hold their own files."""
     from flip.config.targets import TARGET, TargetError, resolve
 

@@ -38,7 +38,7 @@ def load_site(path: Path) -> Site:
     return site
 
 
-def _absolute(owner: Any, *names: str) -> None:
+def _absolute(owner: object, *names: str) -> None:
     """Make paths absolute, from the working folder."""
     for name in names:
         value = getattr(owner, name)
@@ -47,6 +47,3 @@ def _absolute(owner: Any, *names: str) -> None:
 
 
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-
-
-POOLED = "pooled"  # names the sites together in results and folders

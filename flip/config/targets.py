@@ -52,7 +52,7 @@ def targets(config: Any) -> list[str]:
     return sorted(found)
 
 
-def prefix_problems(key: str, value: Any) -> list[str]:
+def prefix_problems(key: str, value: object) -> list[str]:
     """What is wrong with a list of prefixes; a text in its place would be taken for a list of letters."""
     remedy = "write the dotted path of a package and a dot, as in [my_package.]"
     if not isinstance(value, list | tuple):

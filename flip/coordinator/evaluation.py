@@ -91,7 +91,7 @@ class Evaluation:
         arrays = {site: {name: summary.values for name, summary in named.items()} for site, named in found.items()}
         self.metrics |= self.outcomes.metrics(arrays)
 
-    def _task(self, stage: str, weights: Payload, **params: Any) -> Task:
+    def _task(self, stage: str, weights: Payload, **params: object) -> Task:
         return self.roster.task("evaluate", self.rounds - 1, weights, stage, **params)
 
     def _score(self, ask: Ask, task: Task, phase: str, sites: Sequence[str] | None = None) -> Scored:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from flip.messages import Ask
 
@@ -70,7 +69,7 @@ def serve(submission: Submission, folder: Path, ask: Ask) -> None:
     Ending(files, loop, partial(program(submission.job, loop), ask), "RUN").reach(started)
 
 
-def unfit(manifest: Mapping[str, Any]) -> str:
+def unfit(manifest: Mapping[str, object]) -> str:
     """Why this server does not run a study: code that it does not allow, or of another version; empty if it does."""
     from flip.config.code import code_digest
     from flip.config.targets import STUDY_TARGETS, refusal, targets

@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from flip.config.site_file import POOLED, SITE_NAME
+from flip.config.site_file import SITE_NAME
 from flip.errors import UserError
+from flip.files import POOLED
 
 KIT, SITE_FILE, README = "kit.yaml", "site.yaml", "README.md"
 SERVER, ADMIN, SITE = "server", "admin", "site"

@@ -8,11 +8,10 @@ from typing import Any
 
 from flip.config.build import initial_module
 from flip.coordinator.loop import Coordinator
+from flip.files import POOLED
 from flip.messages import Ask, Payload
 from flip.runs.recorder import POOLED_LINE
 from flip.site.silo import Silo
-
-POOLED = "pooled"
 
 
 def train_pooled(

@@ -26,7 +26,7 @@ ALIGNED = 8  # bytes of the widest of these types
 LONGEST_HEADER = 100_000_000  # bytes, as the library has it: room for a million arrays
 
 
-def parts(arrays: Mapping[str, np.ndarray], head: Mapping[str, Any]) -> list[Any]:
+def parts(arrays: Mapping[str, np.ndarray], head: Mapping[str, object]) -> list[Any]:
     """Arrays and a JSON-able head as the buffers that make up one safetensors file, without a copy of any array.
 
     The format is written and read here since the library's own functions copy: its `save` takes twice the size of the
@@ -48,7 +48,7 @@ def parts(arrays: Mapping[str, np.ndarray], head: Mapping[str, Any]) -> list[Any
     return [len(text).to_bytes(8, "little"), text, *(whole[name] for name in names)]
 
 
-def pack(arrays: Mapping[str, np.ndarray], head: Mapping[str, Any]) -> bytes:
+def pack(arrays: Mapping[str, np.ndarray], head: Mapping[str, object]) -> bytes:
     """Arrays and a JSON-able head as one safetensors blob: the only form in which data crosses a process boundary."""
     return b"".join(parts(arrays, head))
 

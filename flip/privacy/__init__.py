@@ -36,7 +36,7 @@ class Mechanism:
         """Change what the site receives or sends."""
         return answer
 
-    def check(self, module: "torch.nn.Module", trainer: Mapping[str, Any]) -> None:
+    def check(self, module: "torch.nn.Module", trainer: Mapping[str, object]) -> None:
         """Raise UserError, in one sentence, for a model or settings of Lightning's Trainer that it cannot protect."""
 
     def prepare(self, fit: "PrivateFit") -> None:

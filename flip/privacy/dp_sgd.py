@@ -53,7 +53,7 @@ class DPSGD(Mechanism):
         if problems:
             raise UserError(problems)
 
-    def check(self, module: "torch.nn.Module", trainer: Mapping[str, Any]) -> None:
+    def check(self, module: "torch.nn.Module", trainer: Mapping[str, object]) -> None:
         """Raise UserError for a model with a layer that mixes the examples of a batch, or keeps their statistics.
 
         Also for settings that would change the gradients: accumulation, clipping and 16-bit precision.

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flip.runs.record import MACHINE_KEYS, POOLED, RunRecord
+from flip.files import NOT_SETTINGS, POOLED
+from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-NOT_SETTINGS = (*MACHINE_KEYS, "defaults", "sites", "federation", "tracking")  # compared otherwise, or of no effect
+NOT_COMPARED = (*NOT_SETTINGS, "federation")  # a backend changes nothing of a study
 ABSENT = "\u2013"
 MANY_SITES = 6  # above this the table names the worst site in place of a column a site
 
@@ -135,7 +136,7 @@ def _settings(run: RunRecord) -> Iterator[tuple[str, str]]:
     yield "federation", run.backend
     yield "sites", ", ".join(run.sites)
     for key, value in run.config.items():
-        if key not in NOT_SETTINGS:
+        if key not in NOT_COMPARED:
             yield from _flat(key, value)
 
 

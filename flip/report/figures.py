@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from flip.runs.record import POOLED, RunRecord
+from flip.files import POOLED
+from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,7 +191,7 @@ def site_scores(run: RunRecord, metric: str) -> "Figure | None":
         axes.plot([pooled], [y], "D", markersize=6, markerfacecolor="none", markeredgecolor=MUTED, markeredgewidth=1.3)
         axes.plot([alone], [y], "s", markersize=6, markerfacecolor="none", markeredgecolor=MUTED, markeredgewidth=1.3)
         axes.plot([own], [y], "o", markersize=8, color=color, zorder=3)
-    axes.set_yticks(range(len(rows)), [site or "pooled" for site in rows])
+    axes.set_yticks(range(len(rows)), [site or POOLED for site in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_xlabel(f"test {metric}")

@@ -37,7 +37,7 @@ def write(run: Path) -> Path:
     return run / REPORT
 
 
-def render(template: str, values: Mapping[str, Any]) -> str:
+def render(template: str, values: Mapping[str, object]) -> str:
     """Fill a template of `templates`; every value is escaped unless it is Markup."""
     from jinja2 import Environment, FileSystemLoader
 

@@ -23,7 +23,7 @@ ROUND_PHASES = ("fit", "validate")
 class Listener(Protocol):
     """Who is told of every line as it is written: the display and the trackers."""
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Mapping[str, object]) -> None:
         """One line of `rounds.jsonl`."""
 
 
@@ -39,7 +39,7 @@ class RunFolder:
         self.folder, self.listeners = folder, listeners
         folder.mkdir(parents=True, exist_ok=True)
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Mapping[str, object]) -> None:
         """Append one line to `rounds.jsonl`, and tell the listeners."""
         append_whole(self.folder / LINES, (json.dumps(record) + "\n").encode())
         for listener in self.listeners:
@@ -62,7 +62,7 @@ class RunFolder:
         """Give the reserved space back."""
         (self.folder / RESERVE).unlink(missing_ok=True)
 
-    def cohort(self, cohort: Mapping[str, Any]) -> None:
+    def cohort(self, cohort: Mapping[str, object]) -> None:
         """Write `cohort.json`."""
         self.json(COHORT, cohort)
 
@@ -115,7 +115,7 @@ class RunFolder:
         """Write `outcomes.json`."""
         self.json("outcomes.json", plain_summaries(outcomes))
 
-    def json(self, name: str, content: Mapping[str, Any]) -> None:
+    def json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file."""
         write_atomic(self.folder / name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from flip.errors import UserError
+from flip.files import MACHINE_KEYS, POOLED
 
-POOLED = "pooled"
 THRESHOLD = "threshold"  # the probability from which a decision is yes, among the pooled metrics
 LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "brier", "distance", "hausdorff", "bias", "ece")
-MACHINE_KEYS = ("hydra", "paths", "site_file")  # of run.yaml: folders of the coordinator's machine, not the study
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ def _split(name: str) -> tuple[str | None, str] | None:
     match name.split("/"):
         case ["test", "site", site, *rest] if rest:
             return site, "/".join(rest)
-        case ["test", "pooled", *rest] if rest:
+        case ["test", where, *rest] if rest and where == POOLED:
             return None, "/".join(rest)
     return None
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from flip.files import POOLED
 from flip.messages import Payload, Reply, Task
 from flip.messages.summary import Summary
 from flip.strategies.fedavg import State
@@ -40,10 +41,10 @@ class Progress:
 class Recorder(Protocol):
     """Where the loop writes down what happens (`flip.runs.folder.RunFolder`)."""
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Mapping[str, object]) -> None:
         """One line per round, site and phase."""
 
-    def cohort(self, cohort: Mapping[str, Any]) -> None:
+    def cohort(self, cohort: Mapping[str, object]) -> None:
         """Persons, examples and what was skipped, by site."""
 
     def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:
@@ -60,7 +61,7 @@ class Recorder(Protocol):
 
 
 POOLED_LINE: dict[str, Any] = {
-    "site": "pooled", "bytes_down": 0, "bytes_up": 0, "seconds": 0.0, "fault": None, "privacy": None,
+    "site": POOLED, "bytes_down": 0, "bytes_up": 0, "seconds": 0.0, "fault": None, "privacy": None,
 }  # fmt: skip
 
 

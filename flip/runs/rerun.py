@@ -49,7 +49,7 @@ def run_yaml(study: Study) -> str:
     )  # fmt: skip
 
 
-def to_yaml(values: Mapping[str, Any], indent: int = 0) -> str:
+def to_yaml(values: Mapping[str, object], indent: int = 0) -> str:
     """Plain values as YAML that reads back the same, whatever looks like an interpolation included."""
     return _indent(OmegaConf.to_yaml(OmegaConf.create(_escape(dict(values)))), indent)
 

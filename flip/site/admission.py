@@ -116,7 +116,7 @@ def admit(text: str, place: Place) -> Loaded:
     )
 
 
-def protected_module(manifest: Mapping[str, Any], site: Site, mechanisms: list[Mechanism]) -> Any:
+def protected_module(manifest: Mapping[str, object], site: Site, mechanisms: list[Mechanism]) -> Any:
     """The study's module, once the privacy mechanisms agree to it and to how this site trains."""
     module = initial_module(manifest)
     settings = build.trainer_arguments(manifest)

@@ -57,7 +57,7 @@ def suppress_summaries(persons: int, summaries: Mapping[str, Summary], cell: int
     return {name: each for name, each in found.items() if not each.withheld}
 
 
-def unprotected(persons: int, value: Any, cell: int) -> Any:
+def unprotected(persons: int, value: object, cell: int) -> Any:
     """What says nothing of a person: the site's name, the task, words of a closed list, the machine's seconds."""
     return value
 

@@ -20,7 +20,7 @@ from flip.site.admission import Loaded, Place
 from flip.site.disclosure import refuse_few
 from flip.site.secret import noise_key
 from flip.site.state import LocalState
-from flip.site.trainer import Centralized, Device, RoundCallback, fit_centralized, fit_round, updates
+from flip.site.trainer import CentralizedFit, Device, RoundCallback, fit_centralized, fit_round, updates
 from flip.strategies.fedavg import FedAvg
 
 
@@ -138,7 +138,7 @@ class LocalFit:
         return privacy_metrics(spent)
 
 
-def try_step(manifest: Mapping[str, Any], site: Site, module: Any, datamodule: Any) -> None:
+def try_step(manifest: Mapping[str, object], site: Site, module: Any, datamodule: Any) -> None:
     """One step on one batch with a copy of the module; raises what a training would."""
     train = datamodule.train_dataloader()
     if train and len(train.dataset):
@@ -156,12 +156,12 @@ def privacy_metrics(spent: list[Spent]) -> dict[str, float]:
     return {"privacy/epsilon": spent[0].epsilon, "privacy/delta": spent[0].delta} if spent else {}
 
 
-def centralized(manifest: Mapping[str, Any], folder: Path, resume: Path | None = None) -> Centralized:
+def centralized(manifest: Mapping[str, Any], folder: Path, resume: Path | None = None) -> CentralizedFit:
     """How the study trains without federation; its callbacks write into `folder`."""
     epochs = int(manifest["trainer"]["centralized"]["max_epochs"])
-    return Centralized(epochs, str(resume) if resume else None, build.callbacks(manifest), folder)
+    return CentralizedFit(epochs, str(resume) if resume else None, build.callbacks(manifest), folder)
 
 
-def device_of(manifest: Mapping[str, Any], site: Site) -> Device:
+def device_of(manifest: Mapping[str, object], site: Site) -> Device:
     """The site's device with the study's settings of the Trainer."""
     return Device(site.accelerator, site.precision, build.trainer_arguments(manifest))

@@ -44,7 +44,7 @@ class Persons:
         """Examples of all persons."""
         return int(self.rows.sum())
 
-    def behind(self, examples: Any) -> NDArray[np.int64]:
+    def behind(self, examples: object) -> NDArray[np.int64]:
         """The fewest persons that so many examples of the split can be of; of any shape."""
         counts = np.asarray(examples)
         fewest: NDArray[np.int64] = np.searchsorted(self.rows.cumsum(), counts) + 1

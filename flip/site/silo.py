@@ -109,7 +109,7 @@ class Silo:
     def _fault(self, task: Task, fault: Fault) -> Reply:
         return released(0, 1, site=self.name, task_digest=task.digest, fault=fault)
 
-    def _released(self, persons: int, loaded: Loaded, task: Task, **fields: Any) -> Reply:
+    def _released(self, persons: int, loaded: Loaded, task: Task, **fields: object) -> Reply:
         cell = loaded.policy.minimum_cell
         return released(persons, cell, site=self.name, task_digest=task.digest, **fields)
 

@@ -110,6 +110,6 @@ def shapes(data: Any, cell: int) -> dict[str, Summary]:
     return {}
 
 
-def shape_of(example: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+def shape_of(example: Mapping[str, object]) -> dict[str, tuple[int, ...]]:
     """The shape of each part of an example but whose it is."""
     return {name: tuple(getattr(value, "shape", ())) for name, value in example.items() if name != PERSON}

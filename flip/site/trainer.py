@@ -190,7 +190,7 @@ def fit_round(module: Any, loader: Any, *, steps: int, device: Device, callback:
 
 
 @dataclass(frozen=True)
-class Centralized:
+class CentralizedFit:
     """How to train without federation (`trainer.centralized`).
 
     `record` is told of each pass: its number, examples, training and validation metrics.
@@ -206,7 +206,7 @@ class Centralized:
 class EpochCallback(RoundCallback):
     """Tells of each pass over the data: mean training loss, and what the module logged in validation."""
 
-    def __init__(self, how: Centralized) -> None:
+    def __init__(self, how: CentralizedFit) -> None:
         super().__init__()
         self.how = how
 
@@ -225,7 +225,7 @@ class EpochCallback(RoundCallback):
         self.how.record(trainer.current_epoch, len(loader.dataset), {"loss": self.mean_loss}, logged)
 
 
-def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: Centralized) -> RoundCallback:
+def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: CentralizedFit) -> RoundCallback:
     """Train for so many passes over the data; returns the mean loss of the last, and the persons of all.
 
     Checkpoints, early stopping and resume are Lightning's: `trainer.callbacks` and `resume_from`."""

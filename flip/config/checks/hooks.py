@@ -2,23 +2,25 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from flip.config.base_classes import base
 from flip.config.targets import LIBRARIES
-from flip.contracts import KINDS, hooks
+from flip.contracts import hooks
 
 NEAR = 0.84  # share of letters in common (difflib): `metrisc` is .86 of `metrics`, `skiped` .92 of `skipped`
 
+OURS = ("strategy", "privacy")  # kinds whose base class is the engine's own
 
-def misspelt(kind: str, key: str, made: Any) -> Iterator[str]:
+
+def misspelt(kind: str, key: str, made: object) -> Iterator[str]:
     """One sentence for each public name of an object that is nearly a hook's; `key` is its place in the configuration.
 
-    Names of the libraries' own base classes count as meant, and so does what begins with an underscore. `kind` is one
-    of `flip.contracts.KINDS`, or a kind of class whose base class is the contract (strategy, privacy).
+    Names of the libraries' own base classes count as meant, and so does what begins with an underscore. What the
+    engine asks of a `kind` stands in `flip.contracts`, and for a strategy or mechanism in its base class too.
     """
-    known = hooks(kind) if kind in KINDS else frozenset(_public(base(kind)))
-    own = _own_names(made, base(kind) if kind not in KINDS else object)
+    contract = base(kind) if kind in OURS else object
+    known = hooks(kind) | _public(contract)
+    own = _own_names(made, contract)
     for name, owner in sorted(own.items()):
         near = [] if name in known else difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
         if near and near[0] not in own:
@@ -28,7 +30,7 @@ def misspelt(kind: str, key: str, made: Any) -> Iterator[str]:
             )
 
 
-def _own_names(made: Any, contract: type) -> Mapping[str, str]:
+def _own_names(made: object, contract: type) -> Mapping[str, str]:
     """The public names that a class or object has beyond its libraries' and its contract's, by owner."""
     kind = made if isinstance(made, type) else type(made)
     inherited: set[str] = set()

@@ -65,7 +65,7 @@ def _misspelt(manifest: Mapping[str, Any], parts: Mapping[str, Any], mechanisms:
         yield from misspelt("privacy", f"privacy.{name}", mechanism)
 
 
-def _protected(study: Study, mechanism: Any, model: Any, settings: Mapping[str, Any]) -> Iterator[str]:
+def _protected(study: Study, mechanism: Any, model: Any, settings: Mapping[str, object]) -> Iterator[str]:
     """Whether a mechanism can protect the model, as the study trains it and as each site does in its own precision."""
     problems: list[str] = []
     _try(lambda: mechanism.check(model, settings), problems)

@@ -134,7 +134,7 @@ def _parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | N
     return None
 
 
-def fits(value: Any, wanted: Any) -> bool:
+def fits(value: Any, wanted: object) -> bool:
     """Whether a configured value may be of the annotated type; true wherever the annotation says nothing simple."""
     if value == MISSING or (isinstance(value, Mapping) and value.get(TARGET) is not None):
         return True

@@ -42,7 +42,7 @@ def site_problems(study: Study) -> Iterator[str]:
     yield from _shared(study)
 
 
-def one_of(study: Study, key: str, value: Any, valid: Sequence[str]) -> Iterator[str]:
+def one_of(study: Study, key: str, value: object, valid: Sequence[str]) -> Iterator[str]:
     """A value that is not among those that are valid."""
     if value is not None and str(value) not in valid:
         yield f"{at(key, study.where)}: {value!r} is none of {', '.join(valid)}"
@@ -62,7 +62,7 @@ def _columns(study: Study, name: str, site: Site) -> Iterator[str]:
             yield from _conversion(study, f"sites.{name}.columns.{column}", own or {})
 
 
-def _conversion(study: Study, key: str, own: Mapping[str, Any]) -> Iterator[str]:
+def _conversion(study: Study, key: str, own: Mapping[str, object]) -> Iterator[str]:
     for part, value in own.items():
         here = at(f"{key}.{part}", study.where)
         if part not in CONVERSION:

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
 
 from omegaconf import MISSING
 
@@ -95,7 +94,7 @@ def _trainer(study: Study) -> Iterator[str]:
         yield f"{key}: {trainer['centralized']['max_epochs']} must be 1 or more"
 
 
-def _trainer_types(study: Study, declared: Mapping[str, Any]) -> Iterator[str]:
+def _trainer_types(study: Study, declared: Mapping[str, object]) -> Iterator[str]:
     """Values that Lightning's Trainer does not take by their type; `precision` is a closed list of its own."""
     if not declared:
         return

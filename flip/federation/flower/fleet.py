@@ -154,7 +154,7 @@ class Link:
                 push_objects(get_all_nested_objects(reply), push, object_ids_to_push=set(accepted.objects_to_push))
 
 
-def attempt(call: Callable[[Any], Any], request: Any) -> Any:
+def attempt(call: Callable[[Any], Any], request: object) -> Any:
     """A request's answer, tried again while the network or the server is away; None where the server refuses it.
 
     Raises Unreachable for a server that cannot prove who it is.
@@ -173,7 +173,7 @@ def attempt(call: Callable[[Any], Any], request: Any) -> Any:
         time.sleep(RECONNECT)
 
 
-def required(call: Callable[[Any], Any], request: Any) -> Any:
+def required(call: Callable[[Any], Any], request: object) -> Any:
     """A request's answer, tried as `attempt` does. Raises Refused where the server refuses it."""
     answer = attempt(call, request)
     if answer is None:

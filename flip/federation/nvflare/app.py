@@ -55,7 +55,7 @@ def controller() -> Any:
             except RuntimeError as error:
                 self.logger.warning(f"the server's sites cannot be looked up: {error}")
 
-        def stop_controller(self, fl_ctx: Any) -> None:
+        def stop_controller(self, fl_ctx: object) -> None:
             """The loop has ended, or gets no more answers and ends."""
             far.close()
             self.loop.join(ENDING)
@@ -77,7 +77,7 @@ def controller() -> Any:
     return Loop()
 
 
-def chunk(folder: Path, request: Mapping[str, Any]) -> dict[str, Any]:
+def chunk(folder: Path, request: Mapping[str, object]) -> dict[str, Any]:
     """A part of a file that grows while the job runs: its stamp (another one: another file), its size, and bytes.
 
     `request` holds `name` and `offset`. Only three files can be asked for; one that is not there has no stamp.
@@ -176,7 +176,7 @@ def misses(engine: Any, job: Any, client: Any) -> bool:
     return meant and process is not None and client.token not in process[RunProcessKey.PARTICIPANTS]
 
 
-def hand_over(engine: Any, job: Any, client: Any, fl_ctx: Any) -> None:
+def hand_over(engine: Any, job: Any, client: Any, fl_ctx: object) -> None:
     """Give a running job to one more site, in FLARE's own steps. Raises RuntimeError if the site does not agree."""
     from nvflare.apis.fl_constant import RunProcessKey
     from nvflare.apis.job_scheduler_spec import DispatchInfo

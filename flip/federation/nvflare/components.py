@@ -74,7 +74,7 @@ class Answer:
             self.work.wait(IDLE)
             self.work.clear()
 
-    def told(self, topic: str, request: Any, fl_ctx: Any) -> Any:
+    def told(self, topic: str, request: object, fl_ctx: object) -> Any:
         """The controller's word."""
         from nvflare.apis.shareable import ReturnCode, make_reply
 

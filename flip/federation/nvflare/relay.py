@@ -69,7 +69,7 @@ class Relay:
         self.answers = Answers(bridge)
         self.standing: dict[str, Any] = {}  # FLARE's task of each client that has a question
 
-    def start_controller(self, fl_ctx: Any) -> None:
+    def start_controller(self, fl_ctx: object) -> None:
         """FLARE wants it, as it wants `stop_controller`; there is nothing to prepare or to put away."""
 
     stop_controller = start_controller
@@ -128,7 +128,7 @@ class Relay:
             if client in self.standing:
                 self.answers.lose(self.standing[client].props["number"], client)
 
-    def answered(self, client_task: Any, fl_ctx: Any) -> None:
+    def answered(self, client_task: Any, fl_ctx: object) -> None:
         """One answer."""
         from nvflare.apis.controller_spec import TaskCompletionStatus
 

@@ -127,7 +127,7 @@ def serve() -> None:
     )
     made = runner._generate_args
 
-    def patient(*given: Any, **named: Any) -> Any:
+    def patient(*given: object, **named: object) -> Any:
         arguments = made(*given, **named)
         arguments.set = [f"simulator_worker_timeout={LOADING}"]
         return arguments
@@ -146,7 +146,7 @@ def executor(workspace: str, client: str) -> Any:
     """FLARE's executor at a site."""
     path = Path(workspace).parents[1] / "sites" / f"{client}.json"
 
-    def open_silo(fl_ctx: Any) -> "Silo":
+    def open_silo(fl_ctx: object) -> "Silo":
         from flip.config.site_file import load_site
         from flip.site.silo import Silo
 

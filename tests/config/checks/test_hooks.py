@@ -1,8 +1,10 @@
 """A misspelt hook is found before the run: the class, the name, and the hook that it may mean."""
 
+import ast
 import importlib
 import inspect
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -16,6 +18,10 @@ import flip.strategies
 import models
 from flip.config.base_classes import base
 from flip.config.checks.hooks import misspelt
+from flip.contracts import KINDS, hooks
+
+# Asked of what Python, torch and Lightning make, and of a backend's class.
+OF_LIBRARIES = {"fget", "inplace", "original_optimizer", "sampler", "set_epoch", "shape", "submit"}
 
 
 @pytest.mark.parametrize(
@@ -29,6 +35,9 @@ from flip.config.checks.hooks import misspelt
         ("model", LightningModule, "higher_is_beter", "higher_is_better"),
         ("model", LightningModule, "subgroups_metrics", "subgroup_metrics"),
         ("metric", Metric, "intervals", "interval"),
+        ("metric", Metric, "witheld", "withheld"),
+        ("dataset", LightningDataModule, "skiped_persons", "skipped_persons"),
+        ("strategy", base("strategy"), "visit", "visits"),
         ("strategy", base("strategy"), "before_fits", "before_fit"),
         ("privacy", base("privacy"), "wrap_answers", "wrap_answer"),
     ],
@@ -38,6 +47,17 @@ def test_a_name_near_a_hooks_is_named_with_the_hook(kind: str, parent: type, nam
     found = [text for text in misspelt(kind, kind, made) if f"Own.{name}" in text]
     assert len(found) == 1
     assert f"name it {meant}, or _{name}" in found[0]
+
+
+def test_every_name_that_the_engine_asks_for_stands_in_the_contracts() -> None:
+    asked = set()
+    for path in Path(flip.__file__).parent.rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            match call:
+                case ast.Call(func=ast.Name("hasattr" | "getattr"), args=[_, ast.Constant(str(name)), *_]):
+                    asked.add(name)
+    known = frozenset().union(*map(hooks, KINDS))
+    assert {name for name in asked if not name.startswith("__")} - known == OF_LIBRARIES
 
 
 def test_what_an_object_assigns_in_its_constructor_is_found_too() -> None:

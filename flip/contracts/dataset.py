@@ -1,0 +1,139 @@
+"""What the engine asks of a dataset: a LightningDataModule over one site's cohort."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class FederatedDataModule(Protocol):
+    """A LightningDataModule over one site's cohort. A loader is one of torch's, or an empty list where a split is."""
+
+    def prepare_data(self) -> None:
+        """Whatever must be on disk before the cohort is read."""
+
+    def setup(self, stage: str) -> None:
+        """Read the cohort: "fit", then "test"."""
+
+    def persons(self) -> int:
+        """Distinct persons in the cohort, before it is loaded. Raises OSError or ValueError where it is unreadable."""
+
+    def train_dataloader(self) -> Any:
+        """Batches to train on: `dict[str, Tensor]`."""
+
+    def val_dataloader(self) -> Any:
+        """Batches to validate on."""
+
+    def test_dataloader(self) -> Any:
+        """Batches to test on."""
+
+
+@runtime_checkable
+class CountsExamples(Protocol):
+    """A dataset that knows its sizes without making a loader."""
+
+    def sizes(self) -> Mapping[str, int]:
+        """Examples of "train", "validate" and "test"."""
+
+
+@runtime_checkable
+class Skips(Protocol):
+    """A dataset that leaves examples out, and counts them by reason."""
+
+    REASONS: frozenset[str]
+    skipped: Mapping[str, int]
+
+
+@runtime_checkable
+class SkipsPersons(Protocol):
+    """A dataset that knows whose examples it leaves out; without it, a minimum cell withholds their count."""
+
+    skipped_persons: Mapping[str, int]  # distinct persons by reason
+
+
+@runtime_checkable
+class NamesPersons(Protocol):
+    """A dataset that says whose its examples are: a site with a minimum cell above 1 asks nothing of any other."""
+
+    def whose(self, split: str) -> np.ndarray:
+        """A code of the person of each example, int64 [n], of "train", "validate" or "test"."""
+
+
+@runtime_checkable
+class DeclaresSizes(Protocol):
+    """A dataset that knows the widths of its inputs before it has data: what `${size:...}` in a study reads."""
+
+    def declared_sizes(self) -> Mapping[str, int]:
+        """Widths by name, as `tabular.features`."""
+
+
+@runtime_checkable
+class Agrees(Protocol):
+    """A dataset whose preprocessing all sites agree on before the first round."""
+
+    def statistics(self, minimum_cell: int) -> Arrays:
+        """Sums that are added over the sites; a name starts with its kind, as `moments/age` or `count/levels/sex/F`."""
+
+    def agree(self, agreed: Arrays) -> None:
+        """Take the sums over all sites."""
+
+
+@runtime_checkable
+class KnowsPersonsBehind(Protocol):
+    """A dataset whose statistics may each rest on fewer persons than the cohort has."""
+
+    def behind(self) -> Mapping[str, int]:
+        """By the name of a statistic, the distinct persons it rests on."""
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """A dataset that `job=check` and `job=statistics` can describe."""
+
+    def describe(self, edges: Arrays) -> tuple[Arrays, Mapping[str, int]]:
+        """Counts, moments and, over the agreed edges, histograms by column; and the persons that each rests on."""
+
+
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """A dataset that reads more than the site's root: noise must be fresh when that changes."""
+
+    def fingerprint(self) -> Arrays:
+        """Arrays that change whenever the data do."""
+
+
+@runtime_checkable
+class ScaledForPooling(Protocol):
+    """A dataset that prepares its rows in another way for the pooled baseline."""
+
+    def pooled_train_dataloader(self) -> Any:
+        """As `train_dataloader`."""
+
+    def pooled_val_dataloader(self) -> Any:
+        """As `val_dataloader`."""
+
+    def pooled_test_dataloader(self) -> Any:
+        """As `test_dataloader`."""
+
+
+@runtime_checkable
+class LoadsQuickly(Protocol):
+    """A dataset whose cohort may be loaded by the check, before the run."""
+
+    loads_quickly: bool
+
+
+@runtime_checkable
+class ConvertsColumns(Protocol):
+    """A dataset that takes `{name: ..., conversion: ...}` for a column in a site's file."""
+
+    converts_columns: bool
+
+
+@runtime_checkable
+class HasSources(Protocol):
+    """A dataset whose parts can come from a site's own `sources`."""
+
+    SOURCES: tuple[str, ...]
