@@ -63,6 +63,8 @@ class Evaluation:
         none can be chosen, the metrics of a decision are withheld. Raises StudyFailed where no site answers for the
         study's own weights.
         """
+        from flip.metrics import metrics_of
+
         final = stage == TEST
         own = {"alone": alone} if alone else {}
         decided = self._threshold(ask, stage, weights, own)
@@ -72,7 +74,8 @@ class Evaluation:
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
         if decided is None:
             scored = scored.undecided(self.module.decided)
-        self.withheld |= {f"{prefix}/{name}": why for name, why in scored.reasons(self.roster.trains).items()}
+        reasons = scored.reasons(self.roster.trains, metrics_of(self.module, "test"))
+        self.withheld |= {f"{prefix}/{name}": why for name, why in reasons.items()}
         for site, reply in scored.replies.items():
             values = site_values(reply, self.module)
             self.metrics |= {f"{prefix}/site/{site}/{name}": value for name, value in values.items()}

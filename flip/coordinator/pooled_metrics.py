@@ -28,8 +28,8 @@ class Scored:
     pooled: Mapping[str, float]
     withheld: Mapping[str, Mapping[str, Withheld]]
 
-    def reasons(self, trains: Mapping[str, bool]) -> dict[str, str]:
-        """Why a metric is missing, by its name after `test/`: at each site, and pooled."""
+    def reasons(self, trains: Mapping[str, bool], summed: Collection[str]) -> dict[str, str]:
+        """Why a metric is missing, by its name after `test/`: at each site and, of those that are `summed`, pooled."""
         found: dict[str, str] = {}
         together: dict[str, dict[Withheld, list[str]]] = {}
         for site, rules in self.withheld.items():
@@ -37,7 +37,7 @@ class Scored:
             for name, rule in rules.items() if trains[site] else ():
                 together.setdefault(name, {}).setdefault(rule, []).append(site)
         for name, by_rule in together.items():
-            if name not in self.pooled:
+            if name in summed and name not in self.pooled:
                 why = "; ".join(f"{rule.value} ({', '.join(sites)})" for rule, sites in by_rule.items())
                 found[f"pooled/{name}"] = why
         return found

@@ -15,7 +15,6 @@ class SummaryKind(Enum):
     SUM = "sum"
     MOMENTS = "moments"  # [..., 3]: number, sum, sum of squares
     HISTOGRAM = "histogram"
-    CONFUSION = "confusion"
 
 
 @dataclass(frozen=True)

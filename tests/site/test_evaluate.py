@@ -269,7 +269,7 @@ def test_one_metric_that_a_site_withholds_does_not_cost_the_threshold():
     replies[0] = replace(replies[0], summaries=kept, withheld={"brier": Withheld.CELL})
     scored = merged(*replies, split="validate")
     assert threshold_from(model(), scored.states) is not None
-    assert scored.reasons({"a": True, "b": True})["pooled/brier"] == f"{Withheld.CELL.value} (a)"
+    assert scored.reasons({"a": True, "b": True}, ["brier"])["pooled/brier"] == f"{Withheld.CELL.value} (a)"
 
 
 def test_a_small_count_cannot_be_told_from_the_total_and_the_other_subgroup():
