@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from flip.contracts import hooks
-from flip.messages import Fault
+from flip.messages import Fault, Withheld
 from flip.version import __version__
 from tests.test_layout import ORDER, ROOT, repository_files
 
@@ -113,12 +113,12 @@ def test_the_page_on_configuration_has_every_group() -> None:
     assert [group for group in GROUPS if f"`{group}`" not in page] == []
 
 
-def test_the_page_on_backends_explains_every_fault() -> None:
+def test_the_page_on_backends_explains_every_fault_and_every_rule_of_withholding() -> None:
     page = PAGES[ROOT / "flip" / "federation" / "README.md"]
-    assert [fault.name for fault in Fault if f"`{fault.name}`" not in page] == []
+    assert [each.name for each in (*Fault, *Withheld) if f"`{each.name}`" not in page] == []
 
 
-@pytest.mark.parametrize(("folder", "kind"), [("models", "model"), ("datamodules", "dataset")])
+@pytest.mark.parametrize(("folder", "kind"), [("datamodules", "dataset"), ("models", "model")])
 def test_the_page_on_a_kind_of_class_names_everything_that_the_engine_asks_of_it(folder: str, kind: str) -> None:
     page = PAGES[ROOT / folder / "README.md"]
     assert [name for name in sorted(hooks(kind)) if f"`{name}" not in page] == []
