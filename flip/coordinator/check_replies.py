@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flip.messages import Fault, Payload, Reply, Task
-from flip.messages.summary import Summary
+from flip.messages.summary import Summary, Topic
 
 BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
 MOST_WHOLE = 2**53  # the largest of the whole numbers that a float64 holds exactly
@@ -22,7 +22,7 @@ class Wanted:
         weights: arrays of the names, shapes and types of the weights; empty where none are asked for.
         state: the same for the strategy's arrays.
         metrics: names that may occur.
-        states: arrays like the summed states of metrics, by `metric/name/state`.
+        states: arrays like the summed states of metrics, by `metric/state`.
         most: the most examples that the site can have, by site.
     """
 
@@ -53,9 +53,10 @@ def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
         return Fault.INVALID
     if not (same_form(reply.weights, wanted.weights) and same_form(reply.state, wanted.state)):
         return Fault.INVALID
-    if not all(sound(name, summary, wanted) for name, summary in reply.summaries.items()):
+    summaries = [(topic, name, each) for topic, named in reply.summaries.items() for name, each in named.items()]
+    if not all(sound(topic, name, each, wanted=wanted) for topic, name, each in summaries):
         return Fault.INVALID
-    arrays = [*reply.weights.values(), *reply.state.values(), *(each.values for each in reply.summaries.values())]
+    arrays = [*reply.weights.values(), *reply.state.values(), *(each.values for *_, each in summaries)]
     if not all(map(math.isfinite, reply.metrics.values())) or not all(map(finite, arrays)):
         return Fault.NOT_FINITE
     return None
@@ -75,17 +76,15 @@ def same_form(arrays: Payload, wanted: Payload) -> bool:
     )
 
 
-def sound(name: str, summary: Summary, wanted: Wanted) -> bool:
-    """Whether a summary is of a known sort and form; what a metric counts in whole numbers cannot be negative."""
+def sound(topic: Topic, name: str, summary: Summary, *, wanted: Wanted) -> bool:
+    """Whether a summary is of the form that its topic has; what a metric counts in whole numbers cannot be negative."""
     if summary.values.dtype != np.float64 or not isinstance(summary.persons, int) or summary.persons < 0:
         return False
-    if name.startswith("metric/"):
+    if topic is Topic.METRIC:
         like = wanted.states.get(name)
         counts = like is not None and np.issubdtype(like.dtype, np.integer)
         return like is not None and summary.values.shape == like.shape and not (counts and (summary.values < 0).any())
-    if name.startswith("skipped/"):
-        return summary.values.shape == (1,)
-    return name.startswith(("statistics/", "outcomes/", "description/", "shape/"))
+    return topic is not Topic.SKIPPED or summary.values.shape == (1,)
 
 
 def finite(array: np.ndarray) -> bool:

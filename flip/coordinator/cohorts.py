@@ -6,7 +6,8 @@ from flip.coordinator.check_replies import Wanted, addable
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Reply
-from flip.messages.summary import Summary
+from flip.messages.summary import Summary, Topic
+from flip.messages.wire import join
 
 COUNTS = ("persons", "train", "validate", "test")
 OTHER_REASON = "another reason, which the site's own log names"
@@ -30,7 +31,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     task = roster.task("statistics", 0, {})
     for reply in roster.asked(ask, task, sorted(roster.trains), "statistics", wanted):
         counts = {name: int(reply.metrics.get(name, 0)) for name in COUNTS}
-        agreed = {name: each for name, each in reply.summaries.items() if name.startswith("statistics/")}
+        agreed = reply.summaries.get(Topic.STATISTICS, {})
         fault = reply.fault or (None if addable(agreed, merged) else Fault.INVALID)
         cohort[reply.site] = {
             **counts,
@@ -46,7 +47,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
         if roster.trains[reply.site]:
             merge_into(merged, agreed)
     roster.recorder.cohort(cohort)
-    roster.agreed = {name: summary.values for name, summary in merged.items()}
+    roster.agreed = join(statistics={name: summary.values for name, summary in merged.items()})
     unusable = (Fault.DATA, Fault.INVALID)
     roster.left_out = {site for site, fault in faults.items() if fault.refused or fault in unusable}
     return faults
@@ -55,9 +56,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
 def skipped(reply: Reply, reasons: frozenset[str]) -> dict[str, int]:
     """How much a site skipped by reason; reasons that the dataset does not declare are one."""
     found: dict[str, int] = {}
-    for name, summary in reply.summaries.items():
-        if name.startswith("skipped/"):
-            reason = name.removeprefix("skipped/")
-            reason = reason if reason in reasons else OTHER_REASON
-            found[reason] = found.get(reason, 0) + int(summary.values[0])
+    for own, summary in reply.summaries.get(Topic.SKIPPED, {}).items():
+        reason = own if own in reasons else OTHER_REASON
+        found[reason] = found.get(reason, 0) + int(summary.values[0])
     return found

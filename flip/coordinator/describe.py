@@ -12,11 +12,13 @@ from flip.coordinator.loop import Coordinator
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Payload
-from flip.messages.summary import Moments, Summary
+from flip.messages.summary import Moments, Summaries, Summary, Topic
+from flip.messages.wire import join
 
 BINS = 24  # of a histogram
 SPREAD = 3.0  # deviations from the mean at which the outermost bins begin, which are open
-Described = dict[str, dict[str, Summary]]
+TOPICS = (Topic.DESCRIPTION, Topic.SHAPE)
+Described = dict[str, Summaries]
 
 
 def check(loop: Coordinator, ask: Ask) -> None:
@@ -40,36 +42,37 @@ def _described(loop: Coordinator, ask: Ask, job: str, *, histograms: bool) -> No
     if histograms:
         edges = agreed_edges(found)
         for site, more in _asked(roster, ask, edges, faults).items():
-            found[site] = {**found.get(site, {}), **more}
+            before = found.get(site, {})
+            found[site] = {topic: {**before.get(topic, {}), **more[topic]} for topic in TOPICS}
     roster.recorder.description(job, edges, found)
     _asked(roster, ask, {}, faults, tries=True)
     roster.enough(len({*roster.sites(training=True)} - {*faults}), faults, "before the first round")
 
 
 def _asked(roster: Roster, ask: Ask, edges: Payload, faults: dict[str, Fault], **params: Any) -> Described:
-    """The summaries of each site that answers, by their own names; the others' faults go to `faults`."""
+    """What each site that answers tells of its cohort; the others' faults go to `faults`."""
     task = roster.task("describe", 0, {}, **params)
-    task = replace(task, state={**task.state, **{f"edges/{name}": each for name, each in edges.items()}})
+    task = replace(task, state={**task.state, **join(edges=edges)})
     wanted = Wanted({}, {}, frozenset(), {}, {})
     found: Described = {}
     for reply in roster.asked(ask, task, roster.sites(training=False), "describe", wanted):
         if reply.fault is not None:
             faults[reply.site] = reply.fault
             continue
-        found[reply.site] = {name.removeprefix("description/"): each for name, each in reply.summaries.items()}
+        found[reply.site] = {topic: reply.summaries.get(topic, {}) for topic in TOPICS}
     return found
 
 
-def pooled(found: Mapping[str, Mapping[str, Summary]]) -> dict[str, Summary]:
+def pooled(found: Mapping[str, Summaries]) -> dict[str, Summary]:
     """The sums over the sites; a site whose summary is of another form than the first's is left out of that one."""
     merged: dict[str, Summary] = {}
-    for named in found.values():
-        sums = {name: each for name, each in named.items() if not name.startswith("shape/")}
+    for told in found.values():
+        sums = told.get(Topic.DESCRIPTION, {})
         merge_into(merged, {name: each for name, each in sums.items() if addable({name: each}, merged)})
     return merged
 
 
-def agreed_edges(found: Mapping[str, Mapping[str, Summary]]) -> dict[str, np.ndarray]:
+def agreed_edges(found: Mapping[str, Summaries]) -> dict[str, np.ndarray]:
     """Edges of the bins by column, from the mean and deviation over all sites: no one's extreme value is told."""
     edges = {}
     for name, summary in pooled(found).items():

@@ -9,6 +9,7 @@ from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, t
 from flip.coordinator.roster import Roster
 from flip.errors import StudyFailed
 from flip.messages import Ask, Payload, Task
+from flip.messages.summary import Topic
 
 TEST = "test"  # the stage, and the first part of the metrics' names, of the study's own model
 
@@ -86,10 +87,7 @@ class Evaluation:
 
     def _report_outcomes(self, scored: Scored) -> None:
         """What the study adds to the report, and its own metrics."""
-        found = {
-            site: {n.removeprefix("outcomes/"): s for n, s in reply.summaries.items() if n.startswith("outcomes/")}
-            for site, reply in scored.replies.items()
-        }
+        found = {site: reply.summaries.get(Topic.OUTCOMES, {}) for site, reply in scored.replies.items()}
         self.roster.recorder.outcomes(found)
         arrays = {site: {name: summary.values for name, summary in named.items()} for site, named in found.items()}
         self.metrics |= self.outcomes.metrics(arrays)

@@ -10,10 +10,8 @@ import numpy as np
 
 from flip.coordinator.check_replies import Wanted
 from flip.messages import Reply, Task, Withheld
-from flip.messages.summary import Summary
+from flip.messages.summary import Summary, Topic
 from flip.runs.recorder import POOLED_LINE
-
-METRIC = "metric/"
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ def wanted_scores(module: Any, split: str) -> Wanted:
     """What the reply to an evaluation may hold."""
     from flip.metrics import names_of, states_of
 
-    states = {f"{METRIC}{name}": like for name, like in states_of(module, split).items()}
-    return Wanted({}, {}, names_of(module, split), states, {})
+    return Wanted({}, {}, names_of(module, split), states_of(module, split), {})
 
 
 def merge_scores(replies: Iterable[Reply], module: Any, split: str, trains: Mapping[str, bool]) -> Scored:
@@ -92,11 +89,11 @@ def merge_scores(replies: Iterable[Reply], module: Any, split: str, trains: Mapp
             continue
         found[reply.site] = reply
         if trains[reply.site]:
-            named = {name: summary for name, summary in reply.summaries.items() if name.startswith(METRIC)}
+            named = reply.summaries.get(Topic.METRIC, {})
             merge_into(merged, named)
             sent.update(named.keys())
     scored = sum(trains[site] for site in found)
-    states = {name.removeprefix(METRIC): s.values for name, s in merged.items() if sent[name] == scored}
+    states = {name: s.values for name, s in merged.items() if sent[name] == scored}
     pooled = values_from_states(metrics_of(module, split), states, intervals=split == "test")
     return Scored(found, states, {**pooled, **gaps(pooled, getattr(module, "levels", {}))}, withheld)
 

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from flip.messages.summary import Summary
+from flip.messages.summary import Summaries
 
 Payload = Mapping[str, np.ndarray]
 Scalar = str | int | float | bool
@@ -59,9 +59,9 @@ class Withheld(Enum):
 class Task:
     """What the coordinator asks of a site.
 
-    `step` is "statistics", "fit", "evaluate", "personal", or a privacy mechanism's own. `state` holds the arrays of the
-    strategy and the agreed statistics (`statistics/...`); `params` are flat scalars; `manifest` is the study as
-    canonical JSON.
+    `step` is "statistics", "describe", "fit", "evaluate", "measure", or a privacy mechanism's own. `state` holds the
+    arrays of the strategy and the agreed statistics (`statistics/...`); `params` are flat scalars; `manifest` is the
+    study as canonical JSON.
     """
 
     run: str
@@ -96,7 +96,7 @@ class Reply:
     metrics: Mapping[str, float] = field(default_factory=dict)
     weights: Payload = field(default_factory=dict)
     state: Payload = field(default_factory=dict)
-    summaries: Mapping[str, Summary] = field(default_factory=dict)
+    summaries: Summaries = field(default_factory=dict)
     withheld: Mapping[str, Withheld] = field(default_factory=dict)
     fault: Fault | None = None
     seconds: float = 0.0

@@ -1,7 +1,7 @@
 """Aggregates over the persons of a site, which merge by addition."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -43,6 +43,21 @@ class Summary:
                 f"cannot merge {self.kind.value} {self.values.shape} with {other.kind.value} {other.values.shape}"
             )
         return Summary(self.kind, self.values + other.values, self.persons + other.persons)
+
+
+class Topic(Enum):
+    """What a summary is about: who reads it at the coordinator."""
+
+    STATISTICS = "statistics"  # what all sites agree on before the first round
+    SKIPPED = "skipped"  # examples that were left out, by reason
+    DESCRIPTION = "description"  # what a cohort holds, by column
+    SHAPE = "shape"  # of each part of an example
+    METRIC = "metric"  # the states of a metric, by `metric/state`
+    OUTCOMES = "outcomes"  # what the study adds to the report
+
+
+Summaries = Mapping[Topic, Mapping[str, Summary]]
+"""Summaries by what they are about, and by name."""
 
 
 @dataclass(frozen=True)

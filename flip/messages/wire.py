@@ -2,18 +2,20 @@
 
 import mmap
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from flip.messages import Fault, Payload, Reply, Task, Withheld
+from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.safetensors import parts, unpack
-from flip.messages.summary import Summary, SummaryKind
+from flip.messages.summary import Summary, SummaryKind, Topic
+
+Value = TypeVar("Value")
 
 
-def join(**groups: Payload) -> dict[str, np.ndarray]:
-    """Groups of arrays as one, each name led by its group's."""
-    return {f"{group}/{name}": array for group, arrays in groups.items() for name, array in arrays.items()}
+def join(**groups: Mapping[str, Value]) -> dict[str, Value]:
+    """Groups of arrays, or of other values, as one, each name led by its group's."""
+    return {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
 
 
 def take(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
@@ -57,23 +59,25 @@ def reply_parts(reply: Reply) -> list[Any]:
         "fault": reply.fault.name if reply.fault else None,
     }
     head["withheld"] = {name: rule.name for name, rule in reply.withheld.items()}
-    head["summaries"] = {name: [summary.kind.value, summary.persons] for name, summary in reply.summaries.items()}
-    values = {name: summary.values for name, summary in reply.summaries.items()}
+    summaries = join(**{topic.value: named for topic, named in reply.summaries.items()})
+    head["summaries"] = {name: [summary.kind.value, summary.persons] for name, summary in summaries.items()}
+    values = {name: summary.values for name, summary in summaries.items()}
     return parts(join(weights=reply.weights, state=reply.state, summaries=values), head)
 
 
 def unpack_reply(blob: bytes | mmap.mmap) -> Reply:
     """The inverse of `pack_reply`; its arrays are views of the blob.
 
-    Raises ValueError for anything else, an unknown fault, kind or rule included.
+    Raises ValueError for anything else, an unknown fault, topic, kind or rule included.
     """
     arrays, head = unpack(blob)
     try:
         values = take(arrays, "summaries")
-        summaries = {
-            name: Summary(SummaryKind(kind), values[name], int(persons))
-            for name, (kind, persons) in head.pop("summaries").items()
-        }
+        summaries: dict[Topic, dict[str, Summary]] = {}
+        for key, (kind, persons) in head.pop("summaries").items():
+            topic, name = key.split("/", 1)
+            summary = Summary(SummaryKind(kind), values[key], int(persons))
+            summaries.setdefault(Topic(topic), {})[name] = summary
         withheld = {name: Withheld[rule] for name, rule in head.pop("withheld").items()}
         fault = head.pop("fault")
         return Reply(
@@ -84,5 +88,5 @@ def unpack_reply(blob: bytes | mmap.mmap) -> Reply:
             fault=Fault[fault] if fault else None,
             **head,
         )
-    except (TypeError, KeyError, AttributeError, OverflowError) as error:
+    except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError("not a reply") from error

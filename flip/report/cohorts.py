@@ -43,11 +43,13 @@ class Cohorts:
 
     def __init__(self, run: RunRecord) -> None:
         self.run = run
-        told: Mapping[str, Any] = run.description.get("sites") or {}
-        self.told = {
-            site: {name: each["values"] for name, each in named.items() if each["persons"]}
-            for site, named in told.items()
-        }
+        self.told, self._shapes = (
+            {
+                site: {name: each["values"] for name, each in named.items() if each["persons"]}
+                for site, named in (run.description.get(key) or {}).items()
+            }
+            for key in ("sites", "shapes")
+        )
 
     def _named(self, prefix: str) -> list[str]:
         """What follows the prefix in the summaries' names, of all sites in turn."""
@@ -100,10 +102,7 @@ class Cohorts:
 
     def shapes(self) -> dict[str, str]:
         """The shape of each part of an example in words, of the first site that told it."""
-        named: Mapping[str, list[float]] = next(
-            (named for named in self.told.values() if any(name.startswith("shape/") for name in named)), {}
-        )
-        told = {n.removeprefix("shape/"): values for n, values in named.items() if n.startswith("shape/")}
+        told: Mapping[str, list[float]] = next(filter(None, self._shapes.values()), {})
         return {name: " x ".join(f"{size:.0f}" for size in shape) or "one number" for name, shape in told.items()}
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from flip.files import append_whole, write_atomic
 from flip.messages import Payload
 from flip.messages.safetensors import load_file, save_file
-from flip.messages.summary import Summary
+from flip.messages.summary import Summaries, Summary, Topic
 from flip.messages.wire import join, take
 from flip.runs.recorder import Progress
 
@@ -66,10 +66,14 @@ class RunFolder:
         """Write `cohort.json`."""
         self.json(COHORT, cohort)
 
-    def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:
+    def description(self, job: str, edges: Payload, found: Mapping[str, Summaries]) -> None:
         """Write `description.json`."""
+        columns, shapes = (
+            plain_summaries({site: told.get(topic, {}) for site, told in found.items()})
+            for topic in (Topic.DESCRIPTION, Topic.SHAPE)
+        )
         bins = {name: array.tolist() for name, array in edges.items()}
-        self.json(DESCRIPTION, {"job": job, "edges": bins, "sites": plain_summaries(found)})
+        self.json(DESCRIPTION, {"job": job, "edges": bins, "sites": columns, "shapes": shapes})
 
     def complete(self, progress: Progress) -> None:
         """Write what a resume needs after a round."""

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from flip.files import POOLED
 from flip.messages import Payload, Reply, Task
-from flip.messages.summary import Summary
+from flip.messages.summary import Summaries, Summary
 from flip.strategies.fedavg import State
 
 
@@ -47,7 +47,7 @@ class Recorder(Protocol):
     def cohort(self, cohort: Mapping[str, object]) -> None:
         """Persons, examples and what was skipped, by site."""
 
-    def description(self, job: str, edges: Payload, found: Mapping[str, Mapping[str, Summary]]) -> None:
+    def description(self, job: str, edges: Payload, found: Mapping[str, Summaries]) -> None:
         """What the sites tell of their cohorts, by site, and the edges of the histograms' bins, by column."""
 
     def complete(self, progress: Progress) -> None:
@@ -70,6 +70,7 @@ def line_of(task: Task, reply: Reply, phase: str) -> dict[str, Any]:
     named = reply.metrics.items()
     metrics = {name: value for name, value in named if not name.startswith("privacy/") and math.isfinite(value)}
     spent = {name.removeprefix("privacy/"): value for name, value in named if name.startswith("privacy/")}
+    aggregates = [each.values.nbytes for told in reply.summaries.values() for each in told.values()]
     return {
         "round": task.round,
         "site": reply.site,
@@ -77,7 +78,7 @@ def line_of(task: Task, reply: Reply, phase: str) -> dict[str, Any]:
         "examples": reply.examples,
         "metrics": metrics,
         "bytes_down": size(task.weights) + size(task.state),
-        "bytes_up": size(reply.weights) + size(reply.state) + sum(s.values.nbytes for s in reply.summaries.values()),
+        "bytes_up": size(reply.weights) + size(reply.state) + sum(aggregates),
         "seconds": round(reply.seconds, 6),
         "fault": reply.fault.name if reply.fault else None,
         "privacy": {**spent, "unit": "record"} if set(spent) == {"epsilon", "delta"} else None,

@@ -16,6 +16,7 @@ from flip.determinism import configure_torch
 from flip.errors import UserError
 from flip.messages import Fault, Payload, Task
 from flip.messages.weights import load_arrays
+from flip.messages.wire import take
 from flip.privacy import Mechanism
 from flip.site.disclosure import enough
 from flip.site.persons import persons_of
@@ -66,11 +67,7 @@ class Loaded:
 
     def agree(self, task: Task) -> None:
         """Take the statistics that all sites agreed on into the data."""
-        agreed = {
-            name.removeprefix("statistics/"): array
-            for name, array in task.state.items()
-            if name.startswith("statistics/")
-        }
+        agreed = take(task.state, "statistics")
         changed = any(
             name not in self.agreed or not np.array_equal(array, self.agreed[name]) for name, array in agreed.items()
         )

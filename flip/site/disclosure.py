@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flip.messages import Fault, Payload, Reply, Withheld
-from flip.messages.summary import Summary, SummaryKind
+from flip.messages.summary import Summaries, Summary, SummaryKind, Topic
 from flip.metrics import EXAMPLES, exact_of, metrics_of
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
@@ -51,10 +51,14 @@ def refuse_few(persons: int, arrays: Payload, cell: int) -> Payload:
     return arrays
 
 
-def suppress_summaries(persons: int, summaries: Mapping[str, Summary], cell: int) -> Mapping[str, Summary]:
+def suppress_summaries(persons: int, summaries: Summaries, cell: int) -> Summaries:
     """Aggregates that may leave, each by the persons behind it and none of more than `persons`."""
-    found = {name: suppress_summary(min(each.persons, persons), each, cell) for name, each in summaries.items()}
-    return {name: each for name, each in found.items() if not each.withheld}
+    found: dict[Topic, dict[str, Summary]] = {}
+    for topic, named in summaries.items():
+        kept = {name: suppress_summary(min(each.persons, persons), each, cell) for name, each in named.items()}
+        if told := {name: each for name, each in kept.items() if not each.withheld}:
+            found[topic] = told
+    return found
 
 
 def unprotected(persons: int, value: object, cell: int) -> Any:
@@ -167,7 +171,7 @@ def suppress_outcomes(persons: Persons, arrays: Mapping[str, NDArray[Any]], cell
             told = suppress_complementary(persons.behind(cells).ravel(), cell).reshape(cells.shape)
             values = np.where(told > 0, values, 0.0)
         summary = Summary(kind, values, persons.number)
-        found[f"outcomes/{name}"] = suppress_summary(persons.number, summary, cell, persons.behind)
+        found[name] = suppress_summary(persons.number, summary, cell, persons.behind)
     return found
 
 

@@ -105,7 +105,7 @@ def leaving(
         if math.isfinite(value) and not {name, name.rpartition("/")[0]} & withheld.keys()
     }
     summaries = {
-        f"metric/{name}": Summary(SummaryKind.SUM, array.astype(np.float64), persons.number)
+        name: Summary(SummaryKind.SUM, array.astype(np.float64), persons.number)
         for name, array in summed.states.items()
         if name.rpartition("/")[0] not in withheld
     }

@@ -14,6 +14,7 @@ from flip.config.schema import Site
 from flip.determinism import stable_seed
 from flip.errors import disk_full
 from flip.messages import Answer, Fault, Reply, Task, Withheld
+from flip.messages.summary import Topic
 from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.site.admission import Loaded, Place, admit, protected_module
@@ -117,10 +118,11 @@ class Silo:
         """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
         data, cell = loaded.datamodule, loaded.policy.minimum_cell
         counts = cohort_counts(loaded.persons, data, cell)
-        summaries, others = skipped(loaded.persons, data, cell)
+        told, others = skipped(loaded.persons, data, cell)
         for reason, number in others.items():
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
-        summaries |= dataset_summaries(persons_of(data, "train", cell), data, cell)
+        own = dataset_summaries(persons_of(data, "train", cell), data, cell)
+        summaries = {Topic.SKIPPED: told, Topic.STATISTICS: own}
         examples = int(counts["train"])
         return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)
 
@@ -140,7 +142,10 @@ class Silo:
             "run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing"
         )
         persons, cell = loaded.persons, loaded.policy.minimum_cell
-        told = description(persons, loaded.datamodule, edges, cell) | shapes(loaded.datamodule, cell)
+        told = {
+            Topic.DESCRIPTION: description(persons, loaded.datamodule, edges, cell),
+            Topic.SHAPE: shapes(loaded.datamodule, cell),
+        }
         return self._released(persons, loaded, task, summaries=told)
 
     def _fit(self, loaded: Loaded, task: Task) -> Reply:
@@ -184,9 +189,11 @@ class Silo:
         device, seed = device_of(loaded.manifest, self.site), stable_seed(loaded.manifest["seed"], self.name, "score")
         least = persons.examples_of(cell)
         own, summed = score(module, data, loader(data, split), split=split, device=device, cell=least, seed=seed)
-        values, summaries, withheld = leaving(persons, module, own, summed, cell=cell)
+        values, states, withheld = leaving(persons, module, own, summed, cell=cell)
+        summaries = {Topic.METRIC: states}
         if task.params.get("outcomes") and loaded.outcomes is not None:
-            summaries |= suppress_outcomes(persons, loaded.outcomes.collect(module, data, self.home), cell)
+            outcomes = loaded.outcomes.collect(module, data, self.home)
+            summaries[Topic.OUTCOMES] = suppress_outcomes(persons, outcomes, cell)
         found = {"metrics": values, "summaries": summaries, "withheld": withheld}
         return self._released(persons.number, loaded, task, examples=persons.examples, **found)
 

@@ -28,7 +28,7 @@ def cohort_counts(persons: int, data: Any, cell: int) -> dict[str, float]:
 
 
 def dataset_summaries(persons: Persons, data: Any, cell: int) -> dict[str, Summary]:
-    """The dataset's own statistics as `statistics/...`; empty for a dataset that agrees nothing.
+    """The dataset's own statistics by name; empty for a dataset that agrees nothing.
 
     `persons` are those of the training split. A dataset whose values can be missing takes `statistics(minimum_cell)`,
     and says by `behind()` on how many persons each rests. A count's name may tell too, as that of a rare category does:
@@ -46,12 +46,12 @@ def dataset_summaries(persons: Persons, data: Any, cell: int) -> dict[str, Summa
         rows = summary.kind is SummaryKind.MOMENTS and name not in known  # counts are of persons already
         kept = suppress_summary(summary.persons, summary, cell, persons.behind if rows else np.asarray)
         if kept.kind is not SummaryKind.COUNT or kept.values.any():
-            found[f"statistics/{name}"] = kept
+            found[name] = kept
     return found
 
 
 def description(persons: int, data: Any, edges: Mapping[str, NDArray[Any]], cell: int) -> dict[str, Summary]:
-    """What the dataset tells of its cohort, as `description/...`; empty for one without `describe`.
+    """What the dataset tells of its cohort, by name; empty for one without `describe`.
 
     Counts that share a place (`count/levels/sex/...`) add up to a number that is known, so that one of them that is
     withheld would be told by the others: see `suppress_complementary`. No name leaves of a count that is withheld, and
@@ -68,7 +68,7 @@ def description(persons: int, data: Any, edges: Mapping[str, NDArray[Any]], cell
             levels = f"count/levels/{column}/"
             arrays = {n: each for n, each in arrays.items() if n not in alike and not n.startswith(levels)}
     return {
-        f"description/{name}": summary_of(min(behind.get(name, persons), persons), name, array)
+        name: summary_of(min(behind.get(name, persons), persons), name, array)
         for name, array in arrays.items()
         if array.any()
     }
@@ -83,7 +83,7 @@ def skipped(persons: int, data: Any, cell: int) -> tuple[dict[str, Summary], dic
     declared: frozenset[str] = getattr(type(data), "REASONS", frozenset())
     whose: Mapping[str, int] = getattr(data, "skipped_persons", {})
     told = {
-        f"skipped/{reason}": summary_of(min(whose.get(reason, persons), persons), "count/skipped", np.array([number]))
+        reason: summary_of(min(whose.get(reason, persons), persons), "count/skipped", np.array([number]))
         for reason, number in reasons.items()
         if reason in declared and enough(whose.get(reason, 0), cell)
     }
@@ -91,7 +91,7 @@ def skipped(persons: int, data: Any, cell: int) -> tuple[dict[str, Summary], dic
 
 
 def shapes(data: Any, cell: int) -> dict[str, Summary]:
-    """Shape of each part of an example, as `shape/...`; empty for a dataset without examples to train or test on.
+    """Shape of each part of an example, by its name; empty for a dataset without examples to train or test on.
 
     A shape leaves if the first examples have it in common that are of as many persons as the minimum cell.
     """
@@ -103,7 +103,7 @@ def shapes(data: Any, cell: int) -> dict[str, Summary]:
             number = min(persons.examples_of(cell), len(loader.dataset))
             examples = [shape_of(loader.dataset[row]) for row in range(number)]
             return {
-                f"shape/{name}": Summary(SummaryKind.SUM, np.array(shape, np.float64), persons.number)
+                name: Summary(SummaryKind.SUM, np.array(shape, np.float64), persons.number)
                 for name, shape in examples[0].items()
                 if all(each.get(name) == shape for each in examples)
             }

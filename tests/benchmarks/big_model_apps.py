@@ -59,14 +59,14 @@ class Stub:
 
     def answer(self, task: Any) -> Any:
         from flip.messages import Reply
-        from flip.messages.summary import Summary, SummaryKind
+        from flip.messages.summary import Summary, SummaryKind, Topic
 
         if task.step == "statistics":
             return Reply(self.name, task.digest, 6, {"persons": 10.0, "train": 6.0, "validate": 0.0, "test": 4.0})
         if task.step == "evaluate":
-            states = {"metric/loss/mean_value": 4.0, "metric/loss/weight": 4.0}
-            summaries = {key: Summary(SummaryKind.SUM, np.array(value), 4) for key, value in states.items()}
-            return Reply(self.name, task.digest, 4, {"loss": 1.0}, summaries=summaries)
+            states = {"loss/mean_value": 4.0, "loss/weight": 4.0}
+            sums = {key: Summary(SummaryKind.SUM, np.array(value), 4) for key, value in states.items()}
+            return Reply(self.name, task.digest, 4, {"loss": 1.0}, summaries={Topic.METRIC: sums})
         weights = {name: array + np.float32(1) for name, array in task.weights.items()}
         control = {name: array for name, array in task.state.items() if name.startswith("control/")}  # SCAFFOLD's
         reply = Reply(self.name, task.digest, 6, {"loss": 0.5}, weights, control)

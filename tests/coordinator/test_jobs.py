@@ -41,7 +41,7 @@ def test_every_site_is_counted_and_nothing_is_trained(here):
         assert named["count/studies"]["values"] == [cohort[site]["persons"]]
         classes = sum(each["values"][0] for name, each in named.items() if name.startswith("count/label/"))
         assert classes == named["count/labels"]["values"][0]
-        assert named["shape/features"]["values"] == [13.0]
+        assert told["shapes"][site]["features"]["values"] == [13.0]
         assert site in here.out
     bins = told["sites"]["va"]["histogram/age"]["values"]
     assert len(told["edges"]["age"]) == len(bins) + 1
@@ -117,5 +117,5 @@ def test_a_cohort_of_images_is_checked_with_its_shapes(tmp_path):
     assert done.status == 0, done.err
     north = done.description["sites"]["north"]
     assert north["count/labels"]["values"] == north["count/studies"]["values"] == [6.0]
-    assert north["shape/image"]["values"] == [1.0, 96.0, 96.0]
+    assert done.description["shapes"]["north"]["image"]["values"] == [1.0, 96.0, 96.0]
     assert north["count/levels/sex/female"]["values"][0] + north["count/levels/sex/male"]["values"][0] == 6

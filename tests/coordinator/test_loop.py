@@ -13,7 +13,7 @@ from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
 from flip.errors import StudyFailed
 from flip.messages import Fault, Reply, Task
-from flip.messages.summary import Summary, SummaryKind
+from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
@@ -67,17 +67,17 @@ class Sites:
 
     def statistics(self, task, name):
         metrics = {"persons": 10.0, "train": 6.0, "validate": float(self.validate), "test": 4.0}
-        moments = {"statistics/moments/age": Summary(SummaryKind.MOMENTS, np.array([6.0, 300.0, 16000.0]), 10)}
-        return Reply(name, task.digest, 6, metrics, summaries=moments)
+        moments = {"moments/age": Summary(SummaryKind.MOMENTS, np.array([6.0, 300.0, 16000.0]), 10)}
+        return Reply(name, task.digest, 6, metrics, summaries={Topic.STATISTICS: moments})
 
     def fit(self, task, name):
         return Reply(name, task.digest, 6, {"loss": 0.5}, {"weight": task.weights["weight"] + np.float32(1)})
 
     def evaluate(self, task, name):
         loss = float(abs(task.weights["weight"][0] - 2))
-        states = {"metric/loss/mean_value": loss * 4, "metric/loss/weight": 4.0}
-        summaries = {key: Summary(SummaryKind.SUM, np.array(value), 4) for key, value in states.items()}
-        return Reply(name, task.digest, 4, {"loss": loss}, summaries=summaries)
+        states = {"loss/mean_value": loss * 4, "loss/weight": 4.0}
+        sums = {key: Summary(SummaryKind.SUM, np.array(value), 4) for key, value in states.items()}
+        return Reply(name, task.digest, 4, {"loss": loss}, summaries={Topic.METRIC: sums})
 
 
 def coordinator(notes: Notes, trains=("a", "b", "c"), tested=(), **strategy) -> Coordinator:
@@ -213,7 +213,7 @@ def test_a_score_that_is_no_state_of_the_metrics_is_a_fault():
         if (reply.site, task.step) != ("b", "evaluate"):
             return reply
         wrong = Summary(SummaryKind.SUM, np.zeros(3), 4)
-        return replace(reply, summaries={**reply.summaries, "metric/loss/weight": wrong})
+        return replace(reply, summaries={Topic.METRIC: {**reply.summaries[Topic.METRIC], "loss/weight": wrong}})
 
     notes = Notes()
     study = coordinator(notes, rounds=1)
@@ -222,10 +222,18 @@ def test_a_score_that_is_no_state_of_the_metrics_is_a_fault():
     assert "test/site/b/loss" not in study.evaluation.metrics
 
 
+def test_a_number_skipped_that_is_not_one_number_is_a_fault():
+    two = {Topic.SKIPPED: {"a gap": Summary(SummaryKind.COUNT, np.ones(2), 10)}}
+    notes, sites = Notes(), Sites(spoil=lambda reply, _: replace(reply, summaries=two) if reply.site == "b" else reply)
+    coordinator(notes)(sites.ask)
+    assert notes.cohorts["b"]["fault"] == "INVALID"
+
+
 def test_statistics_that_cannot_be_added_leave_the_site_out():
     def spoil(reply, task):
         other = Summary(SummaryKind.MOMENTS, np.zeros((2, 3)), 10)
-        return replace(reply, summaries={"statistics/moments/age": other}) if task.step == "statistics" else reply
+        found = {Topic.STATISTICS: {"moments/age": other}}
+        return replace(reply, summaries=found) if task.step == "statistics" else reply
 
     notes = Notes()
     sites = Sites(spoil=lambda reply, task: spoil(reply, task) if reply.site == "b" else reply)
@@ -253,10 +261,8 @@ def test_a_study_that_nobody_could_score_has_failed():
 
 def test_text_of_a_site_is_not_passed_on_as_a_reason():
     def spoil(reply, task):
-        found = {
-            f"skipped/{reason}": Summary(SummaryKind.COUNT, np.ones(1), 10) for reason in ("a gap", "/data/doe_john")
-        }
-        return replace(reply, summaries=found) if task.step == "statistics" else reply
+        found = {reason: Summary(SummaryKind.COUNT, np.ones(1), 10) for reason in ("a gap", "/data/doe_john")}
+        return replace(reply, summaries={Topic.SKIPPED: found}) if task.step == "statistics" else reply
 
     notes = Notes()
     study = coordinator(notes)

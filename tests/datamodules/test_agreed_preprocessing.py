@@ -91,7 +91,7 @@ def test_a_level_of_fewer_persons_than_the_minimum_cell_never_leaves_nor_does_it
     person = np.array([*range(13), 13, 13, 14, 14])  # four rows of two persons
     site = OneSite(table, person, Tabular(categorical={"dx": 5}))
     told = dataset_summaries(Persons.of(np.arange(15)), site, 3)
-    assert list(told) == ["statistics/count/levels/dx/common"]  # 13 of 15 named would tell that 2 are not
+    assert list(told) == ["count/levels/dx/common"]  # 13 of 15 named would tell that 2 are not
     assert "rare" in str(list(dataset_summaries(Persons.of(np.arange(15)), site, 1)))
 
 
@@ -99,8 +99,8 @@ def test_moments_of_fewer_persons_than_the_minimum_cell_are_withheld_however_man
     table = pd.DataFrame({"rare": [1.0] * 6 + [np.nan] * 6, "age": np.arange(12.0)})
     site = OneSite(table, np.arange(12) // 3, Tabular(["rare", "age"]))
     told = dataset_summaries(Persons.of(np.arange(12) // 3), site, 3)
-    assert told["statistics/moments/tabular/rare"].withheld
-    assert not told["statistics/moments/tabular/age"].withheld
+    assert told["moments/tabular/rare"].withheld
+    assert not told["moments/tabular/age"].withheld
 
 
 def test_a_missing_number_is_the_agreed_mean_and_an_absent_row_is_masked():

@@ -8,7 +8,7 @@ import pytest
 from flip.federation.spool import in_order, spool
 from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.safetensors import pack
-from flip.messages.summary import Summary, SummaryKind
+from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.messages.wire import pack_reply, pack_task, reply_parts, unpack_reply, unpack_task
 
 TASK = Task(
@@ -41,10 +41,17 @@ def test_every_field_of_a_task_is_in_its_digest(change):
 
 
 def test_a_reply_comes_back_whole():
-    sent = reply("kings", summaries={"skipped/gap": count(3)}, state={"dc": np.ones(1)}, fault=None)
+    told = {
+        Topic.SKIPPED: {"a gap": count(3)},
+        Topic.METRIC: {"sex/male/auroc/ends": count(5), "loss/weight": count(4)},
+    }
+    sent = reply("kings", summaries=told, state={"dc": np.ones(1)}, fault=None)
     back = unpack_reply(pack_reply(sent))
     assert (back.site, back.task_digest, back.examples, back.metrics) == ("kings", TASK.digest, 4, {"loss": 0.5})
-    assert back.summaries["skipped/gap"].values.tolist() == [3]
+    values = {
+        topic: {name: each.values.item() for name, each in named.items()} for topic, named in back.summaries.items()
+    }
+    assert values == {Topic.SKIPPED: {"a gap": 3}, Topic.METRIC: {"sex/male/auroc/ends": 5, "loss/weight": 4}}
     assert back.state["dc"].tolist() == [1]
 
 
@@ -67,9 +74,17 @@ def test_a_fault_outside_the_closed_list_is_not_a_reply():
 
 
 def test_an_infinite_number_of_persons_is_not_a_reply():
-    blob = pack_reply(reply("kings", summaries={"skipped/gap": count(3, persons=12345)}))
+    blob = pack_reply(reply("kings", summaries={Topic.SKIPPED: {"gap": count(3, persons=12345)}}))
     with pytest.raises(ValueError, match="not a reply"):
         unpack_reply(blob.replace(b"12345", b"1e999"))
+
+
+@pytest.mark.parametrize("name", [b"patient/gap", b"skipped_gap"])
+def test_a_summary_of_no_known_topic_is_not_a_reply(name):
+    blob = pack_reply(reply("kings", summaries={Topic.SKIPPED: {"gap": count(3)}}))
+    assert blob.count(b"skipped/gap") == 2
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(blob.replace(b"skipped/gap", name))
 
 
 # Summaries.

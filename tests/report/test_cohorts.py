@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flip.coordinator.describe import agreed_edges
-from flip.messages.summary import Summary, SummaryKind
+from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.report.cohorts import Cohorts
 from flip.runs.record import RunRecord
 
@@ -62,7 +62,7 @@ def test_the_same_value_throughout_may_be_a_code():
 
 def test_the_bins_come_from_mean_and_deviation_over_all_sites():
     told = {
-        site: {"moments/age": Summary(SummaryKind.MOMENTS, np.array(moments(mean, 10)), 100)}
+        site: {Topic.DESCRIPTION: {"moments/age": Summary(SummaryKind.MOMENTS, np.array(moments(mean, 10)), 100)}}
         for site, mean in (("north", 55), ("south", 65))
     }
     edges = agreed_edges(told)["age"]

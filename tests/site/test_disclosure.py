@@ -12,7 +12,7 @@ import flip.site
 from flip.config.build import initial_module
 from flip.config.study import Study
 from flip.messages import Fault, Reply, Task, Withheld
-from flip.messages.summary import Summary, SummaryKind
+from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.messages.weights import digest, to_arrays
 from flip.site import disclosure
 from flip.site.disclosure import RULES, released, suppress_outcomes, suppress_summary, suppress_total, withheld_metrics
@@ -29,7 +29,7 @@ HEADER = "[pid,age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,
 SUMMARY = Summary(SummaryKind.COUNT, np.array([40.0]), 4)
 FULL = {
     "examples": 40, "metrics": {"loss": 0.5}, "weights": {"w": np.ones(3)}, "state": {"c": np.ones(3)},
-    "summaries": {"count/x": SUMMARY},
+    "summaries": {Topic.DESCRIPTION: {"count/x": SUMMARY}},
 }  # fmt: skip
 OPEN = {"site", "task_digest", "withheld", "fault", "seconds"}  # say nothing of a person
 
@@ -50,7 +50,8 @@ def test_no_field_of_a_reply_tells_of_too_few_persons(name):
             released(CELL - 1, CELL, **given)
     else:
         assert not getattr(released(CELL - 1, CELL, **given), name)
-    assert getattr(released(CELL, CELL, **given | {"summaries": {"x": replace(SUMMARY, persons=CELL)}}), name)
+    summaries = {Topic.DESCRIPTION: {"count/x": replace(SUMMARY, persons=CELL)}}
+    assert getattr(released(CELL, CELL, **given | {"summaries": summaries}), name)
 
 
 def test_a_site_makes_no_reply_but_by_the_rules():
@@ -107,10 +108,10 @@ def test_a_minimum_cell_of_one_suppresses_nothing():
 
 def test_a_cell_of_an_outcome_cannot_be_told_from_the_number_of_examples():
     persons = Persons.of(np.arange(40))
-    table = suppress_outcomes(persons, {"count/low": np.array([[20.0, 2], [8, 10]])}, CELL)["outcomes/count/low"]
+    table = suppress_outcomes(persons, {"count/low": np.array([[20.0, 2], [8, 10]])}, CELL)["count/low"]
     assert table.values.tolist() == [[20, 0], [0, 10]]
     bins = np.array([[10.0, 10, 10], [1, 1, 1], [2, 2, 3]])
-    rows = suppress_outcomes(persons, {"histogram/survival": bins}, CELL)["outcomes/histogram/survival"]
+    rows = suppress_outcomes(persons, {"histogram/survival": bins}, CELL)["histogram/survival"]
     assert rows.values.sum(1).tolist() == [30, 0, 0]  # the 7 would tell the 3
 
 
@@ -135,7 +136,7 @@ def test_what_was_skipped_is_counted_in_persons():
             self.skipped, self.skipped_persons = {"no level": 40}, {"no level": skipped_persons.get("number", 0)}
 
     assert skipped(50, Data(number=4), CELL) == ({}, {})
-    assert set(skipped(50, Data(number=5), CELL)[0]) == {"skipped/no level"}
+    assert set(skipped(50, Data(number=5), CELL)[0]) == {"no level"}
     assert skipped(50, Data(), CELL) == ({}, {})  # it does not say of whom
 
 
@@ -155,9 +156,9 @@ def test_a_shape_leaves_if_enough_persons_have_it():
         def whose(self, split):
             return np.arange(len(self.sides))
 
-    assert shapes(Images([7] * 5), CELL)["shape/image"].values.tolist() == [4, 7]
+    assert shapes(Images([7] * 5), CELL)["image"].values.tolist() == [4, 7]
     assert shapes(Images([7, 8, 7, 7, 7]), CELL) == {}
-    assert shapes(Images([7, 8, 7, 7, 7]), 1)["shape/image"].values.tolist() == [4, 7]
+    assert shapes(Images([7, 8, 7, 7, 7]), 1)["image"].values.tolist() == [4, 7]
     assert shapes(Images([7] * 4), CELL) == {}
 
 

@@ -14,6 +14,7 @@ from flip.coordinator.loop import Coordinator
 from flip.coordinator.pooled_metrics import merge_scores, threshold_from, wanted_scores
 from flip.coordinator.roster import Roster
 from flip.messages import Fault, Reply, Task, Withheld
+from flip.messages.summary import Topic
 from flip.metrics import exact_of, gaps
 from flip.site.disclosure import suppress_levels
 from flip.site.evaluate import bootstrap, leaving, score
@@ -56,8 +57,8 @@ def answer(site: str, rows: dict, *, split="test", cell=1, threshold=None, task=
     persons = Persons.of(rows.get("person", torch.arange(size)).numpy())
     least = persons.examples_of(cell)
     own, summed = score(module, None, loader, split=split, device=CPU, cell=least, seed=1)
-    kept, summaries, withheld = leaving(persons, module, own, summed, cell=cell)
-    return Reply(site, task.digest, size, kept, summaries=summaries, withheld=withheld)
+    kept, states, withheld = leaving(persons, module, own, summed, cell=cell)
+    return Reply(site, task.digest, size, kept, summaries={Topic.METRIC: states}, withheld=withheld)
 
 
 def merged(*replies: Reply, split="test"):
@@ -88,9 +89,10 @@ def test_pooled_scores_are_those_of_all_rows_together():
 def test_no_row_is_in_a_reply():
     """What leaves is as large for a thousand rows as for sixty, and nothing of it is an exact metric's state."""
     small, large = (answer("a", cohort(0, rows)) for rows in (60, 1000))
-    shapes = [{name: summary.values.shape for name, summary in reply.summaries.items()} for reply in (small, large)]
+    states = [reply.summaries[Topic.METRIC] for reply in (small, large)]
+    shapes = [{name: summary.values.shape for name, summary in named.items()} for named in states]
     assert shapes[0] == shapes[1]
-    assert not {name for name in shapes[0] if name.split("/")[1] in exact_of(model())}
+    assert not {name for name in shapes[0] if name.split("/")[0] in exact_of(model())}
 
 
 def test_a_reply_to_an_evaluation_passes_the_check_and_other_names_do_not():
@@ -113,7 +115,7 @@ def test_the_gap_between_subgroups_is_told():
 
 def test_thin_bins_leave_a_strict_site_merged():
     reply = answer("a", cohort(0, 120), cell=5)
-    counts = reply.summaries["metric/auroc_binned/ends"].values
+    counts = reply.summaries[Topic.METRIC]["auroc_binned/ends"].values
     assert not ((counts > 0) & (counts < 5)).any()
     assert {"auroc", "auroc_binned"} <= reply.metrics.keys()
 
@@ -121,7 +123,7 @@ def test_thin_bins_leave_a_strict_site_merged():
 def test_counts_that_give_no_unbiased_curve_stay_at_the_site_and_its_own_exact_area_does_not():
     """Between one minimum cell of a class and five."""
     reply = answer("a", cohort(0, 40), cell=5)
-    assert not {name for name in [*reply.metrics, *reply.summaries] if "auroc_binned" in name}
+    assert not {name for name in [*reply.metrics, *reply.summaries[Topic.METRIC]] if "auroc_binned" in name}
     assert {"auroc", "auroc/low"} <= reply.metrics.keys()
     assert "auroc_binned" not in merged(reply, answer("b", cohort(1))).pooled
 
@@ -132,7 +134,7 @@ def test_an_exact_score_stays_with_the_counts_that_are_too_few():
     rows["label"][:3] = 1  # three cases
     reply = answer("a", rows, cell=5)
     assert not {name for name in reply.metrics if name.startswith(("auroc", "auprc", "sensitivity", "calibration"))}
-    assert "metric/auroc_binned/ends" not in reply.summaries
+    assert "auroc_binned/ends" not in reply.summaries[Topic.METRIC]
     assert "brier" in reply.metrics  # of all sixty
 
 
@@ -154,7 +156,7 @@ def test_a_strict_site_keeps_small_subgroups_back():
     rows = cohort(0)
     rows["subgroup_sex"] = (torch.arange(60) > 2).long()  # three women
     reply = answer("a", rows, cell=5)
-    assert not {name for name in [*reply.metrics, *reply.summaries] if "sex/" in name}
+    assert not {name for name in [*reply.metrics, *reply.summaries[Topic.METRIC]] if "sex/" in name}
     assert not {name for name in merged(reply).pooled if name.startswith("sex/")}
 
 
@@ -265,8 +267,8 @@ def test_a_threshold_that_cannot_be_chosen_costs_the_decisions_alone():
 
 def test_one_metric_that_a_site_withholds_does_not_cost_the_threshold():
     replies = [answer(name, cohort(seed), split="validate") for seed, name in enumerate("ab")]
-    kept = {name: each for name, each in replies[0].summaries.items() if not name.startswith("metric/brier/")}
-    replies[0] = replace(replies[0], summaries=kept, withheld={"brier": Withheld.CELL})
+    kept = {n: each for n, each in replies[0].summaries[Topic.METRIC].items() if not n.startswith("brier/")}
+    replies[0] = replace(replies[0], summaries={Topic.METRIC: kept}, withheld={"brier": Withheld.CELL})
     scored = merged(*replies, split="validate")
     assert threshold_from(model(), scored.states) is not None
     assert scored.reasons({"a": True, "b": True}, ["brier"])["pooled/brier"] == f"{Withheld.CELL.value} (a)"

@@ -10,7 +10,7 @@ import pytest
 from flip.config.build import initial_module
 from flip.config.study import Study
 from flip.messages import Fault, Task, Withheld
-from flip.messages.summary import SummaryKind
+from flip.messages.summary import SummaryKind, Topic
 from flip.messages.weights import digest, to_arrays
 from flip.messages.wire import pack_reply
 from flip.site.silo import Silo
@@ -44,8 +44,8 @@ def test_statistics_count_persons_examples_and_what_was_skipped(silo, study):
     reply = silo.answer(task(study, "statistics"))
     assert reply.fault is None
     assert reply.metrics == {"persons": 25, "train": 15, "validate": 0, "test": 9}
-    assert reply.summaries["skipped/a value that the study uses is missing"].values.tolist() == [1]
-    assert reply.summaries["statistics/moments/features"].kind is SummaryKind.MOMENTS
+    assert reply.summaries[Topic.SKIPPED]["a value that the study uses is missing"].values.tolist() == [1]
+    assert reply.summaries[Topic.STATISTICS]["moments/features"].kind is SummaryKind.MOMENTS
 
 
 def test_a_fit_returns_weights_the_loss_and_the_number_of_examples(silo, study):
@@ -88,7 +88,7 @@ def test_an_evaluation_returns_exact_metrics_and_states_that_can_be_summed(silo,
         "auroc_binned/high",
         "loss",
     }
-    counts = [reply.summaries[f"metric/accuracy/{name}"].values.item() for name in ("tp", "fp", "tn", "fn")]
+    counts = [reply.summaries[Topic.METRIC][f"accuracy/{name}"].values.item() for name in ("tp", "fp", "tn", "fn")]
     assert sum(counts) == reply.examples == 9
 
 
@@ -138,12 +138,12 @@ def test_an_unknown_step_is_a_fault(silo, study):
 def test_counts_below_the_minimum_cell_do_not_leave(silo, study, tmp_path):
     strict = with_policy(silo, {"minimum_persons": 5, "minimum_cell": 5}, tmp_path)
     reply = strict.answer(task(study, "statistics"))
-    assert not [name for name in reply.summaries if name.startswith("skipped/")]
+    assert Topic.SKIPPED not in reply.summaries
     assert reply.metrics["persons"] == 24  # 25 would tell that one was skipped
     scored = strict.answer(task(study, "evaluate", split="test"))
-    assert "metric/accuracy/tp" not in scored.summaries
+    assert "accuracy/tp" not in scored.summaries[Topic.METRIC]
     assert "accuracy" not in scored.metrics
-    assert scored.summaries["metric/loss/weight"].values.item() == 9
+    assert scored.summaries[Topic.METRIC]["loss/weight"].values.item() == 9
 
 
 def test_a_split_smaller_than_the_minimum_cell_is_not_told_of(silo, study, tmp_path):

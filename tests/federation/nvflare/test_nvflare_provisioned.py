@@ -23,7 +23,7 @@ from flip.federation.nvflare import provision as deploy
 from flip.federation.nvflare.app import CHUNK, CONTROLLER, EXECUTOR, chunk
 from flip.federation.nvflare.download import Mirror, bring_home, study_of
 from flip.federation.nvflare.provisioned import NVFlareProvisioned, write_job
-from flip.messages.summary import Summary, SummaryKind
+from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.runs.folder import RunFolder
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip
@@ -235,7 +235,8 @@ def test_a_server_that_sends_more_than_was_asked_for_is_not_believed(tmp_path):
 
 def test_what_a_job_told_of_the_cohorts_comes_home(tmp_path):
     there, here = RunFolder(study_of(tmp_path / "download"), []), tmp_path / "here"
-    there.description("check", {}, {"guys": {"count/persons": Summary(SummaryKind.COUNT, np.array([30.0]), 30)}})
+    counts = {"count/persons": Summary(SummaryKind.COUNT, np.array([30.0]), 30)}
+    there.description("check", {}, {"guys": {Topic.DESCRIPTION: counts}})
     there.json("result.json", {"status": "ok"})
     told = (there.folder / "description.json").read_text()
     bring_home(tmp_path / "download", here)
