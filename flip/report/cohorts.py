@@ -90,14 +90,18 @@ class Cohorts:
         found = [self.told[site][name] for site in sites if (name := f"moments/{column}") in self.told.get(site, {})]
         return Moments.of([sum(each[index] for each in found) for index in range(3)]) if found else None
 
+    def _parts(self, site: str, column: str) -> list[float] | None:
+        """Persons with a value, without one, and with one that the study does not declare."""
+        return self.told.get(site, {}).get(f"count/known/{column}")
+
     def missing(self, site: str, column: str) -> float | None:
         """Share of persons without a value; None where it is kept back, or not known."""
-        values = self.told.get(site, {}).get(f"count/known/{column}")
+        values = self._parts(site, column)
         return values[1] / sum(values) if values else None
 
     def known(self, site: str, column: str) -> float | None:
         """Persons with a value that the study knows; None where it is kept back, or not known."""
-        values = self.told.get(site, {}).get(f"count/known/{column}")
+        values = self._parts(site, column)
         return values[0] if values else None
 
     def shapes(self) -> dict[str, str]:
@@ -132,7 +136,7 @@ class Cohorts:
         return Finding(site, "", Fault[name].value if name in Fault.__members__ else str(name), remedy)
 
     def _lacking(self, site: str, others: Sequence[str], column: str) -> Finding | None:
-        values = self.told[site].get(f"count/known/{column}")
+        values = self._parts(site, column)
         elsewhere = any(self.missing(other, column) not in (None, 1.0) for other in others)
         if not values or values[0] or values[2] or not elsewhere:
             return None
@@ -169,7 +173,7 @@ class Cohorts:
         )  # fmt: skip
 
     def _spelling(self, site: str, others: Sequence[str], column: str) -> Finding | None:
-        values = self.told[site].get(f"count/known/{column}")
+        values = self._parts(site, column)
         if values and values[2]:
             what = f"{values[2]:.0f} persons have a value that the study does not declare"
             return Finding(

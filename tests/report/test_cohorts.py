@@ -1,5 +1,6 @@
 """What does not fit between sites is found from their aggregates, with the figure and what mends it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from flip.coordinator.describe import agreed_edges
 from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.report.cohorts import Cohorts
+from flip.runs.folder import RunFolder
 from flip.runs.record import RunRecord
 
 
@@ -22,6 +24,18 @@ def cohorts(**sites: dict[str, list[float]]) -> Cohorts:
     return Cohorts(
         RunRecord(Path(), {}, "", {}, cohort, [], {}, {"job": "check", "edges": {}, "sites": told}, {"status": "ok"})
     )
+
+
+def test_the_shape_of_an_example_is_told_beside_the_columns_and_is_none_of_them(tmp_path):
+    told = {
+        Topic.DESCRIPTION: {"count/studies": Summary(SummaryKind.COUNT, np.array([30.0]), 30)},
+        Topic.SHAPE: {"image": Summary(SummaryKind.SUM, np.array([1.0, 96, 64]), 30)},
+    }
+    RunFolder(tmp_path, []).description("check", {}, {"north": {}, "south": told})
+    written = json.loads((tmp_path / "description.json").read_text())
+    found = Cohorts(RunRecord(Path(), {}, "", {}, {}, [], {}, written, {"status": "ok"}))
+    assert found.shapes() == {"image": "1 x 96 x 64"}
+    assert list(found.told["south"]) == ["count/studies"]
 
 
 def test_sites_that_agree_are_left_alone():

@@ -58,9 +58,9 @@ def left(head, target: dict[str, torch.Tensor], person: torch.Tensor) -> tuple[s
     own, summed = score(
         module, None, rows, split="test", device=Device("cpu", None, {}), cell=persons.examples_of(CELL), seed=1
     )
-    values, summaries, withheld = leaving(persons, module, own, summed, cell=CELL)
+    values, states, withheld = leaving(persons, module, own, summed, cell=CELL)
     assert {*values, *withheld} <= {f"{n}{end}" for n in scored_names(module, "test") for end in ("", "/low", "/high")}
-    return {n.split("/")[0] for n in values}, {n.split("/")[1] for n in summaries}, withheld
+    return {n.split("/")[0] for n in values}, {n.split("/")[0] for n in states}, withheld
 
 
 @pytest.mark.parametrize("name", HEADS)
