@@ -53,7 +53,7 @@ class Study:
         return str(self.manifest["name"])
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Dataclasses and enums of the schema as plain values."""
     from dataclasses import fields, is_dataclass
 

@@ -11,6 +11,9 @@ from flip.messages import Answer, Ask, Task
 
 if TYPE_CHECKING:
     import torch
+    from pytorch_lightning import LightningModule
+
+    from flip.contracts.dataset import Loader
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ class PrivateFit:
     bytes from HMAC(site secret, task digest and data fingerprint): the same task on the same data gives the same key.
     """
 
-    module: Any  # the LightningModule
-    loader: Any  # the training DataLoader
+    module: "LightningModule"
+    loader: "Loader"
     steps: int  # optimizer steps of this fit
     planned_steps: int  # of all rounds of the study at this site
     task: Task

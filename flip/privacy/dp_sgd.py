@@ -8,6 +8,7 @@ from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from flip.contracts.dataset import examples_in
 from flip.errors import UserError
 from flip.privacy import Mechanism, PrivateFit, Spent
 
@@ -75,7 +76,7 @@ class DPSGD(Mechanism):
         """Attach Opacus to the module, sample batches by Poisson, and write the fit into the ledger."""
         from flip.privacy.opacus_training import Protection, poisson_loader, protect
 
-        batches, examples = len(fit.loader), len(fit.loader.dataset)
+        batches, examples = len(fit.loader), examples_in(fit.loader)
         rate = 1 / batches
         multiplier = self.noise_multiplier or noise_for(self.target_epsilon or 0.0, self.delta, rate, fit.planned_steps)
         protection = Protection(multiplier, self.max_grad_norm, examples / batches, fit.noise_key)
