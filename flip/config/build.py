@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from flip.config.base_classes import callback_paths, outward, unfit
 from flip.config.code import code_digest, foreign_packages
 from flip.config.schema import Site
-from flip.config.study import Study
+from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, TargetError, refusal, resolve, targets
 from flip.contracts import FederatedDataModule, Outcomes
 from flip.errors import UserError, nearest
@@ -86,7 +86,7 @@ def _value(value: object, key: str) -> object:
     return value
 
 
-def model(manifest: Mapping[str, Any], *, centralized: bool = False) -> "TrainableModule":
+def model(manifest: Manifest, *, centralized: bool = False) -> "TrainableModule":
     """The study's LightningModule; with `centralized` it takes `trainer.centralized.optimizer`, where that is set."""
     own = manifest["trainer"]["centralized"]["optimizer"] if centralized else None
     overrides = {"optimizer": instantiate(own, "trainer.centralized.optimizer")} if own else {}
@@ -94,7 +94,7 @@ def model(manifest: Mapping[str, Any], *, centralized: bool = False) -> "Trainab
     return made
 
 
-def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> FederatedDataModule:
+def datamodule(manifest: Manifest, name: str, site: Site) -> FederatedDataModule:
     """The study's LightningDataModule over a site's own data. Raises DataError when it cannot be made from them."""
     overrides: dict[str, Any] = {"root": site.root, "columns": dict(site.columns), "trains": site.trains}
     taken = takes(manifest["dataset"], IF_TAKEN)
@@ -176,18 +176,18 @@ def _of_data(read: Callable[[], Result]) -> Result:
         raise DataError(str(error)) from error
 
 
-def strategy(manifest: Mapping[str, Any]) -> FedAvg:
+def strategy(manifest: Manifest) -> FedAvg:
     """The study's strategy."""
     made: FedAvg = instantiate(manifest["strategy"], "strategy", "strategy")
     return made
 
 
-def mechanisms(manifest: Mapping[str, Any]) -> list[Mechanism]:
+def mechanisms(manifest: Manifest) -> list[Mechanism]:
     """The study's privacy mechanisms, outermost first: in the order of the configuration."""
     return [instantiate(manifest["privacy"][name], f"privacy.{name}", "privacy") for name in manifest["mechanisms"]]
 
 
-def outcomes(manifest: Mapping[str, Any]) -> Outcomes | None:
+def outcomes(manifest: Manifest) -> Outcomes | None:
     """What the study adds to the report (biomarkers, panels), or None."""
     declared = manifest["outcomes"]
     return (
@@ -195,7 +195,7 @@ def outcomes(manifest: Mapping[str, Any]) -> Outcomes | None:
     )
 
 
-def callbacks(manifest: Mapping[str, Any]) -> "list[lightning.Callback]":
+def callbacks(manifest: Manifest) -> "list[lightning.Callback]":
     """Lightning's callbacks for training without federation, in the order of their names."""
     declared = {name: each for name, each in manifest["trainer"]["callbacks"].items() if each}
     problems = [f"{key}: {reason}" for name, each in declared.items() for key, reason in callback_paths(name, each)]
@@ -204,7 +204,7 @@ def callbacks(manifest: Mapping[str, Any]) -> "list[lightning.Callback]":
     return [instantiate(each, f"trainer.callbacks.{name}", "callback") for name, each in declared.items()]
 
 
-def trainer_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def trainer_arguments(manifest: Manifest) -> dict[str, Any]:
     """The study's own arguments of Lightning's Trainer. Raises UserError for one that is not the study's to set."""
     declared = dict(manifest["trainer"]["lightning"])
     for name in declared:
@@ -233,7 +233,7 @@ def _of_ours(make: Callable[[], Result]) -> Result:
     return make()
 
 
-def initial_module(manifest: Mapping[str, Any], *, centralized: bool = False) -> "TrainableModule":
+def initial_module(manifest: Manifest, *, centralized: bool = False) -> "TrainableModule":
     """Build the study's module; leaves the global generators as they were.
 
     Its initial weights are those that plain PyTorch gives after `torch.manual_seed(seed)`, so that published runs that

@@ -1,10 +1,9 @@
 """Whether a study may run at this site: its policy, its code, its cohort; then the study's parts."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from flip.config import build
 from flip.config.build import initial_module
 from flip.config.policy import Policy
 from flip.config.schema import SIMULATED, Site
+from flip.config.study import Manifest
 from flip.contracts import Agrees, FederatedDataModule, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
@@ -59,7 +59,7 @@ class Place:
 class Loaded:
     """What a site keeps between the tasks of one study; `persons` are those of the whole cohort."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     policy: Policy
     module: "TrainableModule"
     datamodule: FederatedDataModule
@@ -117,7 +117,7 @@ def admit(text: str, place: Place) -> Loaded:
     )
 
 
-def protected_module(manifest: Mapping[str, Any], site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
+def protected_module(manifest: Manifest, site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
     """The study's module, once the privacy mechanisms agree to it and to how this site trains."""
     module = initial_module(manifest)
     settings = build.trainer_arguments(manifest)

@@ -12,6 +12,7 @@ import numpy as np
 
 from flip.config import build
 from flip.config.schema import OptimizerState, Site
+from flip.config.study import Manifest
 from flip.contracts import FederatedDataModule, Fingerprinted
 from flip.contracts.dataset import examples_in
 from flip.determinism import seed_fit
@@ -62,7 +63,7 @@ class LocalFit:
     task: Task
 
     @property
-    def manifest(self) -> Mapping[str, Any]:
+    def manifest(self) -> Manifest:
         """The study."""
         return self.loaded.manifest
 
@@ -145,9 +146,7 @@ class LocalFit:
         return privacy_metrics(spent)
 
 
-def try_step(
-    manifest: Mapping[str, Any], site: Site, module: "TrainableModule", datamodule: FederatedDataModule
-) -> None:
+def try_step(manifest: Manifest, site: Site, module: "TrainableModule", datamodule: FederatedDataModule) -> None:
     """One step on one batch with a copy of the module; raises what a training would."""
     train = datamodule.train_dataloader()
     if train and examples_in(train):
@@ -165,12 +164,12 @@ def privacy_metrics(spent: list[Spent]) -> dict[str, float]:
     return {"privacy/epsilon": spent[0].epsilon, "privacy/delta": spent[0].delta} if spent else {}
 
 
-def centralized(manifest: Mapping[str, Any], folder: Path, resume: Path | None = None) -> CentralizedFit:
+def centralized(manifest: Manifest, folder: Path, resume: Path | None = None) -> CentralizedFit:
     """How the study trains without federation; its callbacks write into `folder`."""
     epochs = int(manifest["trainer"]["centralized"]["max_epochs"])
     return CentralizedFit(epochs, str(resume) if resume else None, build.callbacks(manifest), folder)
 
 
-def device_of(manifest: Mapping[str, object], site: Site) -> Device:
+def device_of(manifest: Manifest, site: Site) -> Device:
     """The site's device with the study's settings of the Trainer."""
     return Device(site.accelerator, site.precision, build.trainer_arguments(manifest))

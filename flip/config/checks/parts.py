@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flip.config import build
 from flip.config.checks.hooks import in_part, misspelt
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
-from flip.config.study import Study
+from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, resolve
 from flip.contracts import KINDS, LoadsQuickly, VisitsSome
 from flip.errors import UserError, at, nearest
@@ -61,11 +61,9 @@ def pairings(study: Study) -> Iterator[str]:
     yield from _cohorts(study)
 
 
-def _misspelt(
-    manifest: Mapping[str, Any], parts: Mapping[str, object], mechanisms: Sequence[Mechanism]
-) -> Iterator[str]:
+def _misspelt(manifest: Manifest, parts: Mapping[str, object], mechanisms: Sequence[Mechanism]) -> Iterator[str]:
     """Names in the study's classes that are nearly a hook's, and hooks that they have in part."""
-    dataset = resolve(manifest["dataset"][TARGET])
+    dataset = resolve(str(manifest["dataset"][TARGET]))
     yield from (*misspelt("dataset", "dataset", dataset), *in_part("dataset", "dataset", dataset))
     for kind, made in parts.items():
         yield from misspelt(kind, kind, made) if made is not None else ()
