@@ -3,7 +3,7 @@
 import difflib
 import errno
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Protocol
 
 
 class UserError(Exception):
@@ -17,10 +17,18 @@ class UserError(Exception):
         super().__init__("\n".join(self.problems))
 
 
+class CanRefuse(Protocol):
+    """A fault (`flip.messages.Fault`)."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the site chose not to take part."""
+
+
 class StudyFailed(Exception):
     """The federation could not go on; the run ends as `refused` when every fault is a refusal, else as `failed`."""
 
-    def __init__(self, reason: str, faults: Iterable[Any] = ()) -> None:
+    def __init__(self, reason: str, faults: Iterable[CanRefuse] = ()) -> None:
         super().__init__(reason)
         self.faults = list(faults)
 

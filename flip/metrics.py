@@ -11,12 +11,19 @@ with bins merged until each holds `cell` examples. It may have `thin(cell)`, whe
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import torch
 
-from flip.contracts.model import FederatedModule
+from flip.contracts.model import (
+    FederatedModule,
+    HasInterval,
+    HasSubgroups,
+    Metrics,
+    NamesMethod,
+    ScoresExactly,
+    SummableMetric,
+)
 
 RESAMPLES = 200  # of the bootstrap: half a second for the AUROC of a site, 5 s for the C-index of 1,000 patients
 BOOTSTRAP = (
@@ -25,15 +32,20 @@ BOOTSTRAP = (
 LOW, HIGH, GAP, EXAMPLES = "low", "high", "gap", "examples"
 
 
-def metrics_of(module: FederatedModule, split: str) -> dict[str, Any]:
+def metrics_of(module: FederatedModule, split: str) -> dict[str, SummableMetric]:
     """The metrics whose states sum, by name; of the test split by subgroup too."""
-    by_subgroup = getattr(module, "subgroup_metrics", {}) if split == "test" else {}
-    return {**dict(module.metrics.items()), **dict(by_subgroup.items())}
+    by_subgroup = module.subgroup_metrics.items() if split == "test" and isinstance(module, HasSubgroups) else ()
+    return {**dict(module.metrics.items()), **dict(by_subgroup)}
 
 
-def exact_of(module: FederatedModule) -> dict[str, Any]:
+def levels_of(module: FederatedModule) -> Mapping[str, list[str]]:
+    """The levels of each group that a module is scored by."""
+    return module.levels if isinstance(module, HasSubgroups) else {}
+
+
+def exact_of(module: FederatedModule) -> dict[str, SummableMetric]:
     """The metrics that keep a site's rows, by name."""
-    return dict(getattr(module, "exact", {}).items())
+    return dict(module.exact.items()) if isinstance(module, ScoresExactly) else {}
 
 
 def scored_names(module: FederatedModule, split: str) -> list[str]:
@@ -49,11 +61,15 @@ def names_of(module: FederatedModule, split: str) -> frozenset[str]:
 
 def methods_of(module: FederatedModule) -> dict[str, str]:
     """How the interval of each metric is made, by the metric's name."""
-    summed = {name: metric.method for name, metric in module.metrics.items() if hasattr(metric, "method")}
-    return {**summed, **{name: getattr(metric, "method", BOOTSTRAP) for name, metric in exact_of(module).items()}}
+    summed = {name: metric.method for name, metric in module.metrics.items() if isinstance(metric, NamesMethod)}
+    exact = exact_of(module).items()
+    return {
+        **summed,
+        **{name: metric.method if isinstance(metric, NamesMethod) else BOOTSTRAP for name, metric in exact},
+    }
 
 
-def metric_states(metric: Any) -> dict[str, torch.Tensor]:
+def metric_states(metric: SummableMetric) -> dict[str, torch.Tensor]:
     """The sum-reduced states of a torchmetrics Metric, by name."""
     return {state: getattr(metric, state) for state in metric._defaults}
 
@@ -72,11 +88,11 @@ def array(tensor: torch.Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()
 
 
-def values_of(name: str, metric: Any, *, intervals: bool) -> dict[str, float]:
+def values_of(name: str, metric: SummableMetric, *, intervals: bool) -> dict[str, float]:
     """A metric's value, and its interval where it has one; nothing of a metric that no row has come to."""
     if not metric.update_called:
         return {}
-    found = bounds(name, metric.interval()) if intervals and hasattr(metric, "interval") else {}
+    found = bounds(name, metric.interval()) if intervals and isinstance(metric, HasInterval) else {}
     return {name: float(metric.compute()), **found}
 
 
@@ -85,7 +101,9 @@ def bounds(name: str, ends: tuple[float, float]) -> dict[str, float]:
     return {f"{name}/{LOW}": ends[0], f"{name}/{HIGH}": ends[1]} if all(map(math.isfinite, ends)) else {}
 
 
-def filled(metrics: Mapping[str, Any], states: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def filled(
+    metrics: Metrics | Mapping[str, SummableMetric], states: Mapping[str, np.ndarray]
+) -> dict[str, SummableMetric]:
     """Those metrics whose states are all there, holding them; reset them after use."""
     found = {}
     for name, metric in metrics.items():
@@ -102,7 +120,7 @@ def filled(metrics: Mapping[str, Any], states: Mapping[str, np.ndarray]) -> dict
 
 
 def values_from_states(
-    metrics: Mapping[str, Any], states: Mapping[str, np.ndarray], *, intervals: bool = False
+    metrics: Mapping[str, SummableMetric], states: Mapping[str, np.ndarray], *, intervals: bool = False
 ) -> dict[str, float]:
     """Compute metrics from states that were summed over sites; a metric whose states are missing is left out."""
     values: dict[str, float] = {}

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -20,7 +20,7 @@ STATES = {
     "threshold": "validated", "test": "tested", "alone": "baseline",
 }  # fmt: skip
 
-BASELINES = {"pooled": "pooled data", "alone": "each site alone"}
+BASELINES = {POOLED: "pooled data", "alone": "each site alone"}
 
 
 @dataclass
@@ -206,7 +206,7 @@ def _numbers(metrics: Mapping[str, float]) -> list[str]:
     return [f"{name} {value:.3f}" for name, value in metrics.items() if "/" not in name]
 
 
-def _mean_loss(fits: Any) -> float | None:
+def _mean_loss(fits: Iterable[Mapping[str, Any]]) -> float | None:
     """Mean of the sites' losses, weighted by their examples."""
     found = [((fit.get("metrics") or {}).get("loss", math.nan), fit.get("examples") or 1) for fit in fits]
     known = [(loss, weight) for loss, weight in found if math.isfinite(loss)]

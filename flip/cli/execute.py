@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from flip.cli.redirect import to_log
 from flip.config import build
@@ -62,7 +62,7 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
         for tracker in trackers:
             tracker.start(folder)
         if study.live:
-            result = run_live(study, files, transport, run)
+            result = run_live(study, files, cast(LiveTransport, transport), run)
         else:
             result = run_here(study, files, transport, run).reach(started)
         report = write_report(folder, display)
@@ -130,9 +130,8 @@ def pooled(study: "Study", loop: Coordinator, homes: dict[str, Path], prefix: st
     return train_pooled(loop, ask, silos, folder=folder, prefix=prefix, resume=resume)
 
 
-def run_live(study: "Study", files: RunFolder, transport: Any, run: str) -> dict[str, Any]:
+def run_live(study: "Study", files: RunFolder, live: LiveTransport, run: str) -> dict[str, Any]:
     """A run whose loop is in the backend's server; this process follows it."""
-    live: LiveTransport = transport
     trains = {name: site.trains for name, site in study.sites.items()}
     timeout = float(study.federation["timeout"])
     submission = Submission(run, study.manifest_text, trains, study.baselines.alone, timeout, study.job)

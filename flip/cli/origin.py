@@ -55,7 +55,7 @@ class Origin:
         return files
 
 
-def _holds(values: Any, keys: Sequence[str]) -> bool:
+def _holds(values: object, keys: Sequence[str]) -> bool:
     for key in keys:
         if not isinstance(values, dict) or key not in values:
             return False

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from inspect import isclass
-from typing import Any
 
 from flip.config.targets import LIBRARIES, OURS, TARGET
 
@@ -35,7 +34,7 @@ def base(kind: str) -> type:
     }[kind]
 
 
-def unfit(kind: str, target: str, made: Any) -> str | None:
+def unfit(kind: str, target: str, made: object) -> str | None:
     """Why what a target names cannot stand in a place of this kind; None where it can."""
     if not isclass(made):
         return "is a function; here a class must stand"
@@ -75,7 +74,7 @@ def outward(target: str, config: Mapping[str, object]) -> str | None:
     return next((text for text in texts if "://" in text or ".." in text or text.startswith(("/", "~"))), None)
 
 
-def _texts(value: Any) -> Iterator[str]:
+def _texts(value: object) -> Iterator[str]:
     """Every text in a value, however deep, keys included."""
     if isinstance(value, str):
         yield value

@@ -11,14 +11,18 @@ from typing import TYPE_CHECKING, Any
 from flip.config.base_classes import callback_paths, outward, unfit
 from flip.config.code import code_digest, foreign_packages
 from flip.config.schema import Site
-from flip.config.study import Study
+from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, TargetError, refusal, resolve, targets
+from flip.contracts import FederatedDataModule, Outcomes
 from flip.errors import UserError, nearest
-from flip.messages import Transport
+from flip.messages import Result, Transport
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
+    import pytorch_lightning as lightning
+
+    from flip.contracts.model import TrainableModule
     from flip.tracking import Tracker
 
 __all__ = [
@@ -71,7 +75,7 @@ def instantiate(config: Mapping[str, object], key: str = "", kind: str = "", **o
         raise UserError(f"{name}: {target} could not be built: {type(error).__name__}: {error}") from error
 
 
-def _value(value: Any, key: str) -> Any:
+def _value(value: object, key: str) -> object:
     """A configured value with the targets inside it made."""
     if isinstance(value, Mapping):
         if value.get(TARGET) is not None:
@@ -82,14 +86,15 @@ def _value(value: Any, key: str) -> Any:
     return value
 
 
-def model(manifest: Mapping[str, Any], *, centralized: bool = False) -> Any:
+def model(manifest: Manifest, *, centralized: bool = False) -> "TrainableModule":
     """The study's LightningModule; with `centralized` it takes `trainer.centralized.optimizer`, where that is set."""
     own = manifest["trainer"]["centralized"]["optimizer"] if centralized else None
     overrides = {"optimizer": instantiate(own, "trainer.centralized.optimizer")} if own else {}
-    return _of_ours(lambda: instantiate(manifest["model"], "model", "model", **overrides))
+    made: TrainableModule = _of_ours(lambda: instantiate(manifest["model"], "model", "model", **overrides))
+    return made
 
 
-def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> Any:
+def datamodule(manifest: Manifest, name: str, site: Site) -> FederatedDataModule:
     """The study's LightningDataModule over a site's own data. Raises DataError when it cannot be made from them."""
     overrides: dict[str, Any] = {"root": site.root, "columns": dict(site.columns), "trains": site.trains}
     taken = takes(manifest["dataset"], IF_TAKEN)
@@ -98,16 +103,20 @@ def datamodule(manifest: Mapping[str, Any], name: str, site: Site) -> Any:
         if "cache" in taken and site.cache.folder:
             overrides["cache"] = {"folder": site.cache.folder, "gigabytes": site.cache.gigabytes}
         overrides |= {"sources": _of_ours(lambda: sources(name, site))} if "sources" in taken else {}
-        return _of_ours(lambda: instantiate(manifest["dataset"], "dataset", "dataset", **overrides))
+        made: FederatedDataModule
+        made = _of_ours(lambda: instantiate(manifest["dataset"], "dataset", "dataset", **overrides))
+        return made
     except UserError as error:
         if isinstance(error.__cause__, OSError):
             raise DataError(f"sites.{name}.root={site.root}: {error.__cause__}") from error
         raise
 
 
-def declared(dataset: Mapping[str, object]) -> Any:
+def declared(dataset: Mapping[str, object]) -> FederatedDataModule:
     """The study's LightningDataModule as declared, over no site's data. Raises UserError."""
-    return _of_ours(lambda: instantiate(dataset, "dataset", "dataset", root="", columns={}, trains=True))
+    made: FederatedDataModule
+    made = _of_ours(lambda: instantiate(dataset, "dataset", "dataset", root="", columns={}, trains=True))
+    return made
 
 
 def sources(name: str, site: Site) -> dict[str, Any]:
@@ -140,35 +149,45 @@ def takes(config: Mapping[str, object], names: Iterable[str]) -> set[str]:
     return set(names) & set(parameters)
 
 
-def persons(datamodule: Any) -> int:
+def persons(datamodule: FederatedDataModule) -> int:
     """Distinct persons in a cohort, which a dataset may generate first. Raises DataError when it cannot be read."""
-    return int(_of_data(lambda: (datamodule.prepare_data(), datamodule.persons())[1]))
+
+    def read() -> int:
+        datamodule.prepare_data()
+        return int(datamodule.persons())
+
+    return _of_data(read)
 
 
-def load_cohort(datamodule: Any) -> None:
+def load_cohort(datamodule: FederatedDataModule) -> None:
     """Load a cohort's data into memory. Raises DataError when they cannot be read."""
-    _of_data(lambda: (datamodule.setup("fit"), datamodule.setup("test")))
+
+    def read() -> None:
+        datamodule.setup("fit")
+        datamodule.setup("test")
+
+    _of_data(read)
 
 
-def _of_data(read: Callable[[], Any]) -> Any:
+def _of_data(read: Callable[[], Result]) -> Result:
     try:
         return read()
     except (OSError, ValueError) as error:
         raise DataError(str(error)) from error
 
 
-def strategy(manifest: Mapping[str, Any]) -> FedAvg:
+def strategy(manifest: Manifest) -> FedAvg:
     """The study's strategy."""
     made: FedAvg = instantiate(manifest["strategy"], "strategy", "strategy")
     return made
 
 
-def mechanisms(manifest: Mapping[str, Any]) -> list[Mechanism]:
+def mechanisms(manifest: Manifest) -> list[Mechanism]:
     """The study's privacy mechanisms, outermost first: in the order of the configuration."""
     return [instantiate(manifest["privacy"][name], f"privacy.{name}", "privacy") for name in manifest["mechanisms"]]
 
 
-def outcomes(manifest: Mapping[str, Any]) -> Any:
+def outcomes(manifest: Manifest) -> Outcomes | None:
     """What the study adds to the report (biomarkers, panels), or None."""
     declared = manifest["outcomes"]
     return (
@@ -176,7 +195,7 @@ def outcomes(manifest: Mapping[str, Any]) -> Any:
     )
 
 
-def callbacks(manifest: Mapping[str, Any]) -> list[Any]:
+def callbacks(manifest: Manifest) -> "list[lightning.Callback]":
     """Lightning's callbacks for training without federation, in the order of their names."""
     declared = {name: each for name, each in manifest["trainer"]["callbacks"].items() if each}
     problems = [f"{key}: {reason}" for name, each in declared.items() for key, reason in callback_paths(name, each)]
@@ -185,7 +204,7 @@ def callbacks(manifest: Mapping[str, Any]) -> list[Any]:
     return [instantiate(each, f"trainer.callbacks.{name}", "callback") for name, each in declared.items()]
 
 
-def trainer_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def trainer_arguments(manifest: Manifest) -> dict[str, Any]:
     """The study's own arguments of Lightning's Trainer. Raises UserError for one that is not the study's to set."""
     declared = dict(manifest["trainer"]["lightning"])
     for name in declared:
@@ -207,14 +226,14 @@ def trackers(study: Study) -> "list[Tracker]":
     return [CsvTracker(), *configured]
 
 
-def _of_ours(make: Callable[[], Any]) -> Any:
+def _of_ours(make: Callable[[], Result]) -> Result:
     """Make something of models or datamodules, but never of somebody else's packages of these names."""
     if problems := foreign_packages():
         raise UserError(problems)
     return make()
 
 
-def initial_module(manifest: Mapping[str, object], *, centralized: bool = False) -> Any:
+def initial_module(manifest: Manifest, *, centralized: bool = False) -> "TrainableModule":
     """Build the study's module; leaves the global generators as they were.
 
     Its initial weights are those that plain PyTorch gives after `torch.manual_seed(seed)`, so that published runs that

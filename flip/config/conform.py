@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -83,7 +84,7 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
 
 
-def _words(hint: Any) -> str:
+def _words(hint: object) -> str:
     """A type of the schema in words."""
     known = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
     if hint in known:
@@ -94,6 +95,7 @@ def _words(hint: Any) -> str:
         return "a list, as in [a, b]"
     if get_args(hint):
         return " or ".join(_words(each) for each in get_args(hint))
+    assert isinstance(hint, type) and issubclass(hint, Enum)
     return "one of " + ", ".join(each.value for each in hint)
 
 
@@ -101,7 +103,7 @@ def _missing(values: Mapping[str, object], key: str, where: Where) -> list[str]:
     return [_unset(full, where) for full, value in _leaves(values, key) if value == UNSET]
 
 
-def _leaves(value: Any, key: str) -> list[tuple[str, Any]]:
+def _leaves(value: object, key: str) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         return [leaf for name, each in value.items() for leaf in _leaves(each, _join(key, name))]
     if isinstance(value, list):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from flip.config.targets import STUDY_TARGETS, prefix_problems, refusal
 from flip.errors import UserError
@@ -27,7 +26,7 @@ class Policy:
     targets: Sequence[str] = STUDY_TARGETS
 
     @classmethod
-    def read(cls, site: str, value: Any, *, deployed: bool = False) -> "Policy":
+    def read(cls, site: str, value: object, *, deployed: bool = False) -> "Policy":
         """Read the `policy` key of a site's file. Raises UserError naming site, key and remedy.
 
         `deployed` is a hospital under its own file, which may not wave its data through as public.
@@ -65,7 +64,7 @@ class Policy:
         return Fault.REFUSED_COHORT if persons < self.minimum_persons else None
 
 
-def widened(value: object, prefixes: Sequence[str]) -> Any:
+def widened(value: object, prefixes: Sequence[str]) -> object:
     """The `policy` of a simulated site with further code allowed: its owner is the owner of the study.
 
     A value that is not a policy is left as it is, for `Policy.read` to refuse.

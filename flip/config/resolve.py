@@ -35,7 +35,7 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
     problems = _unresolved(cfg, where)
     if problems:
         raise UserError(problems)
-    values: dict[Any, Any] = {key: _plain(cfg, key) for key in cfg if key != "hydra"}
+    values: dict[Any, Any] = {key: _plain(cfg, str(key)) for key in cfg if key != "hydra"}
     live = isinstance(values["federation"], dict) and is_live(values["federation"])
     if values.get("site_file"):
         values["sites"] = {}
@@ -83,7 +83,7 @@ def _settle_site(name: str, site: Site, where: Where, problems: list[str], *, li
         _absolute(site.cache, "folder")
 
 
-def roster(sites: Any) -> Any:
+def roster(sites: object) -> object:
     """Of each site what a live federation's coordinator needs: whether it trains. The rest is in its own file."""
     if not isinstance(sites, Mapping):
         return sites
@@ -130,7 +130,7 @@ def _study(
     )
 
 
-def _plain(cfg: DictConfig, key: Any) -> Any:
+def _plain(cfg: DictConfig, key: str) -> object:
     if OmegaConf.is_missing(cfg, key):
         return UNSET
     value = cfg[key]
@@ -142,7 +142,7 @@ def _is_json(value: object) -> bool:
     return value is None or (isinstance(value, str | int | float | bool) and finite)
 
 
-def _unresolved(node: Any, where: Where, key: str = "") -> list[str]:
+def _unresolved(node: DictConfig | ListConfig, where: Where, key: str = "") -> list[str]:
     """One sentence for each `${...}` that does not resolve."""
     problems: list[str] = []
     names: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))

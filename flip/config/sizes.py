@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flip.config.targets import STUDY_TARGETS, TARGET, refusal, targets
+from flip.contracts import DeclaresSizes
 from flip.errors import UserError, nearest
 
 UNKNOWN = 2
@@ -48,5 +49,4 @@ def _declared(root: DictConfig) -> Mapping[str, int] | None:
         made = declared(dataset)
     except (UserError, TypeError):
         return None
-    says = getattr(made, "declared_sizes", None)
-    return dict(says()) if says else {}
+    return dict(made.declared_sizes()) if isinstance(made, DeclaresSizes) else {}

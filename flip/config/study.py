@@ -4,10 +4,49 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from flip.config.schema import Baselines, Paths, Site
 from flip.errors import Where, nowhere
+
+Target = Mapping[str, object]
+"""A class by its `_target_`, with the arguments that the study gives it."""
+
+
+class CentralizedSettings(TypedDict):
+    """Training without federation."""
+
+    max_epochs: int
+    optimizer: Target | None
+
+
+class TrainerSettings(TypedDict):
+    """How a site trains."""
+
+    steps: int | None
+    epochs: int | None
+    optimizer_state: str
+    threads: int
+    lightning: Mapping[str, object]
+    callbacks: Mapping[str, Target | None]
+    centralized: CentralizedSettings
+
+
+class Manifest(TypedDict):
+    """What of a study travels to every site, in JSON's types: the keys that a user writes, then the engine's own."""
+
+    name: str
+    notice: str | None
+    seed: int
+    dataset: Target
+    model: Target
+    outcomes: Target | None
+    trainer: TrainerSettings
+    strategy: Target
+    privacy: Mapping[str, Target]
+    mechanisms: list[str]  # names of `privacy`, outermost first
+    engine: str  # version
+    code: str  # digest
 
 
 @dataclass(frozen=True)
@@ -15,8 +54,7 @@ class Study:
     """A settled configuration.
 
     Attributes:
-        manifest: what travels to every site, in JSON's types: name, notice, seed, dataset, model, outcomes, trainer,
-            strategy, privacy, `mechanisms` (their names, outermost first), `engine` (version) and `code` (digest).
+        manifest: what travels to every site.
         manifest_text: the manifest as canonical JSON. manifest_sha256: its digest.
         job: what is done with it (`flip.config.jobs`).
         backend: the name of the `federation` option that was chosen.
@@ -29,7 +67,7 @@ class Study:
         new_folder: the folder of a run that begins now.
     """
 
-    manifest: dict[str, Any]
+    manifest: Manifest
     manifest_text: str
     manifest_sha256: str
     job: str
@@ -53,7 +91,7 @@ class Study:
         return str(self.manifest["name"])
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """Dataclasses and enums of the schema as plain values."""
     from dataclasses import fields, is_dataclass
 

@@ -38,7 +38,7 @@ class TargetError(Exception):
     """A target that cannot be used; the text says why and names the nearest valid one."""
 
 
-def targets(config: Any) -> list[str]:
+def targets(config: object) -> list[str]:
     """Every target named in a configuration, sorted, each once."""
     found: set[str] = set()
     if isinstance(config, Mapping):

@@ -1,9 +1,9 @@
 """What the engine asks of a study's classes: what each must have, and each hook that it may have.
 
 A class need not import these protocols; it has a hook by having the methods and attributes that the hook names. The
-engine asks for a hook by its name, a test holds every name that it asks for against this file, and
-`flip.config.checks.hooks` finds a name that is nearly a hook's. The protocols of one kind of class, first what is
-needed, then the hooks, are in `KINDS`.
+engine asks `isinstance(data, Describes)` and mypy checks what is then called; where it asks for a name, a test holds
+that name against this file. `flip.config.checks.hooks` finds a name that is nearly a hook's, and a hook that a class
+has in part. The protocols of one kind of class, first what is needed, then the hooks, are in `KINDS`.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from flip.contracts.dataset import (
     Agrees,
     ConvertsColumns,
     CountsExamples,
+    DeclaresReasons,
     DeclaresSizes,
     Describes,
     FederatedDataModule,
@@ -32,6 +33,7 @@ from flip.contracts.model import (
     HasInterval,
     HasSubgroups,
     KnowsThin,
+    NamesMethod,
     Outcomes,
     ScoresExactly,
     SummableMetric,
@@ -39,16 +41,30 @@ from flip.contracts.model import (
     Withholds,
 )
 
+__all__ = [
+    "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresSizes",
+    "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
+    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes",
+    "ScaledForPooling", "ScoresExactly", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "Withholds", "hooks",
+    "is_hook",
+]  # fmt: skip
+
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
-        FederatedDataModule, CountsExamples, Skips, SkipsPersons, NamesPersons, DeclaresSizes, Agrees,
-        KnowsPersonsBehind, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
+        FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, NamesPersons, DeclaresSizes,
+        Agrees, KnowsPersonsBehind, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns,
+        HasSources,
     ),
     "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline),
-    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, HasInterval),
+    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),
 }  # fmt: skip
+
+
+def is_hook(protocol: type) -> bool:
+    """Whether a class may have what a protocol names, and need not."""
+    return bool(getattr(protocol, "_is_runtime_protocol", False))
 
 
 def hooks(kind: str) -> frozenset[str]:

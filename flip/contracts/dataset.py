@@ -1,9 +1,17 @@
 """What the engine asks of a dataset: a LightningDataModule over one site's cohort."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence, Sized
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+    from torch.utils.data import DataLoader
+
+    Batch = Mapping[str, torch.Tensor]
+    Loader = DataLoader[Batch]
+    Split = Loader | Sequence[Loader]  # an empty list where there is no such split
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -20,13 +28,13 @@ class FederatedDataModule(Protocol):
     def persons(self) -> int:
         """Distinct persons in the cohort, before it is loaded. Raises OSError or ValueError where it is unreadable."""
 
-    def train_dataloader(self) -> Any:
+    def train_dataloader(self) -> "Loader":
         """Batches to train on: `dict[str, Tensor]`."""
 
-    def val_dataloader(self) -> Any:
+    def val_dataloader(self) -> "Split":
         """Batches to validate on."""
 
-    def test_dataloader(self) -> Any:
+    def test_dataloader(self) -> "Split":
         """Batches to test on."""
 
 
@@ -42,8 +50,14 @@ class CountsExamples(Protocol):
 class Skips(Protocol):
     """A dataset that leaves examples out, and counts them by reason."""
 
-    REASONS: frozenset[str]
     skipped: Mapping[str, int]
+
+
+@runtime_checkable
+class DeclaresReasons(Protocol):
+    """A class of datasets with a closed list of reasons to leave an example out: no other leaves a site."""
+
+    REASONS: frozenset[str]
 
 
 @runtime_checkable
@@ -73,7 +87,7 @@ class DeclaresSizes(Protocol):
 class Agrees(Protocol):
     """A dataset whose preprocessing all sites agree on before the first round."""
 
-    def statistics(self, minimum_cell: int) -> Arrays:
+    def statistics(self, minimum_cell: int = 1) -> Arrays:
         """Sums that are added over the sites; a name starts with its kind, as `moments/age` or `count/levels/sex/F`."""
 
     def agree(self, agreed: Arrays) -> None:
@@ -108,13 +122,13 @@ class Fingerprinted(Protocol):
 class ScaledForPooling(Protocol):
     """A dataset that prepares its rows in another way for the pooled baseline."""
 
-    def pooled_train_dataloader(self) -> Any:
+    def pooled_train_dataloader(self) -> "Loader":
         """As `train_dataloader`."""
 
-    def pooled_val_dataloader(self) -> Any:
+    def pooled_val_dataloader(self) -> "Split":
         """As `val_dataloader`."""
 
-    def pooled_test_dataloader(self) -> Any:
+    def pooled_test_dataloader(self) -> "Split":
         """As `test_dataloader`."""
 
 
@@ -137,3 +151,8 @@ class HasSources(Protocol):
     """A dataset whose parts can come from a site's own `sources`."""
 
     SOURCES: tuple[str, ...]
+
+
+def examples_in(loader: "Loader") -> int:
+    """Number of examples that a loader is over."""
+    return len(cast("Sized", loader.dataset))

@@ -1,23 +1,32 @@
 """What the engine asks of a model, its metrics, the strategy that trains it and the outcomes made from it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from flip.contracts.dataset import Arrays
+from flip.contracts.dataset import Arrays, FederatedDataModule
+
+if TYPE_CHECKING:
+    import torch
+    from pytorch_lightning import LightningModule
 
 
 class SummableMetric(Protocol):
     """A torchmetrics Metric whose states all reduce by a sum."""
 
-    update_called: bool
-    _defaults: Mapping[str, Any]
-    _reductions: Mapping[str, Any]
+    higher_is_better: bool | None
+    _update_count: int
+    _defaults: Mapping[str, object]
+    _reductions: Mapping[str, object]
 
-    def update(self, *values: Any) -> None:
+    @property
+    def update_called(self) -> bool:
+        """Whether any row has come to it."""
+
+    def update(self, *values: "torch.Tensor") -> None:
         """Take a batch."""
 
-    def compute(self) -> Any:
+    def compute(self) -> "torch.Tensor":
         """The value."""
 
     def reset(self) -> None:
@@ -28,7 +37,7 @@ class SummableMetric(Protocol):
 class Coarsens(Protocol):
     """A metric of bins, which hold no fewer than a minimum cell when they leave a site."""
 
-    def coarse(self, cell: int) -> Mapping[str, Any]:
+    def coarse(self, cell: int) -> "Mapping[str, torch.Tensor]":
         """The states as they may leave."""
 
 
@@ -49,19 +58,38 @@ class KnowsThin(Protocol):
 
 
 @runtime_checkable
-class HasInterval(Protocol):
-    """A metric that knows its 95 % interval."""
+class NamesMethod(Protocol):
+    """A metric that says how its interval is made."""
 
     method: str
+
+
+@runtime_checkable
+class HasInterval(Protocol):
+    """A metric that knows its 95 % interval."""
 
     def interval(self) -> tuple[float, float]:
         """Both ends; NaN where they are not known."""
 
 
+class Metrics(Protocol):
+    """A module's metrics by name: a ModuleDict."""
+
+    def __getitem__(self, name: str) -> SummableMetric: ...
+
+    def __iter__(self) -> Iterator[str]: ...
+
+    def items(self) -> Iterable[tuple[str, SummableMetric]]:
+        """Names and metrics."""
+
+    def values(self) -> Iterable[SummableMetric]:
+        """The metrics."""
+
+
 class FederatedModule(Protocol):
     """A LightningModule whose metrics can be added over sites."""
 
-    metrics: Any  # ModuleDict of SummableMetric
+    metrics: Metrics
     monitor: str
     higher_is_better: bool
 
@@ -70,7 +98,7 @@ class FederatedModule(Protocol):
 class HasSubgroups(Protocol):
     """A module that is scored by subgroup: metrics `GROUP/LEVEL/NAME`, and the levels by group."""
 
-    subgroup_metrics: Any
+    subgroup_metrics: Metrics
     levels: Mapping[str, list[str]]
 
 
@@ -78,7 +106,7 @@ class HasSubgroups(Protocol):
 class ScoresExactly(Protocol):
     """A module with metrics that keep a site's rows, which stay there."""
 
-    exact: Any
+    exact: Metrics
 
 
 @runtime_checkable
@@ -86,7 +114,7 @@ class Decides(Protocol):
     """A module with a decision threshold, which may be chosen from summed validation counts."""
 
     chooses_threshold: bool
-    decided: frozenset[str]  # the metrics that the threshold changes
+    decided: Collection[str]  # the metrics that the threshold changes
 
     def choose_threshold(self) -> float | None:
         """The threshold by what `metrics` hold; None where they do not tell."""
@@ -95,13 +123,17 @@ class Decides(Protocol):
         """Decide at this threshold from now on; None is the declared one."""
 
 
+class DecidingModule(FederatedModule, Decides, Protocol):
+    """A module that decides."""
+
+
 @runtime_checkable
 class FitsBaseline(Protocol):
     """A module that scores from a baseline of a site's own training rows (Breslow's hazard)."""
 
     fits_baseline: bool
 
-    def fit_baseline(self, batches: Iterable[Any]) -> None:
+    def fit_baseline(self, batches: Iterable[object]) -> None:
         """Take the site's training batches, or none."""
 
 
@@ -112,14 +144,20 @@ class VisitsSome(Protocol):
     visits: int | None  # None: every site
 
 
+if TYPE_CHECKING:
+
+    class TrainableModule(LightningModule, FederatedModule):
+        """What the study's model is to the type checker: both Lightning's class and the engine's protocol."""
+
+
 class Outcomes(Protocol):
     """What a study adds to the report: biomarkers and panels."""
 
-    def collect(self, module: Any, data: Any, folder: Path) -> Arrays:
+    def collect(self, module: "TrainableModule", data: FederatedDataModule, folder: Path) -> Arrays:
         """Write a site's own files into `folder`, and return what may be added over sites, named `count/...`."""
 
     def metrics(self, by_site: Mapping[str, Arrays]) -> Mapping[str, float]:
         """The study's own metrics from what the sites sent."""
 
-    def panels(self, by_site: Mapping[str, Arrays]) -> list[dict[str, Any]]:
+    def panels(self, by_site: Mapping[str, Arrays]) -> list[dict[str, object]]:
         """Tables and figures of the report: `title`, and `note`, `table` or `figure`."""

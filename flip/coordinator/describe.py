@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,7 @@ from flip.coordinator.cohorts import gather
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
-from flip.messages import Ask, Fault, Payload
+from flip.messages import Ask, Fault, Payload, Scalar
 from flip.messages.summary import Moments, Summaries, Summary, Topic
 from flip.messages.wire import join
 
@@ -49,9 +48,9 @@ def _described(loop: Coordinator, ask: Ask, job: str, *, histograms: bool) -> No
     roster.enough(len({*roster.sites(training=True)} - {*faults}), faults, "before the first round")
 
 
-def _asked(roster: Roster, ask: Ask, edges: Payload, faults: dict[str, Fault], **params: Any) -> Described:
+def _asked(roster: Roster, ask: Ask, edges: Payload, faults: dict[str, Fault], **params: Scalar) -> Described:
     """What each site that answers tells of its cohort; the others' faults go to `faults`."""
-    task = roster.task("describe", 0, {}, **params)
+    task = roster.task("describe", 0, {}, "study", **params)
     task = replace(task, state={**task.state, **join(edges=edges)})
     wanted = Wanted({}, {}, frozenset(), {}, {})
     found: Described = {}

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from flip.contracts import FederatedModule
 from flip.runs.record import lower_is_better
 from flip.strategies.stop import Stop
 
@@ -23,7 +23,7 @@ class EarlyStop:
     """
 
     stop: Stop | None
-    module: Any
+    module: FederatedModule
     best: float | None = None
     waited: int = 0
 
@@ -54,9 +54,9 @@ class EarlyStop:
         )
 
 
-def more_is_better(module: Any, metric: str) -> bool:
+def more_is_better(module: FederatedModule, metric: str) -> bool:
     """Whether more of a metric is better: as the module says of its main one, else the metric itself, else its name."""
     if metric == module.monitor:
         return bool(module.higher_is_better)
-    own = getattr(module.metrics[metric], "higher_is_better", None)
+    own = module.metrics[metric].higher_is_better
     return bool(own) if own is not None else not lower_is_better(metric)

@@ -3,13 +3,17 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
+from flip.contracts import Decides, Outcomes
 from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, threshold_from, wanted_scores
 from flip.coordinator.roster import Roster
 from flip.errors import StudyFailed
-from flip.messages import Ask, Payload, Task
+from flip.messages import Ask, Payload, Scalar, Task
 from flip.messages.summary import Topic
+
+if TYPE_CHECKING:
+    from flip.contracts.model import TrainableModule
 
 TEST = "test"  # the stage, and the first part of the metrics' names, of the study's own model
 
@@ -31,8 +35,8 @@ class Evaluation:
     """
 
     roster: Roster
-    module: Any
-    outcomes: Any
+    module: "TrainableModule"
+    outcomes: Outcomes | None
     rounds: int
     metrics: dict[str, float] = field(default_factory=dict)
     withheld: dict[str, str] = field(default_factory=dict)
@@ -73,7 +77,7 @@ class Evaluation:
         scored = self._score(ask, task, stage)
         if final and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
-        if decided is None:
+        if decided is None and isinstance(self.module, Decides):
             scored = scored.undecided(self.module.decided)
         reasons = scored.reasons(self.roster.trains, metrics_of(self.module, "test"))
         self.withheld |= {f"{prefix}/{name}": why for name, why in reasons.items()}
@@ -83,16 +87,16 @@ class Evaluation:
         pooled = {**scored.pooled, **(decided or {})}
         self.metrics |= {f"{prefix}/pooled/{name}": value for name, value in pooled.items()}
         if final and self.outcomes is not None:
-            self._report_outcomes(scored)
+            self._report_outcomes(self.outcomes, scored)
 
-    def _report_outcomes(self, scored: Scored) -> None:
+    def _report_outcomes(self, outcomes: Outcomes, scored: Scored) -> None:
         """What the study adds to the report, and its own metrics."""
         found = {site: reply.summaries.get(Topic.OUTCOMES, {}) for site, reply in scored.replies.items()}
         self.roster.recorder.outcomes(found)
         arrays = {site: {name: summary.values for name, summary in named.items()} for site, named in found.items()}
-        self.metrics |= self.outcomes.metrics(arrays)
+        self.metrics |= outcomes.metrics(arrays)
 
-    def _task(self, stage: str, weights: Payload, **params: object) -> Task:
+    def _task(self, stage: str, weights: Payload, **params: Scalar) -> Task:
         return self.roster.task("evaluate", self.rounds - 1, weights, stage, **params)
 
     def _score(self, ask: Ask, task: Task, phase: str, sites: Sequence[str] | None = None) -> Scored:
@@ -109,7 +113,7 @@ class Evaluation:
 
         Empty for a model that chooses none, None where the data do not tell.
         """
-        if not getattr(self.module, "chooses_threshold", False):
+        if not isinstance(self.module, Decides) or not self.module.chooses_threshold:
             return {}
         sites = [*own.values()] or self.roster.sites(training=True)
         task = self._task(stage, weights, split="validate", **own)

@@ -3,11 +3,12 @@
 import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 from flip.config import build
 from flip.config.jobs import JOBS
+from flip.config.study import Manifest
 from flip.config.targets import resolve
+from flip.contracts import DeclaresReasons
 from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
@@ -16,10 +17,10 @@ from flip.runs.folder import RunFolder
 
 
 def coordinator(
-    run: str, manifest: Mapping[str, Any], *, text: str, trains: Mapping[str, bool], files: RunFolder, alone: bool
+    run: str, manifest: Manifest, *, text: str, trains: Mapping[str, bool], files: RunFolder, alone: bool
 ) -> Coordinator:
     """The coordinator of a study; goes on after the last complete round that the folder holds."""
-    strategy = build.strategy(manifest)
+    strategy, dataset = build.strategy(manifest), resolve(str(manifest["dataset"]["_target_"]))
     roster = Roster(run, text, trains, strategy.min_sites, files)
     return Coordinator(
         roster,
@@ -27,7 +28,7 @@ def coordinator(
         seed=manifest["seed"],
         strategy=strategy,
         mechanisms=build.mechanisms(manifest),
-        reasons=getattr(resolve(manifest["dataset"]["_target_"]), "REASONS", frozenset()),
+        reasons=dataset.REASONS if isinstance(dataset, DeclaresReasons) else frozenset(),
         alone=alone,
         progress=files.progress(),
     )

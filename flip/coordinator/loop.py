@@ -5,7 +5,7 @@ It knows no backend: it asks sites through an `Ask` and hands what they answer t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from flip.messages import Ask, Fault, Payload, Reply, Task
 from flip.privacy import Mechanism
 from flip.runs.recorder import Progress
 from flip.strategies.fedavg import FedAvg, State
+
+if TYPE_CHECKING:
+    from flip.contracts.model import TrainableModule
 
 
 @dataclass
@@ -61,7 +64,7 @@ class Coordinator:
         return self.early.words(self.rounds_done, self.strategy.rounds)
 
     @property
-    def module(self) -> Any:
+    def module(self) -> "TrainableModule":
         """The study's module at the coordinator."""
         return self.evaluation.module
 

@@ -4,10 +4,11 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
+from flip.contracts import FederatedModule
+from flip.contracts.model import DecidingModule
 from flip.coordinator.check_replies import Wanted
 from flip.messages import Reply, Task, Withheld
 from flip.messages.summary import Summary, Topic
@@ -51,7 +52,7 @@ class Scored:
         withheld = {**self.withheld, **{site: {**self.withheld.get(site, {}), **rules} for site in kept}}
         return replace(self, replies=kept, pooled=pooled, withheld=withheld)
 
-    def line(self, task: Task, phase: str, trains: Mapping[str, bool]) -> dict[str, Any]:
+    def line(self, task: Task, phase: str, trains: Mapping[str, bool]) -> dict[str, object]:
         """The pooled line of `rounds.jsonl`."""
         examples = sum(reply.examples for site, reply in self.replies.items() if trains[site])
         return {**POOLED_LINE, "round": task.round, "phase": phase, "examples": examples, "metrics": dict(self.pooled)}
@@ -64,19 +65,19 @@ def bare(name: str) -> str:
     return name.removesuffix(f"/{LOW}").removesuffix(f"/{HIGH}").rpartition("/")[2]
 
 
-def wanted_scores(module: Any, split: str) -> Wanted:
+def wanted_scores(module: FederatedModule, split: str) -> Wanted:
     """What the reply to an evaluation may hold."""
     from flip.metrics import names_of, states_of
 
     return Wanted({}, {}, names_of(module, split), states_of(module, split), {})
 
 
-def merge_scores(replies: Iterable[Reply], module: Any, split: str, trains: Mapping[str, bool]) -> Scored:
+def merge_scores(replies: Iterable[Reply], module: FederatedModule, split: str, trains: Mapping[str, bool]) -> Scored:
     """Add up what the sites sent.
 
     A pooled metric over some of the sites would pass for one over all: it is left out if a site kept its states.
     """
-    from flip.metrics import gaps, metrics_of, values_from_states
+    from flip.metrics import gaps, levels_of, metrics_of, values_from_states
 
     found: dict[str, Reply] = {}
     withheld: dict[str, Mapping[str, Withheld]] = {}
@@ -95,18 +96,18 @@ def merge_scores(replies: Iterable[Reply], module: Any, split: str, trains: Mapp
     scored = sum(trains[site] for site in found)
     states = {name: s.values for name, s in merged.items() if sent[name] == scored}
     pooled = values_from_states(metrics_of(module, split), states, intervals=split == "test")
-    return Scored(found, states, {**pooled, **gaps(pooled, getattr(module, "levels", {}))}, withheld)
+    return Scored(found, states, {**pooled, **gaps(pooled, levels_of(module))}, withheld)
 
 
-def site_values(reply: Reply, module: Any) -> dict[str, float]:
+def site_values(reply: Reply, module: FederatedModule) -> dict[str, float]:
     """A site's metrics with the gaps between its subgroups."""
-    from flip.metrics import gaps
+    from flip.metrics import gaps, levels_of
 
     values = {name: value for name, value in reply.metrics.items() if math.isfinite(value)}
-    return {**values, **gaps(values, getattr(module, "levels", {}))}
+    return {**values, **gaps(values, levels_of(module))}
 
 
-def threshold_from(module: Any, states: Mapping[str, np.ndarray]) -> float | None:
+def threshold_from(module: DecidingModule, states: Mapping[str, np.ndarray]) -> float | None:
     """The decision threshold that the module chooses from the sums of validation data; None where they do not tell.
 
     A metric whose states a site withholds is empty, as before any data.
@@ -116,7 +117,7 @@ def threshold_from(module: Any, states: Mapping[str, np.ndarray]) -> float | Non
     for metric in module.metrics.values():
         metric.reset()
     metrics = filled(module.metrics, states)
-    chosen: float | None = module.choose_threshold()
+    chosen = module.choose_threshold()
     for metric in metrics.values():
         metric.reset()
     return chosen

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from flip.coordinator.check_replies import Wanted, checked
 from flip.errors import StudyFailed
-from flip.messages import Ask, Fault, Payload, Reply, Task
+from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
 from flip.runs.recorder import Recorder, line_of
 
 FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
@@ -42,7 +41,7 @@ class Roster:
     validates: bool = False
     privacy: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Any) -> Task:
+    def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""
         return Task(self.run, stage, round, step, weights, self.agreed, params, self.manifest)
 

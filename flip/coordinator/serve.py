@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from flip.config.study import Manifest
 from flip.messages import Ask
 
 
@@ -69,7 +70,7 @@ def serve(submission: Submission, folder: Path, ask: Ask) -> None:
     Ending(files, loop, partial(program(submission.job, loop), ask), "RUN").reach(started)
 
 
-def unfit(manifest: Mapping[str, object]) -> str:
+def unfit(manifest: Manifest) -> str:
     """Why this server does not run a study: code that it does not allow, or of another version; empty if it does."""
     from flip.config.code import code_digest
     from flip.config.targets import STUDY_TARGETS, refusal, targets

@@ -1,17 +1,23 @@
 """Training without federation: one hospital on its own data, or in simulation the sites' data pooled."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from flip.config.build import initial_module
+from flip.contracts import FederatedDataModule, ScaledForPooling
 from flip.coordinator.loop import Coordinator
 from flip.files import POOLED
 from flip.messages import Ask, Payload
 from flip.runs.recorder import POOLED_LINE
 from flip.site.silo import Silo
+
+if TYPE_CHECKING:
+    import torch
+
+    from flip.contracts.dataset import Loader
 
 
 def train_pooled(
@@ -30,14 +36,13 @@ def train_pooled(
     """
     from flip.determinism import seed_fit
     from flip.messages.weights import to_arrays
+    from flip.site.centralized import fit_centralized
     from flip.site.fit import centralized, device_of
-    from flip.site.trainer import fit_centralized
 
     manifest, baseline = json.loads(coordinator.roster.manifest), prefix != "test"
     names = coordinator.roster.sites(training=True)
     data = [silos[name].datamodule(coordinator.roster.task("fit", 0, {})) for name in names]
-    train = [getattr(each, "pooled_train_dataloader", each.train_dataloader)() for each in data]
-    validate = [loader for each in data if (loader := getattr(each, "pooled_val_dataloader", each.val_dataloader)())]
+    train, validate = split_loaders(data)
     module = initial_module(manifest, centralized=True)
     how = replace(
         centralized(manifest, folder, resume), record=epoch_recorder(coordinator, module, POOLED if baseline else "fit")
@@ -56,7 +61,7 @@ def train_pooled(
 
 
 def epoch_recorder(
-    coordinator: Coordinator, module: Any, phase: str
+    coordinator: Coordinator, module: "torch.nn.Module", phase: str
 ) -> Callable[[int, int, Mapping[str, float], Mapping[str, float]], None]:
     """Write the lines of a pass over the pooled data: training, and validation where there is any; keep the best."""
     from flip.messages.weights import to_arrays
@@ -73,7 +78,20 @@ def epoch_recorder(
     return record
 
 
-def pooled_loader(loaders: list[Any], *, shuffle: bool) -> Any:
+def split_loaders(data: Sequence[FederatedDataModule]) -> "tuple[list[Loader], list[Loader]]":
+    """The sites' loaders to train and to validate on, as scaled for the pooled cohort where a dataset has such."""
+    train, validate = [], []
+    for each in data:
+        if isinstance(each, ScaledForPooling):
+            train.append(each.pooled_train_dataloader())
+            validate.append(each.pooled_val_dataloader())
+        else:
+            train.append(each.train_dataloader())
+            validate.append(each.val_dataloader())
+    return train, [cast("Loader", loader) for loader in validate if loader]
+
+
+def pooled_loader(loaders: "Sequence[Loader]", *, shuffle: bool) -> "Loader | None":
     """One loader over the sites' datasets, with the batch size and collation of the first; None without any."""
     from torch.utils.data import ConcatDataset, DataLoader
 

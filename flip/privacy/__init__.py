@@ -5,12 +5,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flip.messages import Answer, Ask, Task
 
 if TYPE_CHECKING:
     import torch
+    from pytorch_lightning import LightningModule
+
+    from flip.contracts.dataset import Loader
 
 
 @dataclass(frozen=True)
@@ -20,6 +23,10 @@ class Spent:
     epsilon: float
     delta: float
     unit: str = "record"
+
+
+Entry = dict[str, float | str]
+"""What one fit added to the ledger, in the mechanism's own names, and `noise`, which tells its noise from others'."""
 
 
 class Mechanism:
@@ -42,7 +49,7 @@ class Mechanism:
     def prepare(self, fit: "PrivateFit") -> None:
         """Change module, optimizer and loader of one local fit, before Lightning starts."""
 
-    def spent(self, ledger: list[dict[str, Any]]) -> Spent | None:
+    def spent(self, ledger: list[Entry]) -> Spent | None:
         """Privacy spent by the fits in the ledger (each the dict that `prepare` appended)."""
         return None
 
@@ -55,10 +62,10 @@ class PrivateFit:
     bytes from HMAC(site secret, task digest and data fingerprint): the same task on the same data gives the same key.
     """
 
-    module: Any  # the LightningModule
-    loader: Any  # the training DataLoader
+    module: "LightningModule"
+    loader: "Loader"
     steps: int  # optimizer steps of this fit
     planned_steps: int  # of all rounds of the study at this site
     task: Task
     noise_key: bytes
-    ledger: list[dict[str, Any]]
+    ledger: list[Entry]

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from flip.contracts.dataset import examples_in
 from flip.errors import UserError
-from flip.privacy import Mechanism, PrivateFit, Spent
+from flip.privacy import Entry, Mechanism, PrivateFit, Spent
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ class DPSGD(Mechanism):
         """Attach Opacus to the module, sample batches by Poisson, and write the fit into the ledger."""
         from flip.privacy.opacus_training import Protection, poisson_loader, protect
 
-        batches, examples = len(fit.loader), len(fit.loader.dataset)
+        batches, examples = len(fit.loader), examples_in(fit.loader)
         rate = 1 / batches
         multiplier = self.noise_multiplier or noise_for(self.target_epsilon or 0.0, self.delta, rate, fit.planned_steps)
         protection = Protection(multiplier, self.max_grad_norm, examples / batches, fit.noise_key)
@@ -83,7 +84,7 @@ class DPSGD(Mechanism):
         fit.loader = poisson_loader(fit.loader, fit.noise_key)
         fit.ledger.append({"noise_multiplier": multiplier, "sample_rate": rate, "steps": float(fit.steps)})
 
-    def spent(self, ledger: list[dict[str, Any]]) -> Spent | None:
+    def spent(self, ledger: list[Entry]) -> Spent | None:
         """Epsilon of all fits in the ledger together."""
         from opacus.accountants import RDPAccountant
 

@@ -6,20 +6,27 @@ when used.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
+from flip.contracts.dataset import examples_in
 from flip.errors import UserError
 from flip.privacy.noise import Stream
 
+if TYPE_CHECKING:
+    from flip.contracts.dataset import Loader
+
+Closure = Callable[[], float]
+Collate = Callable[[list[object]], object]
+Configured = torch.optim.Optimizer | Mapping[str, object] | Sequence[object]  # as `configure_optimizers` returns
 ATTACHED = "_private_training"
 
 
@@ -45,7 +52,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         )
         self._noise = Stream(protection.key, "dp_sgd/noise")
 
-    def pre_step(self, closure: Any = None) -> Any:
+    def pre_step(self, closure: Closure | None = None) -> bool | None:
         """Clip and add noise; a parameter that no example of the batch reached has per-example gradients of zero."""
         missing = [parameter for parameter in self.params if parameter.grad_sample is None]
         if missing:
@@ -53,7 +60,8 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
             examples = len(self._get_flat_grad_sample(reached[0])) if reached else 0
             for parameter in missing:
                 parameter.grad_sample = parameter.new_zeros((examples, *parameter.shape))
-        return super().pre_step(closure)
+        cleared: bool | None = super().pre_step(closure)
+        return cleared
 
     def add_noise(self) -> None:
         """Add the noise to the sum of clipped gradients, drawn at once for all parameters."""
@@ -66,9 +74,9 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         ):
             parameter.grad = (gradient + piece.reshape(gradient.shape).to(gradient)).view_as(parameter)
 
-    def step(self, closure: Any = None) -> Any:
+    def step(self, closure: Closure | None = None) -> float | None:
         """One step; the per-example gradients are let go at once, so that none outlives the fit or is used twice."""
-        result = super().step(closure)
+        result: float | None = super().step(closure)
         for parameter in self.params:
             parameter.grad_sample = parameter.summed_grad = None
         return result
@@ -99,10 +107,10 @@ class PoissonBatches(Sampler[list[int]]):
 class CollateEmpty:
     """A loader's own collate function, which for no examples gives a batch of the same structure and length 0."""
 
-    def __init__(self, dataset: Any, collate: Any) -> None:
+    def __init__(self, dataset: Dataset[object], collate: Collate | None) -> None:
         self.dataset, self.collate = dataset, collate or default_collate
 
-    def __call__(self, examples: list[Any]) -> Any:
+    def __call__(self, examples: list[object]) -> object:
         """Collate examples into a batch."""
         return self.collate(examples) if examples else emptied(self.collate([self.dataset[0]]))
 
@@ -118,13 +126,13 @@ def emptied(batch: Any) -> Any:
     return batch[:0]
 
 
-def is_empty(batch: Any) -> bool:
+def is_empty(batch: Mapping[str, object] | Sequence[object]) -> bool:
     """Whether the first tensor of a batch has no examples."""
     first = next(iter(batch.values() if isinstance(batch, Mapping) else batch), None)
     return isinstance(first, torch.Tensor) and first.dim() > 0 and len(first) == 0
 
 
-def poisson_loader(loader: Any, key: bytes) -> DataLoader[Any]:
+def poisson_loader(loader: "Loader", key: bytes) -> "Loader":
     """The same data in Poisson batches; one pass has as many batches as the loader has."""
     settings = {
         name: getattr(loader, name) for name in ("num_workers", "pin_memory", "timeout", "worker_init_fn", "generator")
@@ -135,7 +143,7 @@ def poisson_loader(loader: Any, key: bytes) -> DataLoader[Any]:
         }
     return DataLoader(
         loader.dataset,
-        batch_sampler=PoissonBatches(len(loader.dataset), len(loader), key),
+        batch_sampler=PoissonBatches(examples_in(loader), len(loader), key),
         collate_fn=CollateEmpty(loader.dataset, loader.collate_fn),
         **settings,
     )
@@ -163,11 +171,11 @@ def protect(module: Any, protection: Protection) -> None:
     configure, train = module.configure_optimizers, module.training_step
 
     @wraps(configure)
-    def configure_optimizers() -> Any:
+    def configure_optimizers() -> Configured:
         return protected(configure(), protection)
 
     @wraps(train)
-    def training_step(batch: Any, *arguments: Any) -> Any:
+    def training_step(batch: Mapping[str, object] | Sequence[object], *arguments: object) -> object:
         # Not every layer takes a batch without examples (instance norm does not); such a step adds noise alone.
         if is_empty(batch):
             return torch.full((), torch.nan, device=module.device, requires_grad=True)
@@ -200,7 +208,7 @@ def release(module: Any) -> None:
         delattr(module, ATTACHED)
 
 
-def protected(configured: Any, protection: Protection) -> Any:
+def protected(configured: object, protection: Protection) -> Configured:
     """Wrap the optimizer in what `configure_optimizers` returned."""
     if isinstance(configured, torch.optim.Optimizer):
         return PrivateOptimizer(configured, protection)

@@ -1,12 +1,15 @@
 """The page of a job that trained nothing: the sites' cohorts before training, a pure function of the run folder."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flip.report import cohort_figures
 from flip.report import figures as report_figures
 from flip.report.cohorts import Cohorts
 from flip.report.tables import skipped, totals
 from flip.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def context(run: RunRecord) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def _column(cohorts: Cohorts, column: str) -> dict[str, Any]:
 def _figures(cohorts: Cohorts) -> dict[str, Any]:
     from markupsafe import Markup
 
-    def svg(figure: Any, key: str, label: str) -> Markup | None:
+    def svg(figure: "Figure | None", key: str, label: str) -> Markup | None:
         return Markup(report_figures.to_svg(figure, key, label)) if figure is not None else None  # noqa: S704 - escaped by Matplotlib
 
     levels = {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flip.messages import Fault
 from flip.messages.summary import Moments
@@ -228,6 +228,6 @@ def screen_table(run: RunRecord) -> "RenderableType":
     return Group(table, *lines)
 
 
-def _whole(value: Any) -> str:
+def _whole(value: float | None) -> str:
     """A count; a dash where it is not known, or kept back."""
     return f"{int(value)}" if value else "\u2013"

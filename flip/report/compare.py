@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flip.files import NOT_SETTINGS, POOLED
 from flip.runs.record import RunRecord
@@ -140,7 +140,7 @@ def _settings(run: RunRecord) -> Iterator[tuple[str, str]]:
             yield from _flat(key, value)
 
 
-def _flat(key: str, value: Any) -> Iterator[tuple[str, str]]:
+def _flat(key: str, value: object) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping) and value:
         for name, inner in value.items():
             yield from _flat(f"{key}.{name}", inner)

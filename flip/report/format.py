@@ -1,10 +1,9 @@
 """Numbers, sizes and durations as text."""
 
 import math
-from typing import Any
 
 
-def number(value: Any) -> str:
+def number(value: float | str | None) -> str:
     """A number for reading: three decimals below 100, a dash where there is none."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "\u2013"

@@ -15,6 +15,8 @@ from flip.report.tables import costs, matrix, participation, site_rows, skipped,
 from flip.runs.record import THRESHOLD, RunRecord
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     pass
 
 REPORT = "report.html"
@@ -78,7 +80,7 @@ def _figures(run: RunRecord) -> dict[str, Any]:
 
     from flip.report import figures as plots
 
-    def svg(figure: Any, key: str, label: str) -> Markup | None:
+    def svg(figure: "Figure | None", key: str, label: str) -> Markup | None:
         return Markup(plots.to_svg(figure, key, label)) if figure is not None else None  # noqa: S704 - escaped by Matplotlib
 
     with plots.style():

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from flip.files import POOLED
 from flip.messages import Fault
 from flip.runs.record import RunRecord
 
@@ -38,7 +39,7 @@ def withheld(run: RunRecord) -> dict[str, list[str]]:
     for site in [*run.sites, None]:
         for name in run.metric_names:
             if why := run.why_withheld(name, site):
-                found.setdefault(why, []).append(f"{name}, {site or 'pooled'}")
+                found.setdefault(why, []).append(f"{name}, {site or POOLED}")
     return found
 
 

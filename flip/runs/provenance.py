@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from flip.config.study import Study
 from flip.files import relative
 
 PACKAGES = (
@@ -19,7 +20,7 @@ PACKAGES = (
 )  # fmt: skip
 
 
-def provenance(study: Any, folder: Path, run: str) -> dict[str, Any]:
+def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
     """Where a run's results come from: study, code, commit, versions and hardware; nothing of a site."""
     rerun = f"python -m flip --config-dir {shlex.quote(relative(folder))} --config-name run"
     return {

@@ -1,10 +1,9 @@
 """Whether a study may run at this site: its policy, its code, its cohort; then the study's parts."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +11,8 @@ from flip.config import build
 from flip.config.build import initial_module
 from flip.config.policy import Policy
 from flip.config.schema import SIMULATED, Site
+from flip.config.study import Manifest
+from flip.contracts import Agrees, FederatedDataModule, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
 from flip.messages import Fault, Payload, Task
@@ -23,6 +24,9 @@ from flip.site.persons import persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    from flip.contracts.model import TrainableModule
 
 
 @dataclass(frozen=True)
@@ -55,13 +59,13 @@ class Place:
 class Loaded:
     """What a site keeps between the tasks of one study; `persons` are those of the whole cohort."""
 
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     policy: Policy
-    module: Any
-    datamodule: Any
+    module: "TrainableModule"
+    datamodule: FederatedDataModule
     strategy: FedAvg
     mechanisms: list[Mechanism]
-    outcomes: Any
+    outcomes: Outcomes | None
     persons: int
     agreed: Payload
 
@@ -71,7 +75,7 @@ class Loaded:
         changed = any(
             name not in self.agreed or not np.array_equal(array, self.agreed[name]) for name, array in agreed.items()
         )
-        if changed:
+        if changed and isinstance(self.datamodule, Agrees):
             self.datamodule.agree(agreed)
             self.agreed = agreed
 
@@ -113,7 +117,7 @@ def admit(text: str, place: Place) -> Loaded:
     )
 
 
-def protected_module(manifest: Mapping[str, object], site: Site, mechanisms: list[Mechanism]) -> Any:
+def protected_module(manifest: Manifest, site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
     """The study's module, once the privacy mechanisms agree to it and to how this site trains."""
     module = initial_module(manifest)
     settings = build.trainer_arguments(manifest)

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flip.contracts import FederatedModule
+from flip.contracts.dataset import Arrays
 from flip.messages import Fault, Payload, Reply, Withheld
 from flip.messages.summary import Summaries, Summary, SummaryKind, Topic
-from flip.metrics import EXAMPLES, exact_of, metrics_of
+from flip.metrics import EXAMPLES, exact_of, levels_of, metrics_of
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
 
@@ -61,7 +63,7 @@ def suppress_summaries(persons: int, summaries: Summaries, cell: int) -> Summari
     return found
 
 
-def unprotected(persons: int, value: object, cell: int) -> Any:
+def unprotected(persons: int, value: object, cell: int) -> object:
     """What says nothing of a person: the site's name, the task, words of a closed list, the machine's seconds."""
     return value
 
@@ -200,7 +202,7 @@ def suppress_levels(persons: Persons, counts: Mapping[str, int], cell: int) -> s
 
 
 def withheld_metrics(
-    persons: Persons, module: Any, states: Mapping[str, NDArray[Any]], *, own: Mapping[str, Withheld], cell: int
+    persons: Persons, module: FederatedModule, states: Arrays, *, own: Mapping[str, Withheld], cell: int
 ) -> dict[str, Withheld]:
     """The metrics of a split that stay at the site and why, by the states of all, `metric/state`, and by `own` rules.
 
@@ -211,7 +213,7 @@ def withheld_metrics(
     for key, state in states.items():
         if np.issubdtype(state.dtype, np.integer) and thin(persons.behind(state), cell):
             found[key.rpartition("/")[0]] = Withheld.CELL
-    summed, levels = metrics_of(module, "test"), getattr(module, "levels", {})
+    summed, levels = metrics_of(module, "test"), levels_of(module)
     for group, names in levels.items():
         counts = {level: int(states.get(f"{group}/{level}/{EXAMPLES}/count", 0)) for level in names}
         for level in suppress_levels(persons, counts, cell):
@@ -230,12 +232,12 @@ def withheld_metrics(
     return found
 
 
-def _left_over(states: Mapping[str, NDArray[Any]], name: str, levels: Sequence[str]) -> NDArray[np.int64]:
+def _left_over(states: Arrays, name: str, levels: Sequence[str]) -> NDArray[np.int64]:
     """What a metric's whole-number states hold beyond those of some levels, which anyone can subtract: flat.
 
     Of bins, which are merged for each by itself, the sums over the last axis.
     """
-    rests = [np.zeros(1, np.int64)]
+    rests: list[np.ndarray] = [np.zeros(1, np.int64)]
     for key, whole in states.items():
         metric, _, state = key.rpartition("/")
         parts = [states[f"{level}/{state}"] for level in levels if f"{level}/{state}" in states]

@@ -4,13 +4,23 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
 from torchmetrics.utilities import dim_zero_cat
 
+from flip.contracts import (
+    Coarsens,
+    FederatedDataModule,
+    FederatedModule,
+    HasInterval,
+    KnowsThin,
+    ScaledForPooling,
+    SummableMetric,
+    Withholds,
+)
 from flip.messages import Withheld
 from flip.messages.summary import Summary, SummaryKind
 from flip.metrics import RESAMPLES, array, bounds, exact_of, metric_states, metrics_of, values_of
@@ -19,6 +29,10 @@ from flip.site.needs_trainer import countable, needs_trainer
 from flip.site.persons import PERSON, Persons
 from flip.site.plain_loop import score_batches
 from flip.site.trainer import Device
+
+if TYPE_CHECKING:
+    from flip.contracts.dataset import Loader
+    from flip.contracts.model import TrainableModule
 
 
 @dataclass
@@ -40,60 +54,67 @@ class ScoreCallback(lightning.Callback):
         self.scores, self.cell, self.rng = Scores(), cell, rng
         self.persons: list[torch.Tensor] = []
 
-    def _take(self, metrics: Mapping[str, Any]) -> None:
+    def _take(self, metrics: Mapping[str, SummableMetric]) -> None:
         for name, metric in metrics.items():
             if rule := own_rule(metric, self.cell):
                 self.scores.withheld[name] = rule
                 continue
             self.scores.values |= values_of(name, metric, intervals=self.rng is not None)
-            states = metric.coarse(self.cell) if hasattr(metric, "coarse") else metric_states(metric)
+            states = metric.coarse(self.cell) if isinstance(metric, Coarsens) else metric_states(metric)
             self.scores.states |= {f"{name}/{state}": array(tensor) for state, tensor in states.items()}
 
-    def batch_done(self, batch: Any) -> None:
+    def batch_done(self, batch: object) -> None:
         """Keep whose rows the exact metrics have taken."""
         if isinstance(batch, Mapping) and PERSON in batch:
             self.persons.append(batch[PERSON].cpu())
 
-    def epoch_done(self, module: Any, split: str) -> None:
+    def epoch_done(self, module: FederatedModule, split: str) -> None:
         """Take the metrics that sum, and of the test split those that keep rows."""
         self._take(metrics_of(module, split))
         if split == "test":
             self._take_exact(module)
 
-    def _take_exact(self, module: Any) -> None:
+    def _take_exact(self, module: FederatedModule) -> None:
         person = torch.cat(self.persons).numpy() if self.persons else None
         for name, metric in exact_of(module).items():
             if not metric.update_called:
                 continue
             self.scores.values[name] = float(metric.compute())
             if self.rng is not None:
-                own = hasattr(metric, "interval")
-                self.scores.values |= bounds(name, metric.interval() if own else bootstrap(metric, self.rng, person))
+                self.scores.values |= bounds(
+                    name,
+                    metric.interval() if isinstance(metric, HasInterval) else bootstrap(metric, self.rng, person),
+                )
 
     def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """`epoch_done`, as Lightning calls it."""
-        self.epoch_done(pl_module, "validate")
+        self.epoch_done(cast("TrainableModule", pl_module), "validate")
 
     def on_test_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, *where: Any
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        *where: object,
     ) -> None:
         """`batch_done`, as Lightning calls it."""
         self.batch_done(batch)
 
     def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """`epoch_done`, as Lightning calls it."""
-        self.epoch_done(pl_module, "test")
+        self.epoch_done(cast("TrainableModule", pl_module), "test")
 
 
-def own_rule(metric: Any, cell: int) -> Withheld | None:
+def own_rule(metric: SummableMetric, cell: int) -> Withheld | None:
     """By which rule a metric itself keeps its states, of which a count is to hold so many examples; None for none."""
-    if hasattr(metric, "thin") and metric.thin(cell):
+    if isinstance(metric, KnowsThin) and metric.thin(cell):
         return Withheld.CELL
-    return Withheld.CURVE if hasattr(metric, "withheld") and metric.withheld(cell) else None
+    return Withheld.CURVE if isinstance(metric, Withholds) and metric.withheld(cell) else None
 
 
 def leaving(
-    persons: Persons, module: Any, own: Scores, summed: Scores, *, cell: int
+    persons: Persons, module: FederatedModule, own: Scores, summed: Scores, *, cell: int
 ) -> tuple[dict[str, float], dict[str, Summary], dict[str, Withheld]]:
     """Of what `score` gives the values and sums that may leave, and by which rule the others stay; `cell`: persons."""
     withheld: dict[str, Withheld] = {}
@@ -113,7 +134,13 @@ def leaving(
 
 
 def evaluate(
-    module: Any, loaders: Any, *, split: str, device: Device, cell: int = 1, rng: np.random.Generator | None = None
+    module: "TrainableModule",
+    loaders: "Loader",
+    *,
+    split: str,
+    device: Device,
+    cell: int = 1,
+    rng: np.random.Generator | None = None,
 ) -> Scores:
     """Score a module on the `validate` or `test` split.
 
@@ -135,7 +162,9 @@ def evaluate(
     return callback.scores
 
 
-def bootstrap(metric: Any, rng: np.random.Generator, person: np.ndarray | None = None) -> tuple[float, float]:
+def bootstrap(
+    metric: SummableMetric, rng: np.random.Generator, person: np.ndarray | None = None
+) -> tuple[float, float]:
     """The 2.5th and 97.5th percentile of a metric over resamples of its rows, of one person together.
 
     `person` is whose each row is; without it, and for a metric that keeps other rows, each row is a person's own. NaN
@@ -167,7 +196,14 @@ def bootstrap(metric: Any, rng: np.random.Generator, person: np.ndarray | None =
 
 
 def score(
-    module: Any, data: Any, loader: Any, *, split: str, device: Device, cell: int, seed: int
+    module: "TrainableModule",
+    data: FederatedDataModule,
+    loader: "Loader",
+    *,
+    split: str,
+    device: Device,
+    cell: int,
+    seed: int,
 ) -> tuple[Scores, Scores]:
     """The scores whose values are the site's, with intervals of the test split, and those whose states are summed.
 
@@ -176,6 +212,8 @@ def score(
     """
     rng = np.random.default_rng(seed) if split == "test" else None
     own = evaluate(module, loader, split=split, device=device, cell=cell, rng=rng)
-    if split == "test" and hasattr(data, "pooled_test_dataloader"):
-        return own, evaluate(module, data.pooled_test_dataloader(), split=split, device=device, cell=cell)
+    if split == "test" and isinstance(data, ScaledForPooling):
+        return own, evaluate(
+            module, cast("Loader", data.pooled_test_dataloader()), split=split, device=device, cell=cell
+        )
     return own, own

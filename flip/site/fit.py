@@ -6,22 +6,30 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flip.config import build
 from flip.config.schema import OptimizerState, Site
+from flip.config.study import Manifest
+from flip.contracts import FederatedDataModule, Fingerprinted
+from flip.contracts.dataset import examples_in
 from flip.determinism import seed_fit
 from flip.messages import Task
 from flip.messages.weights import to_arrays
 from flip.privacy import PrivateFit, Spent
 from flip.site.admission import Loaded, Place
+from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.disclosure import refuse_few
 from flip.site.secret import noise_key
 from flip.site.state import LocalState
-from flip.site.trainer import CentralizedFit, Device, RoundCallback, fit_centralized, fit_round, updates
+from flip.site.trainer import Device, RoundCallback, fit_round, updates
 from flip.strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    from flip.contracts.dataset import Loader
+    from flip.contracts.model import TrainableModule
 
 
 @dataclass
@@ -55,7 +63,7 @@ class LocalFit:
     task: Task
 
     @property
-    def manifest(self) -> Mapping[str, Any]:
+    def manifest(self) -> Manifest:
         """The study."""
         return self.loaded.manifest
 
@@ -89,7 +97,7 @@ class LocalFit:
             self.store.save("optimizer", self.task.round, callback.optimizer_arrays)
         return {**self._fields(train, callback, private), "weights": after, "state": state}
 
-    def alone(self, module: Any) -> dict[str, Any]:
+    def alone(self, module: "TrainableModule") -> dict[str, Any]:
         """The whole training of this site without the others; returns and raises what `round` does."""
         how = centralized(self.manifest, self.store.folder)
         device, train = device_of(self.manifest, self.place.site), self.loaded.datamodule.train_dataloader()
@@ -101,22 +109,22 @@ class LocalFit:
         weights = self._weights(module, callback)
         return {**self._fields(train, callback, private), "weights": weights}
 
-    def _weights(self, module: Any, callback: RoundCallback) -> dict[str, np.ndarray]:
+    def _weights(self, module: "TrainableModule", callback: RoundCallback) -> dict[str, np.ndarray]:
         """The trained weights, if the batches were of enough persons."""
         arrays = to_arrays(module)
         refuse_few(callback.drawn.number, arrays, self.loaded.policy.minimum_cell)
         return arrays
 
-    def _fields(self, train: Any, callback: RoundCallback, private: PrivateFit) -> dict[str, Any]:
+    def _fields(self, train: "Loader", callback: RoundCallback, private: PrivateFit) -> dict[str, Any]:
         metrics = {**finite_loss(callback.mean_loss), **self._spend(private)}
-        return {"persons": callback.drawn.number, "examples": len(train.dataset), "metrics": metrics}
+        return {"persons": callback.drawn.number, "examples": examples_in(train), "metrics": metrics}
 
     def _protect(
-        self, module: Any, loader: Any, own: Mapping[str, np.ndarray], *, steps: int, planned: int
+        self, module: "TrainableModule", loader: "Loader", own: Mapping[str, np.ndarray], *, steps: int, planned: int
     ) -> PrivateFit:
         """Let the privacy mechanisms change module, optimizer and loader; `own` is what the site kept for this fit."""
-        data: dict[str, np.ndarray] = {}
-        if hasattr(self.loaded.datamodule, "fingerprint"):  # of what came from elsewhere than the site's root, too
+        data: Mapping[str, np.ndarray] = {}
+        if isinstance(self.loaded.datamodule, Fingerprinted):  # of what came from elsewhere than the site's root, too
             data = self.loaded.datamodule.fingerprint()
         place, mechanisms = self.place, self.loaded.mechanisms
         key = noise_key(place.name, place.site, place.home, self.task, {**own, **data}) if mechanisms else b""
@@ -138,10 +146,10 @@ class LocalFit:
         return privacy_metrics(spent)
 
 
-def try_step(manifest: Mapping[str, object], site: Site, module: Any, datamodule: Any) -> None:
+def try_step(manifest: Manifest, site: Site, module: "TrainableModule", datamodule: FederatedDataModule) -> None:
     """One step on one batch with a copy of the module; raises what a training would."""
     train = datamodule.train_dataloader()
-    if train and len(train.dataset):
+    if train and examples_in(train):
         device = device_of(manifest, site)
         fit_round(copy.deepcopy(module), train, steps=1, device=device, callback=RoundCallback())
 
@@ -156,12 +164,12 @@ def privacy_metrics(spent: list[Spent]) -> dict[str, float]:
     return {"privacy/epsilon": spent[0].epsilon, "privacy/delta": spent[0].delta} if spent else {}
 
 
-def centralized(manifest: Mapping[str, Any], folder: Path, resume: Path | None = None) -> CentralizedFit:
+def centralized(manifest: Manifest, folder: Path, resume: Path | None = None) -> CentralizedFit:
     """How the study trains without federation; its callbacks write into `folder`."""
     epochs = int(manifest["trainer"]["centralized"]["max_epochs"])
     return CentralizedFit(epochs, str(resume) if resume else None, build.callbacks(manifest), folder)
 
 
-def device_of(manifest: Mapping[str, object], site: Site) -> Device:
+def device_of(manifest: Manifest, site: Site) -> Device:
     """The site's device with the study's settings of the Trainer."""
     return Device(site.accelerator, site.precision, build.trainer_arguments(manifest))

@@ -34,7 +34,7 @@ OF_TRAINER = frozenset(
 """Attributes of a module that only a Trainer gives a meaning."""
 
 
-def needs_trainer(module: Any) -> str:
+def needs_trainer(module: object) -> str:
     """Why a module needs Lightning's Trainer, in words; empty where the plain loop does the same."""
     if not isinstance(module, lightning.LightningModule):
         return "is no LightningModule"
@@ -65,9 +65,10 @@ def _class_needs_trainer(kind: type) -> str:
     return ""
 
 
-def _attributes(value: Any) -> set[str]:
+def _attributes(value: object) -> set[str]:
     """The attributes that the code of a method or property reads, functions inside it too."""
-    function = inspect.unwrap(getattr(value, "fget", None) or getattr(value, "__func__", value))
+    method: Any = getattr(value, "fget", None) or getattr(value, "__func__", value)
+    function = inspect.unwrap(method)
     codes, found = [getattr(function, "__code__", None)], set()
     for code in codes:
         if isinstance(code, CodeType):
@@ -76,7 +77,7 @@ def _attributes(value: Any) -> set[str]:
     return found
 
 
-def countable(loader: Any) -> bool:
+def countable(loader: object) -> bool:
     """Whether a loader is one of torch's whose batches can be counted, with at least one, and no epochs of its own."""
     if not isinstance(loader, DataLoader) or isinstance(loader.dataset, IterableDataset) or not len(loader):
         return False

@@ -7,16 +7,20 @@ above 1 a dataset that does not say it is refused; under any other each example 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from flip.contracts import FederatedDataModule, NamesPersons
+from flip.contracts.dataset import examples_in
 from flip.messages import Fault
 from flip.site.refusal import Refusal
 
 if TYPE_CHECKING:
     import torch
+
+    from flip.contracts.dataset import Loader
 
 PERSON = "person"  # key of a batch: whose rows they are, int64 [n]
 SPLITS = ("train", "validate", "test")
@@ -44,7 +48,7 @@ class Persons:
         """Examples of all persons."""
         return int(self.rows.sum())
 
-    def behind(self, examples: object) -> NDArray[np.int64]:
+    def behind(self, examples: ArrayLike) -> NDArray[np.int64]:
         """The fewest persons that so many examples of the split can be of; of any shape."""
         counts = np.asarray(examples)
         fewest: NDArray[np.int64] = np.searchsorted(self.rows.cumsum(), counts) + 1
@@ -55,9 +59,9 @@ class Persons:
         return int(self.rows[: persons - 1].sum()) + 1
 
 
-def persons_of(data: Any, split: str, cell: int) -> Persons:
+def persons_of(data: FederatedDataModule, split: str, cell: int) -> Persons:
     """The persons of a split of a dataset. Raises Refusal under a minimum cell above 1 where the dataset cannot say."""
-    if hasattr(data, "whose"):
+    if isinstance(data, NamesPersons):
         return Persons.of(np.asarray(data.whose(split), np.int64))
     if cell > 1:
         raise Refusal(
@@ -68,16 +72,17 @@ def persons_of(data: Any, split: str, cell: int) -> Persons:
     return Persons.of(np.arange(split_size(data, split)))
 
 
-def loader(data: Any, split: str) -> Any:
+def loader(data: FederatedDataModule, split: str) -> "Loader | None":
     """The loader of a split ("train", "validate" or "test"), or None where the data have no such split."""
-    named = {"train": data.train_dataloader, "validate": data.val_dataloader, "test": data.test_dataloader}
-    return named[split]() or None
+    if split == "train":
+        return data.train_dataloader() or None
+    return cast("Loader", (data.val_dataloader if split == "validate" else data.test_dataloader)() or None)
 
 
-def split_size(data: Any, split: str) -> int:
+def split_size(data: FederatedDataModule, split: str) -> int:
     """Number of examples in a split ("train", "validate" or "test")."""
     found = loader(data, split)
-    return len(found.dataset) if found is not None else 0
+    return examples_in(found) if found is not None else 0
 
 
 class Drawn:
@@ -87,7 +92,7 @@ class Drawn:
         self._codes: list[torch.Tensor] = []
         self._unknown = False
 
-    def add(self, batch: Any) -> None:
+    def add(self, batch: object) -> None:
         """Count whose a batch is."""
         if not (isinstance(batch, Mapping) and PERSON in batch):
             self._unknown = True

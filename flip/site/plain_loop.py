@@ -6,12 +6,12 @@ Trainer's order: batch, `training_step`, `zero_grad`, backward, the engine's cor
 schedulers. What needs more of Lightning (`flip.site.needs_trainer`) keeps the Trainer.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import pytorch_lightning as lightning
 import torch
@@ -22,20 +22,24 @@ from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric
 
+if TYPE_CHECKING:
+    from flip.contracts.dataset import Loader
+    from flip.contracts.model import TrainableModule
+
 
 class Fit(Protocol):
     """What the engine does in a fit besides training."""
 
-    def start(self, module: Any, optimizers: list[Any]) -> None:
+    def start(self, module: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """The optimizers are made."""
 
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """The gradients are made."""
 
-    def batch_done(self, batch: Any, outputs: Any) -> None:
+    def batch_done(self, batch: object, outputs: object) -> None:
         """A batch was trained on; `outputs` holds its `loss`."""
 
-    def end(self, optimizers: list[Any]) -> None:
+    def end(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """The last step was done."""
 
 
@@ -63,12 +67,12 @@ def settings_of(trainer: lightning.Trainer) -> Settings | None:
     return Settings(precision, trainer.accumulate_grad_batches, trainer.gradient_clip_val or 0.0, clip_by)
 
 
-def configured(module: Any) -> tuple[torch.optim.Optimizer, list[LRSchedulerConfig]] | None:
+def configured(module: lightning.LightningModule) -> tuple[torch.optim.Optimizer, list[LRSchedulerConfig]] | None:
     """The one optimizer of a module with its schedulers; None for what only a Trainer understands.
 
     A scheduler that waits for a metric (`ReduceLROnPlateau`) is such, since metrics are logged to a Trainer.
     """
-    made = module.configure_optimizers()
+    made: Any = module.configure_optimizers()
     schedulers: Any = []
     if isinstance(made, Mapping) and set(made) <= {"optimizer", "lr_scheduler"}:
         schedulers, made = [made["lr_scheduler"]] if "lr_scheduler" in made else [], made["optimizer"]
@@ -105,7 +109,7 @@ class PlainFit:
 
     def __init__(
         self,
-        module: Any,
+        module: lightning.LightningModule,
         optimizer: torch.optim.Optimizer,
         schedulers: list[LRSchedulerConfig],
         *,
@@ -117,7 +121,7 @@ class PlainFit:
         self.step = step_of(module, "training_step")
         self.outputs: dict[str, Any] = {}
 
-    def run(self, loader: Any, steps: int) -> None:
+    def run(self, loader: "Loader", steps: int) -> None:
         """Pass over the loader until so many optimizer steps are done."""
         with unlogged(self.module):
             self.module.zero_grad()
@@ -125,7 +129,7 @@ class PlainFit:
             self._passes(loader, steps)
             self.fit.end([self.optimizer])
 
-    def _passes(self, loader: Any, steps: int) -> None:
+    def _passes(self, loader: "Loader", steps: int) -> None:
         done, epoch, length, every = 0, 0, len(loader), self.settings.accumulate
         while True:
             for index, batch in enumerate(islice(loader, length)):
@@ -145,7 +149,7 @@ class PlainFit:
                     return
             epoch += 1
 
-    def _backward(self, batch: Any, index: int) -> torch.Tensor | None:
+    def _backward(self, batch: object, index: int) -> torch.Tensor | None:
         """The loss of a batch, its gradients added up since the last step; a step may return no loss."""
         with self.settings.precision.forward_context():
             output = self.step(batch, index)
@@ -180,14 +184,16 @@ class PlainFit:
 class Scoring(Protocol):
     """What the engine does in an evaluation besides calling the module's step."""
 
-    def batch_done(self, batch: Any) -> None:
+    def batch_done(self, batch: object) -> None:
         """A batch was scored."""
 
-    def epoch_done(self, module: Any, split: str) -> None:
+    def epoch_done(self, module: "TrainableModule", split: str) -> None:
         """All were; the module has not yet computed and reset its metrics."""
 
 
-def score_batches(module: Any, loader: Any, *, split: str, precision: Precision, scoring: Scoring) -> None:
+def score_batches(
+    module: "TrainableModule", loader: "Loader", *, split: str, precision: Precision, scoring: Scoring
+) -> None:
     """Score a module on the batches of a loader, by its `validation_step` or, of the split "test", `test_step`."""
     name = "test" if split == "test" else "validation"
     step, modes = step_of(module, f"{name}_step"), [(each, each.training) for each in module.modules()]
@@ -204,7 +210,7 @@ def score_batches(module: Any, loader: Any, *, split: str, precision: Precision,
         each.training = mode
 
 
-def step_of(module: Any, name: str) -> Callable[[Any, int], Any]:
+def step_of(module: lightning.LightningModule, name: str) -> Callable[[object, int], Any]:
     """A step of a module, called with a batch and its number whether it wants the number or not."""
     step = getattr(module, name)
     if is_param_in_hook_signature(step, "batch_idx", min_args=2):
@@ -213,15 +219,16 @@ def step_of(module: Any, name: str) -> Callable[[Any, int], Any]:
 
 
 @contextmanager
-def unlogged(module: Any) -> Iterator[None]:
+def unlogged(module: lightning.LightningModule) -> Iterator[None]:
     """Nothing listens to what a module logs meanwhile; a metric that it logs is reset afterwards, as a Trainer does."""
     metrics: list[Metric] = []
 
-    def ignore(named: Any, value: Any = None, *_: Any, **__: Any) -> None:
+    def ignore(named: object, value: object = None, *_: object, **__: object) -> None:
         values = named.values() if isinstance(named, Mapping) else [value]
         metrics.extend(each for each in values if isinstance(each, Metric))
 
-    module.log = module.log_dict = ignore
+    for name in ("log", "log_dict"):
+        setattr(module, name, ignore)
     try:
         yield
     finally:

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 from flip.config import build
 from flip.config.build import initial_module
 from flip.config.schema import Site
+from flip.contracts import Decides, FederatedDataModule, FitsBaseline
 from flip.determinism import stable_seed
 from flip.errors import disk_full
 from flip.messages import Answer, Fault, Reply, Task, Withheld
@@ -24,6 +25,9 @@ from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.statistics import cohort_counts, dataset_summaries, description, shapes, skipped
+
+if TYPE_CHECKING:
+    from flip.contracts.dataset import Loader
 
 
 class Silo:
@@ -75,7 +79,7 @@ class Silo:
             reply = self._fault(task, Fault.DISK if disk_full(error) else Fault.RAISED)
         return replace(reply, seconds=time.perf_counter() - started)
 
-    def datamodule(self, task: Task) -> Any:
+    def datamodule(self, task: Task) -> FederatedDataModule:
         """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites."""
         loaded = self._load(task.manifest)
         loaded.agree(task)
@@ -182,13 +186,17 @@ class Silo:
         if not (persons.number and enough(persons.number, cell)):
             few: Mapping[str, Withheld] = dict.fromkeys(scored_names(module, split), Withheld.SPLIT)
             return self._released(0, loaded, task, withheld=few if persons.number else {})
-        if hasattr(module, "decide_at"):
-            module.decide_at(task.params.get("threshold"))
-        if getattr(module, "fits_baseline", False):  # of rows that no noise protects: never under a mechanism
+        if isinstance(module, Decides):
+            chosen = task.params.get("threshold")
+            module.decide_at(None if chosen is None else float(chosen))
+        if (
+            isinstance(module, FitsBaseline) and module.fits_baseline
+        ):  # of rows that no noise protects: never under a mechanism
             module.fit_baseline(data.train_dataloader() if split == "test" and not loaded.mechanisms else ())
         device, seed = device_of(loaded.manifest, self.site), stable_seed(loaded.manifest["seed"], self.name, "score")
         least = persons.examples_of(cell)
-        own, summed = score(module, data, loader(data, split), split=split, device=device, cell=least, seed=seed)
+        rows = cast("Loader", loader(data, split))  # a split of somebody has one
+        own, summed = score(module, data, rows, split=split, device=device, cell=least, seed=seed)
         values, states, withheld = leaving(persons, module, own, summed, cell=cell)
         summaries = {Topic.METRIC: states}
         if task.params.get("outcomes") and loaded.outcomes is not None:

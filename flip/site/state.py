@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from flip.files import mapped, write_atomic
 from flip.messages import Reply
 from flip.messages.safetensors import load_file, parts
 from flip.messages.wire import reply_parts, unpack_reply
+from flip.privacy import Entry
 
 PRIVATE = 0o600
 KEPT = 2  # versions of each file: the last round, and the one before it for a task that is repeated
@@ -41,13 +41,13 @@ class LocalState:
         for old in set(rounds) - set(kept):
             self._path(name, old).unlink()
 
-    def ledger(self) -> list[dict[str, Any]]:
+    def ledger(self) -> list[Entry]:
         """The privacy ledger: one entry per fit of this run that added noise."""
         path = self.folder / "ledger.json"
-        entries: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
+        entries: list[Entry] = json.loads(path.read_text()) if path.exists() else []
         return entries
 
-    def save_ledger(self, entries: list[dict[str, Any]]) -> None:
+    def save_ledger(self, entries: list[Entry]) -> None:
         """Replace the privacy ledger."""
         write_atomic(self.folder / "ledger.json", json.dumps(entries).encode(), PRIVATE)
 

@@ -2,24 +2,32 @@
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from flip.contracts import (
+    Agrees,
+    DeclaresReasons,
+    Describes,
+    FederatedDataModule,
+    KnowsPersonsBehind,
+    Skips,
+    SkipsPersons,
+)
+from flip.contracts.dataset import examples_in
 from flip.messages.summary import Summary, SummaryKind
 from flip.site.disclosure import enough, suppress_groups, suppress_number, suppress_summary, suppress_total
-from flip.site.persons import PERSON, SPLITS, Persons, persons_of
+from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
 
 KNOWN = "count/known/"
 
 
-def summary_of(persons: int, name: str, array: NDArray[Any]) -> Summary:
+def summary_of(persons: int, name: str, array: np.ndarray) -> Summary:
     """A summary of the kind that the name starts with (`count/...`, `moments/...`)."""
     return Summary(SummaryKind(name.split("/")[0]), np.asarray(array, dtype=np.float64), persons)
 
 
-def cohort_counts(persons: int, data: Any, cell: int) -> dict[str, float]:
+def cohort_counts(persons: int, data: FederatedDataModule, cell: int) -> dict[str, float]:
     """The persons of a cohort and the examples of its splits, those of too few persons as 0."""
     splits = {split: persons_of(data, split, cell) for split in SPLITS}
     total = suppress_total(persons, [each.number for each in splits.values()], cell)
@@ -27,7 +35,7 @@ def cohort_counts(persons: int, data: Any, cell: int) -> dict[str, float]:
     return {name: float(number) for name, number in {"persons": suppress_number(total, total, cell), **sizes}.items()}
 
 
-def dataset_summaries(persons: Persons, data: Any, cell: int) -> dict[str, Summary]:
+def dataset_summaries(persons: Persons, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
     """The dataset's own statistics by name; empty for a dataset that agrees nothing.
 
     `persons` are those of the training split. A dataset whose values can be missing takes `statistics(minimum_cell)`,
@@ -35,11 +43,11 @@ def dataset_summaries(persons: Persons, data: Any, cell: int) -> dict[str, Summa
     where all of a count is below the minimum cell, its name stays here as well, and so does another's that would tell
     it: see `suppress_complementary`.
     """
-    if not hasattr(data, "statistics"):
+    if not isinstance(data, Agrees):
         return {}
     guards = "minimum_cell" in inspect.signature(data.statistics).parameters
     arrays = suppress_groups(data.statistics(cell) if guards else data.statistics(), cell)
-    known: Mapping[str, int] = data.behind() if hasattr(data, "behind") else {}
+    known: Mapping[str, int] = data.behind() if isinstance(data, KnowsPersonsBehind) else {}
     found = {}
     for name, array in arrays.items():
         summary = summary_of(min(known.get(name, persons.number), persons.number), name, array)
@@ -50,14 +58,16 @@ def dataset_summaries(persons: Persons, data: Any, cell: int) -> dict[str, Summa
     return found
 
 
-def description(persons: int, data: Any, edges: Mapping[str, NDArray[Any]], cell: int) -> dict[str, Summary]:
+def description(
+    persons: int, data: FederatedDataModule, edges: Mapping[str, np.ndarray], cell: int
+) -> dict[str, Summary]:
     """What the dataset tells of its cohort, by name; empty for one without `describe`.
 
     Counts that share a place (`count/levels/sex/...`) add up to a number that is known, so that one of them that is
     withheld would be told by the others: see `suppress_complementary`. No name leaves of a count that is withheld, and
     of a column whose number of known values is withheld, nothing does: moments, histogram and levels would tell it.
     """
-    if not hasattr(data, "describe"):
+    if not isinstance(data, Describes):
         return {}
     counted, behind = data.describe(edges)
     arrays = suppress_groups(counted, cell)
@@ -74,14 +84,14 @@ def description(persons: int, data: Any, edges: Mapping[str, NDArray[Any]], cell
     }
 
 
-def skipped(persons: int, data: Any, cell: int) -> tuple[dict[str, Summary], dict[str, int]]:
+def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[str, Summary], dict[str, int]]:
     """What was skipped, counted by the reasons that the dataset declares; and by others, which stay at the site.
 
     A dataset says by `skipped_persons` of how many persons they are; what it does not say is of none, and is withheld.
     """
-    reasons: Mapping[str, int] = getattr(data, "skipped", {})
-    declared: frozenset[str] = getattr(type(data), "REASONS", frozenset())
-    whose: Mapping[str, int] = getattr(data, "skipped_persons", {})
+    reasons: Mapping[str, int] = data.skipped if isinstance(data, Skips) else {}
+    declared = data.REASONS if isinstance(data, DeclaresReasons) else frozenset()
+    whose: Mapping[str, int] = data.skipped_persons if isinstance(data, SkipsPersons) else {}
     told = {
         reason: summary_of(min(whose.get(reason, persons), persons), "count/skipped", np.array([number]))
         for reason, number in reasons.items()
@@ -90,18 +100,19 @@ def skipped(persons: int, data: Any, cell: int) -> tuple[dict[str, Summary], dic
     return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
 
 
-def shapes(data: Any, cell: int) -> dict[str, Summary]:
+def shapes(data: FederatedDataModule, cell: int) -> dict[str, Summary]:
     """Shape of each part of an example, by its name; empty for a dataset without examples to train or test on.
 
     A shape leaves if the first examples have it in common that are of as many persons as the minimum cell.
     """
-    for split, loader in (("train", data.train_dataloader()), ("test", data.test_dataloader())):
-        if loader and len(loader.dataset):
+    for split in ("train", "test"):
+        found = loader(data, split)
+        if found is not None and examples_in(found):
             persons = persons_of(data, split, cell)
             if not enough(persons.number, cell):
                 continue
-            number = min(persons.examples_of(cell), len(loader.dataset))
-            examples = [shape_of(loader.dataset[row]) for row in range(number)]
+            number = min(persons.examples_of(cell), examples_in(found))
+            examples = [shape_of(found.dataset[row]) for row in range(number)]
             return {
                 name: Summary(SummaryKind.SUM, np.array(shape, np.float64), persons.number)
                 for name, shape in examples[0].items()

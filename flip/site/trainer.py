@@ -1,20 +1,23 @@
-"""Fits and evaluations by Lightning, for a site's round and for training without federation."""
+"""Fits by Lightning for a site's round, and the Trainer of every fit and evaluation."""
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from torch.utils.hooks import RemovableHandle
 
 from flip.messages.weights import plain_name
 from flip.site.needs_trainer import countable, needs_trainer
 from flip.site.persons import Drawn
 from flip.site.plain_loop import PlainFit, Settings, configured, settings_of
+
+if TYPE_CHECKING:
+    from flip.contracts.dataset import Loader
 
 Hook = Callable[[Mapping[str, torch.nn.Parameter]], None]
 # What Lightning says of every tiny fit (few batches, few workers, no validation loop), thousands of times in a run.
@@ -71,6 +74,13 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+@runtime_checkable
+class WrapsOptimizer(Protocol):
+    """An optimizer of Opacus."""
+
+    original_optimizer: torch.optim.Optimizer
+
+
 class RoundCallback(lightning.Callback):
     """One local fit as the strategy sees it: gradient correction, optimizer state, learning rate, loss, persons."""
 
@@ -81,10 +91,10 @@ class RoundCallback(lightning.Callback):
         self.loss: torch.Tensor | float = 0.0
         self.batches, self.drawn = 0, Drawn()
         self.optimizer_arrays: dict[str, np.ndarray] = {}
-        self._handles: list[Any] = []
+        self._handles: list[RemovableHandle] = []
         self._parameters: dict[str, torch.nn.Parameter] = {}
 
-    def start(self, module: Any, optimizers: list[Any]) -> None:
+    def start(self, module: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Load what the optimizer kept; under Opacus, hook the correction onto the innermost optimizer.
 
         Opacus writes the gradients inside its own step, so there the correction is a pre-hook of the optimizer that it
@@ -106,19 +116,19 @@ class RoundCallback(lightning.Callback):
         if self.correct is not None and innermost(optimizer) is optimizer:
             self.correct(self._parameters)
 
-    def _correct(self, *_: Any) -> None:
+    def _correct(self, *_: object) -> None:
         if self.correct is not None:
             self.correct(self._parameters)
 
-    def batch_done(self, batch: Any, outputs: Any) -> None:
+    def batch_done(self, batch: object, outputs: object) -> None:
         """Add the batch's loss, and whose it is."""
         self.drawn.add(batch)
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if loss is not None and bool(torch.isfinite(loss)):
+        if isinstance(loss, torch.Tensor) and bool(torch.isfinite(loss)):
             self.loss = self.loss + loss
             self.batches += 1
 
-    def end(self, optimizers: list[Any]) -> None:
+    def end(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Keep the optimizer's state, and take the hooks off again."""
         self.optimizer_arrays = optimizer_arrays(innermost(optimizers[0]))
         for handle in self._handles:
@@ -135,7 +145,12 @@ class RoundCallback(lightning.Callback):
         self.before_step(optimizer)
 
     def on_train_batch_end(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, batch: Any, batch_idx: int
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
     ) -> None:
         """`batch_done`, as Lightning calls it."""
         self.batch_done(batch, outputs)
@@ -150,12 +165,11 @@ class RoundCallback(lightning.Callback):
         return float(self.loss) / self.batches if self.batches else float("nan")
 
 
-def innermost(optimizer: Any) -> torch.optim.Optimizer:
+def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
     """The optimizer that writes the parameters, inside whatever Opacus has put around it."""
-    while hasattr(optimizer, "original_optimizer"):
+    while isinstance(optimizer, WrapsOptimizer):
         optimizer = optimizer.original_optimizer
-    inner: torch.optim.Optimizer = optimizer
-    return inner
+    return optimizer
 
 
 def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
@@ -177,7 +191,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.nda
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def fit_round(module: Any, loader: Any, *, steps: int, device: Device, callback: RoundCallback) -> None:
+def fit_round(
+    module: lightning.LightningModule, loader: "Loader", *, steps: int, device: Device, callback: RoundCallback
+) -> None:
     """Train for a number of optimizer steps: by the plain loop, or by Lightning's Trainer where it needs that."""
     module.train()
     settings = device.plain_settings() if countable(loader) and steps > 0 and not needs_trainer(module) else None
@@ -189,62 +205,8 @@ def fit_round(module: Any, loader: Any, *, steps: int, device: Device, callback:
     trainer.fit(module, train_dataloaders=loader)
 
 
-@dataclass(frozen=True)
-class CentralizedFit:
-    """How to train without federation (`trainer.centralized`).
-
-    `record` is told of each pass: its number, examples, training and validation metrics.
-    """
-
-    max_epochs: int
-    resume: str | None
-    callbacks: Sequence[Any]
-    folder: Path
-    record: Callable[[int, int, Mapping[str, float], Mapping[str, float]], None] = lambda *_: None
-
-
-class EpochCallback(RoundCallback):
-    """Tells of each pass over the data: mean training loss, and what the module logged in validation."""
-
-    def __init__(self, how: CentralizedFit) -> None:
-        super().__init__()
-        self.how = how
-
-    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Start a new mean."""
-        self.loss, self.batches = 0.0, 0
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Validation ran inside the epoch, so its metrics are there."""
-        logged = {
-            name.removeprefix("val/"): float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/")
-        }
-        loader: Any = trainer.train_dataloader
-        self.how.record(trainer.current_epoch, len(loader.dataset), {"loss": self.mean_loss}, logged)
-
-
-def fit_centralized(module: Any, train: Any, validate: Any, *, device: Device, how: CentralizedFit) -> RoundCallback:
-    """Train for so many passes over the data; returns the mean loss of the last, and the persons of all.
-
-    Checkpoints, early stopping and resume are Lightning's: `trainer.callbacks` and `resume_from`."""
-    module.train()
-    losses = EpochCallback(how)
-    checkpoints = any(isinstance(callback, lightning.callbacks.Checkpoint) for callback in how.callbacks)
-    trainer = device.trainer(
-        max_epochs=how.max_epochs,
-        callbacks=[*how.callbacks, losses],
-        default_root_dir=str(how.folder),
-        enable_checkpointing=checkpoints,
-    )
-    trainer.fit(module, train_dataloaders=train, val_dataloaders=validate, ckpt_path=how.resume, weights_only=True)
-    return losses
-
-
-def updates(loader: Iterable[Any], settings: Mapping[str, Any], *, steps: int | None, epochs: int | None) -> int:
+def updates(loader: "Loader", settings: Mapping[str, Any], *, steps: int | None, epochs: int | None) -> int:
     """Optimizer steps of one fit: as declared, or so many passes over the loader."""
     if steps is not None:
         return steps
-    batches = len(loader)  # type: ignore[arg-type]
-    return (epochs or 1) * -(-batches // int(settings.get("accumulate_grad_batches", 1)))
+    return (epochs or 1) * -(-len(loader) // int(settings.get("accumulate_grad_batches", 1)))

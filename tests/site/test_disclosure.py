@@ -11,6 +11,7 @@ import pytest
 import flip.site
 from flip.config.build import initial_module
 from flip.config.study import Study
+from flip.contracts import NamesPersons
 from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.messages.weights import digest, to_arrays
@@ -285,6 +286,7 @@ def test_a_dataset_that_does_not_say_whose_its_examples_are_is_refused_under_a_m
     from datamodules.cohort_table import CohortTable
 
     monkeypatch.delattr(CohortTable, "whose")
+    NamesPersons._abc_caches_clear()  # Python remembers that the class had it
     assert Site(tmp_path).ask("statistics").fault is Fault.REFUSED_FEW_PERSONS
     assert "whose(split)" in (tmp_path / "home" / "site.log").read_text()
     assert Site(tmp_path, policy="public_data").ask("statistics").fault is None

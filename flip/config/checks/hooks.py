@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from flip.config.base_classes import base
 from flip.config.targets import LIBRARIES
-from flip.contracts import hooks
+from flip.contracts import KINDS, hooks, is_hook
 
 NEAR = 0.84  # share of letters in common (difflib): `metrisc` is .86 of `metrics`, `skiped` .92 of `skipped`
 
@@ -27,6 +27,22 @@ def misspelt(kind: str, key: str, made: object) -> Iterator[str]:
             yield (
                 f"{key}: {owner}.{name} is nearly `{near[0]}`, which the engine asks for, and would have no effect; "
                 f"name it {near[0]}, or _{name} if something else is meant"
+            )
+
+
+def in_part(kind: str, key: str, made: object) -> Iterator[str]:
+    """One sentence for each hook of which an object has some names and lacks others: it would be no hook.
+
+    `kind` is one of `flip.contracts.KINDS`; a class may have hooks whose names its constructor assigns, all of them.
+    """
+    owner = made.__name__ if isinstance(made, type) else type(made).__name__
+    for hook in KINDS[kind]:
+        names = _public(hook)
+        lacking = sorted(name for name in names if not hasattr(made, name))
+        if is_hook(hook) and 0 < len(lacking) < len(names):
+            yield (
+                f"{key}: {owner} has {', '.join(sorted(names - {*lacking}))} without {', '.join(lacking)}, which the "
+                f"engine asks for together ({hook.__name__}), and would have no effect; add what is missing"
             )
 
 

@@ -2,17 +2,24 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from flip.config import build
-from flip.config.checks.hooks import misspelt
+from flip.config.checks.hooks import in_part, misspelt
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
-from flip.config.study import Study
+from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, resolve
+from flip.contracts import KINDS, LoadsQuickly, VisitsSome
 from flip.errors import UserError, at, nearest
+from flip.messages import Result
 from flip.messages.safetensors import load_file
 from flip.messages.weights import LAST_WEIGHTS, load_arrays
+from flip.privacy import Mechanism
+from flip.strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    from flip.contracts.model import TrainableModule
 
 
 def pairings(study: Study) -> Iterator[str]:
@@ -54,18 +61,22 @@ def pairings(study: Study) -> Iterator[str]:
     yield from _cohorts(study)
 
 
-def _misspelt(manifest: Mapping[str, Any], parts: Mapping[str, Any], mechanisms: Sequence[Any]) -> Iterator[str]:
-    """Names in the study's classes that are nearly a hook's."""
-    yield from misspelt("dataset", "dataset", resolve(manifest["dataset"][TARGET]))
+def _misspelt(manifest: Manifest, parts: Mapping[str, object], mechanisms: Sequence[Mechanism]) -> Iterator[str]:
+    """Names in the study's classes that are nearly a hook's, and hooks that they have in part."""
+    dataset = resolve(str(manifest["dataset"][TARGET]))
+    yield from (*misspelt("dataset", "dataset", dataset), *in_part("dataset", "dataset", dataset))
     for kind, made in parts.items():
         yield from misspelt(kind, kind, made) if made is not None else ()
+        yield from in_part(kind, kind, made) if made is not None and kind in KINDS else ()
     for metric in {type(each): each for each in getattr(parts["model"], "metrics", {}).values()}.values():
         yield from misspelt("metric", "model", metric)
     for name, mechanism in zip(manifest["mechanisms"], mechanisms, strict=False):
         yield from misspelt("privacy", f"privacy.{name}", mechanism)
 
 
-def _protected(study: Study, mechanism: Any, model: Any, settings: Mapping[str, object]) -> Iterator[str]:
+def _protected(
+    study: Study, mechanism: Mechanism, model: "TrainableModule", settings: Mapping[str, object]
+) -> Iterator[str]:
     """Whether a mechanism can protect the model, as the study trains it and as each site does in its own precision."""
     problems: list[str] = []
     _try(lambda: mechanism.check(model, settings), problems)
@@ -79,7 +90,7 @@ def _protected(study: Study, mechanism: Any, model: Any, settings: Mapping[str, 
     yield from problems
 
 
-def model_contract(model: Any) -> Iterator[str]:
+def model_contract(model: object) -> Iterator[str]:
     """What the engine needs of a module: metrics whose states can be summed over sites, and which is the main one."""
     name = type(model).__name__
     for attribute in ("metrics", "monitor", "higher_is_better"):
@@ -95,7 +106,7 @@ def model_contract(model: Any) -> Iterator[str]:
                 )
 
 
-def _other_model(study: Study, model: Any) -> Iterator[str]:
+def _other_model(study: Study, model: "TrainableModule") -> Iterator[str]:
     """Whether the weights of `model_from` are of this study's model."""
     weights = study.model_from and study.model_from / LAST_WEIGHTS
     if weights and weights.is_file():
@@ -106,7 +117,7 @@ def _other_model(study: Study, model: Any) -> Iterator[str]:
             yield f"{key}: {weights} is of another model than this study's: {error.args[0]}; name a run of this one"
 
 
-def _stops(study: Study, strategy: Any, model: Any) -> Iterator[str]:
+def _stops(study: Study, strategy: FedAvg, model: "TrainableModule") -> Iterator[str]:
     """The metric that `strategy.stop` watches against the model's."""
     names = dict(getattr(model, "metrics", {}).items())
     if strategy.early and strategy.early.monitor not in names:
@@ -114,7 +125,7 @@ def _stops(study: Study, strategy: Any, model: Any) -> Iterator[str]:
         yield f"{key}: the model has no metric {strategy.early.monitor}; {nearest(strategy.early.monitor, names)}"
 
 
-def _roster(study: Study, strategy: Any) -> Iterator[str]:
+def _roster(study: Study, strategy: FedAvg) -> Iterator[str]:
     """The strategy's numbers and names against the sites that train."""
     training = [name for name, site in study.sites.items() if site.trains]
     if strategy.min_sites > len(training):
@@ -134,9 +145,9 @@ def _roster(study: Study, strategy: Any) -> Iterator[str]:
         yield f"{key}: no training site has a weight above 0, so there is nothing to average; give one"
 
 
-def _asked(study: Study, strategy: Any, training: Sequence[str]) -> Iterator[str]:
+def _asked(study: Study, strategy: FedAvg, training: Sequence[str]) -> Iterator[str]:
     """The number of sites that one round asks, against `min_sites`."""
-    visits = getattr(strategy, "visits", None)
+    visits = strategy.visits if isinstance(strategy, VisitsSome) else None
     if visits is not None and visits > len(training):
         key = at("strategy.visits", study.where)
         yield f"{key}: {visits} is more than the {len(training)} training sites; lower it, or null for every site"
@@ -172,7 +183,7 @@ def _unusable(study: Study, name: str, site: Site) -> str:
     try:
         data = build.datamodule(study.manifest, name, site)
         persons = build.persons(data)
-        if persons and getattr(data, "loads_quickly", False):
+        if persons and isinstance(data, LoadsQuickly) and data.loads_quickly:
             build.load_cohort(data)
     except build.DataError as error:
         missing = not Path(site.root).exists()
@@ -180,7 +191,7 @@ def _unusable(study: Study, name: str, site: Site) -> str:
     return "" if persons else f"{site.root} holds no person; {remedy}, or leave the site out with ~sites.{name}"
 
 
-def _try(make: Callable[[], Any], problems: list[str]) -> Any:
+def _try(make: Callable[[], Result], problems: list[str]) -> Result | None:
     try:
         return make()
     except UserError as error:

@@ -71,7 +71,7 @@ def _nested(slot: Slot, where: Where) -> Iterator[str]:
             yield from _nested_in(f"{slot.key}.{key}", value, slot.prefixes, where)
 
 
-def _nested_in(key: str, value: Any, prefixes: Sequence[str], where: Where) -> Iterator[str]:
+def _nested_in(key: str, value: object, prefixes: Sequence[str], where: Where) -> Iterator[str]:
     if isinstance(value, Mapping):
         if value.get(TARGET) is not None:
             yield from bind(Slot(key, value, prefixes), where)
@@ -134,7 +134,7 @@ def _parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | N
     return None
 
 
-def fits(value: Any, wanted: object) -> bool:
+def fits(value: object, wanted: object) -> bool:
     """Whether a configured value may be of the annotated type; true wherever the annotation says nothing simple."""
     if value == MISSING or (isinstance(value, Mapping) and value.get(TARGET) is not None):
         return True
@@ -149,7 +149,7 @@ def fits(value: Any, wanted: object) -> bool:
     return isinstance(value, wanted) if wanted in WORDS else True
 
 
-def words(wanted: Any) -> str:
+def words(wanted: object) -> str:
     """An annotation in words."""
     if get_origin(wanted) in (Union, UnionType):
         # typing keeps one object for equal unions, so the order of its members is whoever's came first
@@ -157,4 +157,5 @@ def words(wanted: Any) -> str:
         return " or ".join(named)
     if get_origin(wanted) is Literal:
         return " or ".join(map(str, get_args(wanted)))
-    return WORDS.get(wanted, getattr(wanted, "__name__", str(wanted)))
+    known = WORDS.get(wanted) if isinstance(wanted, type) else None
+    return known or str(getattr(wanted, "__name__", wanted))

@@ -1,7 +1,6 @@
 """What can be wrong in a site's own file: its device, its policy, and where it says that its data come from."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from flip.config import build
 from flip.config.checks.signatures import Slot, bind
@@ -9,6 +8,7 @@ from flip.config.policy import Policy
 from flip.config.schema import Cache, Site
 from flip.config.study import Study
 from flip.config.targets import TARGET, TargetError, resolve
+from flip.contracts import ConvertsColumns, HasSources
 from flip.errors import UserError, at, nearest
 
 ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
@@ -56,13 +56,13 @@ def _columns(study: Study, name: str, site: Site) -> Iterator[str]:
         key = at(f"sites.{name}.columns.{column}", study.where)
         if own is not None and not isinstance(own, Mapping):
             yield f"{key}: {own!r} must be the site's own name, a mapping with {', '.join(CONVERSION)}, or null"
-        elif not getattr(_dataset(study), "converts_columns", False):
+        elif not (isinstance(dataset := _dataset(study), ConvertsColumns) and dataset.converts_columns):
             yield f"{key}: this study's dataset takes the site's own name alone; convert the column in the table"
         else:
             yield from _conversion(study, f"sites.{name}.columns.{column}", own or {})
 
 
-def _conversion(study: Study, key: str, own: Mapping[str, object]) -> Iterator[str]:
+def _conversion(study: Study, key: str, own: Mapping[object, object]) -> Iterator[str]:
     for part, value in own.items():
         here = at(f"{key}.{part}", study.where)
         if part not in CONVERSION:
@@ -86,7 +86,7 @@ def _taken(study: Study, name: str, site: Site) -> Iterator[str]:
             key = at(f"sites.{name}.{given}", study.where)
             yield f"{key}: {dataset.__name__} takes no {given}; leave it out, or choose another dataset"
     for part, config in site.sources.items() if "sources" in taken else ():
-        key, parts = f"sites.{name}.sources.{part}", getattr(dataset, "SOURCES", ())
+        key, parts = f"sites.{name}.sources.{part}", dataset.SOURCES if isinstance(dataset, HasSources) else ()
         if part not in parts:
             yield f"{at(key, study.where)}: {dataset.__name__} has no such part; {nearest(part, parts)}"
         yield from bind(Slot(key, config, build.source_prefixes(name, site), may=("root",)), study.where)
@@ -106,7 +106,7 @@ def _shared(study: Study) -> Iterator[str]:
             yield f"{key}: {site.root} is the cohort of {first} as well; give each its part of it, as in part: 0"
 
 
-def _dataset(study: Study) -> Any:
+def _dataset(study: Study) -> Callable[..., object] | None:
     """The study's class of dataset; None where its target is a mistake, which is named elsewhere."""
     try:
         return resolve(str(study.manifest["dataset"].get(TARGET)))

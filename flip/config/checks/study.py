@@ -86,9 +86,10 @@ def _trainer(study: Study) -> Iterator[str]:
             yield f"{at(key, study.where)}: {reason}"
     if trainer["steps"] is None and trainer["epochs"] is None:
         yield f"{at('trainer.steps', study.where)}: set trainer.steps or trainer.epochs; both are null"
-    for name in ("steps", "epochs", "threads"):
-        if trainer[name] is not None and trainer[name] < 1:
-            yield f"{at(f'trainer.{name}', study.where)}: {trainer[name]} must be 1 or more"
+    counts = {"steps": trainer["steps"], "epochs": trainer["epochs"], "threads": trainer["threads"]}
+    for name, count in counts.items():
+        if count is not None and count < 1:
+            yield f"{at(f'trainer.{name}', study.where)}: {count} must be 1 or more"
     if trainer["centralized"]["max_epochs"] < 1:
         key = at("trainer.centralized.max_epochs", study.where)
         yield f"{key}: {trainer['centralized']['max_epochs']} must be 1 or more"
