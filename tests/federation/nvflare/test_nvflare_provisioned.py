@@ -267,7 +267,7 @@ def test_a_job_without_a_result_fails_the_study(tmp_path):
 
 
 def test_without_a_kit_the_study_fails_and_says_how_to_make_one(tmp_path):
-    with pytest.raises(StudyFailed, match=r"flip\.deploy nvflare"):
+    with pytest.raises(StudyFailed, match=r"flip deploy nvflare"):
         NVFlareProvisioned(str(tmp_path / "none")).submit(JOB, tmp_path)
 
 
