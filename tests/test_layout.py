@@ -184,7 +184,7 @@ def test_signatures_of_the_engine_say_any_no_more_often_than_they_did() -> None:
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
             given = [each.annotation for each in ast.walk(function.args) if isinstance(each, ast.arg)]
             found += sum("Any" in re.findall(r"\w+", ast.unparse(each)) for each in [*given, function.returns] if each)
-    assert found <= 160  # parameters and returns; lower it with each that finds its type
+    assert found <= 155  # parameters and returns; lower it with each that finds its type
 
 
 def test_no_module_is_called_utils() -> None:
