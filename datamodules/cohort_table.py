@@ -166,6 +166,11 @@ class CohortTable(lightning.LightningDataModule):
         sums = np.stack([number, features.sum(axis=0), (features**2).sum(axis=0)], axis=1)
         if minimum_cell > 1:
             sums[[behind_moments(column, person) < minimum_cell for column in features.T]] = 0
+            first = len(self.numeric)
+            for levels in self.categorical.values():
+                columns = slice(first, first := first + len(levels) - 1)
+                told = told_levels(features[:, columns] > 0, sums[columns, 0] > 0, person, minimum_cell)
+                sums[columns][~told] = 0
         return {"moments/features": sums}
 
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
@@ -226,3 +231,14 @@ class CohortTable(lightning.LightningDataModule):
     def pooled_test_dataloader(self) -> DataLoader[Any]:
         """Test rows scaled with the agreed mean and deviation: what the published pooled test scores."""
         return self._loader("test", pooled=True)
+
+
+def told_levels(levels: np.ndarray, told: np.ndarray, person: np.ndarray, minimum_cell: int) -> np.ndarray:
+    """Which of a category's levels to count, bool [k], of `told`: what they leave is of enough persons, or of nobody.
+
+    `levels` bool [n, k] are the rows of each level but the reference, which the number of all rows tells by the others.
+    """
+    told = told.copy()
+    while told.any() and 0 < len(np.unique(person[~levels[:, told].any(axis=1)])) < minimum_cell:
+        told[np.flatnonzero(told)[levels[:, told].sum(axis=0).argmin()]] = False
+    return told

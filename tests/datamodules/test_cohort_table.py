@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from datamodules.cohort_table import CohortTable
-from datamodules.splits import ByShare
+from datamodules.splits import ByPerson, ByShare
 
 HEADER_OF_UCI = [
     "age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak", "slope", "ca", "thal",
@@ -126,6 +126,15 @@ def test_moments_that_tell_of_few_persons_stay_and_their_feature_is_not_scaled(t
     data.agree({"moments/features": told})
     level = whole(data.pooled_test_dataloader())["features"][:, 2]
     assert set(level.tolist()) <= {0.0, 1.0}
+
+
+@pytest.mark.parametrize(("first", "told"), [(0, [20, 20]), (2, [0, 22]), (5, [20, 25])])
+def test_the_level_that_is_no_column_cannot_be_told_from_the_others(tmp_path, first, told):
+    pains = [1] * first + [2] * 20 + [3] * (20 + first)
+    lines = [[f"p{index}", 40 + index, pain, index % 2] for index, pain in enumerate(pains)]
+    data = table(write(tmp_path / "c.csv", lines), split=ByPerson(train=1.0, validate=0.0))
+    assert data.statistics(5)["moments/features"][1:, 1].tolist() == told
+    assert data.statistics(1)["moments/features"][1:, 1].tolist() == [20, 20 + first]
 
 
 def test_batches_say_whose_their_rows_are(tmp_path):
