@@ -70,8 +70,14 @@ class Description:
         return len(np.unique(self.person[rows]))
 
     def rows(self, name: str, rows: NDArray[np.bool_]) -> None:
-        """How many rows these are, as `count/<name>`."""
-        self._put(f"count/{name}", [rows.sum()], rows)
+        """How many rows these are, as `count/<name>`; it tells of the persons of the other rows too."""
+        self._part(f"count/{name}", rows.sum(), rows, rows)
+
+    def _part(self, name: str, number: int, rows: NDArray[np.bool_], parts: NDArray[np.bool_]) -> None:
+        """A count of some rows, whose sum over `parts` would tell by the table's size of those beyond them."""
+        self._put(name, [number], rows)
+        beyond = self._persons(~parts)
+        self.behind[name] = min(self.behind[name], beyond or self.behind[name])
 
     def known(self, column: str, known: NDArray[np.bool_], undeclared: NDArray[np.bool_] | None = None) -> None:
         """Persons with a value, without one, and with one that the study does not declare."""
@@ -110,7 +116,7 @@ class Description:
         """Persons by class of what the study predicts; `codes` int [rows], the number of the name, else -1."""
         self.rows("labels", codes >= 0)
         for code, name in enumerate(names):
-            self._put(f"count/label/{name}", [self._persons(codes == code)], codes == code)
+            self._part(f"count/label/{name}", self._persons(codes == code), codes == code, codes >= 0)
 
     def found(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
         """The arrays, and on how many persons each rests."""

@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.description import behind_moments, untold
+from datamodules.description import Description, behind_moments, untold
 from datamodules.harmonize import ComBat
 from datamodules.text import DOCUMENTS, HashedText
 from flip.config.schema import Site
 from flip.messages import Task
 from flip.messages.summary import Topic
-from flip.site.disclosure import suppress_complementary
+from flip.site.disclosure import suppress_complementary, suppress_summaries
 from flip.site.silo import Silo
 from flip.site.statistics import description
 from tests.studies import compose_study
@@ -162,6 +162,20 @@ def test_a_column_tells_nothing_that_its_count_of_known_values_keeps_back(known,
             return {name: np.asarray(array, float) for name, array in parts.items()}, {}
 
     assert set(description(60, Column(), {}, 4)) == names
+
+
+@pytest.mark.parametrize(("unlabeled", "told"), [(0, 3), (CELL - 1, 0), (CELL, 3)])
+def test_counts_of_labels_do_not_tell_how_few_persons_have_none(unlabeled, told):
+    class Column:
+        def describe(self, edges):
+            found = Description(np.arange(60), edges)
+            found.rows("studies", np.ones(60, bool))
+            found.classes(np.where(np.arange(60) < unlabeled, -1, np.arange(60) % 2), ("no", "yes"))
+            return found.found()
+
+    left = suppress_summaries(60, {Topic.DESCRIPTION: description(60, Column(), {}, CELL)}, CELL)[Topic.DESCRIPTION]
+    names = ["count/studies", "count/labels", "count/label/no", "count/label/yes"]
+    assert set(left) == set(names[: 1 + told])
 
 
 def test_a_level_with_a_slash_is_one_of_its_column():
