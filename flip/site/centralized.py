@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as lightning
 
+from flip.site.persons import Drawn
 from flip.site.trainer import Device, RoundCallback
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class EpochCallback(RoundCallback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Start a new mean."""
-        self.loss, self.batches = 0.0, 0
+        self.loss, self.batches, self.behind_loss = 0.0, 0, Drawn()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Validation ran inside the epoch, so its metrics are there."""

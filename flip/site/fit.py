@@ -21,7 +21,7 @@ from flip.messages.weights import to_arrays
 from flip.privacy import PrivateFit, Spent
 from flip.site.admission import Loaded, Place
 from flip.site.centralized import CentralizedFit, fit_centralized
-from flip.site.disclosure import refuse_few
+from flip.site.disclosure import refuse_few, suppress_metrics
 from flip.site.secret import noise_key
 from flip.site.state import LocalState
 from flip.site.trainer import Device, RoundCallback, fit_round, updates
@@ -116,7 +116,8 @@ class LocalFit:
         return arrays
 
     def _fields(self, train: "Loader", callback: RoundCallback, private: PrivateFit) -> dict[str, Any]:
-        metrics = {**finite_loss(callback.mean_loss), **self._spend(private)}
+        cell, loss = self.loaded.policy.minimum_cell, finite_loss(callback.mean_loss)
+        metrics = {**suppress_metrics(callback.behind_loss.number, loss, cell), **self._spend(private)}
         return {"persons": callback.drawn.number, "examples": examples_in(train), "metrics": metrics}
 
     def _protect(

@@ -89,7 +89,7 @@ class RoundCallback(lightning.Callback):
         self.optimizer_state = optimizer_state
         self.learning_rate = float("nan")
         self.loss: torch.Tensor | float = 0.0
-        self.batches, self.drawn = 0, Drawn()
+        self.batches, self.drawn, self.behind_loss = 0, Drawn(), Drawn()
         self.optimizer_arrays: dict[str, np.ndarray] = {}
         self._handles: list[RemovableHandle] = []
         self._parameters: dict[str, torch.nn.Parameter] = {}
@@ -125,8 +125,8 @@ class RoundCallback(lightning.Callback):
         self.drawn.add(batch)
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor) and bool(torch.isfinite(loss)):
-            self.loss = self.loss + loss
-            self.batches += 1
+            self.loss, self.batches = self.loss + loss, self.batches + 1
+            self.behind_loss.add(batch)
 
     def end(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Keep the optimizer's state, and take the hooks off again."""

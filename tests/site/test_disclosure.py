@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -268,6 +269,19 @@ def test_a_fit_is_refused_by_whom_it_drew_whichever_it_is(tmp_path, monkeypatch,
     assert reply.fault is None
     assert reply.weights
     assert reply.metrics["loss"] > 0
+
+
+@pytest.mark.parametrize("params", [{}, {"alone": "west"}])
+def test_a_loss_that_only_few_persons_have_stays(tmp_path, monkeypatch, params):
+    seen = iter(range(10_000))
+
+    def training_step(module, batch, batch_idx):
+        return module(batch["features"]).sum() * (1 if next(seen) < CELL - 1 else math.nan)
+
+    monkeypatch.setattr("models.tabular.LinearClassifier.training_step", training_step)
+    reply = Site(tmp_path, "dataset.batch_size=1", "trainer.steps=100").ask("fit", **params)
+    assert (reply.fault, dict(reply.metrics)) == (None, {})
+    assert reply.weights
 
 
 def test_nothing_of_a_refused_fit_is_kept(tmp_path, monkeypatch):
