@@ -24,6 +24,7 @@ from flip.site.log import site_log
 from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
+from flip.site.state import LocalState
 from flip.site.statistics import cohort_counts, dataset_summaries, description, shapes, skipped
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ class Silo:
         """
         started = time.perf_counter()
         try:
-            reply = self.place.store(task.run).answered(task.digest) or self._answer(task)
+            store = self.place.store(task.run)
+            reply = store.answered(task.digest) or self._answer(task, store)
         except Refusal as refusal:
             self._log.warning("%s round %s: %s", task.step, task.round, refusal)
             reply = self._fault(task, refusal.fault)
@@ -85,7 +87,7 @@ class Silo:
         loaded.agree(task)
         return loaded.datamodule
 
-    def _answer(self, task: Task) -> Reply:
+    def _answer(self, task: Task, store: LocalState) -> Reply:
         loaded = self._load(task.manifest)
         steps: dict[str, Callable[[Loaded, Task], Reply]]
         steps = {
@@ -102,7 +104,10 @@ class Silo:
         wrapped: Answer = answer
         for mechanism in reversed(loaded.mechanisms):
             wrapped = mechanism.wrap_answer(wrapped)
-        return wrapped(task)
+        reply = wrapped(task)
+        if task.step == "fit":  # as it leaves: a repeated task gets nothing that the mechanisms have not seen
+            store.keep_reply(reply)
+        return reply
 
     def _load(self, text: str) -> Loaded:
         """Build the study once, after the site has agreed to it."""
@@ -167,12 +172,10 @@ class Silo:
                 fields = fit.alone(initial_module(loaded.manifest, centralized=True))
             else:
                 fields = fit.round()
-            reply = self._released(fields.pop("persons"), loaded, task, **fields)
+            return self._released(fields.pop("persons"), loaded, task, **fields)
         except Refusal:
             loaded.module = protected_module(loaded.manifest, self.site, loaded.mechanisms)
             raise
-        store.keep_reply(reply)
-        return reply
 
     def _evaluate(self, loaded: Loaded, task: Task) -> Reply:
         """Score the weights on the validation or test split; on request also what the study adds to the report."""

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flip.config import build
 from flip.config.build import initial_module
 from flip.config.study import Study
 from flip.messages import Fault, Task, Withheld
 from flip.messages.summary import SummaryKind, Topic
 from flip.messages.weights import digest, to_arrays
 from flip.messages.wire import pack_reply
+from flip.privacy import Mechanism
 from flip.site.silo import Silo
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
@@ -72,6 +74,15 @@ def test_a_task_answered_before_is_answered_from_the_store_even_after_a_restart(
     first = silo.answer(task(study))
     restarted = Silo("cleveland", replace(study.sites["cleveland"], root="gone"), tmp_path / "home")
     assert digest(restarted.answer(task(study)).weights) == digest(first.weights)
+
+
+def test_a_task_answered_before_is_answered_as_the_mechanisms_let_it_leave(silo, study, monkeypatch):
+    class Masked(Mechanism):
+        def wrap_answer(self, answer):
+            return lambda task: replace(answer(task), weights={"masked": np.zeros(1)})
+
+    monkeypatch.setattr(build, "mechanisms", lambda manifest: [Masked()])
+    assert [set(silo.answer(task(study)).weights) for _ in range(2)] == [{"masked"}] * 2
 
 
 def test_an_evaluation_returns_exact_metrics_and_states_that_can_be_summed(silo, study):
