@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.metrics.bins import Binned, in_order
-from models.metrics.intervals import UNKNOWN, Bounds, around, with_bounds
+from models.metrics.intervals import UNKNOWN, Bounds, around, wilson, with_bounds
 
 NAN = torch.tensor(math.nan)
 
@@ -50,7 +50,8 @@ class BinnedAUROC(Binned):
         """Mean of the areas -/+ z times the mean of their standard errors by `delong`, and what merging can lose.
 
         Several areas share rows, and bins do not tell how they vary together: a mean's standard error is at most the
-        mean of the standard errors (Cauchy and Schwarz), so that the interval is wide rather than narrow.
+        mean of the standard errors (Cauchy and Schwarz), so that the interval is wide rather than narrow. Classes that
+        do not overlap have a standard error of 0, which is no certainty: there Wilson's interval takes its place.
         """
         known = self.known()
         if not known.any():
@@ -58,7 +59,13 @@ class BinnedAUROC(Binned):
         found = [delong(*each) for each in zip(*(counts[known] for counts in self.expected()), strict=True)]
         value, error = (sum(each) / len(found) for each in zip(*found, strict=True))
         worst, best = (float(area(*counts)[known].mean()) for counts in self.bounds())
-        return with_bounds(value, around(value, error, 0.0, 1.0), (worst, best))
+        sampled = self._without_spread(value) if error == 0 and value in (0, 1) else around(value, error, 0.0, 1.0)
+        return with_bounds(value, sampled, (worst, best))
+
+    def _without_spread(self, value: float) -> Bounds:
+        """Wilson's interval of as many disjoint pairs of rows as the smallest class holds, all in one order."""
+        pairs = int(self.ends[0].sum(-1)[:, self.known()].min())
+        return wilson(round(value) * pairs, pairs)
 
 
 def average_precision(negatives: Tensor, positives: Tensor) -> float:

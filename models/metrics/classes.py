@@ -89,10 +89,15 @@ class BalancedAccuracy(MulticlassAccuracy):
         return self._shares()[0].mean()
 
     def interval(self) -> Bounds:
-        """From the binomial variances of the classes, whose rows are different ones."""
+        """From the binomial variances of the classes, whose rows are different ones; where all rows are recognized,
+        or none, that variance is 0, which is no certainty: there Wilson's interval of the smallest class.
+        """
         shares, total = self._shares()
         if not len(shares):
             return UNKNOWN
+        if bool((shares == shares[0]).all()) and shares[0] in (0, 1):
+            rows = int(total.min())
+            return wilson(int(shares[0]) * rows, rows)
         variance = (shares * (1 - shares) / total).sum() / len(shares) ** 2
         return around(float(shares.mean()), math.sqrt(float(variance)), 0.0, 1.0)
 

@@ -96,6 +96,16 @@ def test_delong_from_bins_is_delong_of_the_rows():
     assert delong(*counts) == pytest.approx((above.mean(), error), rel=1e-5)
 
 
+@pytest.mark.parametrize("right", [0, 1])
+def test_rows_that_are_all_right_or_all_wrong_are_no_certainty(right):
+    label = np.repeat([0, 1], [10, 30])
+    area = of(BinnedAUROC(), np.where(label == right, 0.9, 0.1).astype(np.float32), label)
+    shares = of(BalancedAccuracy(2), label if right else 1 - label, label)
+    for metric in (area, shares):
+        assert float(metric.compute()) == right
+        assert metric.interval() == pytest.approx(wilson(10 * right, 10))
+
+
 def test_intervals_of_pooled_areas_cover_the_truth_as_often_as_they_say():
     draw, inside = np.random.default_rng(1), []
     for _ in range(200):
