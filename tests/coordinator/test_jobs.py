@@ -99,7 +99,7 @@ def test_a_check_leaves_the_model_as_it_was(heart):
 
 
 def test_an_unknown_job_is_refused():
-    with pytest.raises(UserError, match="there is no job 'verify'; valid: check, statistics, train"):
+    with pytest.raises(UserError, match="there is no job 'verify'; valid: check, measure, statistics, train"):
         compose_study(HEART, "job=verify")
 
 
