@@ -100,6 +100,13 @@ def test_each_command_has_help_of_its_own_and_loads_no_torch(command: str, folde
     assert loaded(folder, command, "--help") == ("status 0", "False False")
 
 
+def test_a_module_of_pythons_name_in_the_working_folder_does_not_run(flip: Flip, folder: Path) -> None:
+    for name in ("secrets", "tempfile", "subprocess", "argparse"):
+        (folder / f"{name}.py").write_text("raise SystemExit('the working folder ran')\n")
+    done = flip("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_help_answers_within_a_second(flip: Flip) -> None:
     assert seconds(flip, "--help") < 1
 

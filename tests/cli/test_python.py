@@ -103,6 +103,12 @@ def test_every_mistake_is_raised_at_once(acme: Acme, folder: Path) -> None:
     assert len(mistakes.value.problems) == 2
 
 
+def test_one_text_in_place_of_the_list_is_a_mistake_of_its_own(folder: Path) -> None:
+    with pytest.raises(UserError) as mistake:
+        engine.compose("experiment=acme")
+    assert mistake.value.problems == ["experiment=acme: must be a list, as in compose(['experiment=acme'])"]
+
+
 def test_a_run_that_fails_says_so_and_raises_nothing(acme: Acme, folder: Path) -> None:
     policy = "sites.south.policy={minimum_persons: 1000, minimum_cell: 1}"
     run = engine.run(engine.compose([*SMALL, "strategy.min_sites=2", policy], config_dir=acme.conf))
