@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,6 +63,15 @@ def test_a_notebook_shows_the_report(heart: Path, tmp_path: Path, monkeypatch: p
     shown = [each["data"]["text/html"] for each in notebook.cells[0].outputs if "data" in each]
     assert shown[-1].startswith("<iframe")
     assert "heart_disease" in shown[-1]
+
+
+def test_the_command_of_a_run_is_the_one_that_was_typed_and_from_python_there_is_none(
+    ended: Run, acme: Acme, folder: Path
+) -> None:
+    typed = acme.arguments("hydra.run.dir=typed", "job=check")
+    assert main(typed) == 0
+    told = [json.loads((run / "provenance.json").read_text())["command"] for run in (ended.folder, folder / "typed")]
+    assert told == [None, shlex.join(["python", "-m", "flip", *typed])]
 
 
 def test_the_command_line_gives_the_same_weights(ended: Run, acme: Acme, folder: Path) -> None:
