@@ -22,6 +22,8 @@ def launch(arguments: Sequence[str]) -> int:
     """Do what the command line asks; returns the exit status. Raises UserError for mistakes."""
     given = parser().parse_args(list(arguments))
     for word in given.overrides:
+        if word in COMMANDS:
+            raise UserError(f"{word}: is a command, so it comes first: flip {word} ...")
         if WORD.fullmatch(word):
             raise UserError(f"{word}: is neither a command nor key=value; {nearest(word, COMMANDS)}")
     if any(each.startswith("resume=") for each in given.overrides):
