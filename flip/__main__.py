@@ -5,8 +5,18 @@ It answers help and version before anything heavy is imported.
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from flip.processes import leave_working_folder
+
+def leave_working_folder() -> None:
+    """Take the working folder off the import path, where `python -m` puts it, unless the engine itself lies there.
+
+    Somebody's own `models/` in the working folder would otherwise run in place of the engine's, and a `secrets.py` in
+    place of Python's: nothing else of the engine is imported before this.
+    """
+    root = Path(__file__).resolve().parent.parent
+    if not sys.flags.safe_path and sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd().resolve() != root:
+        del sys.path[0]
 
 
 def console() -> int:

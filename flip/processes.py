@@ -174,15 +174,5 @@ def running() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def leave_working_folder() -> None:
-    """Take the working folder off the import path, where `python -m` puts it, unless the engine itself lies there.
-
-    Somebody's own `models/` in the working folder would otherwise run in place of the engine's.
-    """
-    root = Path(__file__).resolve().parent.parent
-    if not sys.flags.safe_path and sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd().resolve() != root:
-        del sys.path[0]
-
-
 if __name__ == "__main__":
     watch(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]))

@@ -9,6 +9,7 @@ from flip.cli.compose import Composer
 from flip.cli.hydra_errors import composed
 from flip.cli.study import study_of
 from flip.config.study import Study
+from flip.errors import UserError
 from flip.runs.run import Run
 
 
@@ -16,6 +17,8 @@ def compose(
     overrides: Sequence[str] = (), *, config_name: str = "config", config_dir: str | Path | None = None
 ) -> Study:
     """The checked study of a command line's overrides. Raises UserError with every mistake found."""
+    if isinstance(overrides, str):
+        raise UserError(f"{overrides}: must be a list, as in compose([{overrides!r}])")
     composer = Composer(overrides, config_name, Path(config_dir) if config_dir else None)
     cfg = composed(composer)
     HydraConfig.instance().set_config(cfg)

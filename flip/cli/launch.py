@@ -3,6 +3,7 @@
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import Container, DictConfig, OmegaConf
@@ -21,17 +22,20 @@ def launch(arguments: Sequence[str]) -> int:
     """Do what the command line asks; returns the exit status. Raises UserError for mistakes."""
     given = parser().parse_args(list(arguments))
     for word in given.overrides:
+        if word in COMMANDS:
+            raise UserError(f"{word}: is a command, so it comes first: flip {word} ...")
         if WORD.fullmatch(word):
             raise UserError(f"{word}: is neither a command nor key=value; {nearest(word, COMMANDS)}")
     if any(each.startswith("resume=") for each in given.overrides):
-        return resume(given)
+        return resume(given, arguments)
     if given.cfg or given.multirun:
         composer = Composer(given.overrides, given.config_name, Path(given.config_dir) if given.config_dir else None)
         if given.multirun and not given.cfg:
-            return Sweep(composer).run()
+            return Sweep(composer, tuple(arguments)).run()
         print(shown(composed(composer), given.cfg, given.package, given.resolve), end="")
         return 0
     study = compose(given.overrides, config_name=given.config_name, config_dir=given.config_dir)
+    study = replace(study, typed=tuple(arguments))
     return 0 if run(study).status == "ok" else 1
 
 
@@ -67,7 +71,7 @@ def shown(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> str
         raise UserError(f"--resolve: {str(error).splitlines()[0]}") from error
 
 
-def resume(given: argparse.Namespace) -> int:
+def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Go on with a run that has not ended, in its folder, from its last complete round."""
     from flip.runs.resume import unfinished
 
@@ -79,6 +83,7 @@ def resume(given: argparse.Namespace) -> int:
     begun = unfinished(folder)
     study = compose([*others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
     begun.refuse_other(study)
+    study = replace(study, typed=tuple(arguments))
     return 0 if run(study, folder, resumes=begun.identifier).status == "ok" else 1
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ class Sweep:
     """Several runs, one after the other; a mistake in one, or its failure, does not end the others."""
 
     composer: Composer
+    typed: tuple[str, ...]
     folders: list[Path] = field(default_factory=list)
     mistakes: list[str] = field(default_factory=list)
     failed: bool = False
@@ -61,7 +62,7 @@ class Sweep:
         print(f"\n[{hydra.job.num}] {typed}", flush=True)
         try:
             study = study_of(cfg, hydra.runtime.choices, composer)
-            ended = run(study, folder)
+            ended = run(replace(study, typed=self.typed), folder)
         except UserError as error:
             self.failed = True
             self.mistakes += [f"[{hydra.job.num}] {problem}" for problem in error.problems]

@@ -65,6 +65,7 @@ class Study:
         model_from: folder of the finished run whose model `job=measure` applies; it does not travel.
         where: where a key stands, for messages.
         new_folder: the folder of a run that begins now.
+        typed: the command line that asks for it; None from Python.
     """
 
     manifest: Manifest
@@ -84,6 +85,7 @@ class Study:
     allow_targets: tuple[str, ...]
     where: Where = field(default=nowhere, repr=False, compare=False)
     new_folder: Callable[[], Path] = field(default=Path, repr=False, compare=False)
+    typed: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -4,7 +4,6 @@ import os
 import platform
 import shlex
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +21,7 @@ PACKAGES = (
 
 def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
     """Where a run's results come from: study, code, commit, versions and hardware; nothing of a site."""
+    typed = study.typed
     rerun = f"python -m flip --config-dir {shlex.quote(relative(folder))} --config-name run"
     return {
         "run": run,
@@ -30,7 +30,7 @@ def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
         "git": git(Path(__file__).resolve().parents[2]),
         "versions": {"python": platform.python_version(), **installed()},
         "hardware": hardware(study.manifest["trainer"]["threads"]),
-        "command": shlex.join(["python", "-m", "flip", *public_arguments(sys.argv[1:])]),
+        "command": None if typed is None else shlex.join(["python", "-m", "flip", *public_arguments(typed)]),
         "rerun": rerun,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "backend": study.backend,

@@ -56,7 +56,7 @@ def hooks() -> frozenset[str]:
 
 @cache
 def _class_needs_trainer(kind: type) -> str:
-    for base in kind.__mro__[: kind.__mro__.index(lightning.LightningModule)]:
+    for base in [each for each in kind.__mro__ if each not in lightning.LightningModule.__mro__]:
         for name, value in vars(base).items():
             if name in hooks() - CALLED - UNUSED:
                 return f"overrides {name}"

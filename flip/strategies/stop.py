@@ -29,6 +29,8 @@ class Stop:
     @classmethod
     def read(cls, stop: Mapping[str, Any]) -> "Stop":
         """From `strategy.stop`. Raises UserError with every mistake."""
+        if not isinstance(stop, Mapping):
+            raise UserError(f"strategy.stop={stop}: must be null, or as {{monitor: accuracy, patience: 3}}")
         names = [each.name for each in fields(cls)]
         unknown = sorted({*stop} - {*names})
         problems = [f"strategy.stop.{name}: there is no such key; {nearest(name, names)}" for name in unknown]

@@ -95,9 +95,22 @@ def test_a_word_that_is_no_command_is_refused_by_name(flip: Flip) -> None:
     assert "reprot: is neither a command nor key=value; did you mean 'report'?" in done.stderr
 
 
+def test_a_command_that_is_not_the_first_word_is_named_as_such(flip: Flip) -> None:
+    done = flip("--config-dir", "mine", "report", "runs/heart")
+    assert done.returncode == 2
+    assert "report: is a command, so it comes first: flip report ..." in done.stderr
+
+
 @pytest.mark.parametrize("command", ["report", "deploy", "start"])
 def test_each_command_has_help_of_its_own_and_loads_no_torch(command: str, folder: Path) -> None:
     assert loaded(folder, command, "--help") == ("status 0", "False False")
+
+
+def test_a_module_of_pythons_name_in_the_working_folder_does_not_run(flip: Flip, folder: Path) -> None:
+    for name in ("secrets", "tempfile", "subprocess", "argparse"):
+        (folder / f"{name}.py").write_text("raise SystemExit('the working folder ran')\n")
+    done = flip("--version")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_help_answers_within_a_second(flip: Flip) -> None:

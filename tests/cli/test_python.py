@@ -4,6 +4,7 @@ import json
 import os
 import re
 import runpy
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -64,6 +65,15 @@ def test_a_notebook_shows_the_report(heart: Path, tmp_path: Path, monkeypatch: p
     assert "heart_disease" in shown[-1]
 
 
+def test_the_command_of_a_run_is_the_one_that_was_typed_and_from_python_there_is_none(
+    ended: Run, acme: Acme, folder: Path
+) -> None:
+    typed = acme.arguments("hydra.run.dir=typed", "job=check")
+    assert main(typed) == 0
+    told = [json.loads((run / "provenance.json").read_text())["command"] for run in (ended.folder, folder / "typed")]
+    assert told == [None, shlex.join(["python", "-m", "flip", *typed])]
+
+
 def test_the_command_line_gives_the_same_weights(ended: Run, acme: Acme, folder: Path) -> None:
     assert main(acme.arguments("hydra.run.dir=typed", *SMALL[1:])) == 0
     assert json.loads((folder / "typed" / "result.json").read_text())["digest"] == ended.result["digest"]
@@ -101,6 +111,12 @@ def test_every_mistake_is_raised_at_once(acme: Acme, folder: Path) -> None:
     with pytest.raises(UserError) as mistakes:
         engine.compose(["experiment=acme", "strategy.rouns=2", "seed=x"], config_dir=acme.conf)
     assert len(mistakes.value.problems) == 2
+
+
+def test_one_text_in_place_of_the_list_is_a_mistake_of_its_own(folder: Path) -> None:
+    with pytest.raises(UserError) as mistake:
+        engine.compose("experiment=acme")
+    assert mistake.value.problems == ["experiment=acme: must be a list, as in compose(['experiment=acme'])"]
 
 
 def test_a_run_that_fails_says_so_and_raises_nothing(acme: Acme, folder: Path) -> None:

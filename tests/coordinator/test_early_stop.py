@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -114,9 +115,10 @@ def test_whether_more_is_better_is_the_models_the_metrics_or_the_names_word(metr
         ({"monitor": "loss", "patience": 1, "patiance": 1}, "strategy.stop.patiance: there is no such key; did you"),
         ({"monitor": "loss", "patience": 1, "min_delta": -1}, "strategy.stop.min_delta=-1: must be 0 or more"),
         ({"monitor": 3, "patience": 1}, "strategy.stop.monitor=3: must be the name of a metric"),
+        (3, "strategy.stop=3: must be null, or as {monitor: accuracy, patience: 3}"),
     ],
 )
-def test_a_mistake_names_the_key(stop: dict[str, object], mistake: str) -> None:
+def test_a_mistake_names_the_key(stop: Any, mistake: str) -> None:
     with pytest.raises(UserError) as raised:
         FedAvg(rounds=1, stop=stop)
     assert raised.value.problems[0].startswith(mistake)

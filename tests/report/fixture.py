@@ -33,6 +33,8 @@ model:
   features: 13
   optimizer: {{_target_: torch.optim.SGD, _partial_: true, lr: 1e-3}}
 outcomes: null
+resume_from: /srv/coordinator/last.ckpt
+model_from: /srv/coordinator/run
 strategy:
   _target_: flip.strategies.{strategy}
   rounds: {rounds}

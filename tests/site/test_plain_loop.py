@@ -268,6 +268,13 @@ def with_method(name: str, method: Any) -> Any:
     return type("Own", (Module,), {name: method})
 
 
+class Aged:
+    """A base that comes after Lightning's in the order of bases."""
+
+    def age(self) -> Any:
+        return self.current_epoch  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -279,6 +286,7 @@ def with_method(name: str, method: Any) -> Any:
         (with_method("configure_callbacks", lambda self: []), "overrides configure_callbacks"),
         (with_method("rate", property(lambda self: self.trainer.max_steps)), "reads trainer in rate"),
         (with_method("age", lambda self: [self.current_epoch for _ in "ab"]), "reads current_epoch in age"),
+        (type("Own", (Module, Aged), {}), "reads current_epoch in age"),
         (with_method("automatic_optimization", False), "optimizes by hand"),
         (with_method("on_predict_start", lambda self: None), ""),
         (with_method("helper", lambda self: print("trainer")), ""),
