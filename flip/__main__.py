@@ -7,6 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+INTERRUPTED = 130  # exit status after ctrl-c, as a shell has it: 128 and the number of SIGINT
+
 
 def leave_working_folder() -> None:
     """Take the working folder off the import path, where `python -m` puts it, unless the engine itself lies there.
@@ -26,7 +28,7 @@ def console() -> int:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer one command line; returns the exit status: 0 done, 1 the run failed, 2 a mistake of the user."""
+    """Answer a command line; returns the exit status: 0 done, 1 the run failed, 2 a mistake of the user, 130 ctrl-c."""
     from flip.errors import UserError, mistakes_text
 
     try:
@@ -34,6 +36,8 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(mistakes_text(error.problems), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # the run folder says so already
+        return INTERRUPTED
 
 
 def answer(arguments: Sequence[str]) -> int:

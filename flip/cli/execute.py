@@ -40,9 +40,9 @@ if TYPE_CHECKING:
 def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[str, Any]:
     """Run a study into `folder`; returns what it wrote to `result.json`.
 
-    The study has passed `checking.check`. `resumes` is the identifier of the run in that folder, which then goes on
-    from its last complete round. Raises UserError for a folder that holds a run otherwise, or that another process
-    works in, and KeyboardInterrupt again once the folder tells of it.
+    The study has passed `flip.config.checks.study.check`. `resumes` is the identifier of the run in that folder, which
+    then goes on from its last complete round. Raises UserError for a folder that holds a run otherwise, or that another
+    process works in, and KeyboardInterrupt again once the folder tells of it.
     """
     if resumes is None and (folder / "run.yaml").exists():
         raise UserError(f"hydra.run.dir={relative(folder)}: holds a run already; choose another folder")

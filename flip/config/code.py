@@ -21,7 +21,7 @@ def _digest(packages: tuple[str, ...]) -> str:
     for package in packages:
         folder = package_folder(package)
         if folder is None:
-            continue  # checking.check names a package that is not installed
+            continue  # the check names a package that is not installed
         conf = folder / "conf"  # the configuration lies there in a wheel; it is in the manifest already
         files = (
             [folder] if folder.is_file() else [path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")]

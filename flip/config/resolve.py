@@ -175,4 +175,4 @@ def is_live(federation: Mapping[str, object]) -> bool:
     try:
         return hasattr(resolve(target), "submit")
     except TargetError:
-        return False  # `checking.check` names the mistake
+        return False  # `flip.config.checks.study.check` names the mistake

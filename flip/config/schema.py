@@ -1,7 +1,7 @@
 """The schema of a study's configuration, and what is left when it is settled: a `Study`, in plain values.
 
 The dataclasses hold every key that the engine itself reads. Subtrees with a `_target_` (dataset, model, ...) have the
-constructor of that class as their schema; `checking.check` binds them.
+constructor of that class as their schema; `flip.config.checks.study.check` binds them.
 """
 
 from dataclasses import dataclass, field

@@ -30,9 +30,9 @@ def write(run: Path) -> Path:
     """
     record = RunRecord.read(run)
     if not JOBS[str(record.config.get("job", "train"))].trains:
-        from flip.report import cohort_page as report_cohorts
+        from flip.report import cohort_page
 
-        page = render("cohorts.html.j2", report_cohorts.context(record))
+        page = render("cohorts.html.j2", cohort_page.context(record))
     else:
         page = render("report.html.j2", context(record))
     write_atomic(run / REPORT, page.encode())

@@ -209,7 +209,12 @@ class Silo:
         return self._released(persons.number, loaded, task, examples=persons.examples, **found)
 
     def _measure(self, loaded: Loaded, task: Task) -> Reply:
-        """What the study's outcomes measure in every person, into this site's folder; the reply is empty."""
+        """What the study's outcomes measure in every person, into this site's folder; the reply is empty.
+
+        Raises Refusal at a deployed site: nobody elsewhere applies weights of their choice there or replaces its files.
+        """
+        if self.place.deployed:
+            raise Refusal(Fault.REFUSED_POLICY, "a hospital measures with its own site_file, not for a coordinator")
         loaded.agree(task)
         measure(self.place, loaded, task.weights)
         return self._released(0, loaded, task)

@@ -169,6 +169,13 @@ def test_a_policy_that_cannot_be_read_refuses(silo, study, tmp_path):
     assert with_policy(silo, "open to all", tmp_path).answer(task(study)).fault is Fault.REFUSED_POLICY
 
 
+def test_a_deployed_site_measures_for_no_coordinator(silo, study, tmp_path):
+    rules = {"minimum_persons": 1, "minimum_cell": 1}
+    own = Silo("cleveland", replace(silo.site, policy=rules, secret=None), tmp_path / "own", deployed=True)
+    assert own.answer(task(study, "statistics")).fault is None
+    assert own.answer(task(study, "measure")).fault is Fault.REFUSED_POLICY
+
+
 def test_the_optimizer_keeps_its_moments_when_the_study_says_so(tmp_path):
     data = write_tiny_heart(tmp_path / "data")
     momentum = ["model.optimizer._target_=torch.optim.Adam", "model.optimizer.lr=0.1"]
