@@ -75,7 +75,8 @@ def wanted_scores(module: FederatedModule, split: str) -> Wanted:
 def merge_scores(replies: Iterable[Reply], module: FederatedModule, split: str, trains: Mapping[str, bool]) -> Scored:
     """Add up what the sites sent.
 
-    A pooled metric over some of the sites would pass for one over all: it is left out if a site kept its states.
+    A pooled metric over some of the scored sites would pass for one over all: it is left out if one of them kept its
+    states. A site whose whole split is too small is not scored, and `Withheld.SPLIT` says that pooled numbers lack it.
     """
     from flip.metrics import gaps, levels_of, metrics_of, values_from_states
 

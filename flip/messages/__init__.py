@@ -47,7 +47,7 @@ class Fault(Enum):
 class Withheld(Enum):
     """By which rule a metric stays at a site. Closed, like the faults: no number of a site's is in it."""
 
-    SPLIT = "the split holds fewer distinct persons than the minimum cell of the site"
+    SPLIT = "the split holds fewer distinct persons than the minimum cell of the site; pooled numbers are without it"
     CELL = "a count behind it holds fewer distinct persons than the minimum cell of the site"
     LEVEL = "a subgroup holds fewer distinct persons than the minimum cell of the site, or would tell of one that does"
     CURVE = "a class holds fewer than five minimum cells of the site, which leaves no unbiased curve"
