@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from flip.config.jobs import JOBS
 from flip.errors import UserError, nearest
 from flip.files import conf_folder
 from flip.version import __version__
@@ -28,9 +29,7 @@ flip experiment=NAME [key=value ...]     run a study on this machine
      strategy.rounds=5                   with another value of a key
      -m seed=1,2,3                       a sweep: a run for each value
      site_file=site.yaml                 one hospital alone, with its own file
-     job=check                           what each site would bring
-     job=statistics                      the same, as a page with plots
-     job=measure model_from=RUN          RUN's model on whole cohorts
+{jobs}
      --cfg job                           show the configuration, run nothing
      --config-dir DIR                    with YAML of your own
 flip --config-dir RUN --config-name run  a finished run again
@@ -39,8 +38,7 @@ flip report RUN [RUN ...]                write a report again, or compare runs
 flip deploy flower sites=NAME out=DIR    folders for a live federation
 flip start KIT                           start its server, or one of its sites
 flip --help GROUP                        the options of a group, or of all
-`python -m flip` is the same command.
-"""
+`python -m flip` is the same command."""
 WIDTH = 79
 
 
@@ -91,7 +89,8 @@ def _screen(groups: Sequence[str], experiments: Iterable[str]) -> str:
         textwrap.fill(f"{title}: {', '.join(names)}", WIDTH, subsequent_indent="  ", break_long_words=False)
         for title, names in named.items()
     ]
-    return "\n".join([WHAT, "", SCREEN, *lists])
+    jobs = [f"     {f'job={name}':<36}{job.about}" for name, job in JOBS.items() if name != "train"]  # the default
+    return "\n".join([WHAT, "", SCREEN.format(jobs="\n".join(jobs)), *lists])
 
 
 def _groups(folders: Sequence[Path], groups: Sequence[str]) -> str:

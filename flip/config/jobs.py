@@ -1,4 +1,11 @@
-"""What each `job=` does: the one table that a new job is added to."""
+"""What each `job=` does: the one table that a new job is added to.
+
+A job is a function of the coordinator's, `(loop, ask) -> final weights, or None`, in a file of its own. It begins with
+`flip.coordinator.cohorts.gather` (every site's cohort; returns the faults) or `agree` (the same, and raises StudyFailed if
+too few sites can train), through `loop.through_mechanisms(ask)`, so that the study's privacy mechanisms see every task. It
+asks through `loop.roster.asked`, which checks and records each reply, and raises StudyFailed for what ends the run. What
+it learns of the cohorts goes to `loop.roster.recorder.description`, from which the report's page is made.
+"""
 
 from dataclasses import dataclass
 
@@ -8,18 +15,20 @@ class Job:
     """One job.
 
     Attributes:
-        runs: dotted name of the coordinator's function, `(loop, ask) -> final weights, or None`. It is named as text,
-            as a `_target_` is, since a configuration is read where no coordinator is loaded.
+        runs: dotted name of the coordinator's function. It is named as text, as a `_target_` is, since a configuration
+            is read where no coordinator is loaded.
+        about: what it does, for `flip --help`: a line of at most 38 characters.
         trains: whether it trains: it has rounds, weights and a report of scores; the others describe the cohorts.
     """
 
     runs: str
+    about: str
     trains: bool = False
 
 
 JOBS = {
-    "train": Job("flip.coordinator.jobs.train", trains=True),
-    "check": Job("flip.coordinator.describe.check"),
-    "statistics": Job("flip.coordinator.describe.statistics"),
-    "measure": Job("flip.coordinator.measure.measure"),
+    "train": Job("flip.coordinator.jobs.train", "train the study", trains=True),
+    "check": Job("flip.coordinator.describe.check", "what each site would bring"),
+    "statistics": Job("flip.coordinator.describe.statistics", "the same, as a page with plots"),
+    "measure": Job("flip.coordinator.measure.measure", "apply model_from=RUN to whole cohorts"),
 }

@@ -17,7 +17,7 @@ def context(run: RunRecord) -> dict[str, Any]:
     cohorts = Cohorts(run)
     return {
         "run": run,
-        "job": run.description.get("job", "check"),
+        "job": run.config["job"],
         "sites": [_site(cohorts, site) for site in run.sites],
         "totals": totals(run),
         "classes": cohorts.classes,
