@@ -1,10 +1,10 @@
 """What each `job=` does: the one table that a new job is added to.
 
 A job is a function of the coordinator's, `(loop, ask) -> final weights, or None`, in a file of its own. It begins with
-`flip.coordinator.cohorts.gather` (every site's cohort; returns the faults) or `agree` (the same, and raises StudyFailed if
-too few sites can train), through `loop.through_mechanisms(ask)`, so that the study's privacy mechanisms see every task. It
-asks through `loop.roster.asked`, which checks and records each reply, and raises StudyFailed for what ends the run. What
-it learns of the cohorts goes to `loop.roster.recorder.description`, from which the report's page is made.
+`flip.coordinator.cohorts.gather` (every site's cohort; returns the faults) or `agree` (the same, and raises StudyFailed
+if too few sites can train), through `loop.through_mechanisms(ask)`, so that the study's privacy mechanisms see every
+task. It asks through `loop.roster.asked`, which checks and records each reply, and raises StudyFailed for what ends the
+run. What it learns of the cohorts goes to `loop.roster.recorder.description`, from which the report's page is made.
 """
 
 from dataclasses import dataclass

@@ -1,14 +1,17 @@
-"""A site's own policy: may this study run here? The site decides, and the answer to no is a reason."""
+"""A site's own policy: may this study run here? The site decides, and the answer to no is a reason.
+
+A new rule is a field of `Policy`, its check in `Policy.read`, and a line of `Policy.refuses` if it is on the manifest.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
-from flip.config.targets import STUDY_TARGETS, prefix_problems, refusal
+from flip.config.study import Manifest
+from flip.config.targets import STUDY_TARGETS, prefix_problems, refusal, targets
 from flip.errors import UserError
 from flip.messages import Fault
 
 PUBLIC = "public_data"
-KEYS = {"minimum_persons": int, "minimum_cell": int, "targets": list}
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,9 @@ class Policy:
                 f"{where}={value!r}: write 'public_data' for public or synthetic data, "
                 "else a mapping with minimum_persons and minimum_cell"
             )
-        unknown = sorted(set(value) - set(KEYS))
-        if unknown:
-            raise UserError(f"{where}.{unknown[0]}: no such rule; the rules are {', '.join(KEYS)}")
+        rules = [field.name for field in fields(cls)]
+        if unknown := sorted(set(value) - set(rules)):
+            raise UserError(f"{where}.{unknown[0]}: no such rule; the rules are {', '.join(rules)}")
         for key in ("minimum_persons", "minimum_cell"):
             number = value.get(key)
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
@@ -53,7 +56,18 @@ class Policy:
         prefixes = value.get("targets", STUDY_TARGETS)
         if problems := prefix_problems(f"{where}.targets", prefixes):
             raise UserError(problems)
-        return cls(value["minimum_persons"], value["minimum_cell"], tuple(prefixes))
+        return cls(
+            minimum_persons=value["minimum_persons"], minimum_cell=value["minimum_cell"], targets=tuple(prefixes)
+        )
+
+    def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
+        """Why a study may not run here, by its manifest, with what the site's own log adds; None where it may.
+
+        A rule without a fault of its own gives `REFUSED_RULE`, and names itself and its value for the log.
+        """
+        if self.refuses_targets(targets(manifest)):
+            return Fault.REFUSED_TARGET, ""
+        return None
 
     def refuses_targets(self, targets: Sequence[str]) -> bool:
         """Whether the study names code outside what the site allows."""

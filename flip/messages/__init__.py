@@ -35,6 +35,7 @@ class Fault(Enum):
     REFUSED_COHORT = "refused by the site's policy: fewer distinct persons than its minimum cohort"
     REFUSED_FEW_PERSONS = "refused by the site's policy: this rests on fewer distinct persons than its minimum cell"
     REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"
+    REFUSED_RULE = "refused by the site's policy: a rule of its own, which its own log names"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
     REFUSED_POLICY = "refused: the site's file does not hold a policy that permits this study"
 
@@ -59,9 +60,9 @@ class Withheld(Enum):
 class Task:
     """What the coordinator asks of a site.
 
-    `step` is "statistics", "describe", "fit", "evaluate", "measure", or a privacy mechanism's own. `state` holds the
-    arrays of the strategy and the agreed statistics (`statistics/...`); `params` are flat scalars; `manifest` is the
-    study as canonical JSON.
+    `round` counts from 0. `step` is "statistics", "describe", "fit", "evaluate", "measure", or a privacy mechanism's
+    own. `state` holds the arrays of the strategy and the agreed statistics (`statistics/...`); `params` are flat
+    scalars; `manifest` is the study as canonical JSON.
     """
 
     run: str

@@ -89,16 +89,15 @@ class Loaded:
 def admit(text: str, place: Place) -> Loaded:
     """Build the study of a manifest, once the site agrees to it. Raises Refusal, and DataError for an unread cohort."""
     manifest, policy = json.loads(text), place.policy()
-    targets = build.targets(manifest)
-    if policy.refuses_targets(targets):
-        raise Refusal(Fault.REFUSED_TARGET)
-    if manifest["code"] != build.code_digest(targets):
+    if refused := policy.refuses(manifest):
+        raise Refusal(*refused)
+    if manifest["code"] != build.code_digest(build.targets(manifest)):
         raise Refusal(Fault.REFUSED_CODE)
     configure_torch(int(manifest["trainer"]["threads"]))
     datamodule = build.datamodule(manifest, place.name, place.site)
     persons = build.persons(datamodule)
-    if refusal := policy.refuses_cohort(persons):
-        raise Refusal(refusal)
+    if fault := policy.refuses_cohort(persons):
+        raise Refusal(fault)
     build.load_cohort(datamodule)
     trained = persons_of(datamodule, "train", policy.minimum_cell).number
     if trained and not enough(trained, policy.minimum_cell):

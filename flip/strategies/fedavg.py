@@ -133,7 +133,7 @@ class FedAvg:
                     move(mean[name], array, weight / total)
         return mean, total
 
-    # The site's half.
+    # The site's half. Its attributes do not outlast the site's process: what a later round needs, `local.save` keeps.
 
     def shared(self, module: "torch.nn.Module") -> list[str]:
         """Names of the module's state that travel, sorted."""

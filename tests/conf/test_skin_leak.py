@@ -22,7 +22,8 @@ CHANCE = pytest.approx(0.5, abs=0.05)
 
 def shipped(data_dir: Path, *overrides: str) -> Multimodal:
     """The whole cohort as the shipped study declares it, on one site; photographs are not needed here."""
-    one = ["dataset=skin_lesions", "sites=skin", "model=linear_classifier", "model.features=1", "name=skin", f"paths.data_dir={data_dir}"]
+    model = ["model=linear_classifier", "model.features=1"]  # only the data are looked at
+    one = ["dataset=skin_lesions", "sites=skin", *model, "name=skin", f"paths.data_dir={data_dir}"]
     study = compose_study(*one, "dataset.image=null", "dataset.partition=null", *overrides)
     site = study.sites["clinic_0"]
     site.part = None

@@ -9,6 +9,7 @@ import pytest
 
 from flip.config import build
 from flip.config.build import initial_module
+from flip.config.policy import Policy
 from flip.config.study import Study
 from flip.messages import Fault, Task, Withheld
 from flip.messages.summary import SummaryKind, Topic
@@ -122,6 +123,14 @@ def test_a_hostile_target_in_the_manifest_is_refused(silo, study):
     hostile = json.loads(study.manifest_text)
     hostile["model"]["optimizer"] = {"_target_": "os.system", "command": "touch /tmp/owned"}
     assert silo.answer(replace(task(study), manifest=json.dumps(hostile))).fault is Fault.REFUSED_TARGET
+
+
+def test_a_rule_of_the_sites_own_refuses_and_its_details_stay_in_the_sites_log(silo, study, monkeypatch):
+    monkeypatch.setattr(Policy, "refuses", lambda self, manifest: (Fault.REFUSED_RULE, f"seed: {manifest['seed']}"))
+    reply = silo.answer(task(study))
+    assert (reply.fault, reply.fault.refused) == (Fault.REFUSED_RULE, True)
+    assert b"seed: 42" not in pack_reply(reply)
+    assert "seed: 42" in (silo.home / "site.log").read_text()
 
 
 def test_another_version_of_the_code_is_refused(silo, study):

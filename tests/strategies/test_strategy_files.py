@@ -1,11 +1,17 @@
 """The options `strategy=` and `privacy=`: each binds as it stands, hides no argument, and explains every key."""
 
+import importlib
 import inspect
+import pkgutil
 from pathlib import Path
 
 import pytest
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
+
+from flip.strategies import __path__ as PACKAGE
+from flip.strategies.fedavg import FedAvg
+from flip.strategies.fedopt import Adaptive, FedOpt
 
 CONF = Path(__file__).parents[2] / "conf"
 STRATEGIES = sorted((CONF / "strategy").glob("*.yaml"))
@@ -13,8 +19,10 @@ FILES = [*STRATEGIES, *sorted((CONF / "privacy").glob("*.yaml"))]
 
 
 def test_every_strategy_is_an_option():
-    names = {path.stem for path in STRATEGIES}
-    assert names == {"fedavg", "fedprox", "fedavgm", "fedadam", "fedadagrad", "fedyogi", "fedbn", "scaffold", "cyclic"}
+    modules = [importlib.import_module(f"flip.strategies.{each.name}") for each in pkgutil.iter_modules(PACKAGE)]
+    classes = {each for module in modules for each in vars(module).values() if inspect.isclass(each)}
+    strategies = {each for each in classes if issubclass(each, FedAvg)} - {FedOpt, Adaptive}  # bases of others
+    assert {get_class(OmegaConf.load(path)._target_) for path in STRATEGIES} == strategies
 
 
 @pytest.mark.parametrize("path", STRATEGIES, ids=lambda path: path.stem)
