@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from flip.files import POOLED
+from flip.report.tables import fault_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -92,6 +93,8 @@ class Display:
         self._latest = time.monotonic()
         if site in self.rows:
             self._update(self.rows[site], record)
+        if phase == "statistics" and record.get("fault"):
+            self.note(f"{site}  {fault_text(str(record['fault']))}")
         if phase == "fit":
             self._number = number
             self._round[site] = record

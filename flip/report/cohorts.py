@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from flip.messages import Fault
 from flip.messages.summary import Moments
+from flip.report.tables import fault_text
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class Cohorts:
             if name == Fault.DATA.name
             else "To be settled with the site"
         )
-        return Finding(site, "", Fault[name].value if name in Fault.__members__ else str(name), remedy)
+        return Finding(site, "", fault_text(str(name)), remedy)
 
     def _lacking(self, site: str, others: Sequence[str], column: str) -> Finding | None:
         values = self._parts(site, column)
@@ -209,8 +210,9 @@ def screen_table(run: RunRecord) -> "RenderableType":
     lines: list[Text] = []
     for site in run.sites:
         about = run.cohort.get(site) or {}
-        counted = [about.get("persons"), *(cohorts.count(site, name) for name in ("studies", "labels"))]
-        counted += [about.get(split) for split in ("train", "validate", "test")]
+        # Of these a 0 may also stand for what the site withholds.
+        persons, *splits = (about.get(name) or None for name in ("persons", "train", "validate", "test"))
+        counted = [persons, *(cohorts.count(site, name) for name in ("studies", "labels")), *splits]
         table.add_row(Text(site), *(_whole(each) for each in counted))
         classes = [f"{each} {_whole(cohorts.count(site, f'label/{each}'))}" for each in cohorts.classes]
         rates = {column: cohorts.missing(site, column) or 0.0 for column in cohorts.columns}
@@ -224,10 +226,11 @@ def screen_table(run: RunRecord) -> "RenderableType":
     if shapes:
         lines.append(Text.assemble(("an example  ", "dim"), ", ".join(shapes)))
     for each in cohorts.findings:
-        lines.append(Text(f"{f'{each.site} {each.column}'.strip()}: {each.what}. {each.remedy}", style="yellow"))
+        what = each.what if each.what.endswith("?") else f"{each.what}."
+        lines.append(Text(f"{f'{each.site} {each.column}'.strip()}: {what} {each.remedy}", style="yellow"))
     return Group(table, *lines)
 
 
 def _whole(value: float | None) -> str:
     """A count; a dash where it is not known, or kept back."""
-    return f"{int(value)}" if value else "\u2013"
+    return "\u2013" if value is None else f"{int(value)}"

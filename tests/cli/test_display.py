@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from flip.cli.display import Display
+from flip.messages import Fault
 from tests.report.fixture import SITES, line, write_run
 
 
@@ -45,6 +46,19 @@ def test_a_round_names_the_site_that_failed(tmp_path: Path) -> None:
     [third] = [text for text in shown.splitlines() if text.startswith("round 3/")]
     assert "sites 3/4" in third
     assert third.endswith("va not finite")
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED_COHORT, Fault.DATA])
+def test_a_site_that_refuses_or_cannot_read_its_cohort_is_named_with_its_reason_before_the_first_round(
+    tmp_path: Path, fault: Fault
+) -> None:
+    shown = follow(write_run(tmp_path / "run", refused={"va": fault.name}), terminal=False).splitlines()
+    assert shown[1:3] == [f"va  {fault.value}", next(text for text in shown if text.startswith("round 1/"))]
+
+
+def test_a_terminal_names_the_site_that_refused_above_the_rounds(tmp_path: Path) -> None:
+    shown = follow(write_run(tmp_path / "run", refused={"va": "REFUSED_COHORT"}), terminal=True)
+    assert f"va  {Fault.REFUSED_COHORT.value}" in shown
 
 
 def test_training_without_federation_counts_epochs(tmp_path: Path) -> None:

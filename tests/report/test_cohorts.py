@@ -1,14 +1,16 @@
 """What does not fit between sites is found from their aggregates, with the figure and what mends it."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from flip.coordinator.describe import agreed_edges
 from flip.messages.summary import Summary, SummaryKind, Topic
-from flip.report.cohorts import Cohorts
+from flip.report.cohorts import Cohorts, screen_table
 from flip.runs.folder import RunFolder
 from flip.runs.record import RunRecord
 
@@ -72,6 +74,23 @@ def test_the_same_value_throughout_may_be_a_code():
     (found,) = cohorts(north={"moments/chol": moments(230, 50)}, south={"moments/chol": moments(0, 0)}).findings
     assert "all of its 100 values are 0" in found.what
     assert "values: {0: null}" in found.remedy
+
+
+def screen(**sites: dict[str, list[float]]) -> str:
+    out = io.StringIO()
+    Console(file=out, width=300).print(screen_table(cohorts(**sites).run))
+    return " ".join(out.getvalue().split())
+
+
+def test_on_the_screen_a_count_of_none_is_0_and_what_is_not_known_is_a_dash():
+    shown = screen(north={"count/studies": [30.0], "count/labels": [0.0]}, south={"count/studies": [30.0]})
+    assert "north 100 30 0 " in shown
+    assert "south 100 30 \u2013 " in shown
+
+
+def test_a_question_on_the_screen_ends_with_its_mark():
+    shown = screen(north={"moments/chol": moments(230, 50)}, south={"moments/chol": moments(0, 0)})
+    assert "a code for a missing value? If so" in shown
 
 
 def test_the_bins_come_from_mean_and_deviation_over_all_sites():

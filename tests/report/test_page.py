@@ -147,6 +147,11 @@ def test_a_refusal_is_told_with_its_reason(tmp_path: Path) -> None:
     assert "switzerland before round 1 refused by the site's policy: fewer distinct persons" in page(run).text
 
 
+def test_a_site_that_refused_has_dashes_for_what_it_did_not_say(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", refused={"switzerland": "REFUSED_COHORT"})
+    assert "switzerland \u2013 \u2013 \u2013 \u2013 " in page(run).text
+
+
 def test_skipped_studies_are_counted_by_reason_and_site(full: Path) -> None:
     text = page(full).text
     assert "a declared feature is missing \u2013 7 \u2013 7 14" in text
