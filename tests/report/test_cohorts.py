@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from rich.console import Console
 
 from flip.coordinator.describe import agreed_edges
 from flip.messages.summary import Summary, SummaryKind, Topic
+from flip.report import cohort_page
 from flip.report.cohorts import Cohorts, screen_table
 from flip.runs.folder import RunFolder
 from flip.runs.record import RunRecord
@@ -91,6 +93,11 @@ def test_on_the_screen_a_count_of_none_is_0_and_what_is_not_known_is_a_dash():
 def test_a_question_on_the_screen_ends_with_its_mark():
     shown = screen(north={"moments/chol": moments(230, 50)}, south={"moments/chol": moments(0, 0)})
     assert "a code for a missing value? If so" in shown
+
+
+def test_the_page_names_the_job_even_if_the_sites_described_nothing():
+    run = replace(cohorts(north={}).run, config={"job": "measure"}, description={})
+    assert cohort_page.context(run)["job"] == "measure"
 
 
 def test_the_bins_come_from_mean_and_deviation_over_all_sites():
