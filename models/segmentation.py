@@ -35,7 +35,7 @@ class CaseDice(Metric):
 
     def __init__(self, label: int) -> None:
         super().__init__()
-        self.label = label
+        self.label, self.lacking = label, 0
         self.add_state("cases", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("squares", torch.tensor(0.0), dist_reduce_fx="sum")
@@ -45,9 +45,19 @@ class CaseDice(Metric):
         ours, theirs = (predicted == self.label).flatten(1), (label == self.label).flatten(1)
         size = ours.sum(1) + theirs.sum(1)
         dice = (2 * (ours & theirs).sum(1) / size)[size > 0]
+        self.lacking += len(size) - len(dice)
         self.cases += len(dice)
         self.total += dice.sum()
         self.squares += dice.square().sum()
+
+    def reset(self) -> None:
+        """Forget states and cases that lack the class."""
+        super().reset()
+        self.lacking = 0
+
+    def thin(self, cell: int) -> bool:
+        """Whether fewer than `cell` cases lack the class, but some: the cases and all examples tell of them."""
+        return 0 < self.lacking < cell
 
     def compute(self) -> Tensor:
         """Mean Dice."""
@@ -67,12 +77,22 @@ class CaseHD95(Mean):
 
     def __init__(self, label: int) -> None:
         super().__init__()
-        self.label = label
+        self.label, self.lacking = label, 0
+
+    def reset(self) -> None:
+        """Forget states and cases without a distance."""
+        super().reset()
+        self.lacking = 0
+
+    def thin(self, cell: int) -> bool:
+        """Whether fewer than `cell` cases have no distance, but some: the cases and all examples tell of them."""
+        return 0 < self.lacking < cell
 
     def update(self, predicted: Tensor, label: Tensor, pixel_mm: Tensor) -> None:
         """Add cases; integer class maps [B, H, W], and [B] the side of a pixel, mm."""
         ours, theirs = (each == self.label for each in (predicted, label))
         both = ours.flatten(1).any(1) & theirs.flatten(1).any(1)
+        self.lacking += int((~both).sum())
         if not both.any():
             return
         pixels = compute_hausdorff_distance(

@@ -151,12 +151,15 @@ def suppress_groups(persons: Mapping[str, NDArray[Any]], cell: int) -> dict[str,
     return kept
 
 
-def suppress_total(persons: int, parts: Sequence[int], cell: int) -> int:
+def suppress_total(persons: int, parts: Sequence[int], cell: int, *, skipped: int) -> int:
     """The persons of a cohort, less those in its small parts where the total would tell of them.
 
-    `parts` are the persons of each split; the others of the cohort are a part too.
+    `parts` are the persons of each split. The others of the cohort are a part too, and so are those of them who are
+    beyond the `skipped` ones, whose number leaves with their reasons.
     """
-    small = sum(part for part in (*parts, persons - sum(parts)) if 0 < part < cell)
+    others = persons - sum(parts)
+    beyond = others - skipped if others >= cell else others
+    small = sum(part for part in (*parts, beyond) if 0 < part < cell)
     return persons - small if small < cell else persons
 
 

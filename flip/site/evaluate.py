@@ -168,9 +168,9 @@ def bootstrap(
     """The 2.5th and 97.5th percentile of a metric over resamples of its rows, of one person together.
 
     `person` is whose each row is; without it, and for a metric that keeps other rows, each row is a person's own. NaN
-    with fewer than two persons, or where more than a tenth of the resamples have no value (one class alone). Source:
-    Efron B, Tibshirani RJ, An Introduction to the Bootstrap, 1993; by cluster: Field CA, Welsh AH, J R Stat Soc B
-    2007;69:369-390.
+    with fewer than two persons, where more than a tenth of the resamples have no value (one class alone), or where both
+    ends are the same (classes that do not overlap), which is no certainty. Source: Efron B, Tibshirani RJ, An
+    Introduction to the Bootstrap, 1993; by cluster: Field CA, Welsh AH, J R Stat Soc B 2007;69:369-390.
     """
     rows = {state: dim_zero_cat(kept) for state, kept in metric_states(metric).items() if len(kept)}
     number = min((len(kept) for kept in rows.values()), default=0)
@@ -191,8 +191,9 @@ def bootstrap(
     known = [value for value in found if math.isfinite(value)]
     if len(known) < 0.9 * RESAMPLES:
         return math.nan, math.nan
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)
+    low, high = (float(each) for each in np.quantile(known, [0.025, 0.975]))
+    same = math.isclose(low, high, rel_tol=1e-6)  # but for the rounding of single precision
+    return (math.nan, math.nan) if same else (low, high)
 
 
 def score(

@@ -69,7 +69,7 @@ class Silo:
         started = time.perf_counter()
         try:
             store = self.place.store(task.run)
-            reply = store.answered(task.digest) or self._answer(task, store)
+            reply = self._answered(task, store) or self._answer(task, store)
         except Refusal as refusal:
             self._log.warning("%s round %s: %s", task.step, task.round, refusal)
             reply = self._fault(task, refusal.fault)
@@ -86,6 +86,22 @@ class Silo:
         loaded = self._load(task.manifest)
         loaded.agree(task)
         return loaded.datamodule
+
+    def _answered(self, task: Task, store: LocalState) -> Reply | None:
+        """The stored reply, if there is one. Raises Refusal where the policy has become stricter since it was made."""
+        found = store.answered(task.digest)
+        if found is None:
+            return None
+        (reply, before), now = found, self.place.policy()
+        if now.minimum_persons > before.minimum_persons:
+            raise Refusal(
+                Fault.REFUSED_COHORT, f"a stored reply was made under minimum_persons: {before.minimum_persons}"
+            )
+        if now.minimum_cell > before.minimum_cell:
+            raise Refusal(
+                Fault.REFUSED_FEW_PERSONS, f"a stored reply was made under minimum_cell: {before.minimum_cell}"
+            )
+        return reply
 
     def _answer(self, task: Task, store: LocalState) -> Reply:
         loaded = self._load(task.manifest)
@@ -106,7 +122,7 @@ class Silo:
             wrapped = mechanism.wrap_answer(wrapped)
         reply = wrapped(task)
         if task.step == "fit":  # as it leaves: a repeated task gets nothing that the mechanisms have not seen
-            store.keep_reply(reply)
+            store.keep_reply(reply, loaded.policy)
         return reply
 
     def _load(self, text: str) -> Loaded:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flip.config.policy import Policy
 from flip.files import mapped, write_atomic
 from flip.messages import Reply
 from flip.messages.safetensors import load_file, parts
@@ -51,15 +52,18 @@ class LocalState:
         """Replace the privacy ledger."""
         write_atomic(self.folder / "ledger.json", json.dumps(entries).encode(), PRIVATE)
 
-    def answered(self, digest: str) -> Reply | None:
-        """The reply to a task with this digest, if it was answered before."""
-        path = self.folder / "replies" / f"{digest}.safetensors"
-        return unpack_reply(mapped(path)) if path.exists() else None
+    def answered(self, digest: str) -> tuple[Reply, Policy] | None:
+        """The reply to a task with this digest and the minima it was made under, if it was answered before."""
+        for path in (self.folder / "replies").glob(f"{digest}.*.*.safetensors"):
+            persons, cell = (int(number) for number in path.name.split(".")[1:3])
+            return unpack_reply(mapped(path)), Policy(minimum_persons=persons, minimum_cell=cell)
+        return None
 
-    def keep_reply(self, reply: Reply) -> None:
-        """Keep a reply, and drop all but the last two."""
+    def keep_reply(self, reply: Reply, policy: Policy) -> None:
+        """Keep a reply with the minima of the policy that it was made under, and drop all but the last two."""
         folder = self.folder / "replies"
-        write_atomic(folder / f"{reply.task_digest}.safetensors", reply_parts(reply), PRIVATE)
+        name = f"{reply.task_digest}.{policy.minimum_persons}.{policy.minimum_cell}.safetensors"
+        write_atomic(folder / name, reply_parts(reply), PRIVATE)
         for old in sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT]:
             old.unlink()
 

@@ -30,7 +30,9 @@ def summary_of(persons: int, name: str, array: np.ndarray) -> Summary:
 def cohort_counts(persons: int, data: FederatedDataModule, cell: int) -> dict[str, float]:
     """The persons of a cohort and the examples of its splits, those of too few persons as 0."""
     splits = {split: persons_of(data, split, cell) for split in SPLITS}
-    total = suppress_total(persons, [each.number for each in splits.values()], cell)
+    whose = persons_skipped(data)
+    beside = sum(whose.get(reason, 0) for reason in skipped(persons, data, cell)[0])
+    total = suppress_total(persons, [each.number for each in splits.values()], cell, skipped=beside)
     sizes = {split: suppress_number(each.number, each.examples, cell) for split, each in splits.items()}
     return {name: float(number) for name, number in {"persons": suppress_number(total, total, cell), **sizes}.items()}
 
@@ -84,6 +86,11 @@ def description(
     }
 
 
+def persons_skipped(data: FederatedDataModule) -> Mapping[str, int]:
+    """Of how many distinct persons what was skipped is, by reason; empty for a dataset that does not say."""
+    return data.skipped_persons if isinstance(data, SkipsPersons) else {}
+
+
 def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[str, Summary], dict[str, int]]:
     """What was skipped, counted by the reasons that the dataset declares; and by others, which stay at the site.
 
@@ -91,7 +98,7 @@ def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[st
     """
     reasons: Mapping[str, int] = data.skipped if isinstance(data, Skips) else {}
     declared = data.REASONS if isinstance(data, DeclaresReasons) else frozenset()
-    whose: Mapping[str, int] = data.skipped_persons if isinstance(data, SkipsPersons) else {}
+    whose = persons_skipped(data)
     told = {
         reason: summary_of(min(whose.get(reason, persons), persons), "count/skipped", np.array([number]))
         for reason, number in reasons.items()

@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from models.metrics.bins import BINS, EDGES, Binned, Counted, bins, groups, histogram
-from models.metrics.intervals import UNKNOWN, Bounds, around
+from models.metrics.intervals import UNKNOWN, Bounds, Z, around
 
 Floats = NDArray[np.float64]
 MIDDLES = (EDGES.double() + torch.cat([EDGES[1:], torch.ones(1)]).double()) / 2  # probability in the middle of a bin
@@ -43,7 +43,7 @@ class BinnedCalibrationSlope(Binned):
     Source: Berkson J, J Am Stat Assoc 1950;45:164-180.
     """
 
-    method = "Wald, from bins"
+    method = "Wald, from bins; squared and added to what merging bins can move"
     higher_is_better = None
     tolerance = 0.1
 
@@ -53,13 +53,19 @@ class BinnedCalibrationSlope(Binned):
         mean = group.start + round(float((rows * torch.arange(len(rows))).sum() / max(int(rows.sum()), 1)))
         return mean, mean
 
+    def merged(self, cell: int) -> dict[str, Tensor]:
+        """As `Counted.merged`; `within` holds the rows in groups instead of pairs, which have no order at one mean."""
+        states = super().merged(cell)
+        return states | {"within": self.counts().sum((0, 2)).to(states["within"]).expand(2, -1).clone()}
+
     def compute(self) -> Tensor:
         """The slope."""
         return torch.tensor(self._fit()[0])
 
     def interval(self) -> Bounds:
-        """Slope -/+ z standard errors."""
-        return around(*self._fit())
+        """Slope -/+ z standard errors, and the tolerance of a merge where a site has merged its bins."""
+        slope, error = self._fit()
+        return around(slope, math.hypot(error, self.tolerance / Z if self.within.any() else 0.0))
 
     def _fit(self) -> tuple[float, float]:
         counts = self.ends[0, :, 0].cpu().double().numpy()

@@ -128,6 +128,11 @@ class LabelAccuracy(Mean):
         right = ((predicted >= 0.5) == (label > 0)).float()
         self.add(right.masked_fill(label < 0, math.nan))
 
+    def thin(self, cell: int) -> bool:
+        """Whether fewer than `cell` decisions are right, or wrong, but some: number and sum tell both."""
+        right = round(float(self.total))
+        return any(0 < number < cell for number in (right, int(self.count) - right))
+
 
 class Brier(Mean):
     """Mean squared distance of the probabilities from what happened, summed over classes where there are several.

@@ -178,6 +178,15 @@ def test_a_pooled_calibration_slope_is_that_of_the_unmerged_counts():
     assert found == pytest.approx(plain, rel=0.05)
 
 
+def test_the_interval_of_a_calibration_slope_holds_what_merging_can_move():
+    sites = [draw(np.random.default_rng(seed), 300) for seed in range(4)]
+    merged, plain = (pooled(BinnedCalibrationSlope, sites, cell) for cell in (5, 1))
+    (value, error), (low, high) = merged._fit(), merged.interval()
+    assert high - value == pytest.approx(math.hypot(1.96 * error, 0.1), rel=1e-4)
+    assert value - low == pytest.approx(high - value)
+    assert plain.interval()[1] - float(plain.compute()) == pytest.approx(1.96 * plain._fit()[1], rel=1e-4)
+
+
 def test_a_site_of_one_class_sends_its_counts():
     shown, label = draw(np.random.default_rng(0), 100)
     other = draw(np.random.default_rng(1), 100)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from flip.messages import Withheld
 from flip.metrics import scored_names
 from flip.site.disclosure import withheld_metrics
-from flip.site.evaluate import leaving, score
+from flip.site.evaluate import leaving, own_rule, score
 from flip.site.persons import Persons
 from flip.site.trainer import Device
 from models.encoders.tabular import Identity
@@ -18,6 +18,7 @@ from models.fusion import Single
 from models.heads.classification import Binary, MultiClass, MultiLabel
 from models.heads.regression import Regression
 from models.heads.survival import Cox, DiscreteTime
+from models.metrics.classes import LabelAccuracy
 from models.multimodal import MultimodalModel
 from models.segmentation import CaseDice, CaseHD95
 from tests.models.suite import Rows
@@ -88,3 +89,23 @@ def test_a_score_over_few_cases_stays(metric):
     for cases, withheld in ((CELL - 1, {"score": Withheld.CELL}), (CELL, {}), (0, {})):
         states = {f"score/{state}": np.array(cases)}
         assert withheld_metrics(Persons.of(np.arange(40)), module, states, own={}, cell=CELL) == withheld
+
+
+@pytest.mark.parametrize(("few", "rule"), [(0, None), (CELL - 1, Withheld.CELL), (CELL, None)])
+def test_the_few_decisions_that_are_wrong_cannot_be_told_from_all_and_their_mean(few, rule):
+    metric = LabelAccuracy()
+    for wrong in (few, 40 - few):  # few are wrong, then few are right
+        metric.reset()
+        metric.update(torch.ones(40, 1), torch.cat([torch.zeros(wrong, 1), torch.ones(40 - wrong, 1)]))
+        assert own_rule(metric, CELL) is rule
+
+
+@pytest.mark.parametrize(("few", "rule"), [(0, None), (CELL - 1, Withheld.CELL), (CELL, None)])
+@pytest.mark.parametrize("make", [CaseDice, CaseHD95])
+def test_the_few_cases_without_a_score_cannot_be_told_from_the_examples(make, few, rule):
+    metric, shown = make(1), torch.ones(40, 4, 4, dtype=torch.long)
+    shown[:few] = 0
+    for _ in range(2):  # a reset forgets them
+        metric.reset()
+        metric.update(shown, shown, *([torch.ones(40)] if make is CaseHD95 else []))
+        assert own_rule(metric, CELL) is rule

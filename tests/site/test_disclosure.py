@@ -21,7 +21,7 @@ from flip.site.disclosure import RULES, released, suppress_outcomes, suppress_su
 from flip.site.persons import Drawn, Persons
 from flip.site.refusal import Refusal
 from flip.site.silo import Silo
-from flip.site.statistics import shapes, skipped
+from flip.site.statistics import cohort_counts, shapes, skipped
 from tests.cohorts.heart import row
 from tests.conftest import ROOT
 from tests.studies import compose_study
@@ -122,13 +122,35 @@ def test_a_cell_of_an_outcome_cannot_be_told_from_the_number_of_examples():
     ("parts", "told"), [([30, 0, 10], 40), ([30, 3, 9], 39), ([20, 3, 15], 42), ([30, 10, 0], 40), ([42, 0, 0], 42)]
 )
 def test_the_size_of_a_cohort_does_not_tell_a_small_part(parts, told):
-    assert suppress_total(42, parts, CELL) == told
+    assert suppress_total(42, parts, CELL, skipped=0) == told
+
+
+@pytest.mark.parametrize(
+    ("parts", "skipped", "told"),
+    [([25, 0, 9], 6, 40), ([25, 0, 9], 8, 42), ([30, 0, 4], 6, 42), ([30, 0, 9], 6, 39)],  # last: some skip and stay
+)
+def test_the_size_of_a_cohort_does_not_tell_a_reason_of_few_persons_beside_one_of_many(parts, skipped, told):
+    assert suppress_total(42, parts, CELL, skipped=skipped) == told
 
 
 def test_an_exact_metric_that_no_sum_vouches_for_stays():
     module = type("Module", (), {"metrics": {"brier": None}, "exact": {"own": None, "brier": None}})
     assert withheld_metrics(Persons.of(np.arange(40)), module, {}, own={}, cell=CELL)["own"] is Withheld.PARTNER
     assert not withheld_metrics(Persons.of(np.arange(40)), module, {}, own={}, cell=1)
+
+
+def test_a_reason_of_few_persons_cannot_be_told_from_the_cohort_the_splits_and_the_other_reasons():
+    class Data:
+        REASONS = frozenset({"no level", "a gap"})
+
+        def __init__(self):
+            self.skipped = self.skipped_persons = {"no level": 6, "a gap": 2}
+
+        def whose(self, split):
+            return np.arange({"train": 30, "test": 10}.get(split, 0))
+
+    assert set(skipped(48, Data(), CELL)[0]) == {"no level"}
+    assert cohort_counts(48, Data(), CELL) == {"persons": 46, "train": 30, "validate": 0, "test": 10}
 
 
 def test_what_was_skipped_is_counted_in_persons():

@@ -191,6 +191,13 @@ def test_rows_that_hardly_ever_have_a_value_have_no_interval():
     assert all(np.isnan(bootstrap(metric, np.random.default_rng(0))))
 
 
+def test_resamples_that_all_have_one_value_are_no_certainty():
+    metric = AUROC()
+    metric.update(torch.arange(40) / 40, (torch.arange(40) >= 20).long())
+    assert float(metric.compute()) == 1
+    assert all(np.isnan(bootstrap(metric, np.random.default_rng(0))))
+
+
 class Sites:
     """Sites that hold a cohort for validation and another for the test, and answer as silos do."""
 

@@ -77,6 +77,17 @@ def test_a_task_answered_before_is_answered_from_the_store_even_after_a_restart(
     assert digest(restarted.answer(task(study)).weights) == digest(first.weights)
 
 
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [("minimum_cell", Fault.REFUSED_FEW_PERSONS), ("minimum_persons", Fault.REFUSED_COHORT)],
+)
+def test_a_task_answered_before_is_refused_under_a_policy_that_has_become_stricter(silo, study, tmp_path, rule, fault):
+    policy = {"minimum_persons": 10, "minimum_cell": 5}
+    assert with_policy(silo, policy, tmp_path).answer(task(study)).fault is None
+    assert with_policy(silo, policy, tmp_path).answer(task(study)).fault is None
+    assert with_policy(silo, policy | {rule: policy[rule] + 1}, tmp_path).answer(task(study)).fault is fault
+
+
 def test_a_task_answered_before_is_answered_as_the_mechanisms_let_it_leave(silo, study, monkeypatch):
     class Masked(Mechanism):
         def wrap_answer(self, answer):

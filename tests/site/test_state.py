@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from flip.config.policy import Policy
 from flip.messages import Reply
 from flip.site.state import LocalState
 
@@ -40,10 +41,12 @@ def test_a_run_identifier_cannot_leave_the_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-def test_a_reply_is_found_by_the_digest_of_its_task(tmp_path):
+def test_a_reply_is_found_by_the_digest_of_its_task_with_the_policy_that_it_was_made_under(tmp_path):
     store = LocalState(tmp_path, "run")
-    store.keep_reply(Reply("kings", "digest", examples=7, weights=arrays(3)))
-    assert store.answered("digest").examples == 7
+    policy = Policy(minimum_persons=50, minimum_cell=5)
+    store.keep_reply(Reply("kings", "digest", examples=7, weights=arrays(3)), policy)
+    reply, under = store.answered("digest")
+    assert (reply.examples, under) == (7, policy)
     assert store.answered("another") is None
 
 
