@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from flip.privacy import Entry
 
 PRIVATE = 0o600
 KEPT = 2  # versions of each file: the last round, and the one before it for a task that is repeated
+RECENT = 32  # versions that are kept besides while they are young: a coordinator may go on from a copy that lags behind
+YOUNG = 60.0  # seconds; a copy lags by 3 at most, which are 30 rounds of the fastest study
 
 
 class LocalState:
@@ -30,17 +33,25 @@ class LocalState:
         self.folder = folder / hashlib.sha256(run.encode()).hexdigest()[:16]
 
     def load(self, name: str, before: int) -> dict[str, np.ndarray] | None:
-        """Arrays saved under `name` in the latest round earlier than `before`; None if there are none."""
+        """Arrays saved under `name` in the latest round earlier than `before`; None if there never were any.
+
+        Raises RuntimeError where they were dropped since: to begin anew would give other weights without a word.
+        """
         rounds = [number for number in self._rounds(name) if number < before]
+        if not rounds and self._dropped(name).exists():
+            raise RuntimeError(f"what was kept of '{name}' before round {before} is gone: start the study anew")
         return load_file(self._path(name, max(rounds)))[0] if rounds else None
 
     def save(self, name: str, round: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Keep arrays under `name` for this round; later rounds go, and all but the last two up to this one."""
+        """Keep arrays under `name` for this round; later rounds go, and old ones before it (`expired`)."""
         write_atomic(self._path(name, round), parts(arrays, {}), PRIVATE)
         rounds = sorted(self._rounds(name))
-        kept = [number for number in rounds if number <= round][-KEPT:]
-        for old in set(rounds) - set(kept):
-            self._path(name, old).unlink()
+        for later in (number for number in rounds if number > round):
+            self._path(name, later).unlink()
+        if gone := expired([self._path(name, number) for number in rounds if number <= round]):
+            write_atomic(self._dropped(name), b"", PRIVATE)
+            for path in gone:
+                path.unlink()
 
     def ledger(self) -> list[Entry]:
         """The privacy ledger: one entry per fit of this run that added noise."""
@@ -60,15 +71,29 @@ class LocalState:
         return None
 
     def keep_reply(self, reply: Reply, policy: Policy) -> None:
-        """Keep a reply with the minima of the policy that it was made under, and drop all but the last two."""
+        """Keep a reply with the minima of the policy that it was made under, and drop old ones (`expired`)."""
         folder = self.folder / "replies"
         name = f"{reply.task_digest}.{policy.minimum_persons}.{policy.minimum_cell}.safetensors"
         write_atomic(folder / name, reply_parts(reply), PRIVATE)
-        for old in sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)[:-KEPT]:
+        for old in expired(sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)):
             old.unlink()
+
+    def _dropped(self, name: str) -> Path:
+        """A mark that versions of this name were dropped because newer ones are there."""
+        return self.folder / f"{name}.dropped"
 
     def _path(self, name: str, round: int) -> Path:
         return self.folder / f"{name}.{round:06d}.safetensors"
 
     def _rounds(self, name: str) -> list[int]:
         return [int(path.name.split(".")[1]) for path in self.folder.glob(f"{name}.*.safetensors")]
+
+
+def expired(versions: list[Path]) -> list[Path]:
+    """Which versions of a file, from the oldest to the newest, are dropped: all but the last two and young ones."""
+    now = time.time()
+    return [
+        path
+        for place, path in enumerate(reversed(versions))
+        if place >= KEPT and (place >= RECENT or now - path.stat().st_mtime > YOUNG)
+    ]

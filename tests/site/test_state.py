@@ -1,9 +1,11 @@
 """What a site keeps between tasks: by run and round, the last two."""
 
 import numpy as np
+import pytest
 
 from flip.config.policy import Policy
 from flip.messages import Reply
+from flip.site import state
 from flip.site.state import LocalState
 
 
@@ -23,12 +25,37 @@ def test_nothing_is_read_before_the_first_round(tmp_path):
     assert LocalState(tmp_path, "run").load("control", before=0) is None
 
 
-def test_only_the_last_two_rounds_are_kept(tmp_path):
+def test_only_the_last_two_rounds_are_kept_once_they_are_old(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "YOUNG", -1.0)
     store = LocalState(tmp_path, "run")
     for number in range(5):
         store.save("control", number, arrays(number))
-    assert len(list(store.folder.iterdir())) == 2
-    assert store.load("control", before=3) is None
+    assert len(list(store.folder.glob("*.safetensors"))) == 2
+
+
+def test_a_coordinator_whose_copy_lags_behind_by_some_fast_rounds_can_go_on(tmp_path):
+    store = LocalState(tmp_path, "run")
+    for number in range(20):
+        store.save("control", number, arrays(number))
+        store.keep_reply(Reply("kings", f"digest{number}"), Policy(minimum_persons=1, minimum_cell=1))
+    assert store.load("control", before=5)["control/weight"].tolist() == [4, 4]
+    assert store.answered("digest5") is not None
+
+
+def test_young_rounds_are_bounded_in_number(tmp_path):
+    store = LocalState(tmp_path, "run")
+    for number in range(2 * state.RECENT):
+        store.save("control", number, arrays(number))
+    assert len(list(store.folder.glob("*.safetensors"))) == state.RECENT
+
+
+def test_a_round_whose_kept_arrays_are_gone_is_not_begun_without_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(state, "YOUNG", -1.0)
+    store = LocalState(tmp_path, "run")
+    for number in range(5):
+        store.save("control", number, arrays(number))
+    with pytest.raises(RuntimeError, match="before round 3 is gone"):
+        store.load("control", before=3)
 
 
 def test_another_run_does_not_see_it(tmp_path):
