@@ -134,7 +134,8 @@ def _federation(study: Study) -> Iterator[str]:
             f"{at('baselines.pooled', study.where)}: no machine has the data of all sites under "
             f"federation={study.backend}; set baselines.pooled=false"
         )
-    yield from _model_from(study)
+    if study.job == "measure" or study.model_from is not None:
+        yield from _model_from(study)
     if study.resume_from is not None:
         yield from _resume(study, study.resume_from, federated)
 
@@ -143,8 +144,7 @@ def _model_from(study: Study) -> Iterator[str]:
     """What `job=measure` needs: a finished run of this study's model, `outcomes`, and the data on this machine."""
     key, folder = at("model_from", study.where), study.model_from
     if study.job != "measure":
-        if folder is not None:
-            yield f"{key}: {folder} is read by job=measure alone; set model_from=null, or job=measure"
+        yield f"{key}: {folder} is read by job=measure alone; set model_from=null, or job=measure"
         return
     if study.live:
         yield f"{at('job', study.where)}: measure runs where the data are; at a hospital with site_file=site.yaml"
