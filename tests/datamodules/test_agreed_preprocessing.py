@@ -85,6 +85,9 @@ class OneSite:
     def behind(self) -> dict[str, int]:
         return self.told[1]
 
+    def agree(self, agreed: dict[str, np.ndarray]) -> None:
+        raise AssertionError("nothing is agreed here")
+
 
 def test_a_level_of_fewer_persons_than_the_minimum_cell_never_leaves_nor_does_its_name():
     table = pd.DataFrame({"dx": ["common"] * 8 + ["known"] * 5 + ["rare"] * 4})
