@@ -7,6 +7,8 @@ from enum import Enum
 
 import numpy as np
 
+KNOWN = "count/known/"  # of a described cohort, by column: persons with a value, without one, with an undeclared one
+
 
 class SummaryKind(Enum):
     """What the numbers of a `Summary` are; each kind merges by addition."""

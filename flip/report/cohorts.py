@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flip.messages import Fault
-from flip.messages.summary import Moments
+from flip.messages.summary import KNOWN, Moments
 from flip.report.tables import fault_text
 from flip.runs.record import RunRecord
 
@@ -65,7 +65,7 @@ class Cohorts:
     @cached_property
     def columns(self) -> list[str]:
         """All columns."""
-        return list(dict.fromkeys([*self._named("count/known/"), *self.numbers, *self.categories]))
+        return list(dict.fromkeys([*self._named(KNOWN), *self.numbers, *self.categories]))
 
     @cached_property
     def categories(self) -> dict[str, list[str]]:
@@ -93,7 +93,7 @@ class Cohorts:
 
     def _parts(self, site: str, column: str) -> list[float] | None:
         """Persons with a value, without one, and with one that the study does not declare."""
-        return self.told.get(site, {}).get(f"count/known/{column}")
+        return self.told.get(site, {}).get(f"{KNOWN}{column}")
 
     def missing(self, site: str, column: str) -> float | None:
         """Share of persons without a value; None where it is kept back, or not known."""

@@ -15,11 +15,9 @@ from flip.contracts import (
     SkipsPersons,
 )
 from flip.contracts.dataset import examples_in
-from flip.messages.summary import Summary, SummaryKind
+from flip.messages.summary import KNOWN, Summary, SummaryKind
 from flip.site.disclosure import enough, suppress_groups, suppress_number, suppress_summary, suppress_total
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
-
-KNOWN = "count/known/"
 
 
 def summary_of(persons: int, name: str, array: np.ndarray) -> Summary:
