@@ -111,7 +111,8 @@ def test_learns_muscle_and_fat_from_real_ct(data_dir):
     }
     masks["vertebra_L3"] = masks["skeletal_muscle"]  # the level does not matter here: all planes are wanted
     planes = planes_at_level(volume.voxels, volume.spacing, masks, count=30, step_mm=volume.spacing[0])
-    examples = Slices([plane.resampled(4.0, 96) for plane in planes], Grid(), augment=0.0)
+    on_grid = [plane.resampled(4.0, 96) for plane in planes]
+    examples = Slices(on_grid, person=[0] * len(on_grid), grid=Grid(), augment=0.0)
     module = small()
     optimizer, losses = module.configure_optimizers(), []
     torch.manual_seed(0)
