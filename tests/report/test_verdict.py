@@ -27,7 +27,7 @@ def scores(own: list[float], other: list[float], prefix: str) -> dict[str, float
 
 
 def test_the_difference_is_the_mean_over_sites_by_their_test_examples_with_a_paired_interval() -> None:
-    # By hand: weights 2, 1, 1; mean (2 * .1 + .2 + 0) / 4 = .1; residuals 0, .1, -.1, so that the variance of the sum is
+    # By hand: weights 2, 1, 1; mean (2 * .1 + .2 + 0) / 4 = .1; residuals 0, .1, -.1, so the sum's variance is
     # 3 / 2 * (.1^2 + .1^2) = .03, the standard error sqrt(.03) / 4 = .0433, and t(.975, 2) = 4.303.
     value, ends = paired([0.1, 0.2, 0.0], [2, 1, 1])
     assert value == pytest.approx(0.1)
