@@ -52,6 +52,7 @@ _TAGS = (
     "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
@@ -69,13 +70,23 @@ class Rescale:
     """From stored values to those of the modality: value = stored * slope + intercept.
 
     `padding`: lowest and highest stored value that mark padding, or None. `inverse`: for MONOCHROME1, the sum of a
-    value and of the value of the same pixel stored inverted; NaN for MONOCHROME2.
+    value and of the value of the same pixel stored inverted; NaN for MONOCHROME2. `hounsfield`: whether the values are
+    of CT.
     """
 
     slope: float
     intercept: float
     padding: tuple[int, int] | None
     inverse: float
+    hounsfield: bool
+
+    @property
+    def meant_by_padding(self) -> tuple[float, float] | None:
+        """Lowest and highest value that padding stands for; None without any. MONOCHROME1 leaves open which it is."""
+        if self.padding is None or not np.isnan(self.inverse):
+            return (-np.inf, np.inf) if self.padding else None
+        low, high = sorted(each * self.slope + self.intercept for each in self.padding)
+        return low, high
 
     @classmethod
     def of(cls, data: Dataset | Values) -> Rescale:
@@ -85,7 +96,9 @@ class Rescale:
         # The stored value v inverted is lowest + highest - v.
         ends = -1 if signed else 2**bits - 1
         inverted = str(data.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
-        return cls(slope, intercept, _padding(data, signed), slope * ends + 2 * intercept if inverted else np.nan)
+        inverse = slope * ends + 2 * intercept if inverted else np.nan
+        hounsfield = str(data.get("Modality") or "CT").strip().upper() == "CT"
+        return cls(slope, intercept, _padding(data, signed), inverse, hounsfield)
 
 
 def _padding(data: Dataset | Values, signed: bool) -> tuple[int, int] | None:

@@ -83,7 +83,7 @@ def _read_stack(stack: Stack, decoder: Decoder) -> Volume:
     turn = in_plane(first)
     shape = (first.columns, first.rows) if turn.transpose else (first.rows, first.columns)
     voxels = np.empty((len(ordered), *shape), np.float32)
-    mirrors, padded = np.empty(len(ordered)), False
+    rescales = []
     planes = read_planes([image for copies in by_slice for image in copies], decoder)
     for index, copies in enumerate(by_slice):
         plane = next(planes)
@@ -91,8 +91,8 @@ def _read_stack(stack: Stack, decoder: Decoder) -> Volume:
             if not plane.same(next(planes)):
                 raise Unreadable(Reason.CONFLICTING_DUPLICATES)
         plane.into(voxels[index], turn)
-        mirrors[index], padded = plane.rescale.inverse, padded or plane.rescale.padding is not None
-    settle(voxels, mirrors, padded)
+        rescales.append(plane.rescale)
+    settle(voxels, rescales)
     framed = {image.frame_of_reference for image in ordered}
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     return Volume(
