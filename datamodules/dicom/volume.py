@@ -57,6 +57,16 @@ class Reason(Enum):
     FOR_PROCESSING = "the study holds raw films (FOR PROCESSING) alone, which are not made to be looked at"
     INVALID_NUMBER = "a number in the header is not written as DICOM writes one, as with a decimal comma"
     INVALID_DISPLAY = "the lookup table or the window function of the film cannot be used"
+    NO_PICTURE = "the file is no picture of a kind that is read (PNG, JPEG, BMP, TIFF of 1 to 16 bits or floats)"
+    SEVERAL_PAGES = "the picture has several pages"
+    TRANSPARENT = (
+        "the picture is transparent in part; the study may declare what is behind it (dataset.image.background)"
+    )
+    NO_RANGE = "its values are signed or floats, without a range of their own; dataset.image.values: stored takes them"
+    NOT_AS_STORED = "16 bits of color, or a film in DICOM, is not read as stored; dataset.image.values: type reads it"
+    NOT_FINITE = "a value of the image is not a number"
+    OTHER_SHAPE = "the image has other dimensions than dataset.image.size, or channels that are neither 1 nor 3"
+    AMBIGUOUS_NAME = "two files have the name of the image; the table may name one with its ending"
     TRUNCATED = "the pixel data is cut short"
     UNKNOWN_SYNTAX = "the pixel data is compressed, and the file does not say how (no file meta information)"
     UNSUPPORTED_COMPRESSION = "the pixel data is compressed in a way for which no decoder is installed"
