@@ -4,11 +4,12 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from flip.coordinator.result import INTERRUPTED
+from flip.coordinator.result import INTERRUPTED, ResultFile
 from flip.files import relative
 from flip.signals import Interrupted, interruptible
+from flip.tracking import Guarded
 
 if TYPE_CHECKING:
     from flip.cli.display import Display
@@ -16,15 +17,17 @@ if TYPE_CHECKING:
 
 
 def begin(folder: Path, trackers: "Sequence[Tracker]", display: "Display") -> None:
-    """Start the trackers."""
+    """Start the trackers; what they have to say is shown."""
     for tracker in trackers:
+        if isinstance(tracker, Guarded):
+            tracker.note = display.note
         tracker.start(folder)
 
 
 def close(
     folder: Path,
     trackers: "Sequence[Tracker]",
-    result: dict[str, Any],
+    result: ResultFile,
     *,
     display: "Display",
     asked: Interrupted | None,
@@ -63,7 +66,7 @@ def write_report(folder: Path, display: "Display") -> float:
     return time.perf_counter() - started
 
 
-def last_words(result: dict[str, Any], folder: Path, report: float | None, *, goes_on: bool) -> str:
+def last_words(result: ResultFile, folder: Path, report: float | None, *, goes_on: bool) -> str:
     """How the run ended, and where to look; `goes_on`: one that was cut off can be resumed."""
     place = relative(folder)
     if result["status"] == INTERRUPTED:

@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
 from flip.cli.closing import begin, close, last_words, show_cohorts, show_logs
 from flip.cli.redirect import to_log
@@ -18,7 +18,7 @@ from flip.config.targets import TARGET
 from flip.coordinator.cohorts import agree
 from flip.coordinator.jobs import coordinator, program
 from flip.coordinator.loop import Coordinator
-from flip.coordinator.result import INTERRUPTED, Ending, no_result, why
+from flip.coordinator.result import INTERRUPTED, Ending, ResultFile, no_result, why
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError, disk_full
 from flip.federation.inprocess import ask_silos, open_silos
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from flip.tracking import Tracker
 
 
-def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[str, Any]:
+def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultFile:
     """Run a study into `folder`; returns what it wrote to `result.json`.
 
     The study has passed `flip.config.checks.study.check`. `resumes` is the identifier of the run in that folder, which
@@ -86,7 +86,7 @@ def opened(
 
 def to_result(
     study: "Study", files: RunFolder, transport: Transport | None, run: str, begin: Callable[[], None]
-) -> tuple[dict[str, Any], Interrupted | None]:
+) -> tuple[ResultFile, Interrupted | None]:
     """The run's result, and the signal that has ended it before."""
     started = time.perf_counter()
     try:
@@ -155,7 +155,7 @@ def pooled(study: "Study", loop: Coordinator, homes: dict[str, Path], prefix: st
     return train_pooled(loop, ask, silos, folder=folder, prefix=prefix, resume=resume)
 
 
-def run_live(study: "Study", files: RunFolder, live: LiveTransport, run: str) -> dict[str, Any]:
+def run_live(study: "Study", files: RunFolder, live: LiveTransport, run: str) -> ResultFile:
     """A run whose loop is in the backend's server; this process follows it."""
     trains = {name: site.trains for name, site in study.sites.items()}
     timeout = float(study.federation["timeout"])

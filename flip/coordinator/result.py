@@ -18,9 +18,11 @@ from flip.runs.folder import RunFolder
 from flip.signals import Interrupted, deferred
 
 INTERRUPTED = "interrupted"
+ResultFile = dict[str, Any]
+"""What `result.json` says."""
 
 
-def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "failed") -> dict[str, Any]:
+def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "failed") -> ResultFile:
     """The result of a run that was not brought to an end, or did not begin."""
     return {
         "status": status,
@@ -68,7 +70,7 @@ class Ending:
     train: Callable[[], Payload | None]
     run: str
 
-    def reach(self, started: float) -> dict[str, Any]:
+    def reach(self, started: float) -> ResultFile:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log.
 
         Raises Interrupted again once the result says so.

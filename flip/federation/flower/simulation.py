@@ -5,8 +5,6 @@ found by asking each node who it is. Contract checked against flwr 1.41.
 """
 
 import os
-import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from flip.errors import StudyFailed
 from flip.federation.flower.messages import POLL, RECORD, SITE, blob_of, deliver, exchange, record
+from flip.federation.flower.ray_workers import workers
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
 from flip.messages import Ask, Fault, Reply, Result, Task
 from flip.messages.wire import pack_reply, unpack_task
 from flip.processes import end, nothing_left
-from flip.signals import Interrupted, deferred, install
+from flip.signals import deferred
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
@@ -91,34 +90,6 @@ class Flower(Limits):
             return in_order(arrivals(grid, task, {site: nodes[site] for site in sites}, self.timeout), task, sites)
 
         return ask
-
-
-@contextmanager
-def workers(number: int, temporary: str) -> Iterator[None]:
-    """Start Ray, which Flower would start otherwise with the working folder as the first to import from.
-
-    Whoever has a `statistics.py` there would see it run at each site, whatever PYTHONSAFEPATH says.
-    """
-    import ray
-
-    from flip.federation.flower.ray_job import Job
-
-    paths = os.pathsep.join(path for path in sys.path if path)
-    try:
-        ray.init(
-            num_cpus=number,
-            include_dashboard=False,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": paths}},
-            job_config=Job(),
-            _temp_dir=temporary,
-        )
-        install()  # Ray has its own handler of SIGTERM
-        yield
-    except SystemExit as ended:  # by that handler, while Ray starts
-        raise Interrupted(signal.SIGTERM) from ended
-    finally:
-        ray.shutdown()
 
 
 @dataclass
