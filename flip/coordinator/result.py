@@ -34,6 +34,7 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]
         "intervals": {},
         "metrics": {},
         "withheld": {},
+        "warnings": [],
     }
 
 
@@ -91,6 +92,7 @@ class Ending:
             "intervals": methods_of(self.coordinator.module),
             "metrics": self.coordinator.evaluation.metrics,
             "withheld": self.coordinator.evaluation.withheld,
+            "warnings": self.files.warnings(),
         }
         self.files.json("result.json", result)
         return result

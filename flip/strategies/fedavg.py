@@ -42,7 +42,8 @@ class FedAvg:
     Args:
         rounds: federated rounds, at least 1.
         fraction: part of the training sites that is asked each round, in (0, 1]; rounded up, at least one site.
-        min_sites: the run fails when fewer sites than this give a usable answer in a round.
+        min_sites: the run fails when fewer sites than this give a usable answer in a round; None: when one of those
+            that it asks gives none, or one that trains cannot take part. A live study declares a number.
         site_weights: weight by site name; None weighs by number of training examples.
         share: patterns (fnmatch) of the parameter names that travel; the others stay at each site.
         stop: when the study ends before its last round, the arguments of `Stop`; None never.
@@ -50,7 +51,7 @@ class FedAvg:
 
     rounds: int
     fraction: float = 1.0
-    min_sites: int = 1
+    min_sites: int | None = None
     site_weights: Mapping[str, float] | None = None
     share: Sequence[str] = ("*",)
     stop: Mapping[str, Any] | None = None
@@ -61,8 +62,8 @@ class FedAvg:
             raise UserError(f"strategy.rounds={self.rounds}: must be 1 or more")
         if not 0 < self.fraction <= 1:
             raise UserError(f"strategy.fraction={self.fraction}: must be above 0 and at most 1")
-        if self.min_sites < 1:
-            raise UserError(f"strategy.min_sites={self.min_sites}: must be 1 or more")
+        if self.min_sites is not None and self.min_sites < 1:
+            raise UserError(f"strategy.min_sites={self.min_sites}: must be 1 or more, or null for every site")
         for site, weight in (self.site_weights or {}).items():
             if not 0 <= weight < math.inf:
                 raise UserError(f"strategy.site_weights.{site}={weight}: must be 0 or more")
