@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flip.config import build
 from flip.config.checks.hooks import in_part, misspelt
+from flip.config.checks.optimization import optimization
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
@@ -53,6 +54,7 @@ def pairings(study: Study) -> Iterator[str]:
             yield from _protected(study, mechanism, model, settings)
     if strategy is not None and study.federation.get(TARGET) is not None:
         if model is not None:
+            yield from optimization(manifest, model)
             yield from _stops(study, strategy, model)
             shared: list[str] = []
             _try(lambda: strategy.shared(model), shared)
