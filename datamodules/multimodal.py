@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
 from datamodules.images import UNREADABLE, Images, Pixels
 from datamodules.inputs import Inputs
+from datamodules.records import Records
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
@@ -38,7 +39,7 @@ class Multimodal(lightning.LightningDataModule):
     `agree`; without these calls they are the site's own.
 
     Args:
-        root: the site's table (CSV), archive (.npz), or the folder that holds `table`.
+        root: the site's table (CSV), archive (.npz), or the folder that holds `records.table`.
         columns: the site's own columns (datamodules.alignment).
         trains: False for a site that is only tested on; all its rows are then in the test split.
         sources: where table, images and notes come from instead of from files, by part; and the site's `transformer`.
@@ -46,12 +47,7 @@ class Multimodal(lightning.LightningDataModule):
         part: which part of a cohort that simulated sites share by `partition`; null for a cohort of the site's own.
         target: what to predict.
         image, tabular, text: the parts to predict from; null for those that the study does not use.
-        table: file of the table below a root that is a folder; or by split its file or files, then the column `split`.
-        person: column that identifies a person; null where each row is one.
-        accession: column that identifies an example, and names its image; null for none.
-        missing: texts that mean a missing value, besides an empty cell.
-        query: what the study asks of a site's database (datamodules.sources.omop): `cohort` and `features`, which are
-            then columns; a site whose source is a table gives them by itself.
+        records: which rows are read, and who and what they are about; null for those of `cohort.csv`, a person each.
         subgroups: by name, groups of persons to report by.
         split: which persons are trained, validated and tested on.
         partition: parts one cohort into simulated sites; null where no site shares one.
@@ -77,11 +73,7 @@ class Multimodal(lightning.LightningDataModule):
         image: Images | None = None,
         tabular: Tabular | None = None,
         text: HashedText | TransformerText | None = None,
-        table: str | Mapping[str, str | Sequence[str]] = "cohort.csv",
-        person: str | None = None,
-        accession: str | None = None,
-        missing: Sequence[str] = (),
-        query: Mapping[str, Any] | None = None,
+        records: Records | None = None,
         subgroups: Subgroups | None = None,
         split: ByPerson | ByColumn | None = None,
         partition: Dirichlet | None = None,
@@ -101,7 +93,7 @@ class Multimodal(lightning.LightningDataModule):
         self.batch_size = batch_size
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
-        self.query = CohortQuery(table, person, accession, used, text.column if text else None, missing, query or {})
+        self.query = CohortQuery(records or Records(), used, text.column if text else None)
         self._forget()
 
     def _forget(self) -> None:

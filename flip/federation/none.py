@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from flip.config.build import initial_module
 from flip.contracts import FederatedDataModule, ScaledForPooling
 from flip.coordinator.loop import Coordinator
-from flip.files import POOLED
+from flip.files import CENTRALIZED, POOLED
 from flip.messages import Ask, Payload
 from flip.runs.recorder import POOLED_LINE
 from flip.site.silo import Silo
@@ -46,7 +46,8 @@ def train_pooled(
     train, validate = split_loaders(data)
     module = initial_module(manifest, centralized=True)
     how = replace(
-        centralized(manifest, folder, resume), record=epoch_recorder(coordinator, module, POOLED if baseline else "fit")
+        centralized(manifest, folder, resume),
+        record=epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit"),
     )
     seed_fit(manifest["seed"], POOLED, 0)
     together = pooled_loader(train, shuffle=True)
@@ -58,7 +59,7 @@ def train_pooled(
         how=how,
     )
     weights = to_arrays(module)
-    coordinator.evaluation.test(ask, POOLED if baseline else "test", weights, prefix)
+    coordinator.evaluation.test(ask, CENTRALIZED if baseline else "test", weights, prefix)
     return weights
 
 
