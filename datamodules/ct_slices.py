@@ -22,7 +22,7 @@ from datamodules import phantom
 from datamodules.ct.cohort import PROBLEMS, Study, read_cohort
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
-from datamodules.ct.planes import LEVEL, TISSUES, Plane, packed, planes_at_level, unpacked
+from datamodules.ct.planes import AT_LEVEL, LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
 from datamodules.description import Description, Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.files import regular_files
@@ -34,11 +34,6 @@ SEXES = {0: "female", 1: "male"}
 SEGMENTS = (*TISSUES, LEVEL)
 TWICE = "the table lists the accession twice"
 NO_SEGMENT = "the labels have no segment "
-NO_LEVEL = "the labels show no L3, or no muscle at its center"
-
-
-class Skip(Exception):
-    """A study that is left out, for a reason without identifiers."""
 
 
 class CTSlices(lightning.LightningDataModule):
@@ -80,7 +75,7 @@ class CTSlices(lightning.LightningDataModule):
     """
 
     REASONS = frozenset(
-        {*(each.value for each in Reason), *PROBLEMS, TWICE, NO_LEVEL, *(NO_SEGMENT + name for name in SEGMENTS)}
+        (*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *(NO_SEGMENT + name for name in SEGMENTS))
     )
 
     def __init__(
@@ -189,12 +184,9 @@ class CTSlices(lightning.LightningDataModule):
         masks = self._masks(self._labels(accession), volume)
         if missing := [name for name in SEGMENTS if name not in masks]:
             raise Skip(NO_SEGMENT + missing[0])
-        planes = planes_at_level(
+        return planes_at_level(
             volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm
         )
-        if not planes:
-            raise Skip(NO_LEVEL)
-        return planes
 
     def _masks(self, path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
         """Masks by our names, from a SEG or a NIfTI file."""

@@ -15,7 +15,7 @@ from torch.nn.functional import interpolate
 
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
-from datamodules.dicom.radiograph import read_radiograph
+from datamodules.dicom.radiograph import VIEWS, read_radiograph
 from datamodules.labels import read_nifti_volume
 from datamodules.volume_cache import VolumeCache
 
@@ -40,6 +40,7 @@ class Images:
         window: lowest and highest value that the network tells apart, 0 and 1 before standardizing.
         mean, deviation: of the values after the window; the network sees (value - mean) / deviation.
         transforms: MONAI's random transforms of [c, ...] tensors, for training alone.
+        view: which film of a study of radiographs, "frontal" or "lateral".
         unmarked_upright: whether a radiograph that does not say its orientation is taken for upright, or not read.
         memory_mb: images beyond this are kept in an unnamed file of the temporary folder instead of in memory.
     """
@@ -54,6 +55,7 @@ class Images:
         mean: float = 0.5,
         deviation: float = 0.25,
         transforms: Sequence[Callable[[Tensor], Tensor]] = (),
+        view: str = "frontal",
         unmarked_upright: bool = False,
         memory_mb: int = 1024,
     ) -> None:
@@ -61,9 +63,12 @@ class Images:
             raise ValueError("dataset.image: size must be [h, w] or [h, w, d], channels 1 or 3")
         if window[1] <= window[0] or deviation <= 0:
             raise ValueError("dataset.image: window must be [low, high], deviation above 0")
+        if view not in VIEWS:
+            raise ValueError(f"dataset.image.view={view}: must be one of {', '.join(VIEWS)}")
         self.size, self.channels, self.folder = tuple(size), channels, folder
         self.window, self.mean, self.deviation = (float(window[0]), float(window[1])), mean, deviation
-        self.transforms, self.unmarked_upright, self.memory_mb = list(transforms), unmarked_upright, memory_mb
+        self.transforms, self.memory_mb = list(transforms), memory_mb
+        self.view, self.unmarked_upright = view, unmarked_upright
 
     def declared_sizes(self) -> dict[str, int]:
         """`channels`: those of `image`."""
@@ -104,7 +109,7 @@ class Images:
         path = Path(opened)
         if cache is None:
             return self._on_grid(self._decode(path, decoder))
-        names = ("size", "channels", "window", "unmarked_upright")
+        names = ("size", "channels", "window", "view", "unmarked_upright")
         settings = {name: getattr(self, name) for name in names}
         files = regular_files(path) if path.is_dir() else [path]
 
@@ -120,7 +125,7 @@ class Images:
             volume = read_nifti_volume(path) if name.endswith(NIFTI) else read_series(path, decoder=decoder)
             return np.moveaxis(volume.voxels, 0, -1)
         if path.is_dir() or path.suffix.lower() in DICOM:
-            return 255 * read_radiograph(path, decoder, unmarked_upright=self.unmarked_upright)
+            return 255 * read_radiograph(path, decoder, view=self.view, unmarked_upright=self.unmarked_upright)
         return picture(path, self.channels)
 
     def _on_grid(self, image: np.ndarray) -> np.ndarray:

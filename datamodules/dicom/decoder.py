@@ -27,6 +27,7 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID
 
+from datamodules.dicom.bits import BitFrames
 from datamodules.dicom.files import PixelValue, malformed_is, read_dicom
 from datamodules.dicom.stored import GDCM, Stored, plugin_of
 from datamodules.dicom.volume import Reason, Unreadable
@@ -141,6 +142,9 @@ def _plugin(data: FileDataset) -> str:
 
 def _decoded(data: FileDataset, indices: Sequence[int], plugin: str) -> Iterator[NDArray[Any]]:
     """Decode in this process, a frame at a time."""
+    if not plugin and (packed := BitFrames.of(data)):  # pydicom loses bits of a frame that begins inside a byte
+        yield from packed.read(indices)
+        return
     frames = iter_pixels(data, indices=list(indices), decoding_plugin=plugin)
     for _ in indices:
         with malformed_is(Reason.UNDECODABLE):

@@ -69,8 +69,7 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
         for tracker in trackers:
             tracker.finish(folder, result)
     trains = JOBS[study.job].trains
-    if not trains:
-        show_cohorts(folder)
+    show_result(folder, trains)
     if not trains or result["status"] != "ok":
         show_logs(folder)
     print(last_words(result, folder, report), flush=True)
@@ -102,7 +101,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
 
 
 def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Transport | None) -> Payload | None:
-    """The study's final weights: federated, or trained on the pooled (or only) site; then the pooled baseline.
+    """The study's final weights: federated, or centralized; then the centralized baseline.
 
     None for a job that trains nothing.
     """
@@ -113,8 +112,8 @@ def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Trans
     if transport is None:
         return pooled(study, loop, homes, "test", folder)
     final = transport.run(loop, homes)
-    if study.baselines.pooled:
-        pooled(study, loop, homes, "baseline/pooled/test", folder / "baseline")
+    if study.baselines.centralized:
+        pooled(study, loop, homes, "baseline/centralized/test", folder / "baseline")
     return final
 
 
@@ -179,14 +178,16 @@ def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
     return f"{result['status']}  {result['reason']}\nreport  {place}/report.html\nlog     {place}/log.txt"
 
 
-def show_cohorts(folder: Path) -> None:
-    """The sites' cohorts as a table on the screen."""
+def show_result(folder: Path, trains: bool) -> None:
+    """The final test table on the screen, or of a job that trained nothing the sites' cohorts."""
     from rich.console import Console
 
+    from flip.cli.final import show
     from flip.report.cohorts import screen_table
     from flip.runs.record import RunRecord
 
-    Console().print(screen_table(RunRecord.read(folder)))
+    record = RunRecord.read(folder)
+    show(record, Console()) if trains else Console().print(screen_table(record))
 
 
 def show_logs(folder: Path) -> None:

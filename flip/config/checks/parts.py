@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flip.config import build
 from flip.config.checks.hooks import in_part, misspelt
+from flip.config.checks.optimization import optimization
 from flip.config.checks.rounds import rounds_problems
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
@@ -52,6 +53,8 @@ def pairings(study: Study) -> Iterator[str]:
         if model is not None:
             yield from _protected(study, mechanism, model, settings)
     if strategy is not None and study.federation.get(TARGET) is not None:
+        if model is not None:
+            yield from optimization(manifest, model)
         yield from rounds_problems(study, strategy, model)
     yield from _cohorts(study)
 

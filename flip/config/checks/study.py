@@ -123,16 +123,16 @@ def _federation(study: Study) -> Iterator[str]:
             f"without federation a site sends nothing, so privacy={privacy} would protect nothing; "
             "choose a backend (federation=inprocess) or privacy=none"
         )
-    for baseline, why in (("alone", "spends more on the same patients"), ("pooled", "trains without the noise")):
+    for baseline, why in (("alone", "spends more on the same patients"), ("centralized", "trains without the noise")):
         if privacy and getattr(study.baselines, baseline):
             yield (
                 f"{at(f'baselines.{baseline}', study.where)}: with privacy={privacy} it {why}, so what the run says of "
                 f"privacy would not hold; set baselines.{baseline}=false, or privacy=none in a run of its own"
             )
-    if study.live and study.baselines.pooled:
+    if study.live and study.baselines.centralized:
         yield (
-            f"{at('baselines.pooled', study.where)}: no machine has the data of all sites under "
-            f"federation={study.backend}; set baselines.pooled=false"
+            f"{at('baselines.centralized', study.where)}: no machine has the data of all sites under "
+            f"federation={study.backend}; set baselines.centralized=false"
         )
     if study.job == "measure" or study.model_from is not None:
         yield from _model_from(study)
