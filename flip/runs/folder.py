@@ -155,7 +155,7 @@ class RunFolder:
         """What the lines say of sites that were not in the run, or not in all of it."""
         return warnings_of(self.lines(), self.folder)
 
-    def lines(self) -> list[dict[str, Any]]:
+    def lines(self) -> Sequence[Mapping[str, object]]:
         """Every whole line of `rounds.jsonl`. Raises UserError for one that is damaged."""
         return records(self.folder / LINES)
 

@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flip.config import build
+from flip.config.checks.callbacks import watched
 from flip.config.checks.hooks import in_part, misspelt
-from flip.config.checks.optimization import optimization
+from flip.config.checks.optimization import configured, optimization
+from flip.config.checks.parameters import parameter_problems
 from flip.config.checks.rounds import rounds_problems
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
@@ -18,8 +20,11 @@ from flip.messages import Result
 from flip.messages.safetensors import load_file
 from flip.messages.weights import LAST_WEIGHTS, load_arrays
 from flip.privacy import Mechanism
+from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
+    import pytorch_lightning as lightning
+
     from flip.contracts.model import TrainableModule
 
 
@@ -30,10 +35,7 @@ def pairings(study: Study) -> Iterator[str]:
     model = _try(lambda: build.model(manifest), problems)
     strategy = _try(lambda: build.strategy(manifest), problems)
     mechanisms = _try(lambda: build.mechanisms(manifest), problems) or []
-    if manifest["trainer"]["centralized"]["optimizer"]:
-        _try(lambda: build.model(manifest, centralized=True), problems)
     outcomes = _try(lambda: build.outcomes(manifest), problems)
-    _try(lambda: build.callbacks(manifest), problems)
     for part in (build.transport, build.trackers):
         _try(lambda part=part: part(study), problems)  # type: ignore[misc]
     if model is not None:
@@ -42,6 +44,7 @@ def pairings(study: Study) -> Iterator[str]:
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     if study.live or study.job != "train":  # else it is built over each site's data, below
         _try(lambda: build.declared(manifest["dataset"]), problems)
+    callbacks = _try(lambda: build.callbacks(manifest), problems) or []
     yield from problems
     yield from _misspelt(manifest, {"model": model, "strategy": strategy, "outcomes": outcomes}, mechanisms)
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
@@ -52,11 +55,28 @@ def pairings(study: Study) -> Iterator[str]:
             )
         if model is not None:
             yield from _protected(study, mechanism, model, settings)
-    if strategy is not None and study.federation.get(TARGET) is not None:
-        if model is not None:
-            yield from optimization(manifest, model)
-        yield from rounds_problems(study, strategy, model)
+    yield from _training(study, model, strategy, callbacks)
     yield from _cohorts(study)
+
+
+def _training(
+    study: Study, model: "TrainableModule | None", strategy: FedAvg | None, callbacks: "Sequence[lightning.Callback]"
+) -> Iterator[str]:
+    """Whether the model can be trained as the study says: in rounds, and for what is trained without them."""
+    if model is not None and (unfit := [*parameter_problems(model)]):
+        yield from unfit
+        model = None
+    federated = study.federation.get(TARGET) is not None
+    if model is not None and (not federated or study.baselines.centralized or study.baselines.alone):
+        problems: list[str] = []
+        own = study.manifest["trainer"]["centralized"]["optimizer"]
+        alone = _try(lambda: build.model(study.manifest, centralized=True), problems) if own else model
+        if alone is not None:
+            configured(study.manifest, alone, problems, centralized=True)
+            yield from (*problems, *watched(callbacks, alone))
+    if strategy is not None and federated:
+        yield from optimization(study.manifest, model, strategy) if model is not None else ()
+        yield from rounds_problems(study, strategy, model)
 
 
 def _misspelt(manifest: Manifest, parts: Mapping[str, object], mechanisms: Sequence[Mechanism]) -> Iterator[str]:
