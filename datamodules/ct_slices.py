@@ -19,18 +19,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules import phantom
-from datamodules.ct.cohort import PROBLEMS, Study, read_cohort
+from datamodules.ct.cohort import PROBLEMS, Study, described, read_cohort
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
 from datamodules.ct.planes import AT_LEVEL, LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
-from datamodules.description import Description, Edges
+from datamodules.description import Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.files import regular_files
+from datamodules.dicom.references import read_references
 from datamodules.labels import read_labels
 from datamodules.splits import ByHash, persons_by
 from datamodules.volume_cache import VolumeCache
 
-SEXES = {0: "female", 1: "male"}
 SEGMENTS = (*TISSUES, LEVEL)
 TWICE = "the table lists the accession twice"
 NO_SEGMENT = "the labels have no segment "
@@ -180,8 +180,10 @@ class CTSlices(lightning.LightningDataModule):
 
     def _read(self, accession: str, decoder: Decoder) -> list[Plane]:
         """Read one study. Raises Skip or Unreadable."""
-        volume = read_series(self.root / "dicom" / accession, decoder=decoder)
-        masks = self._masks(self._labels(accession), volume)
+        labels = self._labels(accession)
+        references = read_references(labels)
+        volume = read_series(self.root / "dicom" / accession, decoder=decoder, references=references)
+        masks = self._masks(labels, volume)
         if missing := [name for name in SEGMENTS if name not in masks]:
             raise Skip(NO_SEGMENT + missing[0])
         return planes_at_level(
@@ -209,15 +211,9 @@ class CTSlices(lightning.LightningDataModule):
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The table by column, and which studies could be read with their labels: see `datamodules.description`."""
         self.setup()
-        studies = read_cohort(self.root, self.columns)
-        told = Description(np.unique([study.person for study in studies], return_inverse=True)[1], edges)
-        unusable = {accession for accession, _ in self.skipped_accessions}
-        told.rows("studies", np.ones(len(studies), bool))
-        told.rows("labels", np.array([study.accession not in unusable for study in studies]))
-        told.category("sex", [SEXES.get(study.sex) for study in studies], tuple(SEXES.values()))
-        for name in ("height_m", "weight_kg", "age", "followup_days", "event"):
-            told.number(name, np.array([getattr(study, name) for study in studies]))
-        return told.found()
+        return described(
+            read_cohort(self.root, self.columns), {accession for accession, _ in self.skipped_accessions}, edges
+        )
 
     def whose(self, split: str) -> NDArray[np.int64]:
         """A code of the person of each example of a split, int64 [n]."""

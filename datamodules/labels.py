@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from datamodules.dicom import Reason, Unreadable, Volume
 from datamodules.dicom.files import check_file
 from datamodules.dicom.geometry import MAX_OBLIQUE_DEGREES, MAX_TILT_DEGREES
+from datamodules.dicom.hounsfield import check_hounsfield
 from datamodules.dicom.segmentation import GRID_TOLERANCE, read_segmentation
 from datamodules.dicom.volume import MAX_MASK_BYTES, MAX_VOXELS
 
@@ -64,7 +65,8 @@ def read_nifti_volume(path: Path) -> Volume:
     """CT in HU from NIfTI (.nii, .nii.gz), turned to the standard orientation (see `Volume`); the UIDs are empty.
 
     Raises `Unreadable`: FOLDER_MISSING, OUTSIDE_FOLDER, TOO_LARGE, CORRUPT (no 3-D image of real numbers),
-    MISSING_GEOMETRY (neither sform nor qform), INVALID_GEOMETRY, GANTRY_TILT (sheared), NOT_AXIAL (oblique).
+    MISSING_GEOMETRY (neither sform nor qform), INVALID_GEOMETRY, GANTRY_TILT (sheared), NOT_AXIAL (oblique),
+    NOT_HOUNSFIELD (not finite) and those of `check_hounsfield`.
     """
     check_file(path)
     if not path.name.lower().endswith(_NIFTI_SUFFIXES):
@@ -80,6 +82,7 @@ def read_nifti_volume(path: Path) -> Volume:
     voxels = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(voxels).all():
         raise Unreadable(Reason.NOT_HOUNSFIELD)
+    check_hounsfield(voxels, whole_picture=False)
     return Volume(
         voxels=voxels,
         affine=affine,

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
-from datamodules.images import UNREADABLE, Images, Pixels
+from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
+from datamodules.pixels import Pixels
 from datamodules.records import Records
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
@@ -56,7 +57,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS = frozenset({NO_PERSON, UNREADABLE, *REASONS})
+    REASONS = frozenset({NO_PERSON, *UNREAD, *REASONS})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
 
@@ -158,8 +159,12 @@ class Multimodal(lightning.LightningDataModule):
 
     def _decode(self, cohort: Cohort, image: Images) -> None:
         opener = image_opener(self.root, self.sources, image.folder)
-        self._pixels, unreadable = image.read(opener, cohort.accession, self.cache)
-        self.skipped |= {UNREADABLE: unreadable} if unreadable else {}
+        self._pixels = image.read(opener, cohort.accession, self.cache)
+        self.skipped |= Counter(self._pixels.unread.values())
+        if self.inputs.only_image and not (self._pixels.index >= 0).any():
+            raise ValueError(
+                "the table names no image that is there: see dataset.records.accession, dataset.image.folder"
+            )
 
     # What sites agree on.
 

@@ -2,6 +2,6 @@
 
 from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.series import read_series
-from datamodules.dicom.volume import Reason, Unreadable, Volume
+from datamodules.dicom.volume import Reason, Remark, Unreadable, Volume
 
-__all__ = ["Decoder", "Reason", "Unreadable", "Volume", "read_series"]
+__all__ = ["Decoder", "Reason", "Remark", "Unreadable", "Volume", "read_series"]
