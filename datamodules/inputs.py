@@ -49,7 +49,7 @@ class Inputs:
         if self.tabular is not None:
             self.tabular.describe(told, cohort.table)
         if pixels is not None:
-            told.known("image", pixels.index >= 0)
+            told.images(pixels.rows())
         if self.text is not None:
             told.known("text", np.array([each is not None for each in texts]))
 

@@ -90,8 +90,7 @@ class Multimodal(lightning.LightningDataModule):
         self.text = text
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
-        self.groups, self.split = dict(subgroups or {}), split or ByPerson()
-        self.batch_size = batch_size
+        self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(records or Records(), used, text.column if text else None)
@@ -158,8 +157,7 @@ class Multimodal(lightning.LightningDataModule):
         return self._cohort
 
     def _decode(self, cohort: Cohort, image: Images) -> None:
-        opener = image_opener(self.root, self.sources, image.folder)
-        self._pixels = image.read(opener, cohort.accession, self.cache)
+        self._pixels = image.read(image_opener(self.root, self.sources, image.folder), cohort.accession, self.cache)
         self.skipped |= Counter(self._pixels.unread.values())
         if self.inputs.only_image and not (self._pixels.index >= 0).any():
             raise ValueError(
@@ -195,6 +193,11 @@ class Multimodal(lightning.LightningDataModule):
             if self.tabular is None or group.column not in self.tabular.columns:
                 told.category(f"subgroup {name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
         return told.found()
+
+    def thumbnails(self, number: int) -> list[tuple[str, str, np.ndarray | None]]:
+        """A few images for the site's own eyes: see `Pixels.thumbnails`."""
+        self.setup()
+        return self._pixels.thumbnails(self._read().accession, number) if self._pixels else []
 
     def behind(self) -> dict[str, int]:
         """On how many persons the statistics rest that do not rest on all."""

@@ -111,6 +111,17 @@ class Describes(Protocol):
 
 
 @runtime_checkable
+class ShowsImages(Protocol):
+    """A dataset of images that `job=check` shows to their own site, and to nobody else."""
+
+    def thumbnails(self, number: int) -> Sequence[tuple[str, str, np.ndarray | None]]:
+        """By image its name, what is wrong with it (empty: nothing), and uint8 [h, w] or [h, w, 3], None if unread.
+
+        Up to `number` of those with something wrong, and up to `number` others.
+        """
+
+
+@runtime_checkable
 class Fingerprinted(Protocol):
     """A dataset that reads more than the site's root: noise must be fresh when that changes."""
 

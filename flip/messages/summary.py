@@ -9,6 +9,9 @@ import numpy as np
 
 KNOWN = "count/known/"  # of a described cohort, by column: persons with a value, without one, with an undeclared one
 
+IMAGE = "image"  # column of a described cohort: how images look, and their mean
+INTENSITIES = "image intensities"  # histogram of a described cohort: shares of pixels from 0 to 1 of the window
+
 
 class SummaryKind(Enum):
     """What the numbers of a `Summary` are; each kind merges by addition."""

@@ -20,6 +20,7 @@ from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.site.admission import Loaded, Place, admit, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
+from flip.site.images_page import PAGE, write_images
 from flip.site.log import site_log
 from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
@@ -152,7 +153,7 @@ class Silo:
         return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)
 
     def _describe(self, loaded: Loaded, task: Task) -> Reply:
-        """The cohort by column, with histograms where edges were agreed, and the shapes of an example.
+        """The cohort by column, with histograms where edges were agreed, an example's shapes; here a page of images.
 
         With the parameter `tries` instead one step of a copy of the model, which raises where the data do not fit it.
         """
@@ -166,6 +167,8 @@ class Silo:
         self._log.info(
             "run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing"
         )
+        if not edges and write_images(self.home, loaded.datamodule):
+            self._log.info("a few of its images are in %s, which stays here", PAGE)
         persons, cell = loaded.persons, loaded.policy.minimum_cell
         told = {
             Topic.DESCRIPTION: description(persons, loaded.datamodule, edges, cell),
