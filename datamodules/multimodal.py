@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Multimodal(lightning.LightningDataModule):
     REASONS = frozenset({NO_PERSON, *UNREAD, *REASONS})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
+    must_occur: Sequence[str] = ()  # the target's
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class Multimodal(lightning.LightningDataModule):
         self.sources, self.partition = dict(sources or {}), partition
         self.cache = VolumeCache(**cache) if cache else None
         self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
-        self.text = text
+        self.text, self.must_occur = text, target.must_occur
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
         self.groups, self.split = dict(subgroups or {}), split or ByPerson()
@@ -114,9 +115,13 @@ class Multimodal(lightning.LightningDataModule):
         return self.image is None
 
     def declared_sizes(self) -> dict[str, int]:
-        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and `target.classes`."""
-        classes = {"target.classes": len(self.target.classes)} if self.target.classes else {}
-        return self.inputs.declared_sizes() | classes
+        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and the target's."""
+        return self.inputs.declared_sizes() | self.target.sizes
+
+    def occurs(self) -> np.ndarray:
+        """Whether each of `must_occur` is among the training rows of this site, bool."""
+        self.setup()
+        return self.target.occurs({name: array[self._splits == "train"] for name, array in self._target.items()})
 
     def persons(self) -> int:
         """Number of distinct persons in the table, or in the site's part of it."""

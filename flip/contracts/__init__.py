@@ -19,6 +19,7 @@ from flip.contracts.dataset import (
     Fingerprinted,
     HasSources,
     KnowsPersonsBehind,
+    KnowsWhatOccurs,
     LoadsQuickly,
     NamesPersons,
     ScaledForPooling,
@@ -38,24 +39,25 @@ from flip.contracts.model import (
     ScoresExactly,
     SummableMetric,
     VisitsSome,
+    WantsSizes,
     Withholds,
 )
 
 __all__ = [
-    "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresSizes",
-    "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
-    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes",
-    "ScaledForPooling", "ScoresExactly", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "Withholds", "hooks",
-    "is_hook",
+    "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons",
+    "DeclaresSizes", "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline",
+    "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
+    "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes", "ScaledForPooling", "ScoresExactly", "Skips",
+    "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, NamesPersons, DeclaresSizes,
-        Agrees, KnowsPersonsBehind, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns,
-        HasSources,
+        Agrees, KnowsPersonsBehind, KnowsWhatOccurs, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly,
+        ConvertsColumns, HasSources,
     ),
-    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline),
+    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),

@@ -95,6 +95,17 @@ class Agrees(Protocol):
 
 
 @runtime_checkable
+class KnowsWhatOccurs(Protocol):
+    """A dataset that knows what a model has to see to learn: its classes, the event. The study ends before the first
+    round where no site has one of them to train on."""
+
+    must_occur: Sequence[str]  # by name, from the declaration alone
+
+    def occurs(self) -> np.ndarray:
+        """Whether each of them is among the training rows of this site, bool."""
+
+
+@runtime_checkable
 class KnowsPersonsBehind(Protocol):
     """A dataset whose statistics may each rest on fewer persons than the cohort has."""
 

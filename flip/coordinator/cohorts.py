@@ -14,9 +14,10 @@ OTHER_REASON = "another reason, which the site's own log names"
 
 
 def agree(roster: Roster, ask: Ask, reasons: frozenset[str]) -> None:
-    """Ask for the cohorts. Raises StudyFailed if too few sites can train."""
+    """Ask for the cohorts. Raises StudyFailed if too few sites can train, or all of them lack what must occur."""
     faults = gather(roster, ask, reasons)
     roster.enough(len(roster.sites(training=True)), faults, "before the first round")
+    roster.learnable()
 
 
 def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault]:
@@ -27,6 +28,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     cohort: dict[str, Any] = {}
     merged: dict[str, Summary] = {}
     faults: dict[str, Fault] = {}
+    absent: list[set[str]] = []
     wanted = Wanted({}, {}, frozenset(COUNTS), {}, {})
     task = roster.task("statistics", 0, {})
     for reply in roster.asked(ask, task, sorted(roster.trains), "statistics", wanted):
@@ -46,6 +48,9 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
         roster.trained_on[reply.site] = counts["train"]
         if roster.trains[reply.site]:
             merge_into(merged, agreed)
+            absent.append(set(reply.summaries.get(Topic.ABSENT, {})))
+    everywhere = set.intersection(*absent) if absent else set()
+    roster.absent = [name for number, name in enumerate(roster.must_occur) if str(number) in everywhere]
     roster.recorder.cohort(cohort)
     roster.agreed = join(statistics={name: summary.values for name, summary in merged.items()})
     unusable = (Fault.DATA, Fault.INVALID)

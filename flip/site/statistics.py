@@ -11,6 +11,7 @@ from flip.contracts import (
     Describes,
     FederatedDataModule,
     KnowsPersonsBehind,
+    KnowsWhatOccurs,
     Skips,
     SkipsPersons,
 )
@@ -103,6 +104,16 @@ def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[st
         if reason in declared and enough(whose.get(reason, 0), cell)
     }
     return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
+
+
+def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
+    """What must occur and is in no training row, by its number; empty for a dataset that does not know.
+
+    What few persons have is not told from what many have: neither is here. That nobody has it is of no person.
+    """
+    if not isinstance(data, KnowsWhatOccurs):
+        return {}
+    return {str(number): summary_of(persons, "count/absent", np.zeros(1)) for number in np.flatnonzero(~data.occurs())}
 
 
 def shapes(data: FederatedDataModule, cell: int) -> dict[str, Summary]:
