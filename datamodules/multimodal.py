@@ -91,8 +91,7 @@ class Multimodal(lightning.LightningDataModule):
         self.text, self.must_occur = text, target.must_occur
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
-        self.groups, self.split = dict(subgroups or {}), split or ByPerson()
-        self.batch_size = batch_size
+        self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(records or Records(), used, text.column if text else None)
@@ -221,9 +220,8 @@ class Multimodal(lightning.LightningDataModule):
     def fingerprint(self) -> dict[str, np.ndarray]:
         """A digest of what was read, wherever it came from: other data have other privacy noise."""
         self.setup()
-        cohort = self._read()
         read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
-        return {"data": cohort.digest(read)}
+        return {"data": self._read().digest(read)}
 
     # Loaders.
 

@@ -14,8 +14,8 @@ from flip.config.jobs import JOBS
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, resolve
-from flip.contracts import KINDS, DeclaresSizes, LoadsQuickly, VisitsSome, WantsSizes
-from flip.errors import UserError, at, nearest
+from flip.contracts import KINDS, DeclaresSizes, LoadsQuickly, WantsSizes
+from flip.errors import UserError, at
 from flip.messages import Result
 from flip.messages.safetensors import load_file
 from flip.messages.weights import LAST_WEIGHTS, load_arrays
