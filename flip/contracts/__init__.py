@@ -13,6 +13,7 @@ from flip.contracts.dataset import (
     ConvertsColumns,
     CountsExamples,
     DeclaresReasons,
+    DeclaresRemarks,
     DeclaresSizes,
     Describes,
     FederatedDataModule,
@@ -21,6 +22,7 @@ from flip.contracts.dataset import (
     KnowsPersonsBehind,
     LoadsQuickly,
     NamesPersons,
+    Remarks,
     ScaledForPooling,
     Skips,
     SkipsPersons,
@@ -42,18 +44,18 @@ from flip.contracts.model import (
 )
 
 __all__ = [
-    "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresSizes",
-    "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
-    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes",
-    "ScaledForPooling", "ScoresExactly", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "Withholds", "hooks",
-    "is_hook",
+    "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons",
+    "DeclaresRemarks", "DeclaresSizes", "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted",
+    "FitsBaseline", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "LoadsQuickly",
+    "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly", "Skips",
+    "SkipsPersons", "SummableMetric", "VisitsSome", "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
-        FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, NamesPersons, DeclaresSizes,
-        Agrees, KnowsPersonsBehind, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns,
-        HasSources,
+        FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
+        NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, Describes, Fingerprinted, ScaledForPooling,
+        LoadsQuickly, ConvertsColumns, HasSources,
     ),
     "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),

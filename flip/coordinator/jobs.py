@@ -8,7 +8,7 @@ from flip.config import build
 from flip.config.jobs import JOBS
 from flip.config.study import Manifest
 from flip.config.targets import resolve
-from flip.contracts import DeclaresReasons
+from flip.contracts import DeclaresReasons, DeclaresRemarks
 from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
@@ -28,10 +28,16 @@ def coordinator(
         seed=manifest["seed"],
         strategy=strategy,
         mechanisms=build.mechanisms(manifest),
-        reasons=dataset.REASONS if isinstance(dataset, DeclaresReasons) else frozenset(),
+        reasons=declared(dataset),
         alone=alone,
         progress=files.progress(),
     )
+
+
+def declared(dataset: object) -> frozenset[str]:
+    """The reasons and remarks of a class of datasets."""
+    reasons = dataset.REASONS if isinstance(dataset, DeclaresReasons) else frozenset[str]()
+    return reasons | (dataset.REMARKS if isinstance(dataset, DeclaresRemarks) else frozenset())
 
 
 def program(job: str, loop: Coordinator) -> Callable[[Ask], Payload | None]:
