@@ -68,6 +68,21 @@ class SkipsPersons(Protocol):
 
 
 @runtime_checkable
+class Remarks(Protocol):
+    """A dataset with something to know of the examples that it kept: which of several scans it read, what it lacked."""
+
+    remarks: Mapping[str, int]  # how often each is made
+    remarks_persons: Mapping[str, int]  # of how many distinct persons
+
+
+@runtime_checkable
+class DeclaresRemarks(Protocol):
+    """A class of datasets with a closed list of remarks: no other leaves a site."""
+
+    REMARKS: frozenset[str]
+
+
+@runtime_checkable
 class NamesPersons(Protocol):
     """A dataset that says whose its examples are: a site with a minimum cell above 1 asks nothing of any other."""
 

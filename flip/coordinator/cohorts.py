@@ -23,7 +23,8 @@ def agree(roster: Roster, ask: Ask, reasons: frozenset[str]) -> None:
 def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault]:
     """Ask every site for its cohort and tell the roster; returns the faults by site.
 
-    `reasons` are those for which the dataset can skip an example: no other text of a site's is passed on.
+    `reasons` are those for which the dataset can skip an example, and its remarks: no other text of a site's is passed
+    on.
     """
     cohort: dict[str, Any] = {}
     merged: dict[str, Summary] = {}
@@ -38,7 +39,8 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
         cohort[reply.site] = {
             **counts,
             "trains": roster.trains[reply.site],
-            "skipped": skipped(reply, reasons),
+            "skipped": counted(reply, Topic.SKIPPED, reasons),
+            "remarks": counted(reply, Topic.REMARKS, reasons),
             "fault": fault.name if fault else None,
         }
         if fault is not None:
@@ -58,10 +60,10 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     return faults
 
 
-def skipped(reply: Reply, reasons: frozenset[str]) -> dict[str, int]:
-    """How much a site skipped by reason; reasons that the dataset does not declare are one."""
+def counted(reply: Reply, topic: Topic, known: frozenset[str]) -> dict[str, int]:
+    """What a site skipped or remarked, by the dataset's own words; what it does not declare is one reason."""
     found: dict[str, int] = {}
-    for own, summary in reply.summaries.get(Topic.SKIPPED, {}).items():
-        reason = own if own in reasons else OTHER_REASON
+    for own, summary in reply.summaries.get(topic, {}).items():
+        reason = own if own in known else OTHER_REASON
         found[reason] = found.get(reason, 0) + int(summary.values[0])
     return found
