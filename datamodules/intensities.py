@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 BINS = 24  # of equal width, from 0 to 1 of the study's window
 FLAT = 0.1  # of the window: an image whose values differ by less is nearly one gray level, as 12 bits taken for 16
-SATURATED = 0.9  # share of the pixels at one end of the window from which on an image is saturated
+SATURATED = 0.95  # share of the pixels at one end of the window from which on an image is saturated
 VARIED, ONE_LEVEL, CUT = LOOKS = ("varied", "nearly one gray level", "saturated")
 """How an image can look: as images do, constant, or nearly all of it white or black."""
 

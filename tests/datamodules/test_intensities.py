@@ -22,7 +22,7 @@ RAMP = np.tile(np.linspace(0, 1, BINS, dtype=np.float16), (1, 4, 1))  # [1, 4, B
         (np.where(np.arange(100) < 5, 0.3, 1), CUT),
         (np.where(np.arange(100) < 5, 0.3, 0), CUT),
         (np.where(np.arange(100) < 45, 0, np.where(np.arange(100) > 54, 1, 0.5)), VARIED),
-        (np.where(np.arange(100) < 20, 0.3, 0), VARIED),  # a bright thing on black
+        (np.where(np.arange(100) < 8, 0.3, 0), VARIED),  # a bright thing on black
         (np.stack([RAMP[0]] * 3, -1)[None], VARIED),
     ],
 )
