@@ -1,12 +1,13 @@
 """CT slices at the third lumbar vertebra with labels of muscle and fat, from a site's DICOM, for Lightning.
 
 A site is a folder: `cohort.csv` (see `datamodules.ct.cohort`), `dicom/<accession_id>/` with a CT series, and
-`labels/<accession_id>.dcm` (DICOM SEG) or `.nii.gz` with the segments `skeletal_muscle`, `subcutaneous_fat`,
-`visceral_fat` and `vertebra_L3`.
+its labels (see `datamodules.ct.labels`), with the segments `skeletal_muscle`, `subcutaneous_fat`, `visceral_fat` and
+`vertebra_L3`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,18 +23,16 @@ from datamodules import phantom
 from datamodules.ct.cohort import PROBLEMS, Study, read_cohort
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
-from datamodules.ct.planes import AT_LEVEL, LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
+from datamodules.ct.labels import NO_SEGMENT, NOT_MARKED, SEGMENTS, LabelFiles
+from datamodules.ct.planes import AT_LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
 from datamodules.description import Description, Edges
-from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
+from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
-from datamodules.labels import read_labels
 from datamodules.splits import ByHash, persons_by
 from datamodules.volume_cache import VolumeCache
 
 SEXES = {0: "female", 1: "male"}
-SEGMENTS = (*TISSUES, LEVEL)
 TWICE = "the table lists the accession twice"
-NO_SEGMENT = "the labels have no segment "
 
 
 class CTSlices(lightning.LightningDataModule):
@@ -55,7 +54,7 @@ class CTSlices(lightning.LightningDataModule):
     Args:
         root: the site's folder.
         columns: the site's own name for a column of the table or a segment that it names differently (declared name:
-            own name); for labels in NIfTI the segment's number. Without numbers they are 1 to 4 in the order above.
+            own name); for labels in one NIfTI the segment's number. Without numbers they are 1 to 4 in the order above.
         trains: False puts every person into the test split.
         grid: the pixels that the network sees and that are measured on.
         slices_per_person, slice_step_mm: slices to train on, around the center of L3.
@@ -68,14 +67,15 @@ class CTSlices(lightning.LightningDataModule):
         cache: the site's cache of decoded planes: arguments of `datamodules.volume_cache.VolumeCache`; None for none.
             A study that cannot be used is not kept there: it is looked at anew.
 
-    Attributes after `setup`: `skipped` (number of studies by reason), `skipped_accessions` (accession, reason) and
-    `accessions` (by row) for the site's own eyes, and `synthetic`.
+    Attributes after `setup`: `skipped` (number of studies by reason), `remarks` (number of labeled studies, for a
+    structure that none of them marks), `skipped_accessions` (accession, reason) and `accessions` (by row) for the
+    site's own eyes, and `synthetic`.
 
     Raises (by `setup`): FileNotFoundError without a cohort, ValueError where nothing is left to read.
     """
 
     REASONS = frozenset(
-        (*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *(NO_SEGMENT + name for name in SEGMENTS))
+        (*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *NO_SEGMENT.values(), *NOT_MARKED.values())
     )
 
     def __init__(
@@ -101,7 +101,9 @@ class CTSlices(lightning.LightningDataModule):
         self.slices_per_person, self.slice_step_mm = slices_per_person, slice_step_mm
         self.batch_size, self.augment, self.workers, self.demo_patients = batch_size, augment, workers, demo_patients
         self.cache = VolumeCache(**cache) if cache else None
+        self.labels = LabelFiles(self.root, self.columns)
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
+        self.remarks, self.remarked_persons = dict[str, int](), dict[str, int]()
         self.skipped_accessions: list[tuple[str, str]] = []
         self.accessions: list[str] = []
         self._sets: dict[str, Slices | Cases] = {}
@@ -148,6 +150,8 @@ class CTSlices(lightning.LightningDataModule):
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
         of = {study.accession: code[study.person] for study in studies}
         self.skipped_persons = persons_by((reason, of[accession]) for accession, reason in self.skipped_accessions)
+        self.remarks = dict.fromkeys(self.labels.not_marked(), len(self.labels.read))
+        self.remarked_persons = dict.fromkeys(self.remarks, len({of[accession] for accession in self.labels.read}))
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
         measured_on = {name: Cases(chosen, self.grid) for name, chosen in cases.items()}
         self._sets = {"train": Slices(slices, whose, self.grid, self.augment), **measured_on}
@@ -159,51 +163,34 @@ class CTSlices(lightning.LightningDataModule):
                 raise Skip(study.problem)
             if study.accession in self.accessions[:row]:
                 raise Skip(TWICE)
-            return self._cached(study.accession, decoder) if self.cache else self._read(study.accession, decoder)
+            arrays = self._cached(study.accession, decoder) if self.cache else self._read(study.accession, decoder)
+            self.labels.note(study.accession, itertools.compress(SEGMENTS, arrays["marked"]))
+            return unpacked(arrays)
         except (Skip, Unreadable) as why:
             self.skipped_accessions.append((study.accession, str(why)))
             return []
 
-    def _cached(self, accession: str, decoder: Decoder) -> list[Plane]:
+    def _cached(self, accession: str, decoder: Decoder) -> dict[str, NDArray[Any]]:
         """One study from the cache, or read into it. Raises Skip or Unreadable."""
         assert self.cache is not None
-        labels = self._labels(accession)
-        files = [*regular_files(self.root / "dicom" / accession), *([labels] if labels.is_file() else [])]
-        names = {name: str(self.columns.get(name, name)) for name in SEGMENTS}
-        settings = {"planes": self.slices_per_person, "step_mm": self.slice_step_mm, "segments": names}
-        return unpacked(self.cache.arrays(files, settings, lambda: packed(self._read(accession, decoder))))
+        files = [*regular_files(self.root / "dicom" / accession), *self.labels.files(accession)]
+        settings = {"planes": self.slices_per_person, "step_mm": self.slice_step_mm, "segments": self.labels.own}
+        return self.cache.arrays(files, settings, lambda: self._read(accession, decoder))
 
-    def _labels(self, accession: str) -> Path:
-        """The study's file of labels: the SEG, or where there is none the NIfTI."""
-        segmentation = self.root / "labels" / f"{accession}.dcm"
-        return segmentation if segmentation.exists() else segmentation.with_name(f"{accession}.nii.gz")
-
-    def _read(self, accession: str, decoder: Decoder) -> list[Plane]:
-        """Read one study. Raises Skip or Unreadable."""
+    def _read(self, accession: str, decoder: Decoder) -> dict[str, NDArray[Any]]:
+        """Read one study: its planes, `packed`, and which of SEGMENTS its labels mark. Raises Skip or Unreadable."""
         volume = read_series(self.root / "dicom" / accession, decoder=decoder)
-        masks = self._masks(self._labels(accession), volume)
-        if missing := [name for name in SEGMENTS if name not in masks]:
-            raise Skip(NO_SEGMENT + missing[0])
-        return planes_at_level(
+        masks = self.labels.masks(accession, volume)
+        planes = planes_at_level(
             volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm
         )
-
-    def _masks(self, path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
-        """Masks by our names, from a SEG or a NIfTI file."""
-        own = {name: str(self.columns.get(name, name)) for name in SEGMENTS}
-        if path.suffix == ".dcm":
-            found = read_labels(path, volume, dict(enumerate(own.values())))
-            return {name: found[own[name]] for name in SEGMENTS if own[name] in found}
-        numbers = {int(number): name for name, number in own.items() if number.isdecimal()}
-        return read_labels(path, volume, numbers or dict(enumerate(SEGMENTS, start=1)))
+        return packed(planes) | {"marked": np.array([masks[name].any() for name in SEGMENTS])}
 
     def _refuse_empty(self, slices: int, cases: int) -> None:
         if slices or (cases and not self.trains):
             return
-        reasons = (
-            "; ".join(f"{number} x {reason}" for reason, number in self.skipped.items())
-            or "all persons are kept for testing"
-        )
+        counted = [f"{number} x {reason}" for reason, number in self.skipped.items()]
+        reasons = "; ".join([*counted, *self.remarks]) or "all persons are kept for testing"
         raise ValueError(f"{self.root} has no study to {'train' if self.trains else 'test'} on: {reasons}")
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:

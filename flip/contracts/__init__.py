@@ -21,6 +21,7 @@ from flip.contracts.dataset import (
     KnowsPersonsBehind,
     LoadsQuickly,
     NamesPersons,
+    Remarks,
     ScaledForPooling,
     Skips,
     SkipsPersons,
@@ -45,13 +46,13 @@ __all__ = [
     "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresSizes",
     "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
     "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes",
-    "ScaledForPooling", "ScoresExactly", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "Withholds", "hooks",
-    "is_hook",
+    "Remarks", "ScaledForPooling", "ScoresExactly", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome",
+    "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
-        FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, NamesPersons, DeclaresSizes,
+        FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, Remarks, NamesPersons, DeclaresSizes,
         Agrees, KnowsPersonsBehind, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns,
         HasSources,
     ),

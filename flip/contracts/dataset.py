@@ -68,6 +68,14 @@ class SkipsPersons(Protocol):
 
 
 @runtime_checkable
+class Remarks(Protocol):
+    """A dataset with something to know of the examples that it uses, in words that `REASONS` declares too."""
+
+    remarks: Mapping[str, int]  # examples by remark
+    remarked_persons: Mapping[str, int]  # distinct persons by remark
+
+
+@runtime_checkable
 class NamesPersons(Protocol):
     """A dataset that says whose its examples are: a site with a minimum cell above 1 asks nothing of any other."""
 

@@ -22,7 +22,8 @@ def agree(roster: Roster, ask: Ask, reasons: frozenset[str]) -> None:
 def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault]:
     """Ask every site for its cohort and tell the roster; returns the faults by site.
 
-    `reasons` are those for which the dataset can skip an example: no other text of a site's is passed on.
+    `reasons` are those for which the dataset can skip an example, or remarks on it: no other text of a site's is passed
+    on.
     """
     cohort: dict[str, Any] = {}
     merged: dict[str, Summary] = {}
@@ -36,7 +37,8 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
         cohort[reply.site] = {
             **counts,
             "trains": roster.trains[reply.site],
-            "skipped": skipped(reply, reasons),
+            "skipped": counted(reply, Topic.SKIPPED, reasons),
+            "remarks": counted(reply, Topic.REMARKS, reasons),
             "fault": fault.name if fault else None,
         }
         if fault is not None:
@@ -53,10 +55,10 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     return faults
 
 
-def skipped(reply: Reply, reasons: frozenset[str]) -> dict[str, int]:
-    """How much a site skipped by reason; reasons that the dataset does not declare are one."""
+def counted(reply: Reply, topic: Topic, reasons: frozenset[str]) -> dict[str, int]:
+    """What a site counted by reason; reasons that the dataset does not declare are one."""
     found: dict[str, int] = {}
-    for own, summary in reply.summaries.get(Topic.SKIPPED, {}).items():
+    for own, summary in reply.summaries.get(topic, {}).items():
         reason = own if own in reasons else OTHER_REASON
         found[reason] = found.get(reason, 0) + int(summary.values[0])
     return found

@@ -52,6 +52,7 @@ class Topic(Enum):
 
     STATISTICS = "statistics"  # what all sites agree on before the first round
     SKIPPED = "skipped"  # examples that were left out, by reason
+    REMARKS = "remarks"  # examples that were used, by what is to know of them
     DESCRIPTION = "description"  # what a cohort holds, by column
     SHAPE = "shape"  # of each part of an example
     METRIC = "metric"  # the states of a metric, by `metric/state`

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flip.messages import Fault
 from flip.messages.summary import KNOWN, Moments
-from flip.report.tables import fault_text
+from flip.report.tables import fault_text, remarks
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ class Cohorts:
     def findings(self) -> list[Finding]:
         """What does not fit, site by site."""
         found = [self._fault(site) for site in self.run.sites]
+        found += [Finding(site, "", remark, "To be settled with the site") for site, remark in remarks(self.run)]
         for site in self.told:
             others = [other for other in self.told if other != site]
             found += [self._lacking(site, others, column) for column in self.columns]

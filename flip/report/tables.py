@@ -192,6 +192,15 @@ def costs(run: RunRecord) -> list[Cost]:
     return list(found.values())
 
 
+def remarks(run: RunRecord) -> list[tuple[str, str]]:
+    """What is to know of the examples that were used: by site, a sentence each."""
+    return [
+        (site, f"{remark} ({int(number):,} examples)")
+        for site, about in run.cohort.items()
+        for remark, number in (about.get("remarks") or {}).items()
+    ]
+
+
 def skipped(run: RunRecord) -> dict[str, dict[str, int]]:
     """Skipped examples by reason, then by site."""
     table: dict[str, dict[str, int]] = {}

@@ -25,7 +25,7 @@ from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
-from flip.site.statistics import cohort_counts, dataset_summaries, description, shapes, skipped
+from flip.site.statistics import cohort_counts, dataset_summaries, description, remarks, shapes, skipped
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -144,10 +144,13 @@ class Silo:
         data, cell = loaded.datamodule, loaded.policy.minimum_cell
         counts = cohort_counts(loaded.persons, data, cell)
         told, others = skipped(loaded.persons, data, cell)
+        known, own_remarks = remarks(loaded.persons, data, cell)
         for reason, number in others.items():
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
+        for remark, number in own_remarks.items():
+            self._log.warning("%d examples: %s", number, remark)
         own = dataset_summaries(persons_of(data, "train", cell), data, cell)
-        summaries = {Topic.SKIPPED: told, Topic.STATISTICS: own}
+        summaries = {Topic.SKIPPED: told, Topic.REMARKS: known, Topic.STATISTICS: own}
         examples = int(counts["train"])
         return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)
 

@@ -11,6 +11,7 @@ from flip.contracts import (
     Describes,
     FederatedDataModule,
     KnowsPersonsBehind,
+    Remarks,
     Skips,
     SkipsPersons,
 )
@@ -94,15 +95,27 @@ def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[st
 
     A dataset says by `skipped_persons` of how many persons they are; what it does not say is of none, and is withheld.
     """
-    reasons: Mapping[str, int] = data.skipped if isinstance(data, Skips) else {}
+    return by_reason(persons, data, data.skipped if isinstance(data, Skips) else {}, persons_skipped(data), cell=cell)
+
+
+def remarks(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[str, Summary], Mapping[str, int]]:
+    """What is to know of the examples that are used, as `skipped` counts those that are not; and all of it."""
+    if not isinstance(data, Remarks):
+        return {}, {}
+    return by_reason(persons, data, data.remarks, data.remarked_persons, cell=cell)[0], data.remarks
+
+
+def by_reason(
+    persons: int, data: FederatedDataModule, counts: Mapping[str, int], whose: Mapping[str, int], *, cell: int
+) -> tuple[dict[str, Summary], dict[str, int]]:
+    """Counts for the reasons that a dataset declares, if of enough persons; and for others, which stay at the site."""
     declared = data.REASONS if isinstance(data, DeclaresReasons) else frozenset()
-    whose = persons_skipped(data)
     told = {
-        reason: summary_of(min(whose.get(reason, persons), persons), "count/skipped", np.array([number]))
-        for reason, number in reasons.items()
+        reason: summary_of(min(whose.get(reason, persons), persons), "count/reason", np.array([number]))
+        for reason, number in counts.items()
         if reason in declared and enough(whose.get(reason, 0), cell)
     }
-    return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
+    return told, {reason: counts[reason] for reason in sorted(set(counts) - declared)}
 
 
 def shapes(data: FederatedDataModule, cell: int) -> dict[str, Summary]:
