@@ -14,7 +14,7 @@ import pandas as pd
 
 from datamodules.alignment import aligned, identifier
 from datamodules.csv_table import read_csv
-from datamodules.images import files_below, stem
+from datamodules.images import files_below
 from datamodules.npz import NPZ
 from datamodules.records import Records
 
@@ -89,7 +89,7 @@ def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callabl
     files = files_below((root if root.is_dir() else root.parent) / folder)
 
     def find(accession: str) -> Path:
-        path = files.get(stem(accession))
+        path = files.get(accession)
         if path is None:
             raise FileNotFoundError(f"no image below {folder} is named as the table says")
         return path

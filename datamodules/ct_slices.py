@@ -20,18 +20,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules import phantom
-from datamodules.ct.cohort import PROBLEMS, Study, read_cohort
+from datamodules.ct.cohort import PROBLEMS, Study, described, read_cohort
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
 from datamodules.ct.labels import NO_SEGMENT, NOT_MARKED, SEGMENTS, LabelFiles
 from datamodules.ct.planes import AT_LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
-from datamodules.description import Description, Edges
+from datamodules.description import Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
+from datamodules.dicom.references import read_references
+from datamodules.dicom.remarks import Remark, SeriesRead, noted
 from datamodules.splits import ByHash, persons_by
-from datamodules.volume_cache import VolumeCache
+from datamodules.volume_cache import Arrays, VolumeCache
 
-SEXES = {0: "female", 1: "male"}
 TWICE = "the table lists the accession twice"
 
 
@@ -67,16 +68,15 @@ class CTSlices(lightning.LightningDataModule):
         cache: the site's cache of decoded planes: arguments of `datamodules.volume_cache.VolumeCache`; None for none.
             A study that cannot be used is not kept there: it is looked at anew.
 
-    Attributes after `setup`: `skipped` (number of studies by reason), `remarks` (number of labeled studies, for a
-    structure that none of them marks), `skipped_accessions` (accession, reason) and `accessions` (by row) for the
-    site's own eyes, and `synthetic`.
+    Attributes after `setup`: `skipped` and `remarks` (number of studies by reason and by remark), `skipped_accessions`
+    (accession, reason), `accessions` (by row) and `series` (which were read) for the site's own eyes, and `synthetic`.
 
     Raises (by `setup`): FileNotFoundError without a cohort, ValueError where nothing is left to read.
     """
 
-    REASONS = frozenset(
-        (*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *NO_SEGMENT.values(), *NOT_MARKED.values())
-    )
+    WARNINGS = frozenset(NOT_MARKED.values())
+    REMARKS = WARNINGS | {each.value for each in Remark}
+    REASONS = frozenset((*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *NO_SEGMENT.values()))
 
     def __init__(
         self,
@@ -103,8 +103,8 @@ class CTSlices(lightning.LightningDataModule):
         self.cache = VolumeCache(**cache) if cache else None
         self.labels = LabelFiles(self.root, self.columns)
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
-        self.remarks, self.remarked_persons = dict[str, int](), dict[str, int]()
         self.skipped_accessions: list[tuple[str, str]] = []
+        self.series, self.remarks, self.remarks_persons = SeriesRead(), dict[str, int](), dict[str, int]()
         self.accessions: list[str] = []
         self._sets: dict[str, Slices | Cases] = {}
 
@@ -140,7 +140,7 @@ class CTSlices(lightning.LightningDataModule):
                 split = splits[study.person]
                 if study.person in measured:
                     continue
-                planes = self._planes(study, row, decoder)
+                planes = self._planes(study, row, code[study.person], decoder)
                 if planes and split == "train":
                     slices += [plane.resampled(self.grid.spacing_mm, self.grid.size) for plane in planes]
                     whose += [code[study.person]] * len(planes)
@@ -150,61 +150,60 @@ class CTSlices(lightning.LightningDataModule):
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
         of = {study.accession: code[study.person] for study in studies}
         self.skipped_persons = persons_by((reason, of[accession]) for accession, reason in self.skipped_accessions)
-        self.remarks = dict.fromkeys(self.labels.not_marked(), len(self.labels.read))
-        self.remarked_persons = dict.fromkeys(self.remarks, len({of[accession] for accession in self.labels.read}))
+        self.remarks = self.series.numbers | dict.fromkeys(self.labels.not_marked(), len(studies))
+        self.remarks_persons = self.series.persons | dict.fromkeys(self.labels.not_marked(), len(persons))
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
         measured_on = {name: Cases(chosen, self.grid) for name, chosen in cases.items()}
         self._sets = {"train": Slices(slices, whose, self.grid, self.augment), **measured_on}
 
-    def _planes(self, study: Study, row: int, decoder: Decoder) -> list[Plane]:
+    def _planes(self, study: Study, row: int, person: int, decoder: Decoder) -> list[Plane]:
         """The study's planes, that of L3 first; an empty list where it is skipped, its reason written down."""
         try:
             if study.problem:
                 raise Skip(study.problem)
             if study.accession in self.accessions[:row]:
                 raise Skip(TWICE)
-            arrays = self._cached(study.accession, decoder) if self.cache else self._read(study.accession, decoder)
-            self.labels.note(study.accession, itertools.compress(SEGMENTS, arrays["marked"]))
-            return unpacked(arrays)
+            found = self._cached(study.accession, decoder) if self.cache else self._read(study.accession, decoder)
         except (Skip, Unreadable) as why:
             self.skipped_accessions.append((study.accession, str(why)))
             return []
+        self.series.add(study.accession, person, found["series"])
+        self.labels.note(itertools.compress(SEGMENTS, found["marked"]))
+        return unpacked(found)
 
-    def _cached(self, accession: str, decoder: Decoder) -> dict[str, NDArray[Any]]:
+    def _cached(self, accession: str, decoder: Decoder) -> Arrays:
         """One study from the cache, or read into it. Raises Skip or Unreadable."""
         assert self.cache is not None
         files = [*regular_files(self.root / "dicom" / accession), *self.labels.files(accession)]
         settings = {"planes": self.slices_per_person, "step_mm": self.slice_step_mm, "segments": self.labels.own}
         return self.cache.arrays(files, settings, lambda: self._read(accession, decoder))
 
-    def _read(self, accession: str, decoder: Decoder) -> dict[str, NDArray[Any]]:
-        """Read one study: its planes, `packed`, and which of SEGMENTS its labels mark. Raises Skip or Unreadable."""
-        volume = read_series(self.root / "dicom" / accession, decoder=decoder)
+    def _read(self, accession: str, decoder: Decoder) -> Arrays:
+        """Read one study: its planes as `packed`, `series` as `remarks.noted`, and `marked`, whether its labels mark
+        each of SEGMENTS. Raises Skip or Unreadable."""
+        references = read_references(self.labels.path(accession))
+        volume = read_series(self.root / "dicom" / accession, decoder=decoder, references=references)
         masks = self.labels.masks(accession, volume)
         planes = planes_at_level(
             volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm
         )
-        return packed(planes) | {"marked": np.array([masks[name].any() for name in SEGMENTS])}
+        marked = np.array([masks[name].any() for name in SEGMENTS])
+        return packed(planes) | {"series": noted(volume.series_number, volume.remarks), "marked": marked}
 
     def _refuse_empty(self, slices: int, cases: int) -> None:
         if slices or (cases and not self.trains):
             return
-        counted = [f"{number} x {reason}" for reason, number in self.skipped.items()]
-        reasons = "; ".join([*counted, *self.remarks]) or "all persons are kept for testing"
+        doubts = {words: self.remarks[words] for words in self.labels.not_marked()}
+        counted = [f"{number} x {words}" for words, number in (self.skipped | doubts).items()]
+        reasons = "; ".join(counted) or "all persons are kept for testing"
         raise ValueError(f"{self.root} has no study to {'train' if self.trains else 'test'} on: {reasons}")
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The table by column, and which studies could be read with their labels: see `datamodules.description`."""
         self.setup()
-        studies = read_cohort(self.root, self.columns)
-        told = Description(np.unique([study.person for study in studies], return_inverse=True)[1], edges)
-        unusable = {accession for accession, _ in self.skipped_accessions}
-        told.rows("studies", np.ones(len(studies), bool))
-        told.rows("labels", np.array([study.accession not in unusable for study in studies]))
-        told.category("sex", [SEXES.get(study.sex) for study in studies], tuple(SEXES.values()))
-        for name in ("height_m", "weight_kg", "age", "followup_days", "event"):
-            told.number(name, np.array([getattr(study, name) for study in studies]))
-        return told.found()
+        return described(
+            read_cohort(self.root, self.columns), {accession for accession, _ in self.skipped_accessions}, edges
+        )
 
     def whose(self, split: str) -> NDArray[np.int64]:
         """A code of the person of each example of a split, int64 [n]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
-from datamodules.images import UNREADABLE, Images, Pixels
+from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
+from datamodules.pixels import Pixels
 from datamodules.records import Records
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
@@ -56,9 +57,10 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS = frozenset({NO_PERSON, UNREADABLE, *REASONS})
+    REASONS = frozenset({NO_PERSON, *UNREAD, *REASONS})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
+    must_occur: Sequence[str] = ()  # the target's
 
     def __init__(
         self,
@@ -86,11 +88,10 @@ class Multimodal(lightning.LightningDataModule):
         self.sources, self.partition = dict(sources or {}), partition
         self.cache = VolumeCache(**cache) if cache else None
         self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
-        self.text = text
+        self.text, self.must_occur = text, target.must_occur
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
-        self.groups, self.split = dict(subgroups or {}), split or ByPerson()
-        self.batch_size = batch_size
+        self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(records or Records(), used, text.column if text else None)
@@ -113,9 +114,13 @@ class Multimodal(lightning.LightningDataModule):
         return self.image is None
 
     def declared_sizes(self) -> dict[str, int]:
-        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and `target.classes`."""
-        classes = {"target.classes": len(self.target.classes)} if self.target.classes else {}
-        return self.inputs.declared_sizes() | classes
+        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and the target's."""
+        return self.inputs.declared_sizes() | self.target.sizes
+
+    def occurs(self) -> np.ndarray:
+        """Whether each of `must_occur` is among the training rows of this site, bool."""
+        self.setup()
+        return self.target.occurs({name: array[self._splits == "train"] for name, array in self._target.items()})
 
     def persons(self) -> int:
         """Number of distinct persons in the table, or in the site's part of it."""
@@ -158,8 +163,12 @@ class Multimodal(lightning.LightningDataModule):
 
     def _decode(self, cohort: Cohort, image: Images) -> None:
         opener = image_opener(self.root, self.sources, image.folder)
-        self._pixels, unreadable = image.read(opener, cohort.accession, self.cache)
-        self.skipped |= {UNREADABLE: unreadable} if unreadable else {}
+        self._pixels = image.read(opener, cohort.accession, self.cache)
+        self.skipped |= Counter(self._pixels.unread.values())
+        if self.inputs.only_image and not (self._pixels.index >= 0).any():
+            raise ValueError(
+                "the table names no image that is there: see dataset.records.accession, dataset.image.folder"
+            )
 
     # What sites agree on.
 
@@ -211,9 +220,8 @@ class Multimodal(lightning.LightningDataModule):
     def fingerprint(self) -> dict[str, np.ndarray]:
         """A digest of what was read, wherever it came from: other data have other privacy noise."""
         self.setup()
-        cohort = self._read()
         read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
-        return {"data": cohort.digest(read)}
+        return {"data": self._read().digest(read)}
 
     # Loaders.
 

@@ -16,7 +16,7 @@ from datamodules.labels import NIFTI_SUFFIXES, read_labels
 
 SEGMENTS = (*TISSUES, LEVEL)
 NO_SEGMENT = {name: f"the labels have no segment {name}" for name in SEGMENTS}
-NOT_MARKED = {name: f"no label file marks {name} under the number or name that is declared for it" for name in SEGMENTS}
+NOT_MARKED = {name: f"studies, no label file of which marks {name} by its declared number or name" for name in SEGMENTS}
 
 
 class LabelFiles:
@@ -30,13 +30,12 @@ class LabelFiles:
         root: the site's folder.
         columns: the site's own name or number of a structure of `SEGMENTS` that it names differently.
 
-    Attributes: `read`, the accessions of which the labels were read; `marked`, the structures of which any of them has
-    a voxel: see `not_marked`.
+    Attributes: `read`, whether any labels were read; `marked`, the structures of which any of them have a voxel.
     """
 
     def __init__(self, root: Path, columns: Mapping[str, Any]) -> None:
         self.folder, self.own = root / "labels", {name: str(columns.get(name, name)) for name in SEGMENTS}
-        self.read, self.marked = set[str](), set[str]()
+        self.read, self.marked = False, set[str]()
 
     def path(self, accession: str) -> Path:
         """The study's file or folder of labels, which may be absent. Raises `Unreadable`: SEVERAL_LABELS."""
@@ -60,14 +59,14 @@ class LabelFiles:
         else:
             own = read_labels(path, volume, dict(enumerate(self.own.values())))
             found = {name: own[self.own[name]] for name in SEGMENTS if self.own[name] in own}
-        self.note(accession, (name for name in found if found[name].any()))
+        self.note(name for name in found if found[name].any())
         if missing := [name for name in SEGMENTS if name not in found]:
             raise Skip(NO_SEGMENT[missing[0]])
         return found
 
-    def note(self, accession: str, marked: Iterable[str]) -> None:
+    def note(self, marked: Iterable[str]) -> None:
         """The labels of a study were read, now or before they were cached, and mark these structures."""
-        self.read.add(accession)
+        self.read = True
         self.marked.update(marked)
 
     def not_marked(self) -> list[str]:

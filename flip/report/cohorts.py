@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from flip.messages import Fault
 from flip.messages.summary import KNOWN, Moments
-from flip.report.tables import fault_text, remarks
+from flip.report.tables import fault_text, warnings
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Cohorts:
     def findings(self) -> list[Finding]:
         """What does not fit, site by site."""
         found = [self._fault(site) for site in self.run.sites]
-        found += [Finding(site, "", remark, "To be settled with the site") for site, remark in remarks(self.run)]
+        found += [Finding(site, "", words, "To be settled with the site") for site, words in warnings(self.run)]
         for site in self.told:
             others = [other for other in self.told if other != site]
             found += [self._lacking(site, others, column) for column in self.columns]
@@ -219,8 +219,11 @@ def screen_table(run: RunRecord) -> "RenderableType":
         rates = {column: cohorts.missing(site, column) or 0.0 for column in cohorts.columns}
         most = sorted((column for column in rates if rates[column]), key=lambda column: -rates[column])
         missing = [f"{each} {rates[each]:.1%}" for each in most]
-        skipped = [f"{number} x {reason}" for reason, number in (about.get("skipped") or {}).items()]
-        for word, found in (("classes", classes), ("missing", missing), ("skipped", skipped)):
+        told = {
+            what: [f"{number} x {reason}" for reason, number in (about.get(what) or {}).items()]
+            for what in ("skipped", "remarks")
+        }
+        for word, found in {"classes": classes, "missing": missing, **told}.items():
             if found:
                 lines.append(Text.assemble((f"{site} {word}  ", "dim"), ", ".join(found)))
     shapes = [f"{name} {shape}" for name, shape in cohorts.shapes().items()]

@@ -1,11 +1,11 @@
-"""What a reader must know before the numbers of a run: it diverged, had not converged, what its sites remark."""
+"""What a reader must know before the numbers of a run: a site is in doubt, it diverged, or had not converged."""
 
 import math
 
 from flip.files import POOLED
 from flip.report.format import number
 from flip.report.series import mean_series, validation_metric, validation_phase
-from flip.report.tables import remarks
+from flip.report.tables import warnings
 from flip.runs.record import RunRecord
 
 DIVERGED = 10.0  # a last training loss so many times the first
@@ -15,8 +15,8 @@ LEAST = 5  # rounds below which a best last one says nothing
 def notices(run: RunRecord) -> list[str]:
     """One sentence each, the worst first; those that `result.json` names come before."""
     found = [str(each) for each in run.result.get("warnings") or ()]
-    remarked = [f"{site}: {remark}." for site, remark in remarks(run)]
-    return [*found, *_diverged(run), *_not_converged(run), *remarked]
+    doubts = [f"{site}: {words}." for site, words in warnings(run)]
+    return [*found, *doubts, *_diverged(run), *_not_converged(run)]
 
 
 def _diverged(run: RunRecord) -> list[str]:

@@ -192,19 +192,16 @@ def costs(run: RunRecord) -> list[Cost]:
     return list(found.values())
 
 
-def remarks(run: RunRecord) -> list[tuple[str, str]]:
-    """What is to know of the examples that were used: by site, a sentence each."""
-    return [
-        (site, f"{remark} ({int(number):,} examples)")
-        for site, about in run.cohort.items()
-        for remark, number in (about.get("remarks") or {}).items()
-    ]
+def warnings(run: RunRecord) -> list[tuple[str, str]]:
+    """What puts a site's examples in doubt: the site, and what it is."""
+    found = [(site, about.get("warnings") or {}) for site, about in run.cohort.items()]
+    return [(site, f"{int(number):,} {words}") for site, each in found for words, number in each.items()]
 
 
-def skipped(run: RunRecord) -> dict[str, dict[str, int]]:
-    """Skipped examples by reason, then by site."""
+def counted(run: RunRecord, what: str) -> dict[str, dict[str, int]]:
+    """What the sites "skipped" (examples), or their "remarks", by reason, then by site."""
     table: dict[str, dict[str, int]] = {}
     for site, about in run.cohort.items():
-        for reason, number in (about.get("skipped") or {}).items():
+        for reason, number in (about.get(what) or {}).items():
             table.setdefault(str(reason), {})[site] = int(number)
     return table

@@ -14,6 +14,8 @@ from flip.messages import Payload
 from flip.messages.safetensors import load_file, save_file
 from flip.messages.summary import Summaries, Summary, Topic
 from flip.messages.wire import join, take
+from flip.runs.missing_sites import warnings_of
+from flip.runs.record import records
 from flip.runs.recorder import Progress
 
 LINES, COHORT, DESCRIPTION = "rounds.jsonl", "cohort.json", "description.json"
@@ -148,6 +150,14 @@ class RunFolder:
         path = self.folder / LINES
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         return [line for line in lines if _round(line) <= last], len(lines)
+
+    def warnings(self) -> list[str]:
+        """What the lines say of sites that were not in the run, or not in all of it."""
+        return warnings_of(self.lines(), self.folder)
+
+    def lines(self) -> Sequence[Mapping[str, object]]:
+        """Every whole line of `rounds.jsonl`. Raises UserError for one that is damaged."""
+        return records(self.folder / LINES)
 
     def result(self) -> dict[str, Any] | None:
         """What `result.json` says; None before the end of the run."""

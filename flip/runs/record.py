@@ -48,7 +48,7 @@ class RunRecord:
         if not isinstance(config, dict):
             raise UserError(f"{path / 'run.yaml'}: is no mapping of settings; restore it from the run")
         settings = {str(key): value for key, value in config.items()}
-        return cls(path, settings, _study_text(text), records=_records(path / "rounds.jsonl"), **files)
+        return cls(path, settings, _study_text(text), records=records(path / "rounds.jsonl"), **files)
 
     @property
     def name(self) -> str:
@@ -172,7 +172,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def records(path: Path) -> list[dict[str, Any]]:
     """Every whole line; a last one without its end of line was cut off when the run was killed."""
     lines = [line for line in _text(path).splitlines(keepends=True) if line.endswith("\n") and line.strip()]
     try:

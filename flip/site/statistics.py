@@ -8,15 +8,18 @@ import numpy as np
 from flip.contracts import (
     Agrees,
     DeclaresReasons,
+    DeclaresRemarks,
+    DeclaresWarnings,
     Describes,
     FederatedDataModule,
     KnowsPersonsBehind,
+    KnowsWhatOccurs,
     Remarks,
     Skips,
     SkipsPersons,
 )
 from flip.contracts.dataset import examples_in
-from flip.messages.summary import KNOWN, Summary, SummaryKind
+from flip.messages.summary import KNOWN, Summary, SummaryKind, Topic
 from flip.site.disclosure import enough, suppress_groups, suppress_number, suppress_summary, suppress_total
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
 
@@ -95,27 +98,49 @@ def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[st
 
     A dataset says by `skipped_persons` of how many persons they are; what it does not say is of none, and is withheld.
     """
-    return by_reason(persons, data, data.skipped if isinstance(data, Skips) else {}, persons_skipped(data), cell=cell)
-
-
-def remarks(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[str, Summary], Mapping[str, int]]:
-    """What is to know of the examples that are used, as `skipped` counts those that are not; and all of it."""
-    if not isinstance(data, Remarks):
-        return {}, {}
-    return by_reason(persons, data, data.remarks, data.remarked_persons, cell=cell)[0], data.remarks
-
-
-def by_reason(
-    persons: int, data: FederatedDataModule, counts: Mapping[str, int], whose: Mapping[str, int], *, cell: int
-) -> tuple[dict[str, Summary], dict[str, int]]:
-    """Counts for the reasons that a dataset declares, if of enough persons; and for others, which stay at the site."""
+    reasons: Mapping[str, int] = data.skipped if isinstance(data, Skips) else {}
     declared = data.REASONS if isinstance(data, DeclaresReasons) else frozenset()
+    whose = persons_skipped(data)
     told = {
-        reason: summary_of(min(whose.get(reason, persons), persons), "count/reason", np.array([number]))
-        for reason, number in counts.items()
+        reason: summary_of(min(whose.get(reason, persons), persons), "count/skipped", np.array([number]))
+        for reason, number in reasons.items()
         if reason in declared and enough(whose.get(reason, 0), cell)
     }
-    return told, {reason: counts[reason] for reason in sorted(set(counts) - declared)}
+    return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
+
+
+def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
+    """What must occur and is in no training row, by its number; empty for a dataset that does not know.
+
+    What few persons have is not told from what many have: neither is here. That nobody has it is of no person.
+    """
+    if not isinstance(data, KnowsWhatOccurs):
+        return {}
+    return {str(number): summary_of(persons, "count/absent", np.zeros(1)) for number in np.flatnonzero(~data.occurs())}
+
+
+def remarked(persons: int, data: FederatedDataModule, cell: int) -> dict[Topic, dict[str, Summary]]:
+    """What the dataset remarks, and of that what puts a result in doubt."""
+    told = remarks(persons, data, cell)
+    doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
+    doubts = {remark: summary for remark, summary in told.items() if remark in doubtful}
+    return {Topic.REMARKS: told, Topic.WARNINGS: doubts}
+
+
+def remarks(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
+    """What the dataset remarks of the examples that it kept, by its declared words.
+
+    A remark that is of all but a few persons would tell of those few: it stays at the site too.
+    """
+    if not (isinstance(data, Remarks) and isinstance(data, DeclaresRemarks)):
+        return {}
+    whose = {remark: min(data.remarks_persons.get(remark, 0), persons) for remark in data.remarks}
+    return {
+        remark: summary_of(whose[remark], "count/remarks", np.array([number]))
+        for remark, number in data.remarks.items()
+        if remark in data.REMARKS and enough(whose[remark], cell)
+        if whose[remark] == persons or enough(persons - whose[remark], cell)
+    }
 
 
 def shapes(data: FederatedDataModule, cell: int) -> dict[str, Summary]:

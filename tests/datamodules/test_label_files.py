@@ -137,7 +137,7 @@ def test_a_level_that_the_scan_cuts_is_skipped_with_the_reason(tmp_path):
 # A structure that no labels mark
 
 
-REMARK = "no label file marks visceral_fat under the number or name that is declared for it"
+REMARK = "studies, no label file of which marks visceral_fat by its declared number or name"
 
 
 def test_a_declared_number_that_no_file_holds_is_remarked_on(tmp_path):
@@ -145,8 +145,8 @@ def test_a_declared_number_that_no_file_holds_is_remarked_on(tmp_path):
     for accession in "AB":
         nifti(root / "labels" / f"{accession}.nii", numbered(structures(), (1, 2, 7, 4)))
     data = loaded(root)
-    assert data.remarks == data.remarked_persons == {REMARK: 2}
-    assert REMARK in CTSlices.REASONS and not data.skipped
+    assert data.remarks == data.remarks_persons == {REMARK: 2}
+    assert REMARK in CTSlices.WARNINGS <= CTSlices.REMARKS and not data.skipped
     numbers = dict(zip(SEGMENTS, ("1", "2", "7", "4"), strict=True))
     assert not loaded(root, columns=numbers).remarks
 
@@ -177,5 +177,7 @@ def test_what_comes_from_the_cache_is_remarked_on_as_well(tmp_path):
 def test_a_site_of_which_nothing_can_be_read_for_it_says_so(tmp_path, numbers, absent):
     root = site(tmp_path / "site", ["A"])
     nifti(root / "labels" / "A.nii", numbered(structures(), numbers))
-    with pytest.raises(ValueError, match=rf"no study to test on: 1 x .*; no label file marks {absent}"):
+    with pytest.raises(
+        ValueError, match=rf"no study to test on: 1 x .*; 1 x studies, no label file of which marks {absent}"
+    ):
         loaded(root)
