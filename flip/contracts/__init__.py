@@ -15,6 +15,7 @@ from flip.contracts.dataset import (
     DeclaresReasons,
     DeclaresRemarks,
     DeclaresSizes,
+    DeclaresWarnings,
     Describes,
     FederatedDataModule,
     Fingerprinted,
@@ -48,18 +49,18 @@ from flip.contracts.model import (
 
 __all__ = [
     "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons",
-    "DeclaresRemarks", "DeclaresSizes", "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted",
-    "FitsBaseline", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
-    "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly",
-    "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks",
-    "is_hook",
+    "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "FederatedDataModule", "FederatedModule",
+    "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin",
+    "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling",
+    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds",
+    "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs, Describes, ShowsImages,
-        Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
+        DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs, Describes,
+        ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
     ),
     "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),

@@ -83,6 +83,13 @@ class DeclaresRemarks(Protocol):
 
 
 @runtime_checkable
+class DeclaresWarnings(Protocol):
+    """A class of datasets with remarks that put a result in doubt: a report names them in its first lines."""
+
+    WARNINGS: frozenset[str]  # of its REMARKS
+
+
+@runtime_checkable
 class NamesPersons(Protocol):
     """A dataset that says whose its examples are: a site with a minimum cell above 1 asks nothing of any other."""
 

@@ -41,6 +41,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
             "trains": roster.trains[reply.site],
             "skipped": counted(reply, Topic.SKIPPED, reasons),
             "remarks": counted(reply, Topic.REMARKS, reasons),
+            "warnings": counted(reply, Topic.WARNINGS, reasons),
             "fault": fault.name if fault else None,
         }
         if fault is not None:

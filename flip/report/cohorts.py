@@ -8,7 +8,7 @@ from flip.messages import Fault
 from flip.messages.summary import IMAGE, KNOWN, Moments
 from flip.report.cohort_images import ODD, image_findings
 from flip.report.finding import Finding
-from flip.report.tables import fault_text
+from flip.report.tables import fault_text, warnings
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Cohorts:
     def findings(self) -> list[Finding]:
         """What does not fit, site by site."""
         found = [self._fault(site) for site in self.run.sites]
+        found += [Finding(site, "", words, "To be settled with the site") for site, words in warnings(self.run)]
         for site in self.told:
             others = [other for other in self.told if other != site]
             columns, numbers = ([each for each in c if each != IMAGE] for c in (self.columns, self.numbers))

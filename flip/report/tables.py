@@ -192,6 +192,12 @@ def costs(run: RunRecord) -> list[Cost]:
     return list(found.values())
 
 
+def warnings(run: RunRecord) -> list[tuple[str, str]]:
+    """What puts a site's examples in doubt: the site, and what it is."""
+    found = [(site, about.get("warnings") or {}) for site, about in run.cohort.items()]
+    return [(site, f"{int(number):,} {words}") for site, each in found for words, number in each.items()]
+
+
 def counted(run: RunRecord, what: str) -> dict[str, dict[str, int]]:
     """What the sites "skipped" (examples), or their "remarks", by reason, then by site."""
     table: dict[str, dict[str, int]] = {}

@@ -26,7 +26,7 @@ from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
-from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, remarks, shapes, skipped
+from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, remarked, shapes, skipped
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -151,7 +151,7 @@ class Silo:
             for remark, number in data.remarks.items():
                 self._log.info("%d %s", number, remark)
         trained = persons_of(data, "train", cell)
-        summaries = {Topic.SKIPPED: told, Topic.REMARKS: remarks(loaded.persons, data, cell)}
+        summaries = {Topic.SKIPPED: told, **remarked(loaded.persons, data, cell)}
         summaries |= {Topic.STATISTICS: dataset_summaries(trained, data, cell)}
         summaries |= {Topic.ABSENT: absent(trained.number, data)}
         examples = int(counts["train"])
