@@ -3,6 +3,7 @@
 A launcher may run it in other processes, so what becomes of each run is kept on disk (`flip.cli.sweep_notes`).
 """
 
+import math
 import os
 import sys
 import traceback
@@ -21,9 +22,13 @@ from flip.cli.calls import run
 from flip.cli.compose import MISTAKES, Composer
 from flip.cli.hydra_errors import explain_sweep
 from flip.cli.study import study_of
-from flip.cli.sweep_notes import Note, Notes
+from flip.cli.sweep_notes import Note, Notes, objective, record_of
 from flip.errors import UserError, mistakes_text, unique
 from flip.signals import Interrupted, handing_on
+
+NO_OBJECTIVE = (
+    "the sweeper looks for the best main metric on validation data, and this study has none; declare a validation split"
+)
 
 
 @dataclass
@@ -105,7 +110,11 @@ class Sweep:
             if elsewhere:
                 print(f"[{number}] {ended.status}  {ended.reason}".rstrip(), flush=True)
         notes.table()
-        return notes.objective(folder)
+        found = objective(record_of(folder))
+        if math.isnan(found) and "direction" in hydra.sweeper and note.status == "ok":
+            notes.stop()
+            notes.write(replace(note, mistakes=(NO_OBJECTIVE,), ended=True))
+        return found
 
     def show(self, notes: Notes) -> int:
         """Print the table of results, and under it what was not run at all; returns 1 unless all succeeded."""
@@ -123,7 +132,7 @@ class Sweep:
             clear(notes.folder)
         for mistake in unique(f"[{note.number}] {problem}" for note in known for problem in note.mistakes):
             print(f"not run: {mistake}", file=sys.stderr)
-        return int(not known or any(note.status != "ok" for note in known))
+        return int(not known or any(note.mistakes or note.status != "ok" for note in known))
 
 
 @contextmanager

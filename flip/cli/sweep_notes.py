@@ -87,13 +87,17 @@ class Notes:
             notes.append(Note(**{**known, **lists, "folder": Path(known["folder"])}))
         return sorted(notes, key=lambda note: note.number)
 
+    def stop(self) -> None:
+        """Have no other run begin."""
+        write_atomic(self.place / "stopped", b"")
+
     def stopped(self) -> bool:
         """Whether the sweep has been told to end, so that no other run begins."""
         return (self.place / "stopped").exists()
 
     def end_others(self, number: int) -> None:
         """Have no other run begin, and hand a signal on to those in other processes; wait for their results."""
-        write_atomic(self.place / "stopped", b"")
+        self.stop()
         deadline, told = time.monotonic() + GRACE, set[int]()
         while time.monotonic() < deadline:
             ours = descendants(os.getpid())
@@ -126,10 +130,6 @@ class Notes:
         if rows:
             write_atomic(self.folder / "sweep.csv", out.getvalue().encode())
 
-    def objective(self, folder: Path) -> float:
-        """The main metric of a run's final weights on the validation data of all sites; NaN where there is none."""
-        return objective(record_of(folder))
-
 
 def row_of(note: Note) -> dict[str, object]:
     """A run's line of the table."""
@@ -139,7 +139,8 @@ def row_of(note: Note) -> dict[str, object]:
     record = record_of(note.folder)
     if record is not None:
         monitor = record.result.get("monitor")
-        row |= {f"validate/{POOLED}/{monitor}": objective(record)} if monitor else {}
+        found = objective(record)
+        row |= {f"validate/{POOLED}/{monitor}": "" if math.isnan(found) else found} if monitor else {}
         row |= {name: value for name, value in record.metrics.items() if name.startswith(f"test/{POOLED}/")}
         row |= {"digest": record.result.get("digest"), "seconds": record.result.get("seconds")}
     return row
