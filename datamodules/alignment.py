@@ -61,8 +61,8 @@ def numbers(values: pd.Series[Any], name: str) -> pd.Series[Any]:
     wrong = found.isna() & values.notna()
     if wrong.any():
         raise ValueError(
-            f"column {name} holds text that is not a number, {int(wrong.sum())} times; name it in dataset.missing, or "
-            "translate it by `values` in the site's `columns`"
+            f"column {name} holds text that is not a number, {int(wrong.sum())} times; name it in the dataset's "
+            "`missing`, or translate it by `values` in the site's `columns`"
         )
     return found
 

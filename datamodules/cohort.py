@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -14,33 +14,23 @@ import pandas as pd
 
 from datamodules.alignment import aligned, identifier
 from datamodules.csv_table import read_csv
-from datamodules.images import files_below, stem
+from datamodules.images import files_below
 from datamodules.npz import NPZ
+from datamodules.records import Records
 
 PERSON, ACCESSION = "person", "accession"
 
 
 @dataclass(frozen=True)
 class CohortQuery:
-    """What a study needs of a cohort.
+    """What a study needs of a cohort: its rows, the declared names of all columns but those that identify, and `text`.
 
-    Attributes:
-        table: the table's file below a root that is a folder; or by split the file of each, or its files.
-        person: declared name of the column that identifies a person; None where each row is one.
-        accession: declared name of the column that identifies an example (its image, its note); None for none.
-        columns: declared names of all other columns.
-        text: the one among them that the site's notes go into, if it has a source of notes.
-        missing: texts that mean a missing value.
-        arguments: what a source that asks a database is told of the study, by argument of its `read`.
+    `text` is the one among them that the site's notes go into, if it has a source of notes.
     """
 
-    table: str | Mapping[str, str | Sequence[str]]
-    person: str | None
-    accession: str | None
+    records: Records
     columns: Sequence[str]
     text: str | None
-    missing: Collection[str]
-    arguments: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -71,21 +61,22 @@ class Cohort:
 
 def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, Any], query: CohortQuery) -> Cohort:
     """Read and align a cohort. Raises FileNotFoundError or ValueError, naming what is wrong and the remedy."""
-    own, source = _own_table(root, sources, query), sources.get("table")
-    keyed = source is not None or _is_archive(root)
-    person = PERSON if keyed else query.person
-    accession = (ACCESSION if ACCESSION in own else None) if keyed else query.accession
+    own, records = _own_table(root, sources, query.records), query.records
+    keyed = "table" in sources or _is_archive(root)
+    person = PERSON if keyed else records.person
+    accession = (ACCESSION if ACCESSION in own else None) if keyed else records.accession
     named = [name for name in (person, accession) if name]
     notes = sources.get("notes")
     from_table = [name for name in query.columns if not (notes is not None and name == query.text)]
-    mapped = {name: each for name, each in columns.items() if not keyed or name not in (query.person, query.accession)}
-    table = aligned(own, [*from_table, *named], mapped, query.missing)
+    given = (records.person, records.accession) if keyed else ()
+    mapped = {name: each for name, each in columns.items() if name not in given}
+    table = aligned(own, [*from_table, *named], mapped, records.missing)
     persons = pd.factorize(table[person].map(identifier))[0] if person else np.arange(len(table))
     accessions = [identifier(each) for each in table[accession]] if accession else None
     if accessions is None:
         accessions = _accessions(table, person, sources)
     if notes is not None and query.text:
-        table[query.text] = _notes(_asked(notes, query), table, person, accessions)
+        table[query.text] = _notes(_asked(notes, records), table, person, accessions)
     return Cohort(table, persons.astype(np.int64), accessions)
 
 
@@ -98,7 +89,7 @@ def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callabl
     files = files_below((root if root.is_dir() else root.parent) / folder)
 
     def find(accession: str) -> Path:
-        path = files.get(stem(accession))
+        path = files.get(accession)
         if path is None:
             raise FileNotFoundError(f"no image below {folder} is named as the table says")
         return path
@@ -106,9 +97,9 @@ def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callabl
     return find
 
 
-def _own_table(root: Path, sources: Mapping[str, Any], query: CohortQuery) -> pd.DataFrame:
+def _own_table(root: Path, sources: Mapping[str, Any], records: Records) -> pd.DataFrame:
     if "table" in sources:
-        table = _asked(sources["table"], query)
+        table = _asked(sources["table"], records)
         if PERSON not in table:
             raise ValueError("the site's sources.table gives no column `person`; name it there")
         return table
@@ -116,20 +107,16 @@ def _own_table(root: Path, sources: Mapping[str, Any], query: CohortQuery) -> pd
         raise FileNotFoundError(f"no cohort at {root}")
     if _is_archive(root):
         return NPZ(str(root)).read()
-    if isinstance(query.table, Mapping):
-        files = [
-            (split, file)
-            for split, names in query.table.items()
-            for file in ([names] if isinstance(names, str) else names)
-        ]
+    if (files := records.files()) is not None:
         return pd.concat([read_csv(root / file).assign(split=split) for split, file in files], ignore_index=True)
-    return read_csv(root if root.is_file() else root / query.table)
+    return read_csv(root if root.is_file() else root / str(records.table))
 
 
-def _asked(source: Any, query: CohortQuery) -> pd.DataFrame:
+def _asked(source: Any, records: Records) -> pd.DataFrame:
     """What a source gives; it is told of the study's query what its `read` takes."""
     taken = signature(source.read).parameters
-    table: pd.DataFrame = source.read(**{name: each for name, each in query.arguments.items() if name in taken})
+    query = records.query or {}
+    table: pd.DataFrame = source.read(**{name: each for name, each in query.items() if name in taken})
     return table
 
 
@@ -146,7 +133,7 @@ def _accessions(table: pd.DataFrame, person: str | None, sources: Mapping[str, A
     if several := set(known[PERSON][known[PERSON].duplicated()].map(identifier)) & set(persons):
         raise ValueError(
             f"{len(several)} persons have images of several accessions: name the column of the table that says which "
-            "(dataset.accession, or accession of sources.table)"
+            "(dataset.records.accession, or accession of sources.table)"
         )
     return [own.get(each) for each in persons]
 
@@ -157,7 +144,7 @@ def _notes(
     """The notes of each row, in their order, joined by a line: those of its accession, else of its person."""
     by_accession = ACCESSION in notes and any(accessions)
     if not by_accession and person is None:
-        raise ValueError("notes cannot be told apart: declare dataset.person, or dataset.accession")
+        raise ValueError("notes cannot be told apart: declare dataset.records.person, or dataset.records.accession")
     joined = notes.dropna(subset=["text"]).groupby(ACCESSION if by_accession else PERSON, sort=False)["text"]
     found = {identifier(key): "\n".join(map(str, texts)) for key, texts in joined}
     keys = accessions if by_accession else [identifier(each) for each in table[person]]

@@ -10,7 +10,8 @@ import numpy as np
 
 from datamodules.cohort import Cohort
 from datamodules.description import Description
-from datamodules.images import Images, Pixels
+from datamodules.images import Images
+from datamodules.pixels import Pixels
 from datamodules.tabular import Tabular
 from datamodules.text import HashedText, TransformerText
 
@@ -26,6 +27,11 @@ class Inputs:
     def __post_init__(self) -> None:
         if self.image is None and self.tabular is None and self.text is None:
             raise ValueError("dataset: has nothing to predict from; set dataset.image, dataset.tabular or dataset.text")
+
+    @property
+    def only_image(self) -> bool:
+        """Whether the image is all that the study predicts from."""
+        return self.tabular is None and self.text is None
 
     @property
     def columns(self) -> list[str]:

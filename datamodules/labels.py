@@ -19,12 +19,16 @@ from numpy.typing import NDArray
 from datamodules.dicom import Reason, Unreadable, Volume
 from datamodules.dicom.files import check_file
 from datamodules.dicom.geometry import MAX_OBLIQUE_DEGREES, MAX_TILT_DEGREES
+from datamodules.dicom.hounsfield import check_hounsfield
 from datamodules.dicom.segmentation import GRID_TOLERANCE, read_segmentation
 from datamodules.dicom.volume import MAX_MASK_BYTES, MAX_VOXELS
 
 _NIFTI_SUFFIXES = (".nii", ".nii.gz")
 # NIfTI's axes are right, anterior, superior; the patient's in DICOM are left, posterior, superior.
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# A label that is stored as float, or by slope and intercept, may be off its whole number by rounding. One that was
+# resampled between two structures is off by far more.
+WHOLE_TOLERANCE = 1e-3
 # What nibabel raises for malformed files; EOFError and zlib.error for a cut gzip stream.
 _NIBABEL_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
 
@@ -35,8 +39,9 @@ def read_labels(path: Path, volume: Volume, names: Mapping[int, str] | None = No
     - DICOM SEG (any other suffix): named by segment label, never by number, since numbers differ from file to file.
       With `names`, only the labels that are among its values. A structure that is not segmented in the file is absent.
       Frames are placed by position and orientation; a frame that refers to an image of the volume must lie on it.
-    - NIfTI (.nii, .nii.gz), integers: `names` gives the structure of each id, and each of these is in the result, empty
-      where the id does not occur; other ids are background. Without `names`: the id in decimal, for each that occurs.
+    - NIfTI (.nii, .nii.gz), each voxel within WHOLE_TOLERANCE of a whole number: `names` gives the structure of each
+      id, and each of these is in the result, empty where the id does not occur; other ids are background. Without
+      `names`: the id in decimal, for each that occurs.
     Ids or segments of the same name are united.
 
     Raises `Unreadable`: LABELS_UNREADABLE, LABELS_MISMATCH (another grid, another frame of reference), TOO_LARGE,
@@ -48,11 +53,9 @@ def read_labels(path: Path, volume: Volume, names: Mapping[int, str] | None = No
     ids, affine = _read_nifti(path, Reason.LABELS_UNREADABLE)
     if ids.shape != volume.voxels.shape or not _same_grid(affine, volume):
         raise Unreadable(Reason.LABELS_MISMATCH)
+    ids = _whole(ids)
     if names is None:
-        found = np.unique(ids)
-        if not np.array_equal(found, np.round(found)):
-            raise Unreadable(Reason.LABELS_UNREADABLE)
-        names = {int(value): str(int(value)) for value in found if value != 0}
+        names = {int(value): str(int(value)) for value in np.unique(ids) if value != 0}
     if len(set(names.values())) * ids.size > MAX_MASK_BYTES:
         raise Unreadable(Reason.TOO_LARGE)
     return {name: np.isin(ids, [key for key in names if names[key] == name]) for name in dict.fromkeys(names.values())}
@@ -62,7 +65,8 @@ def read_nifti_volume(path: Path) -> Volume:
     """CT in HU from NIfTI (.nii, .nii.gz), turned to the standard orientation (see `Volume`); the UIDs are empty.
 
     Raises `Unreadable`: FOLDER_MISSING, OUTSIDE_FOLDER, TOO_LARGE, CORRUPT (no 3-D image of real numbers),
-    MISSING_GEOMETRY (neither sform nor qform), INVALID_GEOMETRY, GANTRY_TILT (sheared), NOT_AXIAL (oblique).
+    MISSING_GEOMETRY (neither sform nor qform), INVALID_GEOMETRY, GANTRY_TILT (sheared), NOT_AXIAL (oblique),
+    NOT_HOUNSFIELD (not finite) and those of `check_hounsfield`.
     """
     check_file(path)
     if not path.name.lower().endswith(_NIFTI_SUFFIXES):
@@ -78,6 +82,7 @@ def read_nifti_volume(path: Path) -> Volume:
     voxels = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(voxels).all():
         raise Unreadable(Reason.NOT_HOUNSFIELD)
+    check_hounsfield(voxels, whole_picture=False)
     return Volume(
         voxels=voxels,
         affine=affine,
@@ -110,6 +115,16 @@ def _read_nifti(path: Path, malformed: Reason) -> tuple[NDArray[np.generic], NDA
     turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "P", "S")))
     turned = affine @ inv_ornt_aff(turn, values.shape)
     return apply_orientation(values, turn).transpose(2, 1, 0), _RAS_TO_LPS @ turned
+
+
+def _whole(ids: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The whole numbers that are meant. Raises `Unreadable`: LABELS_UNREADABLE where any voxel is between two."""
+    if ids.dtype.kind != "f":
+        return ids
+    near = np.rint(ids)
+    if not np.isfinite(near).all() or np.abs(ids - near).max() > WHOLE_TOLERANCE:
+        raise Unreadable(Reason.LABELS_UNREADABLE)
+    return near
 
 
 def _same_grid(affine: NDArray[np.float64], volume: Volume) -> bool:

@@ -14,8 +14,10 @@ from torch.utils.data import DataLoader
 
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
-from datamodules.images import UNREADABLE, Images, Pixels
+from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
+from datamodules.pixels import Pixels
+from datamodules.records import Records
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
@@ -38,7 +40,7 @@ class Multimodal(lightning.LightningDataModule):
     `agree`; without these calls they are the site's own.
 
     Args:
-        root: the site's table (CSV), archive (.npz), or the folder that holds `table`.
+        root: the site's table (CSV), archive (.npz), or the folder that holds `records.table`.
         columns: the site's own columns (datamodules.alignment).
         trains: False for a site that is only tested on; all its rows are then in the test split.
         sources: where table, images and notes come from instead of from files, by part; and the site's `transformer`.
@@ -46,12 +48,7 @@ class Multimodal(lightning.LightningDataModule):
         part: which part of a cohort that simulated sites share by `partition`; null for a cohort of the site's own.
         target: what to predict.
         image, tabular, text: the parts to predict from; null for those that the study does not use.
-        table: file of the table below a root that is a folder; or by split its file or files, then the column `split`.
-        person: column that identifies a person; null where each row is one.
-        accession: column that identifies an example, and names its image; null for none.
-        missing: texts that mean a missing value, besides an empty cell.
-        query: what the study asks of a site's database (datamodules.sources.omop): `cohort` and `features`, which are
-            then columns; a site whose source is a table gives them by itself.
+        records: which rows are read, and who and what they are about; null for those of `cohort.csv`, a person each.
         subgroups: by name, groups of persons to report by.
         split: which persons are trained, validated and tested on.
         partition: parts one cohort into simulated sites; null where no site shares one.
@@ -60,9 +57,10 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS = frozenset({NO_PERSON, UNREADABLE, *REASONS})
+    REASONS = frozenset({NO_PERSON, *UNREAD, *REASONS})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
+    must_occur: Sequence[str] = ()  # the target's
 
     def __init__(
         self,
@@ -77,11 +75,7 @@ class Multimodal(lightning.LightningDataModule):
         image: Images | None = None,
         tabular: Tabular | None = None,
         text: HashedText | TransformerText | None = None,
-        table: str | Mapping[str, str | Sequence[str]] = "cohort.csv",
-        person: str | None = None,
-        accession: str | None = None,
-        missing: Sequence[str] = (),
-        query: Mapping[str, Any] | None = None,
+        records: Records | None = None,
         subgroups: Subgroups | None = None,
         split: ByPerson | ByColumn | None = None,
         partition: Dirichlet | None = None,
@@ -94,14 +88,13 @@ class Multimodal(lightning.LightningDataModule):
         self.sources, self.partition = dict(sources or {}), partition
         self.cache = VolumeCache(**cache) if cache else None
         self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
-        self.text = text
+        self.text, self.must_occur = text, target.must_occur
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
-        self.groups, self.split = dict(subgroups or {}), split or ByPerson()
-        self.batch_size = batch_size
+        self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
-        self.query = CohortQuery(table, person, accession, used, text.column if text else None, missing, query or {})
+        self.query = CohortQuery(records or Records(), used, text.column if text else None)
         self._forget()
 
     def _forget(self) -> None:
@@ -121,9 +114,13 @@ class Multimodal(lightning.LightningDataModule):
         return self.image is None
 
     def declared_sizes(self) -> dict[str, int]:
-        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and `target.classes`."""
-        classes = {"target.classes": len(self.target.classes)} if self.target.classes else {}
-        return self.inputs.declared_sizes() | classes
+        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and the target's."""
+        return self.inputs.declared_sizes() | self.target.sizes
+
+    def occurs(self) -> np.ndarray:
+        """Whether each of `must_occur` is among the training rows of this site, bool."""
+        self.setup()
+        return self.target.occurs({name: array[self._splits == "train"] for name, array in self._target.items()})
 
     def persons(self) -> int:
         """Number of distinct persons in the table, or in the site's part of it."""
@@ -166,8 +163,12 @@ class Multimodal(lightning.LightningDataModule):
 
     def _decode(self, cohort: Cohort, image: Images) -> None:
         opener = image_opener(self.root, self.sources, image.folder)
-        self._pixels, unreadable = image.read(opener, cohort.accession, self.cache)
-        self.skipped |= {UNREADABLE: unreadable} if unreadable else {}
+        self._pixels = image.read(opener, cohort.accession, self.cache)
+        self.skipped |= Counter(self._pixels.unread.values())
+        if self.inputs.only_image and not (self._pixels.index >= 0).any():
+            raise ValueError(
+                "the table names no image that is there: see dataset.records.accession, dataset.image.folder"
+            )
 
     # What sites agree on.
 
@@ -219,9 +220,8 @@ class Multimodal(lightning.LightningDataModule):
     def fingerprint(self) -> dict[str, np.ndarray]:
         """A digest of what was read, wherever it came from: other data have other privacy noise."""
         self.setup()
-        cohort = self._read()
         read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
-        return {"data": cohort.digest(read)}
+        return {"data": self._read().digest(read)}
 
     # Loaders.
 

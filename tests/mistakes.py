@@ -110,8 +110,8 @@ MISTAKES = {
         ["baselines.alone (the command line): with privacy=full it spends more on the same patients"],
     ),
     "privacy with a pooled baseline": (
-        [*DOWN, "baselines.pooled=true"],
-        ["baselines.pooled (the command line): with privacy=full it trains without the noise"],
+        [*DOWN, "baselines.centralized=true"],
+        ["baselines.centralized (the command line): with privacy=full it trains without the noise"],
     ),
     "a checkpoint under federation": (
         ["federation=inprocess", "resume_from=last.ckpt"],

@@ -27,8 +27,9 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels.utils import iter_pixels
 from pydicom.uid import UID
 
+from datamodules.dicom.bits import BitFrames
 from datamodules.dicom.files import PixelValue, malformed_is, read_dicom
-from datamodules.dicom.stored import GDCM, Stored, plugin_of
+from datamodules.dicom.stored import GDCM, Stored, low_bits, plugin_of
 from datamodules.dicom.volume import Reason, Unreadable
 
 # A frame takes milliseconds, the largest some seconds. The memory holds the largest file that is read, its frames and
@@ -122,7 +123,7 @@ def _plugin(data: FileDataset) -> str:
     """The decoder to use, empty for uncompressed pixels, of which there must be as many as the header promises.
 
     The decoder is named, so that a file decodes to the same bits whatever else is installed, and a GPL plug-in that
-    happens to be there is not used. Raises `Unreadable`: CORRUPT, TRUNCATED, UNSUPPORTED_COMPRESSION.
+    happens to be there is not used. Raises `Unreadable`: CORRUPT, TRUNCATED, HIGH_BIT, UNSUPPORTED_COMPRESSION.
     """
     with malformed_is(Reason.CORRUPT):
         syntax = UID(data.file_meta.TransferSyntaxUID)
@@ -131,7 +132,9 @@ def _plugin(data: FileDataset) -> str:
         frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel") or 1)
         bits = int(data.Rows) * int(data.Columns) * frames * samples * int(data.BitsAllocated)
         stored, precision = len(data.PixelData), int(data.BitsStored)
-        compressed = syntax.is_encapsulated
+        compressed, low = syntax.is_encapsulated, low_bits(data)
+    if not low:
+        raise Unreadable(Reason.HIGH_BIT)
     if not compressed:
         if stored < (bits + 7) // 8:
             raise Unreadable(Reason.TRUNCATED)
@@ -141,6 +144,9 @@ def _plugin(data: FileDataset) -> str:
 
 def _decoded(data: FileDataset, indices: Sequence[int], plugin: str) -> Iterator[NDArray[Any]]:
     """Decode in this process, a frame at a time."""
+    if not plugin and (packed := BitFrames.of(data)):  # pydicom loses bits of a frame that begins inside a byte
+        yield from packed.read(indices)
+        return
     frames = iter_pixels(data, indices=list(indices), decoding_plugin=plugin)
     for _ in indices:
         with malformed_is(Reason.UNDECODABLE):

@@ -13,11 +13,10 @@ from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.files import malformed_is, read_dicom
 from datamodules.dicom.geometry import InPlane
 from datamodules.dicom.headers import Header, Rescale
+from datamodules.dicom.hounsfield import AIR, check_hounsfield, check_padding
 from datamodules.dicom.stored import GRAYSCALE
 from datamodules.dicom.volume import Reason, Unreadable
 
-# HU of what lies outside the scanner's field: air, by definition of the scale.
-AIR = -1000.0
 # Fewer than one voxel in some hundred of a scanned body is denser than this (bone, contrast, metal).
 _DENSE_HU = 400.0
 _POLARITY_MARGIN = 0.1
@@ -89,14 +88,15 @@ def _parsed(header: Header, decoder: Decoder) -> Plane:
     return Plane(stored, rescale)
 
 
-def settle(hu: NDArray[np.float32], mirrors: NDArray[np.float64], padded: bool) -> None:
-    """Settle polarity, then padding, of a volume (slice, row, column) in place. `mirrors`: `Rescale.inverse` by slice;
-    `padded`: whether any slice has padding (NaN).
+def settle(hu: NDArray[np.float32], rescales: Sequence[Rescale]) -> None:
+    """Settle polarity, then padding (NaN), of a volume (slice, row, column) in place; `rescales` are of its slices.
 
     By the standard, MONOCHROME1 concerns display alone and the rescaled values are HU as they stand. Converters that
     stored inverted values under that name exist all the same. A body tells: nearly none of it is denser than 400 HU.
-    Raises `Unreadable`: AMBIGUOUS_POLARITY where that does not decide.
+    Raises `Unreadable`: AMBIGUOUS_POLARITY where that does not decide; of CT, the reasons of `check_hounsfield` and
+    `check_padding`.
     """
+    mirrors = np.array([each.inverse for each in rescales])
     marked = np.flatnonzero(~np.isnan(mirrors))
     if marked.size:
         flipped = mirrors[marked, None, None].astype(np.float32) - hu[marked]
@@ -106,5 +106,8 @@ def settle(hu: NDArray[np.float32], mirrors: NDArray[np.float64], padded: bool) 
             raise Unreadable(Reason.AMBIGUOUS_POLARITY)
         if gain > 0:
             hu[marked] = flipped
-    if padded:
+    if rescales[0].hounsfield:
+        check_hounsfield(hu, whole_picture=True)
+        check_padding(hu, [each.meant_by_padding for each in rescales])
+    if any(each.padding for each in rescales):
         hu[np.isnan(hu)] = AIR

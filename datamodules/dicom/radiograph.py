@@ -2,33 +2,80 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom.dataset import FileDataset
-from pydicom.pixels import apply_modality_lut, apply_voi_lut
+from pydicom.dataset import Dataset, FileDataset
+from pydicom.uid import DigitalXRayImageStorageForProcessing
 
 from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.files import is_dicom, malformed_is, read_dicom, regular_files
+from datamodules.dicom.gray import gray_levels
 from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
 
 MODALITIES = ("DX", "CR")
-FRONTAL = ("PA", "AP", "")  # ViewPosition, the preferred first; an empty one is not known to be lateral
-# The standard: the column index grows to the patient's left (frontal) or back (lateral), the row index to the feet.
-RIGHTWARD, DOWNWARD = ("L", "P"), "F"
+# By view, where the column index grows to in the standard orientation (left, back), and all that it may grow to in a
+# file; the row index grows to the feet.
+SIDEWARD = {"frontal": ("L", "LR"), "lateral": ("P", "AP")}
+VIEWS = tuple(SIDEWARD)
+DOWNWARD = "F"
 OPPOSITE = {"L": "R", "R": "L", "A": "P", "P": "A", "F": "H", "H": "F"}
+# Words of ViewPosition: the standard's terms and what consoles write. Of a patient on the side (LLD, RLD) the view is
+# frontal.
+WORDS = {
+    "frontal": ("PA", "AP", "LLD", "RLD", "FRONTAL"),  # the preferred first
+    "lateral": ("LL", "RL", "LAT", "LATERAL", "LLAT", "RLAT", "ML", "LM"),
+    "other": ("RLO", "LLO", "RAO", "LAO", "RPO", "LPO", "OBL", "OBLIQUE", "XC", "CC", "MLO", "AXIAL", "TANGENTIAL"),
+}
+TAGS = (
+    "SpecificCharacterSet", "SOPClassUID", "Modality", "ImageType", "PresentationIntentType", "ViewPosition",
+    "ViewCodeSequence", "PatientOrientation", "InstanceNumber",
+)  # fmt: skip
 
 
-def read_radiograph(path: Path, decoder: Decoder, *, unmarked_upright: bool = False) -> NDArray[np.float32]:
+@dataclass(frozen=True, order=True)
+class Film:
+    """A film of a study; of two the lower one is preferred."""
+
+    processing: bool  # raw, as the detector gives it: not made to be looked at
+    secondary: bool  # made from another picture
+    rank: int  # of its view: PA, AP, those of a patient on the side, one that does not say
+    number: int
+    name: str
+    path: Path
+    view: str = ""  # frontal, lateral, other; empty where the file does not say
+
+    @classmethod
+    def of(cls, path: Path) -> Film | None:
+        """From the header; None for another modality. Raises `Unreadable`: CORRUPT and those of reading a file."""
+        head = read_dicom(path, TAGS)
+        with malformed_is(Reason.CORRUPT):
+            if str(head.get("Modality") or "").strip().upper() not in MODALITIES:
+                return None
+            words, view = _words(head), _view(head)
+            ranks = [rank for rank, word in enumerate(WORDS["frontal"]) if word in words]
+            rank = min(ranks, default=len(WORDS["frontal"]) + (not view))
+            kinds = [str(each).strip().upper() for each in head.get("ImageType") or ()]
+            number = int(head.get("InstanceNumber") or 0)
+            return cls(_processing(head), kinds[1:2] == ["SECONDARY"], rank, number, path.name, path, view)
+
+
+def read_radiograph(
+    path: Path, decoder: Decoder, *, unmarked_upright: bool = False, view: str = "frontal"
+) -> NDArray[np.float32]:
     """A radiograph as float32 [rows, columns], 0 dark (air) to 1 bright (bone), in the standard orientation.
 
-    `path` is a file, or a folder of which the frontal view is taken (PA before AP). Without PatientOrientation the
-    picture is taken as it is if `unmarked_upright`, else it is not read: a network trained on sideways films learns
-    where the film lay. Raises `Unreadable`: NO_DICOM, NO_SUCH_MODALITY, MULTIFRAME, NOT_GRAYSCALE, MISSING_GEOMETRY,
-    INVALID_GEOMETRY, TOO_LARGE and those of reading and decoding a file.
+    `path` is a file, or a folder of which a film of the `view` ("frontal", PA before AP, or "lateral") is taken, which
+    ViewPosition, the code of the view or PatientOrientation tells. Without PatientOrientation the picture is taken as
+    it is if `unmarked_upright`, else it is not read: a network trained on sideways films learns where the film lay.
+    Raises `Unreadable`: NO_DICOM, NO_SUCH_MODALITY, NO_SUCH_VIEW, FOR_PROCESSING, MULTIFRAME, NOT_GRAYSCALE,
+    MISSING_GEOMETRY, INVALID_GEOMETRY, TOO_LARGE and those of `gray_levels` and of reading and decoding a file.
     """
-    data, file = _frontal(path)
+    file = _chosen(path, view)
+    data = read_dicom(file)
     with malformed_is(Reason.CORRUPT):
         photometric = str(data.get("PhotometricInterpretation", "")).strip()
         frames, samples = int(data.get("NumberOfFrames") or 1), int(data.get("SamplesPerPixel") or 1)
@@ -39,46 +86,81 @@ def read_radiograph(path: Path, decoder: Decoder, *, unmarked_upright: bool = Fa
         raise Unreadable(Reason.NOT_GRAYSCALE)
     if largest > 2 * MAX_SIDE:
         raise Unreadable(Reason.TOO_LARGE)
-    axes = _axes(data, unmarked_upright)
+    axes = _axes(data, view, unmarked_upright)
     (stored,) = decoder.frames(data, file, [0])
-    with malformed_is(Reason.CORRUPT):
-        values = np.asarray(apply_voi_lut(apply_modality_lut(stored, data), data), np.float32)
-    low, high = float(values.min()), float(values.max())
-    gray = (values - low) / (high - low) if high > low else np.zeros_like(values)
-    if photometric == "MONOCHROME1":  # the lowest value is displayed white
-        gray = 1 - gray
-    return upright(gray, *axes)
+    return upright(gray_levels(stored, data), *axes)
 
 
-def _frontal(path: Path) -> tuple[FileDataset, Path]:
-    """The data set to read, and its file."""
+def _chosen(path: Path, view: str) -> Path:
+    """The file to read."""
     files = [path] if path.is_file() else [each for each in regular_files(path) if is_dicom(each)]
     if not files:
         raise Unreadable(Reason.NO_DICOM)
-    ranked = []
-    for file in files:
-        head = read_dicom(file, ("Modality", "ViewPosition", "InstanceNumber"))
-        with malformed_is(Reason.CORRUPT):
-            view = str(head.get("ViewPosition") or "").strip().upper()
-            if str(head.get("Modality") or "").strip().upper() in MODALITIES:
-                rank = FRONTAL.index(view) if view in FRONTAL else len(FRONTAL)
-                ranked.append((rank, int(head.get("InstanceNumber") or 0), file.name, file))
-    if not ranked:
+    films = [film for file in files if (film := Film.of(file))]
+    if not films:
         raise Unreadable(Reason.NO_SUCH_MODALITY)
-    file = min(ranked)[-1]
-    return read_dicom(file), file
+    films = [film for film in films if film.view in (view, "")]
+    if not films:
+        raise Unreadable(Reason.NO_SUCH_VIEW)
+    film = min(films)
+    if film.processing:
+        raise Unreadable(Reason.FOR_PROCESSING)
+    return film.path
 
 
-def _axes(data: FileDataset, unmarked_upright: bool) -> tuple[str, str]:
+def _processing(head: Dataset) -> bool:
+    """Whether the film is raw; CR does not say."""
+    intent = str(head.get("PresentationIntentType") or "").strip().upper()
+    return intent == "FOR PROCESSING" or head.get("SOPClassUID") == DigitalXRayImageStorageForProcessing
+
+
+def _words(head: Dataset) -> set[str]:
+    return set(re.split(r"[^A-Z]+", str(head.get("ViewPosition") or "").upper())) - {""}
+
+
+def _view(head: Dataset) -> str:
+    """The view by all that says it, of which one word is enough that a film is no frontal one."""
+    words = _words(head)
+    said = {view for view, known in WORDS.items() if words.intersection(known)} | _coded(head)
+    side = next((each for each in _letters(head) if each in "LRAP"), "")
+    said |= {view for view, (_, letters) in SIDEWARD.items() if side and side in letters}
+    return next((view for view in ("lateral", "other", "frontal") if view in said), "")
+
+
+def _coded(head: Dataset) -> set[str]:
+    """The view by its code (CID 4010), where the file has one of these."""
+    if not head.get("ViewCodeSequence"):
+        return set()
+    from pydicom.sr.codedict import Code, codes
+
+    item, known = head.ViewCodeSequence[0], codes.cid4010
+    code = Code(str(item.get("CodeValue") or ""), str(item.get("CodingSchemeDesignator") or ""), "")
+    if code in (known.PosteroAnterior, known.AnteroPosterior, known.Frontal):
+        return {"frontal"}
+    if code in (known.LeftLateral, known.RightLateral, known.LateralProjection, known.Sagittal):
+        return {"lateral"}
+    return {"other"} if any(code == getattr(known, name) for name in known.dir()) else set()
+
+
+def _letters(data: Dataset) -> list[str]:
+    """The main directions of PatientOrientation, a letter each; empty where it says nothing."""
+    value = data.get("PatientOrientation")
+    letters = [str(each).strip().upper()[:1] for each in value] if value and not isinstance(value, str) else []
+    return letters if any(letters) else []
+
+
+def _axes(data: FileDataset, view: str, unmarked_upright: bool) -> tuple[str, str]:
     """Where the column index and the row index grow to: a letter each, of the main direction."""
     with malformed_is(Reason.CORRUPT):
-        value = data.get("PatientOrientation")
-        letters = [str(each).strip().upper()[:1] for each in value] if value and not isinstance(value, str) else []
-    if not any(letters):
+        letters = _letters(data)
+    standard, sides = SIDEWARD[view]
+    if not letters:
         if unmarked_upright:
-            return RIGHTWARD[0], DOWNWARD
+            return standard, DOWNWARD
         raise Unreadable(Reason.MISSING_GEOMETRY)
-    if len(letters) != 2 or set(letters) - set(OPPOSITE) or sum(each in "FH" for each in letters) != 1:
+    if len(letters) != 2 or sorted(each in "FH" for each in letters) != [False, True]:
+        raise Unreadable(Reason.INVALID_GEOMETRY)
+    if not any(each in sides for each in letters if each):
         raise Unreadable(Reason.INVALID_GEOMETRY)
     return letters[0], letters[1]
 
@@ -89,6 +171,6 @@ def upright(picture: NDArray[np.float32], columns_to: str, rows_to: str) -> NDAr
         picture, columns_to, rows_to = picture.T, rows_to, columns_to
     if rows_to != DOWNWARD:
         picture = picture[::-1]
-    if columns_to not in RIGHTWARD:
+    if columns_to not in [standard for standard, _ in SIDEWARD.values()]:
         picture = picture[:, ::-1]
     return np.ascontiguousarray(picture)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, JPEGExtended12Bit, RLELossless
 
@@ -33,6 +34,8 @@ class Stored:
         names = {"rows": "Rows", "columns": "Columns", "bits_allocated": "BitsAllocated"}
         names |= {"bits_stored": "BitsStored", "pixel_representation": "PixelRepresentation"}
         numbers = {option: data.get(name) for option, name in names.items()}
+        if not low_bits(data):
+            return None
         photometric = str(data.get("PhotometricInterpretation", "")).strip()
         if photometric not in GRAYSCALE or not all(isinstance(each, int) for each in numbers.values()):
             return None
@@ -61,6 +64,15 @@ class Stored:
             decoder = get_decoder(self.value.syntax)
             array, _ = decoder.as_array(source, index=0, decoding_plugin=plugin, **self.options)
         return array
+
+
+def low_bits(data: Values | Dataset) -> bool:
+    """Whether a pixel's bits are the lowest of those that are allocated, as all readers take them; raises as pydicom.
+
+    Files of before 2003 may have them elsewhere, and where a header is wrong about it, so may be its values.
+    """
+    high, stored = data.get("HighBit"), data.get("BitsStored")
+    return high is None or stored is None or int(high) == int(stored) - 1
 
 
 def plugin_of(syntax: UID, precision: int) -> str:

@@ -85,14 +85,16 @@ def last_words(result: ResultFile, folder: Path, report: float | None, *, goes_o
     return f"{result['status']}  {result['reason']}\n{page}\nlog     {place}/log.txt"
 
 
-def show_cohorts(folder: Path) -> None:
-    """The sites' cohorts as a table on the screen."""
+def show_result(folder: Path, trains: bool) -> None:
+    """The final test table on the screen, or of a job that trained nothing the sites' cohorts."""
     from rich.console import Console
 
+    from flip.cli.final import show
     from flip.report.cohorts import screen_table
     from flip.runs.record import RunRecord
 
-    Console().print(screen_table(RunRecord.read(folder)))
+    record = RunRecord.read(folder)
+    show(record, Console()) if trains else Console().print(screen_table(record))
 
 
 def show_logs(folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from flip.files import POOLED
+from flip.files import CENTRALIZED, POOLED
 from flip.report.tables import fault_text
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ STATES = {
     "threshold": "validated", "test": "tested", "alone": "baseline",
 }  # fmt: skip
 
-BASELINES = {POOLED: "pooled data", "alone": "each site alone"}
+BASELINES = {CENTRALIZED: "centralized, on all data in one place", "alone": "each site alone"}
 
 
 @dataclass

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from flip.cli.closing import begin, close, last_words, show_cohorts, show_logs
+from flip.cli.closing import begin, close, last_words, show_logs, show_result
 from flip.cli.redirect import to_log
 from flip.config import build
 from flip.config.jobs import JOBS
@@ -56,8 +56,8 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultF
             result, asked = to_result(study, files, transport, run, lambda: begin(folder, trackers, display))
             report, asked = close(folder, trackers, result, display=display, asked=asked)
         trains = JOBS[study.job].trains
-        if not (trains or asked):
-            show_cohorts(folder)
+        if not asked:
+            show_result(folder, trains)
         if not (asked or (trains and result["status"] == "ok")):
             show_logs(folder)
         print(last_words(result, folder, report, goes_on=bool(study.federation.get(TARGET))), flush=True)
@@ -127,7 +127,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
 
 
 def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Transport | None) -> Payload | None:
-    """The study's final weights: federated, or trained on the pooled (or only) site; then the pooled baseline.
+    """The study's final weights: federated, or centralized; then the centralized baseline.
 
     None for a job that trains nothing.
     """
@@ -138,8 +138,8 @@ def train_here(study: "Study", folder: Path, loop: Coordinator, transport: Trans
     if transport is None:
         return pooled(study, loop, homes, "test", folder)
     final = transport.run(loop, homes)
-    if study.baselines.pooled:
-        pooled(study, loop, homes, "baseline/pooled/test", folder / "baseline")
+    if study.baselines.centralized:
+        pooled(study, loop, homes, "baseline/centralized/test", folder / "baseline")
     return final
 
 

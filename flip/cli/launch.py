@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,8 @@ def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:
     begun = unfinished(folder)
     study = compose([*others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
     begun.refuse_other(study)
+    if begun.damaged:
+        print(f"{begun.damaged}; the run goes on from the round before", file=sys.stderr)
     study = replace(study, typed=tuple(arguments))
     return 0 if run(study, folder, resumes=begun.identifier).status == "ok" else 1
 

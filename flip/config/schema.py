@@ -52,7 +52,7 @@ class Trainer:
 class Baselines:
     """What to train for comparison, into the same report."""
 
-    pooled: bool = False
+    centralized: bool = False
     alone: bool = False
 
 

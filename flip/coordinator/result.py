@@ -37,6 +37,7 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "fa
         "intervals": {},
         "metrics": {},
         "withheld": {},
+        "warnings": [],
     }
 
 
@@ -96,6 +97,7 @@ class Ending:
             "intervals": methods_of(self.coordinator.module),
             "metrics": self.coordinator.evaluation.metrics,
             "withheld": self.coordinator.evaluation.withheld,
+            "warnings": self.files.warnings(),
         }
         with deferred():
             self.files.json("result.json", result)

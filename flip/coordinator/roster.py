@@ -11,6 +11,15 @@ from flip.runs.recorder import Recorder, line_of
 FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
 
 
+class Unlearnable(StudyFailed):
+    """The data of all sites together cannot teach what the study predicts; the run ends as `refused`."""
+
+    @property
+    def status(self) -> str:
+        """The status of the run's result."""
+        return "refused"
+
+
 @dataclass
 class Roster:
     """The sites of one run.
@@ -19,7 +28,7 @@ class Roster:
         run: identifier of the run, new on a rerun.
         manifest: the study as canonical JSON.
         trains: by site, whether it trains or is only tested on.
-        min_sites: the fewest sites that a round can do with (`strategy.min_sites`).
+        min_sites: the fewest sites that a round can do with (`strategy.min_sites`); None: every one that it asks.
         recorder: where everything is written down.
 
     Attributes:
@@ -28,18 +37,22 @@ class Roster:
         trained_on: by site, its number of training examples.
         validates: whether any site has validation data.
         privacy: by site, epsilon and delta spent so far.
+        must_occur: names of what has to be among the training rows of some site.
+        absent: those of them that no site has.
     """
 
     run: str
     manifest: str
     trains: Mapping[str, bool]
-    min_sites: int
+    min_sites: int | None
     recorder: Recorder
     agreed: Payload = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
     trained_on: dict[str, int] = field(default_factory=dict)
     validates: bool = False
     privacy: dict[str, dict[str, float]] = field(default_factory=dict)
+    must_occur: Sequence[str] = ()
+    absent: Sequence[str] = ()
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""
@@ -66,8 +79,21 @@ class Roster:
         return Wanted(weights, state, FIT_METRICS, {}, self.trained_on)
 
     def enough(self, used: int, faults: Mapping[str, Fault], when: str) -> None:
-        """Raise StudyFailed, with the faults, if fewer sites can be used than the strategy needs."""
-        if used < self.min_sites:
-            why = "; ".join(f"{site}: {fault.value}" for site, fault in sorted(faults.items()))
-            text = f"{used} usable sites {when}, strategy.min_sites={self.min_sites}. {why}"
-            raise StudyFailed(text, faults.values())
+        """Raise StudyFailed, with the faults of sites that train, if fewer can be used than the strategy needs."""
+        missing = {site: fault for site, fault in faults.items() if self.trains[site]}
+        if used < (self.min_sites or used + len(missing) or 1):
+            why = "; ".join(f"{site}: {fault.value}" for site, fault in sorted(missing.items()))
+            if self.min_sites is None and missing:
+                text = f"not every site could be used {when}, and strategy.min_sites=null needs each one"
+            else:
+                text = f"{used} usable sites {when}, strategy.min_sites={self.min_sites or 1}"
+            raise StudyFailed(f"{text}. {why or 'no other that was asked has a weight above 0'}", missing.values())
+
+    def learnable(self) -> None:
+        """Raise StudyFailed where no site has a training row of something that must occur."""
+        if self.absent:
+            names = "', '".join(self.absent)
+            raise Unlearnable(
+                f"no site has a training row with '{names}', so nothing can be learned of it; correct dataset.target, "
+                "or a site's columns, or leave a class out that nobody has"
+            )

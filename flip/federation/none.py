@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from flip.config.build import initial_module
 from flip.contracts import FederatedDataModule, ScaledForPooling
 from flip.coordinator.loop import Coordinator
-from flip.files import POOLED
+from flip.files import CENTRALIZED, POOLED
 from flip.messages import Ask, Payload
 from flip.runs.recorder import POOLED_LINE
 from flip.site.silo import Silo
@@ -36,6 +36,7 @@ def train_pooled(
     """
     from flip.determinism import seed_fit
     from flip.messages.weights import to_arrays
+    from flip.site.batches import without_single
     from flip.site.centralized import fit_centralized
     from flip.site.fit import centralized, device_of
 
@@ -44,19 +45,19 @@ def train_pooled(
     data = [silos[name].datamodule(coordinator.roster.task("fit", 0, {})) for name in names]
     train, validate = split_loaders(data)
     module = initial_module(manifest, centralized=True)
-    how = replace(
-        centralized(manifest, folder, resume), record=epoch_recorder(coordinator, module, POOLED if baseline else "fit")
-    )
+    record = epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit")
+    how = replace(centralized(manifest, folder, resume), record=record)
     seed_fit(manifest["seed"], POOLED, 0)
+    together = pooled_loader(train, shuffle=True)
     fit_centralized(
         module,
-        pooled_loader(train, shuffle=True),
+        None if together is None else without_single(module.train(), together),
         pooled_loader(validate, shuffle=False),
         device=device_of(manifest, silos[names[0]].site),
         how=how,
     )
     weights = to_arrays(module)
-    coordinator.evaluation.test(ask, POOLED if baseline else "test", weights, prefix)
+    coordinator.evaluation.test(ask, CENTRALIZED if baseline else "test", weights, prefix)
     return weights
 
 

@@ -15,9 +15,9 @@ import torch
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import Dataset, Sampler, default_collate
 
-from flip.contracts.dataset import examples_in
+from flip.contracts.dataset import batched_alike, examples_in
 from flip.errors import UserError
 from flip.privacy.noise import Stream
 
@@ -134,19 +134,8 @@ def is_empty(batch: Mapping[str, object] | Sequence[object]) -> bool:
 
 def poisson_loader(loader: "Loader", key: bytes) -> "Loader":
     """The same data in Poisson batches; one pass has as many batches as the loader has."""
-    settings = {
-        name: getattr(loader, name) for name in ("num_workers", "pin_memory", "timeout", "worker_init_fn", "generator")
-    }
-    if loader.num_workers:
-        settings |= {
-            name: getattr(loader, name) for name in ("multiprocessing_context", "prefetch_factor", "persistent_workers")
-        }
-    return DataLoader(
-        loader.dataset,
-        batch_sampler=PoissonBatches(examples_in(loader), len(loader), key),
-        collate_fn=CollateEmpty(loader.dataset, loader.collate_fn),
-        **settings,
-    )
+    batches = PoissonBatches(examples_in(loader), len(loader), key)
+    return batched_alike(loader, batch_sampler=batches, collate_fn=CollateEmpty(loader.dataset, loader.collate_fn))
 
 
 def unfit_layers(module: torch.nn.Module) -> dict[str, str]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flip.files import POOLED
+from flip.report.series import mean_series, series, validation_metric, validation_phase
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -94,46 +95,6 @@ def to_svg(figure: "Figure", key: str, label: str) -> str:
     return head + svg[svg.index(">") + 1 :]
 
 
-def series(run: RunRecord, phase: str, metric: str) -> dict[str, tuple[list[int], list[float]]]:
-    """A metric by site over the rounds (from 1), of the records of a phase; faults and absent values left out."""
-    lines: dict[str, tuple[list[int], list[float]]] = {}
-    for record in run.records:
-        value = (record.get("metrics") or {}).get(metric)
-        if record["phase"] == phase and not record.get("fault") and value is not None and math.isfinite(value):
-            x, y = lines.setdefault(str(record["site"]), ([], []))
-            x.append(int(record["round"]) + 1)
-            y.append(float(value))
-    return lines
-
-
-def mean_series(run: RunRecord) -> tuple[list[int], list[float]]:
-    """The training loss over the sites of each round, weighted by their examples."""
-    sums: dict[int, list[float]] = {}
-    for record in run.records:
-        value = (record.get("metrics") or {}).get("loss")
-        if record["phase"] == "fit" and record["site"] != POOLED and value is not None and math.isfinite(value):
-            total = sums.setdefault(int(record["round"]) + 1, [0.0, 0.0])
-            total[0] += float(value) * (record.get("examples") or 1)
-            total[1] += record.get("examples") or 1
-    return list(sums), [a / b for a, b in sums.values()]
-
-
-def validation_metric(run: RunRecord) -> str | None:
-    """The metric that the validation curve shows: the main one where it was validated, else the first that was."""
-    phase = validation_phase(run)
-    records = [record for record in run.records if record["phase"] == phase]
-    found = dict.fromkeys(name for record in records for name in record.get("metrics") or {})
-    if phase == "fit":
-        found.pop("loss", None)
-    names = sorted(found, key=lambda name: (name != run.main, "loss" in name))
-    return names[0] if names else None
-
-
-def validation_phase(run: RunRecord) -> str:
-    """Where validation stands: without federation Lightning validates inside the fit, whose line holds both."""
-    return "fit" if run.backend == "none" else "validate"
-
-
 def learning_curves(run: RunRecord) -> "Figure | None":
     """Training loss and validation metric over the rounds, one line a site, the pooled one in ink."""
     from matplotlib.figure import Figure
@@ -146,12 +107,10 @@ def learning_curves(run: RunRecord) -> "Figure | None":
     panels = [(title, lines) for title, lines in panels if any(len(x) for x, _ in lines.values())]
     if not panels:
         return None
-    figure = Figure(figsize=(WIDTH, 3.0))
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     for axes, (title, lines) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _lines(axes, run, lines)
         axes.set(title=title, xlabel="epoch" if run.backend == "none" else "round")
-    left = 0.052 if len(panels) > 1 else 0.05
-    figure.subplots_adjust(left=left, right=0.99, top=0.9, bottom=0.14, wspace=0.12)
     return figure
 
 
@@ -170,41 +129,6 @@ def _lines(axes: "Axes", run: RunRecord, lines: Mapping[str, tuple[list[int], li
     axes.spines["left"].set_visible(False)
 
 
-def site_scores(run: RunRecord, metric: str) -> "Figure | None":
-    """The main test metric by site and pooled: this run filled, the pooled baseline and training alone hollow."""
-    from matplotlib.figure import Figure
-
-    rows: list[str | None] = [*(s for s in run.sites if math.isfinite(run.tested(metric, s))), None]
-    if len(rows) < 3:
-        return None
-    paint = colors(run.sites)
-    figure = Figure(figsize=(WIDTH, 0.55 + 0.3 * len(rows)))
-    axes = figure.subplots()
-    for y, site in enumerate(rows):
-        own = run.tested(metric, site)
-        pooled = run.tested(metric, site, "baseline/pooled/")
-        alone = run.tested(metric, site, f"baseline/alone/{site}/") if site else math.nan
-        known = [value for value in (own, pooled, alone) if math.isfinite(value)]
-        color = paint[site] if site else INK
-        if known:
-            axes.plot([min(known), max(known)], [y, y], color=RULE, linewidth=3, solid_capstyle="round", zorder=1)
-        axes.plot([pooled], [y], "D", markersize=6, markerfacecolor="none", markeredgecolor=MUTED, markeredgewidth=1.3)
-        axes.plot([alone], [y], "s", markersize=6, markerfacecolor="none", markeredgecolor=MUTED, markeredgewidth=1.3)
-        axes.plot([own], [y], "o", markersize=8, color=color, zorder=3)
-    axes.set_yticks(range(len(rows)), [site or POOLED for site in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.tick_params(axis="y", labelcolor=INK)
-    axes.set_xlabel(f"test {metric}")
-    axes.margins(x=0.04)
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    longest = max(len(site or POOLED) for site in rows)
-    figure.subplots_adjust(
-        left=min(0.35, 0.03 + 0.0085 * longest), right=0.985, top=0.97, bottom=0.42 / figure.get_figheight()
-    )
-    return figure
-
-
 def privacy_curve(run: RunRecord) -> "Figure | None":
     """Privacy spent (epsilon) by each site over the rounds."""
     from matplotlib.figure import Figure
@@ -218,10 +142,9 @@ def privacy_curve(run: RunRecord) -> "Figure | None":
             y.append(float(epsilon))
     if not any(len(x) > 1 for x, _ in lines.values()):
         return None
-    figure = Figure(figsize=(WIDTH, 2.4))
+    figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     axes = figure.subplots()
     _lines(axes, run, lines)
     axes.set(title="privacy spent, epsilon", xlabel="epoch" if run.backend == "none" else "round")
     axes.set_ylim(bottom=0)
-    figure.subplots_adjust(left=0.05, right=0.99, top=0.88, bottom=0.2)
     return figure

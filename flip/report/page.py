@@ -9,15 +9,16 @@ import numpy as np
 
 from flip.config.jobs import JOBS
 from flip.files import write_atomic
+from flip.report.forest import tested_examples
 from flip.report.format import number, seconds, signed, size, whole
+from flip.report.notices import notices
 from flip.report.subgroups import subgroups
-from flip.report.tables import costs, matrix, participation, site_rows, skipped, withheld
+from flip.report.tables import costs, counted, matrix, participation, site_rows, withheld
+from flip.report.verdict import Verdict
 from flip.runs.record import THRESHOLD, RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    pass
 
 REPORT = "report.html"
 
@@ -56,6 +57,9 @@ def context(run: RunRecord) -> dict[str, Any]:
     return {
         "run": run,
         "main": main,
+        "verdict": Verdict(run),
+        "notices": notices(run),
+        "tested": tested_examples(run),
         "pooled": run.tested(main, None) if main else math.nan,
         "worst": run.worst_site(main) if main else None,
         "higher": run.higher_is_better(main) if main else True,
@@ -68,7 +72,8 @@ def context(run: RunRecord) -> dict[str, Any]:
         "matrix": matrix(run),
         "grid": participation(run),
         "costs": costs(run),
-        "skipped": skipped(run),
+        "skipped": counted(run, "skipped"),
+        "remarks": counted(run, "remarks"),
         "withheld": withheld(run),
         "panels": _panels(run),
         **_figures(run),
@@ -79,6 +84,7 @@ def _figures(run: RunRecord) -> dict[str, Any]:
     from markupsafe import Markup
 
     from flip.report import figures as plots
+    from flip.report.forest import forest
 
     def svg(figure: "Figure | None", key: str, label: str) -> Markup | None:
         return Markup(plots.to_svg(figure, key, label)) if figure is not None else None  # noqa: S704 - escaped by Matplotlib
@@ -88,7 +94,7 @@ def _figures(run: RunRecord) -> dict[str, Any]:
             "color": plots.colors(run.sites),
             "dashed": len(run.sites) > len(plots.PALETTE),
             "curves": svg(plots.learning_curves(run), "curves", "Learning curves by site"),
-            "scores": svg(plots.site_scores(run, run.main), "scores", "Test metric by site") if run.main else None,
+            "scores": svg(forest(run, run.main), "scores", "Test metric by site") if run.main else None,
             "spending": svg(plots.privacy_curve(run), "privacy", "Privacy spent by site"),
         }
 

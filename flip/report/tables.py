@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flip.files import POOLED
+from flip.files import CENTRALIZED, POOLED
 from flip.messages import Fault
 from flip.runs.record import RunRecord
 
@@ -26,7 +26,7 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
                 "values": values,
                 "intervals": {name: run.interval(name, site) for name in run.metric_names},
                 "withheld": {name: run.why_withheld(name, site) for name in run.metric_names},
-                "to_pooled": own - run.tested(run.main or "", site, "baseline/pooled/"),
+                "to_centralized": own - run.tested(run.main or "", site, f"baseline/{CENTRALIZED}/"),
                 "to_alone": own - alone,
             }
         )
@@ -58,7 +58,7 @@ def matrix(run: RunRecord) -> dict[str, Any] | None:
         return None
     columns: list[str | None] = [*(site for site in run.sites if math.isfinite(run.tested(run.main, site))), None]
     prefixes = {f"{site} alone": f"baseline/alone/{site}/" for site in trained}
-    prefixes |= {"all, pooled": "baseline/pooled/", "all, this run": ""}
+    prefixes |= {"centralized": f"baseline/{CENTRALIZED}/", "this run": ""}
     rows = [(name, [run.tested(run.main, at, prefix) for at in columns]) for name, prefix in prefixes.items()]
     rows = [(name, values) for name, values in rows if any(math.isfinite(value) for value in values)]
     known = [value for _, values in rows for value in values if math.isfinite(value)]
@@ -183,7 +183,7 @@ def costs(run: RunRecord) -> list[Cost]:
         match record["phase"]:
             case "fit":
                 cost.train += took
-            case "alone" | "pooled":
+            case "alone" | "centralized":
                 cost.baseline += took
             case _:
                 cost.score += took
@@ -192,10 +192,10 @@ def costs(run: RunRecord) -> list[Cost]:
     return list(found.values())
 
 
-def skipped(run: RunRecord) -> dict[str, dict[str, int]]:
-    """Skipped examples by reason, then by site."""
+def counted(run: RunRecord, what: str) -> dict[str, dict[str, int]]:
+    """What the sites "skipped" (examples), or their "remarks", by reason, then by site."""
     table: dict[str, dict[str, int]] = {}
     for site, about in run.cohort.items():
-        for reason, number in (about.get("skipped") or {}).items():
+        for reason, number in (about.get(what) or {}).items():
             table.setdefault(str(reason), {})[site] = int(number)
     return table

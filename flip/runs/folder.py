@@ -1,20 +1,26 @@
 """The folder of a run: what is written when, each file whole or not at all."""
 
 import json
+import math
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from flip.files import append_whole, write_atomic
+from flip.errors import UserError
+from flip.files import append_whole, relative, write_atomic
 from flip.messages import Payload
 from flip.messages.safetensors import load_file, save_file
 from flip.messages.summary import Summaries, Summary, Topic
 from flip.messages.wire import join, take
+from flip.runs.missing_sites import warnings_of
+from flip.runs.record import records
 from flip.runs.recorder import Progress
 
 LINES, COHORT, DESCRIPTION = "rounds.jsonl", "cohort.json", "description.json"
 PROGRESS = Path("state") / "round.safetensors"
+BEFORE = Path("state") / "round_before.safetensors"  # the same of the round before, for a run whose last is damaged
 RESERVE = Path("state") / "reserve"
 RESERVED = 4 * 2**20  # bytes: the result, the report and the end of the log of a large study
 ROUND_PHASES = ("fit", "validate")
@@ -37,11 +43,13 @@ class RunFolder:
 
     def __init__(self, folder: Path, listeners: Sequence[Listener]) -> None:
         self.folder, self.listeners = folder, listeners
+        self._written = 0  # lines of complete rounds, and of the one that is going on
         folder.mkdir(parents=True, exist_ok=True)
 
     def line(self, record: Mapping[str, object]) -> None:
         """Append one line to `rounds.jsonl`, and tell the listeners."""
         append_whole(self.folder / LINES, (json.dumps(record) + "\n").encode())
+        self._written += record["phase"] in ROUND_PHASES
         for listener in self.listeners:
             listener.line(record)
 
@@ -76,10 +84,12 @@ class RunFolder:
         self.json(DESCRIPTION, {"job": job, "edges": bins, "sites": columns, "shapes": shapes})
 
     def complete(self, progress: Progress) -> None:
-        """Write what a resume needs after a round."""
+        """Write what a resume needs after a round; what it needed after the round before is kept beside it."""
         arrays = join(weights=progress.weights, state=progress.state, agreed=progress.agreed)
         plain = ("round", "best", "privacy", "best_watched", "waited")
-        head = {name: getattr(progress, name) for name in plain}
+        head = {name: getattr(progress, name) for name in plain} | {"lines": self._written}
+        if (self.folder / PROGRESS).exists():
+            keep(self.folder / PROGRESS, self.folder / BEFORE)
         save_file(self.folder / PROGRESS, arrays, head)
 
     def progress(self) -> Progress | None:
@@ -88,6 +98,7 @@ class RunFolder:
         if self.last_round() < 0:
             return None
         arrays, head = load_file(self.folder / PROGRESS)
+        del head["lines"]
         weights, state, agreed = (take(arrays, group) for group in ("weights", "state", "agreed"))
         return Progress(weights=weights, state=state, agreed=agreed, **head)
 
@@ -98,12 +109,55 @@ class RunFolder:
 
     def forget_unfinished(self) -> None:
         """Drop the lines that the run will write again, and one that was cut off: all but those of complete rounds."""
-        path, round = self.folder / LINES, self.last_round()
-        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-        records = [(line, json.loads(line)) for line in lines if line.endswith(b"\n")]
-        kept = [line for line, record in records if record["phase"] in ROUND_PHASES and record["round"] <= round]
-        if len(kept) < len(lines):
+        path = self.folder / LINES
+        kept, every = self._lines(self.last_round())
+        self._written = len(kept)
+        if len(kept) < every:
             write_atomic(path, b"".join(kept))
+
+    def mend(self) -> str:
+        """Go back to the round before where what the last one left is damaged.
+
+        Returns what is damaged, empty where nothing is. Raises UserError where no whole round is left.
+        """
+        damaged = []
+        for path in (self.folder / PROGRESS, self.folder / BEFORE):
+            if reason := self._damage(path) if path.exists() else "":
+                damaged.append(reason)
+            elif path.exists():
+                if damaged:
+                    path.replace(self.folder / PROGRESS)
+                return damaged[0] if damaged else ""
+        if damaged:
+            raise UserError([f"{each}; restore it from a copy, or start a new run" for each in damaged])
+        return ""
+
+    def _damage(self, path: Path) -> str:
+        """What is wrong with the state of a round, or with the lines up to it; empty where all is whole."""
+        try:
+            head = load_file(path)[1]
+            round, lines = int(head["round"]), int(head["lines"])
+        except (KeyError, ValueError):
+            return f"{relative(path)}: is damaged, the state of a round is cut off or overwritten"
+        found = len(self._lines(round)[0])
+        if found < lines:
+            wrong = f"{found} whole lines of the first {round + 1} rounds are left of {lines}"
+            return f"{relative(self.folder / LINES)}: is damaged, {wrong}"
+        return ""
+
+    def _lines(self, last: int) -> tuple[list[bytes], int]:
+        """The whole lines of rounds up to the last complete one, and how many lines there are of all kinds."""
+        path = self.folder / LINES
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+        return [line for line in lines if _round(line) <= last], len(lines)
+
+    def warnings(self) -> list[str]:
+        """What the lines say of sites that were not in the run, or not in all of it."""
+        return warnings_of(self.lines(), self.folder)
+
+    def lines(self) -> Sequence[Mapping[str, object]]:
+        """Every whole line of `rounds.jsonl`. Raises UserError for one that is damaged."""
+        return records(self.folder / LINES)
 
     def result(self) -> dict[str, Any] | None:
         """What `result.json` says; None before the end of the run."""
@@ -126,6 +180,30 @@ class RunFolder:
     def text(self, name: str, content: str, mode: int = 0o644) -> None:
         """Write a text file with these permissions."""
         write_atomic(self.folder / name, content.encode(), mode)
+
+
+def keep(path: Path, copy: Path) -> None:
+    """Have a file under a second name too, whole or not at all, in place of what lies there."""
+    temporary = copy.with_name(f".{copy.name}.{os.getpid()}.tmp")
+    try:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a disk that knows no second names
+            shutil.copyfile(path, temporary)
+        temporary.replace(copy)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _round(line: bytes) -> float:
+    """The round that a line of `rounds.jsonl` is of; infinite where it is of none, cut off or overwritten."""
+    try:
+        found = json.loads(line) if line.endswith(b"\n") else None
+    except ValueError:
+        return math.inf
+    told = found if isinstance(found, dict) and found.get("phase") in ROUND_PHASES else {}
+    number = told.get("round")
+    return number if isinstance(number, int) else math.inf
 
 
 def plain_summaries(by_site: Mapping[str, Mapping[str, Summary]]) -> dict[str, Any]:

@@ -34,7 +34,7 @@ def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
         "rerun": rerun,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "backend": study.backend,
-        "simulated": study.site_file is None,
+        "simulated": study.site_file is None and not study.live,
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from flip.errors import UserError
 from flip.files import MACHINE_KEYS, POOLED
 
+ENOUGH = 20  # test examples of a site that may be named the worst: a share of 20 is known to about .2
 THRESHOLD = "threshold"  # the probability from which a decision is yes, among the pooled metrics
 LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "brier", "distance", "hausdorff", "bias", "ece")
 
@@ -47,7 +48,7 @@ class RunRecord:
         if not isinstance(config, dict):
             raise UserError(f"{path / 'run.yaml'}: is no mapping of settings; restore it from the run")
         settings = {str(key): value for key, value in config.items()}
-        return cls(path, settings, _study_text(text), records=_records(path / "rounds.jsonl"), **files)
+        return cls(path, settings, _study_text(text), records=records(path / "rounds.jsonl"), **files)
 
     @property
     def name(self) -> str:
@@ -58,6 +59,13 @@ class RunRecord:
     def backend(self) -> str:
         """The federation backend; "none" for training without federation."""
         return str(self.provenance.get("backend") or "none")
+
+    @property
+    def federation(self) -> str:
+        """What the federation was: simulated on one machine, whatever the data are, or live; empty without one."""
+        if self.backend == "none" or "simulated" not in self.provenance:
+            return ""
+        return "simulated federation" if self.provenance["simulated"] else "live federation"
 
     @property
     def sites(self) -> list[str]:
@@ -92,10 +100,14 @@ class RunRecord:
             key=lambda name: (name != monitor, "loss" in name, not self.higher_is_better(name)),
         )
 
-    def interval(self, metric: str, at: str | None) -> tuple[float, float] | None:
-        """The 95 % interval of a test metric at a site (None: pooled), or None where there is none."""
-        low, high = (self.tested(f"{metric}/{end}", at) for end in ("low", "high"))
+    def interval(self, metric: str, at: str | None, prefix: str = "") -> tuple[float, float] | None:
+        """The 95 % interval of a test metric, its arguments as in `tested`; None where there is none."""
+        low, high = (self.tested(f"{metric}/{end}", at, prefix) for end in ("low", "high"))
         return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+    def examples(self, site: str, split: str) -> int:
+        """Examples of a split at a site; 0 where it is not known."""
+        return int(self.cohort.get(site, {}).get(split) or 0)
 
     @property
     def intervals(self) -> Mapping[str, str]:
@@ -123,8 +135,12 @@ class RunRecord:
         return self.withheld.get(f"test/{POOLED if at is None else f'site/{at}'}/{metric}", "")
 
     def worst_site(self, metric: str) -> str | None:
-        """The site that the final model serves worst; None with fewer than two sites tested."""
-        values = {site: value for site in self.sites if math.isfinite(value := self.tested(metric, site))}
+        """The site that the final model serves worst, of those with enough test examples to say so (`ENOUGH`).
+
+        None with fewer than two of them.
+        """
+        enough = [site for site in self.sites if self.examples(site, "test") >= ENOUGH]
+        values = {site: value for site in enough if math.isfinite(value := self.tested(metric, site))}
         if len(values) < 2:
             return None
         return (min if self.higher_is_better(metric) else max)(values, key=lambda site: values[site])
@@ -156,7 +172,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def records(path: Path) -> list[dict[str, Any]]:
     """Every whole line; a last one without its end of line was cut off when the run was killed."""
     lines = [line for line in _text(path).splitlines(keepends=True) if line.endswith("\n") and line.strip()]
     try:

@@ -64,6 +64,7 @@ def fit_centralized(
     """
     module.train()
     losses = EpochCallback(how)
+    losses.accumulate = device.accumulate
     checkpoints = any(isinstance(callback, lightning.callbacks.Checkpoint) for callback in how.callbacks)
     trainer = device.trainer(
         max_epochs=how.max_epochs,

@@ -20,6 +20,7 @@ from flip.messages import Task
 from flip.messages.weights import to_arrays
 from flip.privacy import PrivateFit, Spent
 from flip.site.admission import Loaded, Place
+from flip.site.batches import without_single
 from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.disclosure import refuse_few, suppress_metrics
 from flip.site.secret import noise_key
@@ -73,8 +74,8 @@ class LocalFit:
         Raises Refusal, before anything is kept, where they were too few.
         """
         trainer, strategy, module = self.manifest["trainer"], self.loaded.strategy, self.loaded.module
-        device, train = device_of(self.manifest, self.place.site), self.loaded.datamodule.train_dataloader()
-        steps = updates(train, device.settings, steps=trainer["steps"], epochs=trainer["epochs"])
+        device, train = device_of(self.manifest, self.place.site), self.batches(module)
+        steps = updates(train, device, steps=trainer["steps"], epochs=trainer["epochs"])
         keep = trainer["optimizer_state"] == OptimizerState.keep.value
         local = SiteLocal(self.store, self.task.round, steps)
         shared = strategy.shared(module)
@@ -85,7 +86,7 @@ class LocalFit:
         own = {**local.loaded, **(kept or {}), **personal}
         private = self._protect(module, train, own, steps=steps, planned=steps * strategy.rounds)
         corrects = type(strategy).correct is not FedAvg.correct
-        callback = RoundCallback(strategy.correct if corrects else None, kept)
+        callback = RoundCallback(strategy.correct if corrects else None, keeps=keep, before=kept)
         fit_round(private.module, private.loader, steps=steps, device=device, callback=callback)
         local.learning_rate = callback.learning_rate
         everything = self._weights(module, callback)
@@ -100,14 +101,18 @@ class LocalFit:
     def alone(self, module: "TrainableModule") -> dict[str, Any]:
         """The whole training of this site without the others; returns and raises what `round` does."""
         how = centralized(self.manifest, self.store.folder)
-        device, train = device_of(self.manifest, self.place.site), self.loaded.datamodule.train_dataloader()
-        steps = updates(train, device.settings, steps=None, epochs=how.max_epochs)
+        device, train = device_of(self.manifest, self.place.site), self.batches(module)
+        steps = updates(train, device, steps=None, epochs=how.max_epochs)
         seed_fit(self.manifest["seed"], self.place.name, 0)
         private = self._protect(module, train, {}, steps=steps, planned=steps)
         validate = self.loaded.datamodule.val_dataloader() or None
         callback = fit_centralized(private.module, private.loader, validate, device=device, how=how)
         weights = self._weights(module, callback)
         return {**self._fields(train, callback, private), "weights": weights}
+
+    def batches(self, module: "TrainableModule") -> "Loader":
+        """What a module trains on."""
+        return without_single(module.train(), self.loaded.datamodule.train_dataloader())
 
     def _weights(self, module: "TrainableModule", callback: RoundCallback) -> dict[str, np.ndarray]:
         """The trained weights, if the batches were of enough persons."""

@@ -30,16 +30,21 @@ if TYPE_CHECKING:
 class Fit(Protocol):
     """What the engine does in a fit besides training."""
 
-    def start(self, module: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """The optimizers are made."""
+    def start(
+        self,
+        module: torch.nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        schedulers: Sequence[LRScheduler],
+    ) -> None:
+        """The optimizers and their schedulers are made."""
 
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """The gradients are made."""
 
     def batch_done(self, batch: object, outputs: object) -> None:
-        """A batch was trained on; `outputs` holds its `loss`."""
+        """A batch was trained on; `outputs` holds its `loss`, divided by the batches of a step."""
 
-    def end(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def end(self, optimizers: Sequence[torch.optim.Optimizer], schedulers: Sequence[LRScheduler]) -> None:
         """The last step was done."""
 
 
@@ -123,11 +128,12 @@ class PlainFit:
 
     def run(self, loader: "Loader", steps: int) -> None:
         """Pass over the loader until so many optimizer steps are done."""
+        schedulers: list[Any] = [each.scheduler for each in self.schedulers]
         with unlogged(self.module):
             self.module.zero_grad()
-            self.fit.start(self.module, [self.optimizer])
+            self.fit.start(self.module, [self.optimizer], schedulers)
             self._passes(loader, steps)
-            self.fit.end([self.optimizer])
+            self.fit.end([self.optimizer], schedulers)
 
     def _passes(self, loader: "Loader", steps: int) -> None:
         done, epoch, length, every = 0, 0, len(loader), self.settings.accumulate

@@ -4,15 +4,19 @@ import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.hooks import RemovableHandle
 
+from flip.config.checks.optimization import unfit_optimization
+from flip.errors import UserError
 from flip.messages.weights import plain_name
 from flip.site.needs_trainer import countable, needs_trainer
+from flip.site.optimizer_state import innermost, kept, put_back
 from flip.site.persons import Drawn
 from flip.site.plain_loop import PlainFit, Settings, configured, settings_of
 
@@ -40,6 +44,11 @@ class Device:
     accelerator: str
     precision: str | None
     settings: Mapping[str, Any]
+
+    @property
+    def accumulate(self) -> int:
+        """Batches of one optimizer step."""
+        return int(self.settings.get("accumulate_grad_batches", 1))
 
     def trainer(self, **arguments: Any) -> lightning.Trainer:
         """A quiet Trainer on one device."""
@@ -74,28 +83,37 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-@runtime_checkable
-class WrapsOptimizer(Protocol):
-    """An optimizer of Opacus."""
-
-    original_optimizer: torch.optim.Optimizer
-
-
 class RoundCallback(lightning.Callback):
-    """One local fit as the strategy sees it: gradient correction, optimizer state, learning rate, loss, persons."""
+    """One local fit as the strategy sees it: gradient correction, optimizer state, learning rate, loss, persons.
 
-    def __init__(self, correct: Hook | None = None, optimizer_state: Mapping[str, np.ndarray] | None = None) -> None:
-        self.correct = correct
-        self.optimizer_state = optimizer_state
-        self.learning_rate = float("nan")
+    Args:
+        correct: changes the gradients before a step; None leaves them.
+        keeps: whether the next round goes on from this one's optimizer and schedulers.
+        before: what they were at the end of the round before; None begins anew.
+
+    Attributes:
+        accumulate: batches of a step, by which a loss comes divided.
+        optimizer_arrays: what the next round goes on from.
+    """
+
+    def __init__(
+        self, correct: Hook | None = None, *, keeps: bool = False, before: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        self.correct, self.keeps, self.before = correct, keeps, before
+        self.accumulate, self.learning_rate = 1, float("nan")
         self.loss: torch.Tensor | float = 0.0
         self.batches, self.drawn, self.behind_loss = 0, Drawn(), Drawn()
         self.optimizer_arrays: dict[str, np.ndarray] = {}
         self._handles: list[RemovableHandle] = []
         self._parameters: dict[str, torch.nn.Parameter] = {}
 
-    def start(self, module: torch.nn.Module, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Load what the optimizer kept; under Opacus, hook the correction onto the innermost optimizer.
+    def start(
+        self,
+        module: torch.nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        schedulers: Sequence[LRScheduler],
+    ) -> None:
+        """Load what optimizer and schedulers kept; under Opacus, hook the correction onto the innermost optimizer.
 
         Opacus writes the gradients inside its own step, so there the correction is a pre-hook of the optimizer that it
         wraps. Without Opacus torch calls a pre-hook before the closure has made the gradients: there `before_step`
@@ -104,8 +122,8 @@ class RoundCallback(lightning.Callback):
         named = {plain_name(name): parameter for name, parameter in module.named_parameters()}
         self._parameters = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         inner = [innermost(optimizer) for optimizer in optimizers]
-        if self.optimizer_state is not None:
-            load_optimizer(inner[0], self.optimizer_state)
+        if self.before is not None:
+            put_back(inner[0], schedulers, self.before)
         self.learning_rate = float(inner[0].param_groups[0]["lr"])
         for outer, optimizer in zip(optimizers, inner, strict=True):
             if self.correct is not None and optimizer is not outer:
@@ -128,15 +146,16 @@ class RoundCallback(lightning.Callback):
             self.loss, self.batches = self.loss + loss, self.batches + 1
             self.behind_loss.add(batch)
 
-    def end(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Keep the optimizer's state, and take the hooks off again."""
-        self.optimizer_arrays = optimizer_arrays(innermost(optimizers[0]))
+    def end(self, optimizers: Sequence[torch.optim.Optimizer], schedulers: Sequence[LRScheduler]) -> None:
+        """Keep the state of optimizer and schedulers, and take the hooks off again."""
+        if self.keeps:
+            self.optimizer_arrays = kept(innermost(optimizers[0]), schedulers)
         for handle in self._handles:
             handle.remove()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """`start`, as Lightning calls it."""
-        self.start(pl_module, trainer.optimizers)
+        self.start(pl_module, trainer.optimizers, schedulers_of(trainer))
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
@@ -157,45 +176,30 @@ class RoundCallback(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """`end`, as Lightning calls it."""
-        self.end(trainer.optimizers)
+        self.end(trainer.optimizers, schedulers_of(trainer))
 
     @property
     def mean_loss(self) -> float:
-        """Mean loss over the batches of the fit."""
-        return float(self.loss) / self.batches if self.batches else float("nan")
+        """Mean loss over the batches of the fit, undivided."""
+        return float(self.loss) * self.accumulate / self.batches if self.batches else float("nan")
 
 
-def innermost(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """The optimizer that writes the parameters, inside whatever Opacus has put around it."""
-    while isinstance(optimizer, WrapsOptimizer):
-        optimizer = optimizer.original_optimizer
-    return optimizer
-
-
-def optimizer_arrays(optimizer: torch.optim.Optimizer) -> dict[str, np.ndarray]:
-    """An optimizer's state (moments, step counts) as arrays named `parameter/entry`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{index}/{key}": torch.as_tensor(value).cpu().numpy()
-        for index, entry in state.items()
-        for key, value in entry.items()
-    }
-
-
-def load_optimizer(optimizer: torch.optim.Optimizer, arrays: Mapping[str, np.ndarray]) -> None:
-    """Put back what `optimizer_arrays` took, leaving the groups (learning rate, ...) as they are configured."""
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for name, array in arrays.items():
-        index, key = name.split("/", 1)
-        state.setdefault(int(index), {})[key] = torch.from_numpy(np.array(array))
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+def schedulers_of(trainer: lightning.Trainer) -> list[LRScheduler]:
+    """The learning rate schedulers of a Trainer."""
+    return [each.scheduler for each in trainer.lr_scheduler_configs]
 
 
 def fit_round(
     module: lightning.LightningModule, loader: "Loader", *, steps: int, device: Device, callback: RoundCallback
 ) -> None:
-    """Train for a number of optimizer steps: by the plain loop, or by Lightning's Trainer where it needs that."""
+    """Train for a number of optimizer steps: by the plain loop, or by Lightning's Trainer where it needs that.
+
+    Raises UserError for a module whose steps cannot be counted.
+    """
+    if reason := unfit_optimization(module):
+        raise UserError(reason)
     module.train()
+    callback.accumulate = device.accumulate
     settings = device.plain_settings() if countable(loader) and steps > 0 and not needs_trainer(module) else None
     made = configured(module) if settings is not None else None
     if settings is not None and made is not None:
@@ -205,8 +209,8 @@ def fit_round(
     trainer.fit(module, train_dataloaders=loader)
 
 
-def updates(loader: "Loader", settings: Mapping[str, Any], *, steps: int | None, epochs: int | None) -> int:
+def updates(loader: "Loader", device: Device, *, steps: int | None, epochs: int | None) -> int:
     """Optimizer steps of one fit: as declared, or so many passes over the loader."""
     if steps is not None:
         return steps
-    return (epochs or 1) * -(-len(loader) // int(settings.get("accumulate_grad_batches", 1)))
+    return (epochs or 1) * -(-len(loader) // device.accumulate)

@@ -52,9 +52,9 @@ def muscles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_death_in_intensive_care_is_predicted_as_well_federated_as_pooled(stays, tmp_path):
-    both = run(tmp_path / "both", "icu_outcome", stays, "baselines.pooled=true", "baselines.alone=true")
+    both = run(tmp_path / "both", "icu_outcome", stays, "baselines.centralized=true", "baselines.alone=true")
     low, federated, _ = score(both, "auroc_binned")
-    _, pooled, _ = score(both, "auroc_binned", "baseline/pooled/test/pooled/")
+    _, pooled, _ = score(both, "auroc_binned", "baseline/centralized/test/pooled/")
     score(both, "auroc_binned", "baseline/alone/unit_0/test/pooled/")
     assert low > 0.6
     assert federated > pooled - 0.03

@@ -19,13 +19,14 @@ def test_note_sections_are_told_apart_in_two_of_three_dialogues(data_dir: Path, 
 def test_federated_cox_ranks_patients_as_well_as_the_pooled_fit(tmp_path: Path) -> None:
     # 91 patients of 18 institutions are tested on: one split tells the two apart by chance alone.
     ran = flip(
-        tmp_path, "-m", "experiment=lung_survival", "federation=inprocess", "baselines.pooled=true",
+        tmp_path, "-m", "experiment=lung_survival", "federation=inprocess", "baselines.centralized=true",
         "dataset.split.seed=0,1,2,3", f"paths.data_dir={tmp_path}",
     )  # fmt: skip
     assert ran.status == 0, ran.err
     found = [each["metrics"] for each in ran.results]
     federated, pooled = (
-        mean(each[f"{prefix}test/pooled/c_index_weighted"] for each in found) for prefix in ("", "baseline/pooled/")
+        mean(each[f"{prefix}test/pooled/c_index_weighted"] for each in found)
+        for prefix in ("", "baseline/centralized/")
     )
     print(f"federated {federated:.3f}, pooled {pooled:.3f}")
     assert federated > 0.6

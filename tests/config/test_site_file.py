@@ -29,7 +29,7 @@ class Table:
 '''
 DATASET = """
     _target_: datamodules.multimodal.Multimodal
-    person: patient
+    records: {_target_: datamodules.records.Records, person: patient}
     target: {_target_: datamodules.targets.Binary, column: died, positive: [1]}
     tabular: {_target_: datamodules.tabular.Tabular, numeric: [weight, age]}
 """
@@ -138,7 +138,7 @@ MISTAKES = {
         ["dataset.part (the command line): is the site's to set, in its own file (sites.NAME.part)"],
     ),
     "sources for a dataset that takes none": (
-        ["dataset._target_=acme.parts.Data", "~dataset.person", "~dataset.target", "~dataset.tabular"],
+        ["dataset._target_=acme.parts.Data", "~dataset.records", "~dataset.target", "~dataset.tabular"],
         ["sites.north.sources (the command line): Data takes no sources", "takes the site's own name alone"],
     ),
 }  # fmt: skip

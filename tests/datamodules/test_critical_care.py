@@ -15,7 +15,7 @@ from datamodules.sources.notes import OMOPNotes
 from datamodules.sources.omop import OMOP
 
 ROOT = Path(__file__).resolve().parents[2]
-QUERY = yaml.safe_load((ROOT / "conf/dataset/icu.yaml").read_text())["query"]
+QUERY = yaml.safe_load((ROOT / "conf/dataset/icu.yaml").read_text())["records"]["query"]
 TOO_LATE = {**QUERY, "cohort": QUERY["cohort"].replace("+ INTERVAL '24 hours' AS", "+ INTERVAL '36 hours' AS")}
 
 

@@ -11,9 +11,11 @@ import torch
 from monai.transforms import RandFlip
 from PIL import Image
 
+from datamodules.dicom import Reason
 from datamodules.images import UNREADABLE, Images
 from datamodules.multimodal import NO_PERSON, Multimodal
 from datamodules.npz import NPZ
+from datamodules.records import Records
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet
 from datamodules.tabular import Tabular
 from datamodules.targets import Bands, Binary, Levels, MultiClass
@@ -51,7 +53,7 @@ def parts() -> dict:
 
 def dataset(root: Path, **arguments) -> Multimodal:
     declared = {
-        "target": Binary("dx", ["MEL"]), "person": "pid", "accession": "acc", "batch_size": 8,
+        "target": Binary("dx", ["MEL"], ["NEV"]), "records": Records(person="pid", accession="acc"), "batch_size": 8,
         "subgroups": {"sex": Levels("sex", ["F", "M"]), "age": Bands("age", [50, 60])}, **parts(),
     }  # fmt: skip
     return Multimodal(str(root), **{**declared, **arguments})
@@ -132,7 +134,9 @@ def test_rows_without_person_or_target_are_left_out_and_counted(tmp_path):
     folder = write_cohort(tmp_path / "site")
     with (folder / "cohort.csv").open("a") as file:
         file.write("p90,x,50,F,,\n,x,50,F,,MEL\np91,x,50,F,,UNK\n")
-    data = dataset(folder, target=MultiClass("dx", ["NEV", "MEL"]), missing=["UNK"])
+    data = dataset(
+        folder, target=MultiClass("dx", ["NEV", "MEL"]), records=Records(person="pid", accession="acc", missing=["UNK"])
+    )
     data.setup()
     assert data.skipped == {"what the study predicts is missing": 2, NO_PERSON: 1}
     assert set(data.skipped) <= Multimodal.REASONS
@@ -143,7 +147,7 @@ def test_a_damaged_image_counts_as_missing(tmp_path):
     (folder / "images" / "a0.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     data = dataset(folder, trains=False)
     assert whole(data.test_dataloader())["image_present"][:3].tolist() == [0, 0, 1]
-    assert data.skipped == {UNREADABLE: 1}
+    assert data.skipped == {UNREADABLE + Reason.CORRUPT.value: 1}
 
 
 def test_an_archive_of_images_and_labels_needs_no_table(tmp_path):
@@ -176,7 +180,7 @@ def test_radiographs_of_all_orientations_are_one_picture(tmp_path):
         rows.append(f"{number},{number % 2}")
     (tmp_path / "cohort.csv").write_text("\n".join(rows))
     data = Multimodal(
-        str(tmp_path), trains=False, accession="acc", target=Binary("dx", [1]), image=Images([8, 6]),
+        str(tmp_path), trains=False, records=Records(accession="acc"), target=Binary("dx", [1]), image=Images([8, 6]),
     )  # fmt: skip
     images = whole(data.test_dataloader())["image"]
     assert len(images) == 8 and torch.equal(images, images[:1].expand(8, -1, -1, -1)) and images.std() > 0.5
@@ -201,7 +205,9 @@ def test_a_volume_has_its_three_axes_and_its_window(tmp_path):
     nibabel.save(nibabel.Nifti1Image(voxels, np.diag([-1.0, 1, 1, 1])), tmp_path / "images" / "a.nii.gz")
     (tmp_path / "cohort.csv").write_text("acc,dx\na.nii.gz,1\n")
     image = Images([6, 5, 3], window=[-160, 240], mean=0, deviation=1)
-    data = Multimodal(str(tmp_path), trains=False, accession="acc", target=Binary("dx", [1]), image=image)
+    data = Multimodal(
+        str(tmp_path), trains=False, records=Records(accession="acc"), target=Binary("dx", [1]), image=image
+    )
     (volume,) = whole(data.test_dataloader())["image"]
     assert volume.shape == (1, 6, 5, 3)
     assert volume[0, :, 0].unique().tolist() == [0.5] and volume[0, :, -1].unique().tolist() == [0]
@@ -223,8 +229,8 @@ class Table:
 
 def test_a_site_takes_its_table_and_notes_from_sources_and_converts_its_columns(tmp_path):
     data = Multimodal(
-        str(tmp_path), columns={"age": {"name": "AGE_M", "factor": 1 / 12}}, trains=False, person="pid",
-        sources={"table": Table(), "notes": Notes()}, target=Binary("dead", [True]),
+        str(tmp_path), columns={"age": {"name": "AGE_M", "factor": 1 / 12}}, trains=False,
+        records=Records(person="pid"), sources={"table": Table(), "notes": Notes()}, target=Binary("dead", [True]),
         tabular=Tabular(["age"]), text=HashedText(buckets=64, length=8),
     )  # fmt: skip
     data.setup()
@@ -240,7 +246,7 @@ def test_a_site_takes_its_table_and_notes_from_sources_and_converts_its_columns(
         ({"part": 1}, "is of a cohort that dataset.partition parts"),
         ({"columns": {"agee": "AGE"}}, "columns.agee: the study declares no such column"),
         ({"columns": {"age": "AGE"}}, "the table has no column AGE"),
-        ({"table": "other.csv"}, "no table at"),
+        ({"records": Records("other.csv")}, "no table at"),
         ({"image": Images([8, 8], folder="scans")}, "no folder of images"),
         ({"image": Images([8, 8, 8])}, "none of the 30 images could be read"),
         ({"target": MultiClass("dx", ["a", "b"])}, "no row can be used: what the study predicts is outside"),

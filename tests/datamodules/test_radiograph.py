@@ -44,7 +44,7 @@ def write_radiograph(path: Path, pixels: np.ndarray, **tags: object) -> Path:
     return path
 
 
-def read(path: Path, **options: bool) -> np.ndarray:
+def read(path: Path, **options: object) -> np.ndarray:
     with Decoder() as decoder:
         return read_radiograph(path, decoder, **options)
 
@@ -68,7 +68,7 @@ def test_the_files_window_is_used(tmp_path):
 
 def test_a_lateral_film_has_its_back_on_the_right(tmp_path):
     path = write_radiograph(tmp_path / "film.dcm", FILM[:, ::-1], PatientOrientation=["A", "F"], ViewPosition="LL")
-    assert read(path) == pytest.approx(FILM / FILM.max())
+    assert read(path, view="lateral") == pytest.approx(FILM / FILM.max())
 
 
 def test_of_a_study_the_frontal_film_is_taken(tmp_path):

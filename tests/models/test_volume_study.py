@@ -12,9 +12,7 @@ from tests.studies import compose_study
 PERSONS = 40
 DATASET = """
 _target_: datamodules.multimodal.Multimodal
-table: cohort.csv
-person: pid
-accession: scan
+records: {_target_: datamodules.records.Records, person: pid, accession: scan}
 target: {_target_: datamodules.targets.Binary, column: tumor, positive: ["yes"]}
 tabular: {_target_: datamodules.tabular.Tabular, numeric: [age]}
 image:

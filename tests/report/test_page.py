@@ -56,20 +56,24 @@ def test_no_part_of_a_file_is_left_behind(full: Path) -> None:
 
 def test_the_headline_names_study_result_and_worst_site(full: Path) -> None:
     text = page(full).text
-    assert "heart_disease ok simulated FedAvg, federation=inprocess, 15 rounds, 4 sites, seed 42" in text
-    assert "test accuracy, pooled 0.779" in text
-    assert "worst site 0.675 va" in text
+    assert "heart_disease ok simulated federation FedAvg, federation=inprocess, 15 rounds, 4 sites, seed 42" in text
+    assert "Test accuracy, pooled over the sites that train" in text
+    assert "this run 0.779" in text
+    assert "Worst site: va, 0.675 on 45 test examples." in text
     assert "2a7ac3f09b11" in text
 
 
 def test_the_worst_site_of_an_error_is_the_highest(tmp_path: Path) -> None:
     metrics = {"test/pooled/index_mae": 2.0, "test/site/cleveland/index_mae": 1.0, "test/site/va/index_mae": 4.0}
-    assert "worst site 4.000 va" in page(write_run(tmp_path / "run", result={"metrics": metrics})).text
+    assert (
+        "Worst site: va, 4.000 on 45 test examples."
+        in page(write_run(tmp_path / "run", result={"metrics": metrics})).text
+    )
 
 
 def test_the_study_itself_names_the_main_metric(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", result={"monitor": "auroc", "higher_is_better": True})
-    assert "test auroc, pooled 0.851" in page(run).text
+    assert "this run 0.851" in page(run).text
 
 
 def test_a_site_stands_with_its_cohort_its_metrics_and_its_gaps(full: Path) -> None:
@@ -165,7 +169,7 @@ def test_bytes_and_seconds_are_added_up_by_site(full: Path) -> None:
 
 def test_privacy_spent_is_shown_and_a_simulation_claims_none(tmp_path: Path) -> None:
     text = page(write_run(tmp_path / "run", epsilon=3.1)).text
-    assert "simulated: no privacy claim" in text
+    assert "simulated federation: no privacy claim" in text
     assert "cleveland 3.100 1e\u22125" in text
 
 

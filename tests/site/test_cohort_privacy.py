@@ -53,7 +53,7 @@ def silo(tmp_path):
         "~dataset",
         "model.features=8",
         "+dataset._target_=datamodules.multimodal.Multimodal",
-        "+dataset.person=pid",
+        "+dataset.records={_target_: datamodules.records.Records, person: pid}",
         "+dataset.target={_target_: datamodules.targets.Binary, column: outcome, positive: ['1']}",
         "+dataset.tabular={_target_: datamodules.tabular.Tabular, numeric: [age, height, weight], "
         "categorical: {sex: 2, rare: 3, smokes: 2}}",

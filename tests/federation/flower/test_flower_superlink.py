@@ -207,7 +207,7 @@ class Federation:
     def study(self) -> list[str]:
         """What is on each command line."""
         kit = f"federation.kit={self.kits / 'admin'}"
-        return ["experiment=heart_disease", "federation=flower_superlink", kit, *SMALL_HEART]
+        return ["experiment=heart_disease", "federation=flower_superlink", kit, "strategy.min_sites=1", *SMALL_HEART]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,54 @@
+"""What a reader must know before the numbers of a run: it diverged, had not converged, or its own words."""
+
+import math
+
+from flip.files import POOLED
+from flip.report.format import number
+from flip.report.series import mean_series, validation_metric, validation_phase
+from flip.runs.record import RunRecord
+
+DIVERGED = 10.0  # a last training loss so many times the first
+LEAST = 5  # rounds below which a best last one says nothing
+
+
+def notices(run: RunRecord) -> list[str]:
+    """One sentence each, the worst first; those that `result.json` names come before."""
+    found = [str(each) for each in run.result.get("warnings") or ()]
+    return [*found, *_diverged(run), *_not_converged(run)]
+
+
+def _diverged(run: RunRecord) -> list[str]:
+    unit, (_, losses) = _unit(run), mean_series(run)
+    for what, values in (("Training loss", losses), ("Validation loss", _validated(run, "loss"))):
+        if len(values) > 1 and abs(values[-1]) > DIVERGED * max(abs(values[0]), 1.0):
+            return [
+                f"Diverged: {what.lower()} is {number(values[-1])} in the last {unit}, {number(values[0])} at first."
+            ]
+    tested = run.tested("loss", None)
+    if math.isfinite(tested) and losses and tested > DIVERGED**2 * max(abs(losses[0]), 1.0):
+        return [f"Diverged: test loss is {number(tested)}."]
+    return []
+
+
+def _not_converged(run: RunRecord) -> list[str]:
+    metric = validation_metric(run)
+    values = _validated(run, metric) if metric else []
+    if len(values) < LEAST or metric is None or run.result.get("stopped"):
+        return []
+    best = max(values) if run.higher_is_better(metric) else min(values)
+    if values[-1] != best or values.count(best) > 1:
+        return []
+    unit = _unit(run)
+    return [f"Not converged: validation {metric} is best in the last of {len(values)} {unit}s; train for more."]
+
+
+def _unit(run: RunRecord) -> str:
+    return "epoch" if run.backend == "none" else "round"
+
+
+def _validated(run: RunRecord, metric: str) -> list[float]:
+    """A validation metric over all sites, by round."""
+    phase = validation_phase(run)
+    lines = [record for record in run.records if record["phase"] == phase and record["site"] == POOLED]
+    values = [(record.get("metrics") or {}).get(metric) for record in lines]
+    return [float(value) for value in values if value is not None and math.isfinite(value)]

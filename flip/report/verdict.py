@@ -1,0 +1,183 @@
+"""What a run came to, for the page and the terminal: its main metric beside the baselines, and its sites."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean
+
+from flip.files import CENTRALIZED
+from flip.report.format import number, signed
+from flip.report.tables import fault_text, kind_of
+from flip.runs.record import RunRecord
+
+Ends = tuple[float, float]
+SHOWN = 4  # models of sites alone: of more, the best and the worst stand for all
+LOSES = 0.25  # share of a site's examples that it must leave out for the verdict to name it
+
+
+@dataclass(frozen=True)
+class Model:
+    """The main metric of one model on the test data of all sites that train."""
+
+    name: str
+    value: float
+    interval: Ends | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The main metric of this run less that of a baseline, at the same sites' test data.
+
+    `value` is the mean over `sites`, weighted by their test examples. `interval` is of 95 %, paired over the sites:
+    None with fewer than three. `worse` are the sites where this run is worse.
+    """
+
+    against: str
+    value: float
+    interval: Ends | None
+    sites: Sequence[str]
+    worse: Sequence[str]
+
+    @property
+    def words(self) -> str:
+        """The difference with its interval, and where this run is worse."""
+        ends = (
+            f" ({number(self.interval[0])} to {number(self.interval[1])}, paired over sites)" if self.interval else ""
+        )
+        where = f": {', '.join(self.worse)}" if 0 < len(self.worse) < min(len(self.sites), 6) else ""
+        return f"{signed(self.value)}{ends}, worse at {len(self.worse)} of {len(self.sites)} sites{where}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first screen of a run."""
+
+    run: RunRecord
+
+    @cached_property
+    def models(self) -> list[Model]:
+        """This run first, then the baselines that there are."""
+        main, run = self.run.main, self.run
+        if main is None:
+            return []
+        federated = "centralized" if run.backend == "none" else "this run"
+        named = {federated: "", "centralized": f"baseline/{CENTRALIZED}/"}
+        named |= {f"{site} alone": f"baseline/alone/{site}/" for site in run.sites}
+        found = [Model(name, run.tested(main, None, at), run.interval(main, None, at)) for name, at in named.items()]
+        central, alone = ([each for each in part if math.isfinite(each.value)] for part in (found[1:2], found[2:]))
+        if len(alone) > SHOWN:
+            alone.sort(key=lambda model: model.value, reverse=run.higher_is_better(main))
+            alone = [
+                replace(alone[0], name=f"{alone[0].name}, the best"),
+                replace(alone[-1], name=f"{alone[-1].name}, the worst"),
+            ]
+        return [found[0], *central, *alone]
+
+    @cached_property
+    def differences(self) -> list[Difference]:
+        """This run against centralized training, and against each site's own model on its own test data."""
+        found = [
+            self._difference("centralized training", dict.fromkeys(self.run.sites, f"baseline/{CENTRALIZED}/")),
+            self._difference("each site's own model", {site: f"baseline/alone/{site}/" for site in self.run.sites}),
+        ]
+        return [each for each in found if each is not None]
+
+    def _difference(self, against: str, prefixes: Mapping[str, str]) -> Difference | None:
+        main, run = self.run.main or "", self.run
+        by_site = {
+            site: gap
+            for site, prefix in prefixes.items()
+            if math.isfinite(gap := run.tested(main, site) - run.tested(main, site, prefix))
+        }
+        weights = [run.examples(site, "test") for site in by_site]
+        if not by_site or not sum(weights):
+            return None
+        value, interval = paired(list(by_site.values()), weights)
+        sign = 1 if run.higher_is_better(main) else -1
+        return Difference(against, value, interval, list(by_site), [s for s, gap in by_site.items() if sign * gap < 0])
+
+    @cached_property
+    def roles(self) -> dict[str, str]:
+        """By site, what it did: "took part", "tested only", "refused", "lost" or "failed in 3 of 15 rounds"."""
+        fits = [record for record in self.run.records if record["phase"] == "fit"]
+        found = {}
+        for site in self.run.sites:
+            about = self.run.cohort.get(site, {})
+            mine = [str(record.get("fault") or "") for record in fits if record["site"] == site]
+            faults = [fault for fault in mine if fault]
+            if about.get("fault"):
+                found[site] = kind_of(str(about["fault"])).replace("fault", "lost")
+            elif about.get("trains") is False:
+                found[site] = "tested only"
+            elif mine and len(faults) == len(mine):
+                found[site] = "refused" if kind_of(faults[-1]) == "refused" else "lost"
+            elif faults:
+                found[site] = f"failed in {len(faults)} of {len(mine)} rounds"
+            else:
+                found[site] = "took part"
+        return found
+
+    def why(self, site: str) -> str:
+        """Why a site was refused or lost, or failed in a round; empty for one that took part."""
+        first = self.run.cohort.get(site, {}).get("fault")
+        faults = [r["fault"] for r in self.run.records if r["site"] == site and r["phase"] == "fit" and r.get("fault")]
+        return fault_text(str(first or faults[-1])) if first or faults else ""
+
+    @property
+    def absent(self) -> list[str]:
+        """The sites that were refused, lost or failed in a round."""
+        return [site for site, role in self.roles.items() if role not in ("took part", "tested only")]
+
+    @cached_property
+    def sites(self) -> list[str]:
+        """Who took part, one sentence each; the reason of each that did not."""
+        if self.run.backend == "none" or not self.roles:
+            return []
+        trained = [site for site, role in self.roles.items() if role == "took part" or role.startswith("failed")]
+        tests = [site for site, role in self.roles.items() if role == "tested only"]
+        said = [f"{len(trained)} of {len(self.roles) - len(tests)} sites trained."]
+        said += [f"{', '.join(tests)}: tested only, in no pooled number."] if tests else []
+        return said + [f"{site}: {self.roles[site]}, {self.why(site)}." for site in self.absent]
+
+    @cached_property
+    def cohort(self) -> list[str]:
+        """How much of the data was used, which sites lost much of theirs, and the outcomes that were trained on."""
+        used, whole = {}, {}
+        for site, about in self.run.cohort.items():
+            used[site] = sum(self.run.examples(site, split) for split in ("train", "validate", "test"))
+            whole[site] = used[site] + sum(int(n) for n in (about.get("skipped") or {}).values())
+        if not sum(whole.values()):
+            return []
+        persons = sum(int(about.get("persons") or 0) for about in self.run.cohort.values())
+        alike = persons == sum(whole.values())
+        said = f"{sum(used.values()):,} of {sum(whole.values()):,} {'persons' if alike else 'examples'} used"
+        said += "." if alike or not persons else f", of {persons:,} persons."
+        lost = {site: 1 - used[site] / whole[site] for site in used if whole[site]}
+        much = [f"{site} leaves out {share:.0%}" for site, share in lost.items() if share > LOSES]
+        return [said, *([f"{'; '.join(much)} of its own."] if much else []), *self._outcomes()]
+
+    def _outcomes(self) -> list[str]:
+        total: dict[str, int] = {}
+        for about in self.run.cohort.values():
+            for name, persons in (about.get("outcomes") or {}).items() if about.get("trains") else ():
+                total[name] = total.get(name, 0) + int(persons)
+        parts = "; ".join(f"{name} {persons:,}" for name, persons in total.items())
+        return [f"Persons trained on, by outcome: {parts}."] if parts else []
+
+
+def paired(gaps: Sequence[float], weights: Sequence[float]) -> tuple[float, Ends | None]:
+    """Weighted mean of the differences at several sites, and its 95 % interval over the sites by Student's t.
+
+    The variance is of a ratio of sums over sites (Cochran, Sampling Techniques, 1977, 6.4); None below three sites.
+    """
+    total, number_ = sum(weights), len(gaps)
+    value = sum(gap * weight for gap, weight in zip(gaps, weights, strict=True)) / total
+    if number_ < 3:
+        return value, None
+    from scipy.stats import t
+
+    spread = fmean((weight * (gap - value)) ** 2 for gap, weight in zip(gaps, weights, strict=True)) * number_
+    error = math.sqrt(spread * number_ / (number_ - 1)) / total
+    half = float(t.ppf(0.975, number_ - 1)) * error
+    return value, (value - half, value + half)

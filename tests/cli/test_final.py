@@ -1,0 +1,53 @@
+"""What the terminal shows of a run that has ended."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from flip.cli.final import show
+from flip.runs.record import RunRecord
+from tests.report.fixture import write_run
+
+ENDS = {"low": -0.04, "high": 0.05}
+
+
+def shown(run: Path, *, terminal: bool = False) -> str:
+    console = Console(width=80, force_terminal=terminal, color_system=None)
+    with console.capture() as capture:
+        show(RunRecord.read(run), console)
+    return capture.get()
+
+
+def with_intervals(run: Path) -> Path:
+    metrics = dict(RunRecord.read(run).metrics)
+    found = {f"{n}/{end}": v + by for n, v in metrics.items() if n.endswith("accuracy") for end, by in ENDS.items()}
+    return write_run(run, result={"metrics": metrics | found, "monitor": "accuracy"})
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_final_table_holds_intervals_and_baselines_on_a_terminal_as_in_a_log(
+    tmp_path: Path, terminal: bool
+) -> None:
+    run = with_intervals(write_run(tmp_path / "run"))
+    lines = shown(run, terminal=terminal).splitlines()
+    assert lines[0].split() == ["test", "accuracy", "this", "run", "centralized", "alone"]
+    assert "0.780 (.740\u2013.830)  0.790 (.750\u2013.840)" in lines[1]
+    assert any(line.startswith("pooled") and "0.779 (.739\u2013.829)" in line for line in lines)
+    assert max(map(len, lines[:6])) <= 80
+
+
+def test_a_site_that_refused_is_named_with_its_reason(tmp_path: Path) -> None:
+    text = shown(write_run(tmp_path / "run", refused={"switzerland": "REFUSED_COHORT"}))
+    assert "3 of 4 sites trained." in text
+    assert "switzerland: refused, refused by the site's policy" in text
+
+
+def test_what_was_withheld_is_named_with_the_rule_and_who_withholds_it(tmp_path: Path) -> None:
+    withheld = {"test/pooled/accuracy": "a count is too small (switzerland)"}
+    run = write_run(tmp_path / "run", result={"withheld": withheld, "metrics": {"test/pooled/loss": 0.5}})
+    assert "withheld: accuracy, pooled: a count is too small (switzerland)" in shown(run)
+
+
+def test_a_run_that_failed_before_its_test_shows_no_table(tmp_path: Path) -> None:
+    assert "pooled" not in shown(write_run(tmp_path / "run", result={"status": "failed", "metrics": {}}))
