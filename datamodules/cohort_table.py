@@ -18,8 +18,6 @@ from datamodules.splits import SPLITS, ByColumn, ByPerson, ByShare
 
 SCALINGS = ("site", "pooled")
 EPSILON = 1e-9  # keeps a constant feature finite; the value of the published Fed-Heart-Disease benchmark (FLamby, 2022)
-
-
 MISSING = "a value that the study uses is missing"
 
 
@@ -48,6 +46,7 @@ class CohortTable(lightning.LightningDataModule):
 
     REASONS = frozenset({MISSING})
     loads_quickly = True
+    must_occur: Sequence[str] = ()  # both classes of the label
 
     def __init__(
         self,
@@ -74,6 +73,7 @@ class CohortTable(lightning.LightningDataModule):
         self.categorical = {name: list(levels) for name, levels in categorical.items()}
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
         self.batch_size, self.scaling, self.split = batch_size, scaling, split or ByShare()
+        self.must_occur = [f"{label} up to {positive_above:g}", f"{label} above {positive_above:g}"]
         self.skipped: dict[str, int] = {}
         self.skipped_persons: dict[str, int] = {}
         self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # features, label, person
@@ -84,6 +84,11 @@ class CohortTable(lightning.LightningDataModule):
     def declared_sizes(self) -> dict[str, int]:
         """`features`: the width of `features`, from the declared columns alone."""
         return {"features": len(self.numeric) + sum(len(levels) - 1 for levels in self.categorical.values())}
+
+    def occurs(self) -> np.ndarray:
+        """Whether each of `must_occur`, both classes of the label, is among the training rows of this site, bool."""
+        self.setup()
+        return np.isin([0, 1], self._rows["train"][1])
 
     def persons(self) -> int:
         """Number of distinct persons in the table, rows with missing values included."""

@@ -27,9 +27,10 @@ from datamodules.description import Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.dicom.references import read_references
+from datamodules.dicom.remarks import Remark, SeriesRead, noted
 from datamodules.labels import read_labels
 from datamodules.splits import ByHash, persons_by
-from datamodules.volume_cache import VolumeCache
+from datamodules.volume_cache import Arrays, VolumeCache
 
 SEGMENTS = (*TISSUES, LEVEL)
 TWICE = "the table lists the accession twice"
@@ -68,12 +69,13 @@ class CTSlices(lightning.LightningDataModule):
         cache: the site's cache of decoded planes: arguments of `datamodules.volume_cache.VolumeCache`; None for none.
             A study that cannot be used is not kept there: it is looked at anew.
 
-    Attributes after `setup`: `skipped` (number of studies by reason), `skipped_accessions` (accession, reason) and
-    `accessions` (by row) for the site's own eyes, and `synthetic`.
+    Attributes after `setup`: `skipped` and `remarks` (number of studies by reason and by remark), `skipped_accessions`
+    (accession, reason), `accessions` (by row) and `series` (which were read) for the site's own eyes, and `synthetic`.
 
     Raises (by `setup`): FileNotFoundError without a cohort, ValueError where nothing is left to read.
     """
 
+    REMARKS = frozenset(each.value for each in Remark)
     REASONS = frozenset(
         (*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *(NO_SEGMENT + name for name in SEGMENTS))
     )
@@ -103,6 +105,7 @@ class CTSlices(lightning.LightningDataModule):
         self.cache = VolumeCache(**cache) if cache else None
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.skipped_accessions: list[tuple[str, str]] = []
+        self.series, self.remarks, self.remarks_persons = SeriesRead(), dict[str, int](), dict[str, int]()
         self.accessions: list[str] = []
         self._sets: dict[str, Slices | Cases] = {}
 
@@ -138,7 +141,7 @@ class CTSlices(lightning.LightningDataModule):
                 split = splits[study.person]
                 if study.person in measured:
                     continue
-                planes = self._planes(study, row, decoder)
+                planes = self._planes(study, row, code[study.person], decoder)
                 if planes and split == "train":
                     slices += [plane.resampled(self.grid.spacing_mm, self.grid.size) for plane in planes]
                     whose += [code[study.person]] * len(planes)
@@ -148,47 +151,51 @@ class CTSlices(lightning.LightningDataModule):
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
         of = {study.accession: code[study.person] for study in studies}
         self.skipped_persons = persons_by((reason, of[accession]) for accession, reason in self.skipped_accessions)
+        self.remarks, self.remarks_persons = self.series.numbers, self.series.persons
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
         measured_on = {name: Cases(chosen, self.grid) for name, chosen in cases.items()}
         self._sets = {"train": Slices(slices, whose, self.grid, self.augment), **measured_on}
 
-    def _planes(self, study: Study, row: int, decoder: Decoder) -> list[Plane]:
+    def _planes(self, study: Study, row: int, person: int, decoder: Decoder) -> list[Plane]:
         """The study's planes, that of L3 first; an empty list where it is skipped, its reason written down."""
         try:
             if study.problem:
                 raise Skip(study.problem)
             if study.accession in self.accessions[:row]:
                 raise Skip(TWICE)
-            return self._cached(study.accession, decoder) if self.cache else self._read(study.accession, decoder)
+            found = self._cached(study.accession, decoder) if self.cache else self._read(study.accession, decoder)
         except (Skip, Unreadable) as why:
             self.skipped_accessions.append((study.accession, str(why)))
             return []
+        self.series.add(study.accession, person, found["series"])
+        return unpacked(found)
 
-    def _cached(self, accession: str, decoder: Decoder) -> list[Plane]:
+    def _cached(self, accession: str, decoder: Decoder) -> Arrays:
         """One study from the cache, or read into it. Raises Skip or Unreadable."""
         assert self.cache is not None
         labels = self._labels(accession)
         files = [*regular_files(self.root / "dicom" / accession), *([labels] if labels.is_file() else [])]
         names = {name: str(self.columns.get(name, name)) for name in SEGMENTS}
         settings = {"planes": self.slices_per_person, "step_mm": self.slice_step_mm, "segments": names}
-        return unpacked(self.cache.arrays(files, settings, lambda: packed(self._read(accession, decoder))))
+        return self.cache.arrays(files, settings, lambda: self._read(accession, decoder))
 
     def _labels(self, accession: str) -> Path:
         """The study's file of labels: the SEG, or where there is none the NIfTI."""
         segmentation = self.root / "labels" / f"{accession}.dcm"
         return segmentation if segmentation.exists() else segmentation.with_name(f"{accession}.nii.gz")
 
-    def _read(self, accession: str, decoder: Decoder) -> list[Plane]:
-        """Read one study. Raises Skip or Unreadable."""
+    def _read(self, accession: str, decoder: Decoder) -> Arrays:
+        """Read one study: its planes as `packed`, and `series`, as `remarks.noted`. Raises Skip or Unreadable."""
         labels = self._labels(accession)
         references = read_references(labels)
         volume = read_series(self.root / "dicom" / accession, decoder=decoder, references=references)
         masks = self._masks(labels, volume)
         if missing := [name for name in SEGMENTS if name not in masks]:
             raise Skip(NO_SEGMENT + missing[0])
-        return planes_at_level(
+        planes = planes_at_level(
             volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm
         )
+        return packed(planes) | {"series": noted(volume.series_number, volume.remarks)}
 
     def _masks(self, path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
         """Masks by our names, from a SEG or a NIfTI file."""

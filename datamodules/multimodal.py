@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Multimodal(lightning.LightningDataModule):
     REASONS = frozenset({NO_PERSON, *UNREAD, *REASONS})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
+    must_occur: Sequence[str] = ()  # the target's
 
     def __init__(
         self,
@@ -87,11 +88,10 @@ class Multimodal(lightning.LightningDataModule):
         self.sources, self.partition = dict(sources or {}), partition
         self.cache = VolumeCache(**cache) if cache else None
         self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
-        self.text = text
+        self.text, self.must_occur = text, target.must_occur
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
-        self.groups, self.split = dict(subgroups or {}), split or ByPerson()
-        self.batch_size = batch_size
+        self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(records or Records(), used, text.column if text else None)
@@ -114,9 +114,13 @@ class Multimodal(lightning.LightningDataModule):
         return self.image is None
 
     def declared_sizes(self) -> dict[str, int]:
-        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and `target.classes`."""
-        classes = {"target.classes": len(self.target.classes)} if self.target.classes else {}
-        return self.inputs.declared_sizes() | classes
+        """Sizes of what batches hold, from the declaration alone: those of `Inputs`, and the target's."""
+        return self.inputs.declared_sizes() | self.target.sizes
+
+    def occurs(self) -> np.ndarray:
+        """Whether each of `must_occur` is among the training rows of this site, bool."""
+        self.setup()
+        return self.target.occurs({name: array[self._splits == "train"] for name, array in self._target.items()})
 
     def persons(self) -> int:
         """Number of distinct persons in the table, or in the site's part of it."""
@@ -216,9 +220,8 @@ class Multimodal(lightning.LightningDataModule):
     def fingerprint(self) -> dict[str, np.ndarray]:
         """A digest of what was read, wherever it came from: other data have other privacy noise."""
         self.setup()
-        cohort = self._read()
         read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
-        return {"data": cohort.digest(read)}
+        return {"data": self._read().digest(read)}
 
     # Loaders.
 

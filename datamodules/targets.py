@@ -1,4 +1,8 @@
-"""What a study predicts: one class a kind. Each says which columns it needs and makes the batch's target from them."""
+"""What a study predicts: one class a kind. Each says which columns it needs and makes the batch's target from them.
+
+Each also says, from its declaration alone, the names of its `classes` and of what `must_occur` among the training rows
+of all sites, and the `sizes` that a model is made for.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import level, levels, numbers
+from datamodules.yes_no import YesNo
 
 NO_TARGET = "what the study predicts is missing"
 UNDECLARED = "what the study predicts is outside the declared levels"
@@ -18,25 +23,38 @@ Arrays = dict[str, np.ndarray]
 
 
 class Binary:
-    """Yes or no: `label` float32 [n], 1 where the column has one of the `positive` levels, else 0.
+    """Yes or no: `label` float32 [n], 1 where the column has one of the `positive` levels, 0 for a `negative` one.
 
     Args:
         column: the column to predict.
         positive: its levels that count as 1.
+        negative: its levels that count as 0; None for the opposites of the positive ones (1 and 0, yes and no, ...).
+            Rows with another are left out and counted.
     """
 
-    def __init__(self, column: str, positive: Sequence[str | float | bool]) -> None:
-        self.columns, self.positive = [column], {level(each) for each in positive}
-        self.classes = [f"{column} other", f"{column} {' or '.join(sorted(self.positive))}"]
+    def __init__(
+        self,
+        column: str,
+        positive: Sequence[str | float | bool],
+        negative: Sequence[str | float | bool] | None = None,
+    ) -> None:
+        self.columns, self.yes_no = [column], YesNo(positive, negative)
+        self.classes = [f"{column} other", f"{column} {' or '.join(sorted(self.yes_no.positive))}"]
+        self.sizes = {"target.classes": 2}
+        self.must_occur = [f"{column} {' or '.join(self.yes_no.negative)}", self.classes[1]]
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""
-        found = levels(table[self.columns[0]])
-        return {"label": found.isin(self.positive).to_numpy(np.float32)}, _reasons(found.isna(), NO_TARGET)
+        label, missing, undeclared = self.yes_no.read(table[self.columns[0]])
+        return {"label": label}, _reasons(undeclared, UNDECLARED).where(~missing, NO_TARGET)
 
     def strata(self, arrays: Arrays) -> np.ndarray:
         """Classes by which a split is stratified: int64 [n]."""
         return arrays["label"].astype(np.int64)
+
+    def occurs(self, arrays: Arrays) -> np.ndarray:
+        """Whether each of `must_occur` is among these rows, bool."""
+        return np.isin(np.arange(len(self.classes)), self.strata(arrays))
 
 
 class MultiClass:
@@ -49,7 +67,8 @@ class MultiClass:
 
     def __init__(self, column: str, levels: Sequence[str | float | bool]) -> None:
         self.columns, self.levels = [column], [level(each) for each in levels]
-        self.classes = self.levels
+        self.classes = self.must_occur = self.levels
+        self.sizes = {"target.classes": len(self.levels)}
         if len(set(self.levels)) < 2 or len(set(self.levels)) < len(self.levels):
             raise ValueError("dataset.target.levels: must name two or more classes, each once")
 
@@ -64,6 +83,10 @@ class MultiClass:
         """Classes by which a split is stratified: int64 [n]."""
         return arrays["label"]
 
+    def occurs(self, arrays: Arrays) -> np.ndarray:
+        """Whether each of `must_occur` is among these rows, bool."""
+        return np.isin(np.arange(len(self.classes)), self.strata(arrays))
+
 
 class MultiLabel:
     """Several yes-or-no columns: `label` float32 [n, k], NaN where it is not known.
@@ -71,24 +94,38 @@ class MultiLabel:
     Args:
         columns: the columns to predict.
         positive: the levels that count as 1.
+        negative: the levels that count as 0; None for the opposites of the positive ones. Rows with another in any of
+            the columns are left out and counted.
     """
 
-    def __init__(self, columns: Sequence[str], positive: Sequence[str | float | bool] = ("1", "True")) -> None:
-        self.columns, self.positive = list(columns), {level(each) for each in positive}
-        self.classes = ["none", *self.columns]
+    def __init__(
+        self,
+        columns: Sequence[str],
+        positive: Sequence[str | float | bool] = ("1", "True"),
+        negative: Sequence[str | float | bool] | None = None,
+    ) -> None:
+        self.columns, self.yes_no = list(columns), YesNo(positive, negative)
+        self.classes, self.sizes = ["none", *self.columns], {"target.labels": len(self.columns)}
+        self.must_occur = [*self.columns, *(f"not {name}" for name in self.columns)]
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where any of the columns is known)."""
-        found = [levels(table[name]) for name in self.columns]
-        label = np.stack([each.isin(self.positive).to_numpy(np.float32) for each in found], axis=1)
-        unknown = np.stack([each.isna().to_numpy() for each in found], axis=1)
+        found = [self.yes_no.read(table[name]) for name in self.columns]
+        label = np.stack([each for each, *_ in found], axis=1)
+        unknown = np.stack([missing.to_numpy() for _, missing, _ in found], axis=1)
         label[unknown] = np.nan
-        return {"label": label}, _reasons(pd.Series(unknown.all(axis=1), index=table.index), NO_TARGET)
+        undeclared = pd.concat([each for *_, each in found], axis=1).any(axis=1)
+        nothing = pd.Series(unknown.all(axis=1), index=table.index)
+        return {"label": label}, _reasons(undeclared, UNDECLARED).where(~nothing, NO_TARGET)
 
     def strata(self, arrays: Arrays) -> np.ndarray:
         """Classes by which a split is stratified: the first label that is present; int64 [n]."""
         present = np.nan_to_num(arrays["label"]) > 0
         return np.where(present.any(axis=1), present.argmax(axis=1) + 1, 0).astype(np.int64)
+
+    def occurs(self, arrays: Arrays) -> np.ndarray:
+        """Whether each of `must_occur` is among these rows, bool."""
+        return np.concatenate([(arrays["label"] == 1).any(axis=0), (arrays["label"] == 0).any(axis=0)])
 
 
 class Regression:
@@ -101,6 +138,8 @@ class Regression:
     def __init__(self, column: str) -> None:
         self.columns = [column]
         self.classes: list[str] = []  # a number has none
+        self.must_occur: list[str] = []
+        self.sizes = {"target.numbers": 1}
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""
@@ -111,6 +150,10 @@ class Regression:
         """One class: a split by a number is not stratified."""
         return np.zeros(len(arrays["label"]), np.int64)
 
+    def occurs(self, arrays: Arrays) -> np.ndarray:
+        """Whether each of `must_occur` is among these rows, bool: of none."""
+        return np.zeros(0, bool)
+
 
 class Survival:
     """Time to an event: `time` float32 [n], in the column's declared unit; `event` float32 [n], 1 event, 0 censored.
@@ -119,22 +162,35 @@ class Survival:
         time: column of the follow-up time, above 0.
         event: column that tells how follow-up ended.
         positive: its levels that count as the event.
+        negative: its levels that count as censored; None for the opposites of the positive ones. Rows with another are
+            left out and counted.
     """
 
-    def __init__(self, time: str, event: str, positive: Sequence[str | float | bool] = ("1", "True")) -> None:
-        self.columns, self.positive = [time, event], {level(each) for each in positive}
-        self.classes = ["censored", "event"]
+    def __init__(
+        self,
+        time: str,
+        event: str,
+        positive: Sequence[str | float | bool] = ("1", "True"),
+        negative: Sequence[str | float | bool] | None = None,
+    ) -> None:
+        self.columns, self.yes_no = [time, event], YesNo(positive, negative)
+        self.classes, self.must_occur, self.sizes = ["censored", "event"], ["event"], {"target.events": 1}
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""
-        time, event = numbers(table[self.columns[0]], self.columns[0]), levels(table[self.columns[1]])
-        reasons = _reasons(~(time > 0), NO_TIME).where(time.notna() & event.notna(), NO_TARGET)
-        arrays = {"time": time.fillna(0).to_numpy(np.float32), "event": event.isin(self.positive).to_numpy(np.float32)}
-        return arrays, reasons
+        time = numbers(table[self.columns[0]], self.columns[0])
+        event, missing, undeclared = self.yes_no.read(table[self.columns[1]])
+        reasons = _reasons(~(time > 0), NO_TIME).where(~undeclared, UNDECLARED)
+        reasons = reasons.where(time.notna() & ~missing, NO_TARGET)
+        return {"time": time.fillna(0).to_numpy(np.float32), "event": event}, reasons
 
     def strata(self, arrays: Arrays) -> np.ndarray:
         """Classes by which a split is stratified: whether the event was seen; int64 [n]."""
         return arrays["event"].astype(np.int64)
+
+    def occurs(self, arrays: Arrays) -> np.ndarray:
+        """Whether each of `must_occur` is among these rows, bool."""
+        return np.array([(arrays["event"] > 0).any()])
 
 
 def _reasons(wrong: pd.Series, reason: str) -> pd.Series:

@@ -139,6 +139,10 @@ class MultimodalModel(lightning.LightningModule):
             rows = [(torch.zeros(0),) * 3]
         self.head.fit_baseline(tuple(torch.cat(each) for each in zip(*rows, strict=True)))
 
+    def wanted_sizes(self) -> dict[str, int]:
+        """What the head is made for, by the names of the dataset's sizes (`target.classes`, ...)."""
+        return dict(getattr(self.head, "wanted_sizes", {}))
+
     @property
     def chooses_threshold(self) -> bool:
         """Whether the head's decision threshold is chosen on validation data."""

@@ -9,8 +9,9 @@ import numpy as np
 from datamodules.dicom.geometry import SAME_POSITION_MM, heights, is_axial, is_even
 from datamodules.dicom.headers import Header
 from datamodules.dicom.references import References
+from datamodules.dicom.remarks import Remark
 from datamodules.dicom.stacks import Stack, same_grid, same_orientation
-from datamodules.dicom.volume import Reason, Remark, Unreadable
+from datamodules.dicom.volume import Reason, Unreadable
 
 # A stack of less than this share of the longest scan is no scan of its own: bolus tracking, or a test slice.
 _WHOLE = 0.5

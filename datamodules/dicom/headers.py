@@ -59,6 +59,7 @@ _TAGS = (
 )
 _TAG_NUMBERS = [int(tag_for_keyword(name) or 0) for name in _TAGS]
 
+NO_NUMBER = 2**31  # SeriesNumber of a series without one: behind all others
 _HOUNSFIELD = ("HU", "US")  # RescaleType: US is "unspecified"
 
 # No scanner comes near; more would overflow float32.
@@ -187,7 +188,7 @@ def _header(path: Path, data: Values, place: PixelValue | None, modality: str) -
         path=path,
         sop_instance=str(data.get("SOPInstanceUID") or ""),
         series=str(data.get("SeriesInstanceUID") or ""),
-        series_number=int(series_number) if series_number is not None else 2**31,
+        series_number=int(series_number) if series_number is not None else NO_NUMBER,
         frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
         patient=str(data.get("PatientID") or "").strip(),
         acquisition=Acquisition.of(data),

@@ -20,11 +20,13 @@ import numpy as np
 from datamodules.dicom.choice import check_whole, ranked, remarks_on, stands_in
 from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.geometry import affine_of, check_axial, in_plane, slots
+from datamodules.dicom.headers import NO_NUMBER
 from datamodules.dicom.listing import list_images
 from datamodules.dicom.pixels import read_planes, settle
 from datamodules.dicom.references import NONE, References
+from datamodules.dicom.remarks import Remark
 from datamodules.dicom.stacks import Stack, stacks_of
-from datamodules.dicom.volume import MAX_VOXELS, Reason, Remark, Unreadable, Volume
+from datamodules.dicom.volume import MAX_VOXELS, Reason, Unreadable, Volume
 
 
 def read_series(
@@ -103,4 +105,5 @@ def _read_stack(stack: Stack, decoder: Decoder) -> Volume:
         # Where each file has one of its own, they mean nothing.
         frame_of_reference_uid=first.frame_of_reference if len(framed) == 1 else "",
         sop_instance_uids=instances,
+        series_number=first.series_number if first.series_number < NO_NUMBER else None,
     )

@@ -9,6 +9,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.dicom.remarks import Remark
+
 # Bounds on what one study may allocate: a file is written by whoever sent it. 2^29 voxels are 2 GiB of float32,
 # 2048 slices of 512 x 512; the widest CT matrices sold are 2048.
 MAX_VOXELS = 2**29
@@ -87,19 +89,6 @@ class Unreadable(Exception):
         return self.reason.value
 
 
-class Remark(Enum):
-    """What is to know of a study that was read; counted, as a `Reason` is, by what stands here."""
-
-    NAMED_SERIES = "studies of several series, of which the one was read that the labels name"
-    FIRST_SERIES = "studies of several series, of which the first by rank was read, since no label names one"
-    STOOD_IN = "studies of which another series of the same extent was read, since the first could not be"
-    OTHER_SERIES = "series beside those that were read"
-    OTHER_SCAN = "phases or repeats beside those that were read, in the same series"
-    CAPTURE = "captures or reports that lay among slices, left out"
-    FOREIGN = "empty files or files of another kind that are named as DICOM files, left out"
-    OTHER_STACK = "images of other size or orientation at places of the scan, left out of the same series"
-
-
 @dataclass(frozen=True)
 class Volume:
     """A CT volume on a regular axial grid.
@@ -111,7 +100,8 @@ class Volume:
     - `spacing`: (slice, row, column), mm: the lengths of the affine's columns 2, 1, 0.
     - `series_instance_uid`, `frame_of_reference_uid`: as in the files; empty for NIfTI or where the tag is absent.
     - `sop_instance_uids`: one a slice, in the order of the slices; empty for NIfTI.
-    - `remarks`: which of the study's series it is and what was left out, with the number of each.
+    - `series_number`: None for NIfTI or where the tag is absent.
+    - `remarks`: how it was chosen among the study's series and what was left out, with the number of each.
     """
 
     voxels: NDArray[np.float32]
@@ -120,4 +110,5 @@ class Volume:
     series_instance_uid: str
     frame_of_reference_uid: str
     sop_instance_uids: tuple[str, ...]
+    series_number: int | None = None
     remarks: Mapping[Remark, int] = field(default_factory=dict)

@@ -68,6 +68,21 @@ class SkipsPersons(Protocol):
 
 
 @runtime_checkable
+class Remarks(Protocol):
+    """A dataset with something to know of the examples that it kept: which of several scans it read, what it lacked."""
+
+    remarks: Mapping[str, int]  # how often each is made
+    remarks_persons: Mapping[str, int]  # of how many distinct persons
+
+
+@runtime_checkable
+class DeclaresRemarks(Protocol):
+    """A class of datasets with a closed list of remarks: no other leaves a site."""
+
+    REMARKS: frozenset[str]
+
+
+@runtime_checkable
 class NamesPersons(Protocol):
     """A dataset that says whose its examples are: a site with a minimum cell above 1 asks nothing of any other."""
 
@@ -92,6 +107,17 @@ class Agrees(Protocol):
 
     def agree(self, agreed: Arrays) -> None:
         """Take the sums over all sites."""
+
+
+@runtime_checkable
+class KnowsWhatOccurs(Protocol):
+    """A dataset that knows what a model has to see to learn: its classes, the event. The study ends before the first
+    round where no site has one of them to train on."""
+
+    must_occur: Sequence[str]  # by name, from the declaration alone
+
+    def occurs(self) -> np.ndarray:
+        """Whether each of them is among the training rows of this site, bool."""
 
 
 @runtime_checkable

@@ -95,6 +95,14 @@ class FederatedModule(Protocol):
 
 
 @runtime_checkable
+class WantsSizes(Protocol):
+    """A module that is made for sizes which a dataset declares (`declared_sizes`): the check compares both."""
+
+    def wanted_sizes(self) -> Mapping[str, int]:
+        """Sizes by the dataset's names, as `target.classes`."""
+
+
+@runtime_checkable
 class HasSubgroups(Protocol):
     """A module that is scored by subgroup: metrics `GROUP/LEVEL/NAME`, and the levels by group."""
 

@@ -14,19 +14,22 @@ OTHER_REASON = "another reason, which the site's own log names"
 
 
 def agree(roster: Roster, ask: Ask, reasons: frozenset[str]) -> None:
-    """Ask for the cohorts. Raises StudyFailed if too few sites can train."""
+    """Ask for the cohorts. Raises StudyFailed if too few sites can train, or all of them lack what must occur."""
     faults = gather(roster, ask, reasons)
     roster.enough(len(roster.sites(training=True)), faults, "before the first round")
+    roster.learnable()
 
 
 def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault]:
     """Ask every site for its cohort and tell the roster; returns the faults by site.
 
-    `reasons` are those for which the dataset can skip an example: no other text of a site's is passed on.
+    `reasons` are those for which the dataset can skip an example, and its remarks: no other text of a site's is passed
+    on.
     """
     cohort: dict[str, Any] = {}
     merged: dict[str, Summary] = {}
     faults: dict[str, Fault] = {}
+    absent: list[set[str]] = []
     wanted = Wanted({}, {}, frozenset(COUNTS), {}, {})
     task = roster.task("statistics", 0, {})
     for reply in roster.asked(ask, task, sorted(roster.trains), "statistics", wanted):
@@ -36,7 +39,8 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
         cohort[reply.site] = {
             **counts,
             "trains": roster.trains[reply.site],
-            "skipped": skipped(reply, reasons),
+            "skipped": counted(reply, Topic.SKIPPED, reasons),
+            "remarks": counted(reply, Topic.REMARKS, reasons),
             "fault": fault.name if fault else None,
         }
         if fault is not None:
@@ -46,6 +50,9 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
         roster.trained_on[reply.site] = counts["train"]
         if roster.trains[reply.site]:
             merge_into(merged, agreed)
+            absent.append(set(reply.summaries.get(Topic.ABSENT, {})))
+    everywhere = set.intersection(*absent) if absent else set()
+    roster.absent = [name for number, name in enumerate(roster.must_occur) if str(number) in everywhere]
     roster.recorder.cohort(cohort)
     roster.agreed = join(statistics={name: summary.values for name, summary in merged.items()})
     unusable = (Fault.DATA, Fault.INVALID)
@@ -53,10 +60,10 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     return faults
 
 
-def skipped(reply: Reply, reasons: frozenset[str]) -> dict[str, int]:
-    """How much a site skipped by reason; reasons that the dataset does not declare are one."""
+def counted(reply: Reply, topic: Topic, known: frozenset[str]) -> dict[str, int]:
+    """What a site skipped or remarked, by the dataset's own words; what it does not declare is one reason."""
     found: dict[str, int] = {}
-    for own, summary in reply.summaries.get(Topic.SKIPPED, {}).items():
-        reason = own if own in reasons else OTHER_REASON
+    for own, summary in reply.summaries.get(topic, {}).items():
+        reason = own if own in known else OTHER_REASON
         found[reason] = found.get(reason, 0) + int(summary.values[0])
     return found

@@ -33,7 +33,7 @@ def statistics(loop: Coordinator, ask: Ask) -> None:
 def _described(loop: Coordinator, ask: Ask, job: str, *, histograms: bool) -> None:
     """Ask every site for its cohort, then for one step of the model on its data, of which nothing is kept.
 
-    Raises StudyFailed, once all is written down, if fewer sites can train than the study needs.
+    Raises StudyFailed, once all is written down, as `agree` does.
     """
     roster, ask = loop.roster, loop.through_mechanisms(ask)
     faults = gather(roster, ask, loop.reasons)
@@ -46,6 +46,7 @@ def _described(loop: Coordinator, ask: Ask, job: str, *, histograms: bool) -> No
     roster.recorder.description(job, edges, found)
     _asked(roster, ask, {}, faults, tries=True)
     roster.enough(len({*roster.sites(training=True)} - {*faults}), faults, "before the first round")
+    roster.learnable()
 
 
 def _asked(roster: Roster, ask: Ask, edges: Payload, faults: dict[str, Fault], **params: Scalar) -> Described:

@@ -1,14 +1,14 @@
 """The coordinator of a study, and what it does with an `Ask` for each `job=`."""
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from flip.config import build
 from flip.config.jobs import JOBS
 from flip.config.study import Manifest
 from flip.config.targets import resolve
-from flip.contracts import DeclaresReasons
+from flip.contracts import DeclaresReasons, DeclaresRemarks, KnowsWhatOccurs
 from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
@@ -21,17 +21,31 @@ def coordinator(
 ) -> Coordinator:
     """The coordinator of a study; goes on after the last complete round that the folder holds."""
     strategy, dataset = build.strategy(manifest), resolve(str(manifest["dataset"]["_target_"]))
-    roster = Roster(run, text, trains, strategy.min_sites, files)
+    roster = Roster(run, text, trains, strategy.min_sites, files, must_occur=must_occur(manifest))
     return Coordinator(
         roster,
         Evaluation(roster, build.initial_module(manifest), build.outcomes(manifest), strategy.rounds),
         seed=manifest["seed"],
         strategy=strategy,
         mechanisms=build.mechanisms(manifest),
-        reasons=dataset.REASONS if isinstance(dataset, DeclaresReasons) else frozenset(),
+        reasons=declared(dataset),
         alone=alone,
         progress=files.progress(),
     )
+
+
+def must_occur(manifest: Manifest) -> Sequence[str]:
+    """What has to be among the training rows of some site; empty for a dataset that does not know."""
+    if not hasattr(resolve(str(manifest["dataset"]["_target_"])), "occurs"):
+        return ()
+    dataset = build.declared(manifest["dataset"])
+    return list(dataset.must_occur) if isinstance(dataset, KnowsWhatOccurs) else ()
+
+
+def declared(dataset: object) -> frozenset[str]:
+    """The reasons and remarks of a class of datasets."""
+    reasons = dataset.REASONS if isinstance(dataset, DeclaresReasons) else frozenset[str]()
+    return reasons | (dataset.REMARKS if isinstance(dataset, DeclaresRemarks) else frozenset())
 
 
 def program(job: str, loop: Coordinator) -> Callable[[Ask], Payload | None]:

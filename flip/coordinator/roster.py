@@ -11,6 +11,15 @@ from flip.runs.recorder import Recorder, line_of
 FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
 
 
+class Unlearnable(StudyFailed):
+    """The data of all sites together cannot teach what the study predicts; the run ends as `refused`."""
+
+    @property
+    def status(self) -> str:
+        """The status of the run's result."""
+        return "refused"
+
+
 @dataclass
 class Roster:
     """The sites of one run.
@@ -28,6 +37,8 @@ class Roster:
         trained_on: by site, its number of training examples.
         validates: whether any site has validation data.
         privacy: by site, epsilon and delta spent so far.
+        must_occur: names of what has to be among the training rows of some site.
+        absent: those of them that no site has.
     """
 
     run: str
@@ -40,6 +51,8 @@ class Roster:
     trained_on: dict[str, int] = field(default_factory=dict)
     validates: bool = False
     privacy: dict[str, dict[str, float]] = field(default_factory=dict)
+    must_occur: Sequence[str] = ()
+    absent: Sequence[str] = ()
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""
@@ -75,3 +88,12 @@ class Roster:
             else:
                 text = f"{used} usable sites {when}, strategy.min_sites={self.min_sites or 1}"
             raise StudyFailed(f"{text}. {why or 'no other that was asked has a weight above 0'}", missing.values())
+
+    def learnable(self) -> None:
+        """Raise StudyFailed where no site has a training row of something that must occur."""
+        if self.absent:
+            names = "', '".join(self.absent)
+            raise Unlearnable(
+                f"no site has a training row with '{names}', so nothing can be learned of it; correct dataset.target, "
+                "or a site's columns, or leave a class out that nobody has"
+            )

@@ -45,10 +45,8 @@ def train_pooled(
     data = [silos[name].datamodule(coordinator.roster.task("fit", 0, {})) for name in names]
     train, validate = split_loaders(data)
     module = initial_module(manifest, centralized=True)
-    how = replace(
-        centralized(manifest, folder, resume),
-        record=epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit"),
-    )
+    record = epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit")
+    how = replace(centralized(manifest, folder, resume), record=record)
     seed_fit(manifest["seed"], POOLED, 0)
     together = pooled_loader(train, shuffle=True)
     fit_centralized(

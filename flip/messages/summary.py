@@ -52,6 +52,8 @@ class Topic(Enum):
 
     STATISTICS = "statistics"  # what all sites agree on before the first round
     SKIPPED = "skipped"  # examples that were left out, by reason
+    ABSENT = "absent"  # what no training row has, by its number among what must occur
+    REMARKS = "remarks"  # what is to know of the examples that were kept, by remark
     DESCRIPTION = "description"  # what a cohort holds, by column
     SHAPE = "shape"  # of each part of an example
     METRIC = "metric"  # the states of a metric, by `metric/state`

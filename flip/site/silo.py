@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from flip.config import build
 from flip.config.build import initial_module
 from flip.config.schema import Site
-from flip.contracts import Decides, FederatedDataModule, FitsBaseline
+from flip.contracts import Decides, FederatedDataModule, FitsBaseline, Remarks
 from flip.determinism import stable_seed
 from flip.errors import disk_full
 from flip.messages import Answer, Fault, Reply, Task, Withheld
@@ -25,7 +25,7 @@ from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
-from flip.site.statistics import cohort_counts, dataset_summaries, description, shapes, skipped
+from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, remarks, shapes, skipped
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -146,8 +146,13 @@ class Silo:
         told, others = skipped(loaded.persons, data, cell)
         for reason, number in others.items():
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
-        own = dataset_summaries(persons_of(data, "train", cell), data, cell)
-        summaries = {Topic.SKIPPED: told, Topic.STATISTICS: own}
+        if isinstance(data, Remarks):
+            for remark, number in data.remarks.items():
+                self._log.info("%d %s", number, remark)
+        trained = persons_of(data, "train", cell)
+        summaries = {Topic.SKIPPED: told, Topic.REMARKS: remarks(loaded.persons, data, cell)}
+        summaries |= {Topic.STATISTICS: dataset_summaries(trained, data, cell)}
+        summaries |= {Topic.ABSENT: absent(trained.number, data)}
         examples = int(counts["train"])
         return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)
 

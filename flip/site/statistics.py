@@ -8,9 +8,12 @@ import numpy as np
 from flip.contracts import (
     Agrees,
     DeclaresReasons,
+    DeclaresRemarks,
     Describes,
     FederatedDataModule,
     KnowsPersonsBehind,
+    KnowsWhatOccurs,
+    Remarks,
     Skips,
     SkipsPersons,
 )
@@ -103,6 +106,32 @@ def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[st
         if reason in declared and enough(whose.get(reason, 0), cell)
     }
     return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
+
+
+def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
+    """What must occur and is in no training row, by its number; empty for a dataset that does not know.
+
+    What few persons have is not told from what many have: neither is here. That nobody has it is of no person.
+    """
+    if not isinstance(data, KnowsWhatOccurs):
+        return {}
+    return {str(number): summary_of(persons, "count/absent", np.zeros(1)) for number in np.flatnonzero(~data.occurs())}
+
+
+def remarks(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
+    """What the dataset remarks of the examples that it kept, by its declared words.
+
+    A remark that is of all but a few persons would tell of those few: it stays at the site too.
+    """
+    if not (isinstance(data, Remarks) and isinstance(data, DeclaresRemarks)):
+        return {}
+    whose = {remark: min(data.remarks_persons.get(remark, 0), persons) for remark in data.remarks}
+    return {
+        remark: summary_of(whose[remark], "count/remarks", np.array([number]))
+        for remark, number in data.remarks.items()
+        if remark in data.REMARKS and enough(whose[remark], cell)
+        if whose[remark] == persons or enough(persons - whose[remark], cell)
+    }
 
 
 def shapes(data: FederatedDataModule, cell: int) -> dict[str, Summary]:

@@ -38,7 +38,7 @@ class BodyCompositionOutcomes:
     """Biomarkers of a segmentation against those of the labels.
 
     `module` has `segment(batch) -> [B, P, P]` with the classes of `models.body_composition`; `datamodule` gives test
-    batches as `datamodules.ct_slices`, `accessions`, `skipped_accessions` and `synthetic`.
+    batches as `datamodules.ct_slices`, `accessions`, `skipped_accessions`, `series` and `synthetic`.
 
     Args:
         cut_off: the definition of sarcopenia.
@@ -65,6 +65,7 @@ class BodyCompositionOutcomes:
             cases,
             self.cut_off,
             skipped=datamodule.skipped_accessions,
+            series=datamodule.series.lines,
             synthetic=bool(datamodule.synthetic),
             tissues=TISSUES,
         )

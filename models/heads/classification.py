@@ -56,6 +56,7 @@ class Binary(nn.Module):
                 f"model.head.threshold={threshold!r}: write a number in (0, 1), youden or {{sensitivity: 0.9}}"
             )
         self.linear, self.threshold = nn.Linear(width, 1), threshold
+        self.wanted_sizes = {"target.classes": 2}
         self.chooses_threshold = not isinstance(threshold, int | float)
         self.at = float(threshold) if isinstance(threshold, int | float) else HALF
 
@@ -132,6 +133,7 @@ class MultiClass(nn.Module):
         if weights is not None and len(weights) != classes:
             raise ValueError(f"model.head.weights: has {len(weights)} numbers for {classes} classes; give one a class")
         self.linear, self.classes = nn.Linear(width, classes), classes
+        self.wanted_sizes = {"target.classes": classes}
         self.register_buffer("weights", torch.tensor(weights) if weights else None, persistent=False)
 
     def forward(self, embedding: Tensor) -> Tensor:
@@ -191,6 +193,7 @@ class MultiLabel(nn.Module):
     def __init__(self, width: int, labels: int) -> None:
         super().__init__()
         self.linear, self.labels = nn.Linear(width, labels), labels
+        self.wanted_sizes = {"target.labels": labels}
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Logits [n, labels]."""

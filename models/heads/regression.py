@@ -50,6 +50,7 @@ class Regression(nn.Module):
         if scale <= 0:
             raise ValueError(f"model.head.scale={scale}: must be above 0")
         self.linear, self.center, self.scale = nn.Linear(width, 1), center, scale
+        self.wanted_sizes = {"target.numbers": 1}
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Scaled predictions [n]."""

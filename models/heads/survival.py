@@ -77,6 +77,7 @@ class Cox(nn.Module):
         if times and not ascending(times):
             raise ValueError("model.head.times: must be ascending numbers above 0, such as [90, 180, 365], or null")
         self.linear, self.ties = nn.Linear(width, 1, bias=False), ties
+        self.wanted_sizes = {"target.events": 1}
         nn.init.zeros_(self.linear.weight)  # all hazards alike
         self.times = [float(each) for each in times or ()]
         self.fits_baseline = bool(self.times)
@@ -128,6 +129,7 @@ class DiscreteTime(nn.Module):
         if not times or not ascending(times):
             raise ValueError("model.head.times: must be ascending numbers above 0, such as [90, 180, 365]")
         self.linear, self.times = nn.Linear(width, len(times)), [float(each) for each in times]
+        self.wanted_sizes = {"target.events": 1}
         self.register_buffer("edges", torch.tensor([0.0, *self.times]), persistent=False)
 
     def forward(self, embedding: Tensor) -> Tensor:

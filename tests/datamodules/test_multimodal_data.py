@@ -53,7 +53,7 @@ def parts() -> dict:
 
 def dataset(root: Path, **arguments) -> Multimodal:
     declared = {
-        "target": Binary("dx", ["MEL"]), "records": Records(person="pid", accession="acc"), "batch_size": 8,
+        "target": Binary("dx", ["MEL"], ["NEV"]), "records": Records(person="pid", accession="acc"), "batch_size": 8,
         "subgroups": {"sex": Levels("sex", ["F", "M"]), "age": Bands("age", [50, 60])}, **parts(),
     }  # fmt: skip
     return Multimodal(str(root), **{**declared, **arguments})

@@ -4,7 +4,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.targets import NO_TARGET, NO_TIME, UNDECLARED, Bands, Binary, Levels, MultiClass, MultiLabel, Survival
+from datamodules.targets import (
+    NO_TARGET,
+    NO_TIME,
+    UNDECLARED,
+    Bands,
+    Binary,
+    Levels,
+    MultiClass,
+    MultiLabel,
+    Regression,
+    Survival,
+)
+from datamodules.yes_no import YesNo
 
 TABLE = pd.DataFrame(
     {"dx": ["MEL", "NEV", None, "XYZ"], "a": [1, 0, None, 1], "b": [0, 1, None, None], "age": [30, 40, None, 81],
@@ -12,10 +24,64 @@ TABLE = pd.DataFrame(
 )  # fmt: skip
 
 
-def test_binary_is_one_for_the_positive_levels():
-    arrays, reasons = Binary("dx", ["MEL"]).read(TABLE)
+def test_binary_is_one_for_the_positive_levels_and_zero_for_the_negative_ones():
+    arrays, reasons = Binary("dx", ["MEL"], ["NEV"]).read(TABLE)
     assert arrays["label"].tolist() == [1, 0, 0, 0]
-    assert reasons.tolist() == [None, None, NO_TARGET, None]
+    assert reasons.tolist() == [None, None, NO_TARGET, UNDECLARED]
+
+
+NINE = pd.DataFrame({"x": [1, 0, 9, None], "y": [0, 1, 1, None], "days": [5, 6, 7, 8]}, dtype=object)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [Binary("x", [1]), Survival("days", "x"), MultiLabel(["y", "x"]), MultiClass("x", [0, 1])],
+    ids=lambda target: type(target).__name__,
+)
+def test_a_code_that_is_not_declared_is_no_label(target):
+    assert target.read(NINE)[1].tolist() == [None, None, UNDECLARED, NO_TARGET]
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative"), [([1], ["0"]), (["yes"], ["no"]), ([True, "1"], ["False", "0"]), ([0], ["1"])]
+)
+def test_the_opposite_of_a_level_that_has_one_counts_as_no(positive, negative):
+    assert YesNo(positive, None).negative == negative
+
+
+@pytest.mark.parametrize(
+    ("positive", "negative", "said"),
+    [
+        ([2], None, "dataset.target.negative: name the levels that count as no, since the opposite of 2 is not known"),
+        (["MEL", "yes"], None, "the opposite of MEL"),
+        ([1], [0, 1.0], "1 is in positive too"),
+        (["1", "0"], None, "is in positive too"),
+        ([], ["no"], "must each name a level"),
+        ([1], [], "must each name a level"),
+    ],
+)
+def test_a_level_that_counts_as_no_is_declared(positive, negative, said):
+    with pytest.raises(ValueError, match=said):
+        YesNo(positive, negative)
+
+
+@pytest.mark.parametrize(
+    ("target", "table", "absent"),
+    [
+        (Binary("x", [1]), {"x": [0, 0]}, ["x 1"]),
+        (Binary("x", ["yes"]), {"x": ["yes", "yes"]}, ["x no"]),
+        (MultiClass("x", ["a", "b", "c"]), {"x": ["a", "c"]}, ["b"]),
+        (MultiLabel(["x", "y"]), {"x": [0, 1], "y": [0, None]}, ["y"]),
+        (MultiLabel(["x", "y"]), {"x": [0, 1], "y": [1, 1]}, ["not y"]),
+        (Survival("t", "x"), {"t": [1, 2], "x": [0, 0]}, ["event"]),
+        (Survival("t", "x"), {"t": [1, 2], "x": [1, 1]}, []),
+        (Regression("x"), {"x": [3, 3]}, []),
+    ],
+)
+def test_what_must_occur_is_found_by_name(target, table, absent):
+    arrays, _ = target.read(pd.DataFrame(table, dtype=object))
+    occurs = target.occurs(arrays)
+    assert [name for name, found in zip(target.must_occur, occurs, strict=True) if not found] == absent
 
 
 def test_a_class_is_the_number_of_its_declared_level():
@@ -32,7 +98,7 @@ def test_a_label_among_several_may_be_unknown():
 
 def test_survival_needs_a_time_above_zero():
     table = TABLE.assign(days=["10", "0", "5", None])
-    arrays, reasons = Survival("days", "died", positive=[2]).read(table)
+    arrays, reasons = Survival("days", "died", positive=[2], negative=[1]).read(table)
     assert arrays["time"][[0, 2]].tolist() == [10, 5] and arrays["event"].tolist() == [1, 0, 1, 0]
     assert reasons.tolist() == [None, NO_TIME, None, NO_TARGET]
 

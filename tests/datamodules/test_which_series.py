@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import generate_uid
 
+from datamodules.ct_slices import CTSlices
 from datamodules.dicom import Reason, Remark, Unreadable, read_series
 from datamodules.dicom.references import NONE, read_references
 from tests.datamodules.ct_files import SPACING, body, save, slices_of, store
@@ -377,3 +378,30 @@ def test_a_reference_within_a_reference_is_found(tmp_path):
     seg.SharedFunctionalGroupsSequence[0].DerivationImageSequence = Sequence([derivation])
     seg.save_as(tmp_path / "seg.dcm")
     assert read_references(tmp_path / "seg.dcm").instances == {images[0].SOPInstanceUID}
+
+
+# What a site says of it
+
+
+def test_a_dataset_counts_which_series_were_read_and_the_cache_keeps_it(tmp_path):
+    names = ("skeletal_muscle", "subcutaneous_fat", "visceral_fat", "vertebra_L3")
+    level = np.zeros((4, 10, 8), bool)
+    level[1:3, 2:4, 3:5] = True
+    masks = dict(zip(names, [*drawn().values(), drawn()["skeletal_muscle"], level], strict=True))
+    lines = ["person_id,accession_id,sex,height_m"]
+    (tmp_path / "labels").mkdir()
+    for person in range(2):
+        plain, venous = slices_of(body()), edited(slices_of(body() + 60), SeriesNumber=3)
+        save(tmp_path / "dicom" / f"A{person}", plain)
+        save(tmp_path / "dicom" / f"A{person}" / "more", venous if person else [])
+        segmentation(venous if person else plain, masks).save_as(tmp_path / "labels" / f"A{person}.dcm")
+        lines.append(f"P{person},A{person},F,1.7")
+    (tmp_path / "cohort.csv").write_text("\n".join(lines) + "\n")
+    for _ in range(2):
+        data = CTSlices(str(tmp_path), trains=False, cache={"folder": str(tmp_path / "cache"), "gigabytes": 1})
+        data.setup()
+        assert data.remarks == {Remark.NAMED_SERIES.value: 1, Remark.OTHER_SERIES.value: 1}
+        assert data.remarks_persons == data.remarks and set(data.remarks) <= CTSlices.REMARKS
+        assert data.series.lines == [
+            ("A1", "series 3, which the labels name; 1 series beside those that were read"),
+        ]

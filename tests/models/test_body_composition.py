@@ -2,6 +2,7 @@
 
 import csv
 import stat
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ class Cohort:
     """Test batches as a datamodule gives them: a square of muscle that grows with the row."""
 
     skipped_accessions = (("SKIPPED-1", "slices are missing in between"),)
+    series = SimpleNamespace(lines=[("ACC-0", "series 3, which the labels name; 1 series beside those that were read")])
     synthetic = True
 
     def __init__(self, persons: int = PERSONS) -> None:
@@ -148,6 +150,7 @@ def test_the_sites_page_is_whole_and_says_that_the_demo_is_synthetic(collected, 
         "Median: ACC-",
         "Worst: ACC-",
         "SKIPPED-1",
+        "series 3, which the labels name",
         "slices are missing in between",
         "Prado CMM",
     ):

@@ -14,7 +14,7 @@ from flip.config.jobs import JOBS
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, resolve
-from flip.contracts import KINDS, LoadsQuickly
+from flip.contracts import KINDS, DeclaresSizes, LoadsQuickly, WantsSizes
 from flip.errors import UserError, at
 from flip.messages import Result
 from flip.messages.safetensors import load_file
@@ -40,6 +40,7 @@ def pairings(study: Study) -> Iterator[str]:
         _try(lambda part=part: part(study), problems)  # type: ignore[misc]
     if model is not None:
         yield from model_contract(model)
+        yield from _sizes(manifest, model)
         yield from _other_model(study, model)
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     if study.live or study.job != "train":  # else it is built over each site's data, below
@@ -122,6 +123,21 @@ def model_contract(model: object) -> Iterator[str]:
                     f"model: state '{state}' of {name}'s metric '{metric}' is not a sum, so it would hold values of "
                     "single patients; choose a metric whose states are sums, such as a binned one (thresholds=100)"
                 )
+
+
+def _sizes(manifest: Manifest, model: "TrainableModule") -> Iterator[str]:
+    """Whether the model is made for what the dataset's target gives: as many classes, labels, a number, an event."""
+    dataset = _try(lambda: build.declared(manifest["dataset"]), []) if isinstance(model, WantsSizes) else None
+    if not isinstance(model, WantsSizes) or not isinstance(dataset, DeclaresSizes):
+        return
+    given = {name: number for name, number in dataset.declared_sizes().items() if name.startswith("target.")}
+    for name, number in model.wanted_sizes().items():
+        if given and given.get(name) != number:
+            found = ", ".join(f"{each}={given[each]}" for each in sorted(given))
+            yield (
+                f"model: {type(model).__name__} is made for {name}={number}, and dataset.target gives {found}; choose "
+                f"the head of that target, and ${{size:{name}}} or that number in it"
+            )
 
 
 def _other_model(study: Study, model: "TrainableModule") -> Iterator[str]:
