@@ -22,7 +22,7 @@ from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
 from flip.files import POOLED
 from flip.version import __version__
 
-STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
+STUDY_KEYS = ("name", "notice", "seed", "numerics", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
 
 OmegaConf.register_new_resolver("size", size, replace=True)
 
