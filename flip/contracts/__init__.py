@@ -28,6 +28,7 @@ from flip.contracts.dataset import (
 from flip.contracts.model import (
     Coarsens,
     Decides,
+    DrawsScores,
     FederatedModule,
     FitsBaseline,
     HasInterval,
@@ -43,7 +44,8 @@ from flip.contracts.model import (
 
 __all__ = [
     "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresSizes",
-    "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
+    "Describes", "DrawsScores",
+    "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
     "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes",
     "ScaledForPooling", "ScoresExactly", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "Withholds", "hooks",
     "is_hook",
@@ -55,7 +57,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         Agrees, KnowsPersonsBehind, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns,
         HasSources,
     ),
-    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline),
+    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, DrawsScores),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),
