@@ -19,7 +19,8 @@ def panels(scored: Scored, names: Sequence[str]) -> list[dict[str, Any]]:
     if not told:
         return []
     names = named(names, next(iter(told.values())).classes)
-    found = [outcome_panel({place: each.counts.sum(1).tolist() for place, each in told.items()}, names)]
+    counts = {place: [number or None for number in each.counts.sum(1).tolist()] for place, each in told.items()}
+    found = [outcome_panel(counts, names)]
     return [*found, *_pooled(told[POOLED], names)] if POOLED in told else found
 
 

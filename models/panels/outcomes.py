@@ -10,10 +10,13 @@ from models.metrics.intervals import wilson
 POOLED = "pooled"
 
 
-def outcome_panel(counts: Mapping[str, Sequence[int]], names: Sequence[str]) -> dict[str, Any]:
-    """A row a site, then the sites that train together; `counts` by place, of each of the named outcomes."""
-    rows = [[place, *(int(each) for each in counts[place]), sum(map(int, counts[place]))] for place in ordered(counts)]
-    note = "By what was to be predicted. pooled: the sites that train. A site that withholds a count is missing."
+def outcome_panel(counts: Mapping[str, Sequence[int | None]], names: Sequence[str]) -> dict[str, Any]:
+    """A row a site, then the sites that train together; `counts` by place, of each of the named outcomes.
+
+    None is none, or a number that is withheld.
+    """
+    rows = [[place, *counts[place], sum(each or 0 for each in counts[place])] for place in ordered(counts)]
+    note = "By what was to be predicted. pooled: the sites that train. A dash is none, or withheld by a site."
     return {
         "title": "Outcomes in the test data",
         "note": note,
