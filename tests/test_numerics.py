@@ -33,7 +33,9 @@ def python(code: str, *before: str, **environment: str) -> str:
     """What a program in a Python of its own prints."""
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     command = [*before, sys.executable, "-W", "ignore", "-c", code]
-    ran = subprocess.run(command, env={**clean, **environment}, capture_output=True, text=True, timeout=300, check=False)
+    ran = subprocess.run(
+        command, env={**clean, **environment}, capture_output=True, text=True, timeout=300, check=False
+    )
     assert ran.returncode == 0, ran.stderr
     return ran.stdout.strip()
 
