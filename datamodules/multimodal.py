@@ -17,6 +17,7 @@ from datamodules.description import Description, Edges
 from datamodules.images import UNREADABLE, Images, Pixels
 from datamodules.inputs import Inputs
 from datamodules.records import Records
+from datamodules.remarks import LACKING
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
@@ -56,7 +57,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS = frozenset({NO_PERSON, UNREADABLE, *REASONS})
+    REASONS = frozenset({NO_PERSON, UNREADABLE, *REASONS, *LACKING})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -166,7 +167,10 @@ class Multimodal(lightning.LightningDataModule):
         self._pixels, unreadable = image.read(opener, cohort.accession, self.cache)
         self.skipped |= {UNREADABLE: unreadable} if unreadable else {}
 
-    # What sites agree on.
+    def remarks(self) -> list[tuple[str, str, int, int]]:
+        """What the sources lack of the rows that are kept: see `datamodules.remarks.Remark.told`."""
+        self.setup()
+        return [each.told(self._read().person) for each in self._read().remarks if each.rows.any()]
 
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
         """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`.
@@ -219,8 +223,6 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
         return {"data": cohort.digest(read)}
-
-    # Loaders.
 
     def whose(self, split: str) -> np.ndarray:
         """A code of the person of each row of a split, int64 [n]."""

@@ -19,6 +19,7 @@ from flip.contracts.dataset import (
     Fingerprinted,
     HasSources,
     KnowsPersonsBehind,
+    KnowsWhatLacks,
     KnowsWhatOccurs,
     LoadsQuickly,
     NamesPersons,
@@ -46,16 +47,17 @@ from flip.contracts.model import (
 __all__ = [
     "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons",
     "DeclaresSizes", "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline",
-    "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
-    "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes", "ScaledForPooling", "ScoresExactly", "Skips",
-    "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
+    "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatLacks",
+    "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes", "ScaledForPooling",
+    "ScoresExactly", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks",
+    "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
-        FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, NamesPersons, DeclaresSizes,
-        Agrees, KnowsPersonsBehind, KnowsWhatOccurs, Describes, Fingerprinted, ScaledForPooling, LoadsQuickly,
-        ConvertsColumns, HasSources,
+        FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, KnowsWhatLacks, NamesPersons,
+        DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs, Describes, Fingerprinted, ScaledForPooling,
+        LoadsQuickly, ConvertsColumns, HasSources,
     ),
     "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),

@@ -68,6 +68,14 @@ class SkipsPersons(Protocol):
 
 
 @runtime_checkable
+class KnowsWhatLacks(Protocol):
+    """A dataset that knows what its sources lack of examples that it keeps."""
+
+    def remarks(self) -> Sequence[tuple[str, str, int, int]]:
+        """Of each: its reason, one of `REASONS`; words for the site's own log; examples, and distinct persons."""
+
+
+@runtime_checkable
 class NamesPersons(Protocol):
     """A dataset that says whose its examples are: a site with a minimum cell above 1 asks nothing of any other."""
 

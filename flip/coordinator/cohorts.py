@@ -38,7 +38,8 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
         cohort[reply.site] = {
             **counts,
             "trains": roster.trains[reply.site],
-            "skipped": skipped(reply, reasons),
+            "skipped": by_reason(reply, Topic.SKIPPED, reasons),
+            "lacking": by_reason(reply, Topic.LACKING, reasons),
             "fault": fault.name if fault else None,
         }
         if fault is not None:
@@ -58,10 +59,10 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     return faults
 
 
-def skipped(reply: Reply, reasons: frozenset[str]) -> dict[str, int]:
-    """How much a site skipped by reason; reasons that the dataset does not declare are one."""
+def by_reason(reply: Reply, topic: Topic, reasons: frozenset[str]) -> dict[str, int]:
+    """How much a site skipped or lacks by reason; reasons that the dataset does not declare are one."""
     found: dict[str, int] = {}
-    for own, summary in reply.summaries.get(Topic.SKIPPED, {}).items():
+    for own, summary in reply.summaries.get(topic, {}).items():
         reason = own if own in reasons else OTHER_REASON
         found[reason] = found.get(reason, 0) + int(summary.values[0])
     return found

@@ -52,6 +52,7 @@ class Topic(Enum):
 
     STATISTICS = "statistics"  # what all sites agree on before the first round
     SKIPPED = "skipped"  # examples that were left out, by reason
+    LACKING = "lacking"  # values that the sources of kept examples lack, by reason
     ABSENT = "absent"  # what no training row has, by its number among what must occur
     DESCRIPTION = "description"  # what a cohort holds, by column
     SHAPE = "shape"  # of each part of an example

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from flip.report import cohort_figures
 from flip.report import figures as report_figures
 from flip.report.cohorts import Cohorts
-from flip.report.tables import skipped, totals
+from flip.report.tables import by_reason, totals
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ def context(run: RunRecord) -> dict[str, Any]:
         "findings": cohorts.findings,
         "columns": [_column(cohorts, column) for column in cohorts.columns],
         "shapes": cohorts.shapes(),
-        "skipped": skipped(run),
+        "skipped": by_reason(run, "skipped"),
+        "lacking": by_reason(run, "lacking"),
         **_figures(cohorts),
     }
 

@@ -218,8 +218,11 @@ def screen_table(run: RunRecord) -> "RenderableType":
         rates = {column: cohorts.missing(site, column) or 0.0 for column in cohorts.columns}
         most = sorted((column for column in rates if rates[column]), key=lambda column: -rates[column])
         missing = [f"{each} {rates[each]:.1%}" for each in most]
-        skipped = [f"{number} x {reason}" for reason, number in (about.get("skipped") or {}).items()]
-        for word, found in (("classes", classes), ("missing", missing), ("skipped", skipped)):
+        skipped, lacking = (
+            [f"{number} x {reason}" for reason, number in (about.get(what) or {}).items()]
+            for what in ("skipped", "lacking")
+        )
+        for word, found in (("classes", classes), ("missing", missing), ("skipped", skipped), ("lacking", lacking)):
             if found:
                 lines.append(Text.assemble((f"{site} {word}  ", "dim"), ", ".join(found)))
     shapes = [f"{name} {shape}" for name, shape in cohorts.shapes().items()]

@@ -13,7 +13,7 @@ from flip.report.forest import tested_examples
 from flip.report.format import number, seconds, signed, size, whole
 from flip.report.notices import notices
 from flip.report.subgroups import subgroups
-from flip.report.tables import costs, matrix, participation, site_rows, skipped, withheld
+from flip.report.tables import by_reason, costs, matrix, participation, site_rows, withheld
 from flip.report.verdict import Verdict
 from flip.runs.record import THRESHOLD, RunRecord
 
@@ -72,7 +72,8 @@ def context(run: RunRecord) -> dict[str, Any]:
         "matrix": matrix(run),
         "grid": participation(run),
         "costs": costs(run),
-        "skipped": skipped(run),
+        "skipped": by_reason(run, "skipped"),
+        "lacking": by_reason(run, "lacking"),
         "withheld": withheld(run),
         "panels": _panels(run),
         **_figures(run),

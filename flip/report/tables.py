@@ -192,10 +192,10 @@ def costs(run: RunRecord) -> list[Cost]:
     return list(found.values())
 
 
-def skipped(run: RunRecord) -> dict[str, dict[str, int]]:
-    """Skipped examples by reason, then by site."""
+def by_reason(run: RunRecord, what: str) -> dict[str, dict[str, int]]:
+    """Examples that sites skipped ("skipped"), or values that their sources lack ("lacking"), by reason, then site."""
     table: dict[str, dict[str, int]] = {}
     for site, about in run.cohort.items():
-        for reason, number in (about.get("skipped") or {}).items():
+        for reason, number in (about.get(what) or {}).items():
             table.setdefault(str(reason), {})[site] = int(number)
     return table

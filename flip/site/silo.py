@@ -25,7 +25,7 @@ from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
-from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, shapes, skipped
+from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, lacking, shapes, skipped
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -146,8 +146,15 @@ class Silo:
         told, others = skipped(loaded.persons, data, cell)
         for reason, number in others.items():
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
+        lacks, remarks = lacking(loaded.persons, data, cell)
+        for words in remarks:
+            self._log.warning("%s", words)
         trained = persons_of(data, "train", cell)
-        summaries = {Topic.SKIPPED: told, Topic.STATISTICS: dataset_summaries(trained, data, cell)}
+        summaries = {
+            Topic.SKIPPED: told,
+            Topic.LACKING: lacks,
+            Topic.STATISTICS: dataset_summaries(trained, data, cell),
+        }
         summaries[Topic.ABSENT] = absent(trained.number, data)
         examples = int(counts["train"])
         return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)

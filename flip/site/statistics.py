@@ -11,6 +11,7 @@ from flip.contracts import (
     Describes,
     FederatedDataModule,
     KnowsPersonsBehind,
+    KnowsWhatLacks,
     KnowsWhatOccurs,
     Skips,
     SkipsPersons,
@@ -104,6 +105,24 @@ def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[st
         if reason in declared and enough(whose.get(reason, 0), cell)
     }
     return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
+
+
+def lacking(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[str, Summary], list[str]]:
+    """Values that the sources lack, by the reasons that the dataset declares; and the words for the site's own log.
+
+    A number is withheld where few persons lack the values, and where few of all have them.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    words = []
+    declared = data.REASONS if isinstance(data, DeclaresReasons) else frozenset()
+    for reason, said, examples, own in data.remarks() if isinstance(data, KnowsWhatLacks) else ():
+        words.append(f"{said}: {examples} examples")
+        before, most = found.get(reason, (0, 0))
+        if enough(own, cell) and (own >= persons or enough(persons - own, cell)) and reason in declared:
+            found[reason] = before + examples, max(most, own)
+    return {
+        reason: summary_of(own, "count/lacking", np.array([examples])) for reason, (examples, own) in found.items()
+    }, words
 
 
 def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:

@@ -181,5 +181,5 @@ def test_a_head_of_its_target_passes(kind, tmp_path):
 
 def test_a_level_without_an_opposite_is_refused_before_anything_runs(tmp_path):
     target = "{_target_: datamodules.targets.Binary, column: label, positive: [2]}"
-    with pytest.raises(UserError, match="dataset.target.negative: name the levels that count as no"):
+    with pytest.raises(UserError, match=r"dataset\.target\.negative: name the levels that count as no"):
         check(study(tmp_path, {"a": MANY}, target))

@@ -1,0 +1,67 @@
+"""What a site's database lacks reaches its log, job=check and the report, as a count by reason."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from datamodules.remarks import NO_TABLE, OTHER_UNIT
+from flip.cli.execute import execute
+from flip.site.statistics import lacking
+from tests.cohorts.icu_outcome import icu_outcome
+from tests.studies import compose_study
+
+
+def study(folder: Path, *more: str):
+    return compose_study("experiment=icu_outcome", *icu_outcome(folder), *more)
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [("job=check", NO_TABLE), ("federation=inprocess", OTHER_UNIT)],
+)
+def test_what_a_database_lacks_is_counted_by_reason(way, reason, tmp_path, capsys):
+    made = study(tmp_path / "data", way)
+    measured = tmp_path / "data" / "icu" / "MEASUREMENT.csv"
+    if reason == NO_TABLE:
+        measured.unlink()
+    else:
+        table = pd.read_csv(measured)
+        table.loc[table["measurement_concept_id"] == 3016723, "unit_concept_id"] = 4  # creatinine, in nobody's unit
+        table.to_csv(measured, index=False)
+    result = execute(made, tmp_path / "run")
+    assert result["status"] == "ok", result["reason"]
+    cohort = json.loads((tmp_path / "run" / "cohort.json").read_text())
+    for site in ("unit_0", "unit_1"):
+        rows = sum(cohort[site][split] for split in ("train", "validate", "test"))
+        assert cohort[site]["lacking"] == {reason: rows * (5 if reason == NO_TABLE else 1)}
+        words = (tmp_path / "run" / "sites" / site / "site.log").read_text()
+        said = "the database has no table measurement" if reason == NO_TABLE else "feature creatinine:"
+        assert said in words and f": {rows} examples" in words
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "What the sources lack" in page
+    if way == "job=check":
+        assert " ".join(reason.split()[:4]) in " ".join(capsys.readouterr().out.split())
+    assert "of unit 4" not in page and "has no table measurement" not in page
+
+
+class Data:
+    """A dataset with one remark."""
+
+    REASONS = frozenset({OTHER_UNIT})
+
+    def __init__(self, reason: str, persons: int) -> None:
+        self.reason, self.number = reason, persons
+
+    def remarks(self) -> list[tuple[str, str, int, int]]:
+        return [(self.reason, "words", 2 * self.number, self.number)]
+
+
+@pytest.mark.parametrize(("persons", "told"), [(4, {}), (5, {OTHER_UNIT: 10}), (55, {OTHER_UNIT: 110}), (56, {})])
+def test_a_number_of_few_persons_or_of_all_but_few_stays_at_the_site(persons, told):
+    found, words = lacking(60, Data(OTHER_UNIT, persons), 5)
+    assert {reason: int(summary.values[0]) for reason, summary in found.items()} == told
+    assert words == [f"words: {2 * persons} examples"]
+    assert lacking(60, Data("a reason of its own", 30), 5)[0] == {}
+    assert lacking(60, Data(OTHER_UNIT, 60), 5)[0][OTHER_UNIT].persons == 60
