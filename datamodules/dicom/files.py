@@ -153,13 +153,7 @@ def read_head(path: Path, tags: Sequence[int]) -> tuple[Dataset, PixelValue | No
         syntax = begins.syntax
         if syntax == DeflatedExplicitVRLittleEndian or syntax in PrivateTransferSyntaxes:
             return read_dicom(path, tags), None
-        form = syntax
-        if not syntax.is_transfer_syntax:  # newer than pydicom, and then explicit, as all since 2003; or a vendor's own
-            if not syntax.is_valid:
-                raise Unreadable(Reason.CORRUPT)
-            if syntax.is_private:
-                raise Unreadable(Reason.UNSUPPORTED_COMPRESSION)
-            form = ExplicitVRLittleEndian
+        form = _header_form(syntax)
         found: list[tuple[int, str, int]] = []
 
         def stop(tag: Any, vr: str | None, length: int) -> bool:
@@ -180,6 +174,20 @@ def read_head(path: Path, tags: Sequence[int]) -> tuple[Dataset, PixelValue | No
         raise Unreadable(Reason.UNKNOWN_SYNTAX)
     head = 12 if not form.is_implicit_VR and vr in EXPLICIT_VR_LENGTH_32 else 8
     return data, PixelValue(start + head, length, vr, syntax)
+
+
+def _header_form(syntax: UID) -> UID:
+    """The transfer syntax of the header alone: of one that is newer than pydicom it is explicit, as of all since 2003.
+
+    Raises `Unreadable`: CORRUPT, UNSUPPORTED_COMPRESSION for a vendor's own, whose header may have any form.
+    """
+    if syntax.is_transfer_syntax:
+        return syntax
+    if not syntax.is_valid:
+        raise Unreadable(Reason.CORRUPT)
+    if syntax.is_private:
+        raise Unreadable(Reason.UNSUPPORTED_COMPRESSION)
+    return ExplicitVRLittleEndian
 
 
 def _check_inflated_size(file: BinaryIO) -> None:
