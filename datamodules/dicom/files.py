@@ -131,7 +131,7 @@ def read_dicom(path: Path, tags: Sequence[str | int] | None = None) -> FileDatas
             if found.syntax == DeflatedExplicitVRLittleEndian:
                 _check_inflated_size(file)
         only: dict[str, Any] = {} if tags is None else {"stop_before_pixels": True, "specific_tags": list(tags)}
-        data = dcmread(path, force=found.bare, **only)
+        data = dcmread(path, force=True, **only)  # it is DICOM, if without preamble
         if found.bare:  # pydicom guesses the same from the first element, and does not say so
             data.file_meta.TransferSyntaxUID = found.syntax
         return data

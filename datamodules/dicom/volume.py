@@ -74,6 +74,7 @@ class Reason(Enum):
     UNSUPPORTED_COMPRESSION = "the pixel data is compressed in a way for which no decoder is installed"
     UNDECODABLE = "the pixel data could not be decompressed"
     LABELS_UNREADABLE = "the label file is not a usable DICOM SEG or NIfTI file"
+    SEVERAL_LABELS = "a study or a structure has more than one label file, and nothing says which to take"
     LABELS_MISMATCH = "the labels do not lie on the grid of the images"
 
 

@@ -20,12 +20,13 @@ from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.site.admission import Loaded, Place, admit, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
+from flip.site.images_page import PAGE, write_images
 from flip.site.log import site_log
 from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
-from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, remarks, shapes, skipped
+from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, remarked, shapes, skipped
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -150,14 +151,14 @@ class Silo:
             for remark, number in data.remarks.items():
                 self._log.info("%d %s", number, remark)
         trained = persons_of(data, "train", cell)
-        summaries = {Topic.SKIPPED: told, Topic.REMARKS: remarks(loaded.persons, data, cell)}
+        summaries = {Topic.SKIPPED: told, **remarked(loaded.persons, data, cell)}
         summaries |= {Topic.STATISTICS: dataset_summaries(trained, data, cell)}
         summaries |= {Topic.ABSENT: absent(trained.number, data)}
         examples = int(counts["train"])
         return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)
 
     def _describe(self, loaded: Loaded, task: Task) -> Reply:
-        """The cohort by column, with histograms where edges were agreed, and the shapes of an example.
+        """The cohort by column, with histograms where edges were agreed, an example's shapes; here a page of images.
 
         With the parameter `tries` instead one step of a copy of the model, which raises where the data do not fit it.
         """
@@ -171,6 +172,8 @@ class Silo:
         self._log.info(
             "run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing"
         )
+        if not edges and write_images(self.home, loaded.datamodule):
+            self._log.info("a few of its images are in %s, which stays here", PAGE)
         persons, cell = loaded.persons, loaded.policy.minimum_cell
         told = {
             Topic.DESCRIPTION: description(persons, loaded.datamodule, edges, cell),

@@ -9,6 +9,7 @@ from flip.contracts import (
     Agrees,
     DeclaresReasons,
     DeclaresRemarks,
+    DeclaresWarnings,
     Describes,
     FederatedDataModule,
     KnowsPersonsBehind,
@@ -18,7 +19,7 @@ from flip.contracts import (
     SkipsPersons,
 )
 from flip.contracts.dataset import examples_in
-from flip.messages.summary import KNOWN, Summary, SummaryKind
+from flip.messages.summary import KNOWN, Summary, SummaryKind, Topic
 from flip.site.disclosure import enough, suppress_groups, suppress_number, suppress_summary, suppress_total
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
 
@@ -116,6 +117,14 @@ def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
     if not isinstance(data, KnowsWhatOccurs):
         return {}
     return {str(number): summary_of(persons, "count/absent", np.zeros(1)) for number in np.flatnonzero(~data.occurs())}
+
+
+def remarked(persons: int, data: FederatedDataModule, cell: int) -> dict[Topic, dict[str, Summary]]:
+    """What the dataset remarks, and of that what puts a result in doubt."""
+    told = remarks(persons, data, cell)
+    doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
+    doubts = {remark: summary for remark, summary in told.items() if remark in doubtful}
+    return {Topic.REMARKS: told, Topic.WARNINGS: doubts}
 
 
 def remarks(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
