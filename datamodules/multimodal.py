@@ -12,6 +12,7 @@ import pytorch_lightning as lightning
 import torch
 from torch.utils.data import DataLoader
 
+from datamodules import agreed_target
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
 from datamodules.images import UNREAD, Images
@@ -169,14 +170,15 @@ class Multimodal(lightning.LightningDataModule):
     # What sites agree on.
 
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
-        """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`.
+        """Over the training rows: see `Tabular.statistics`, `HashedText.statistics` and `agreed_target.statistics`.
 
         None tells of persons fewer than `minimum_cell` by what is missing in it.
         """
         self.setup()
         cohort, train = self._read(), self._splits == "train"
         arrays, self._behind = self.inputs.statistics(cohort, self._texts, train, minimum_cell)
-        return arrays
+        of_training = {name: array[train] for name, array in self._target.items()}
+        return arrays | agreed_target.statistics(self.target, of_training, cohort.person[train])
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The rows that have what the study predicts, by column: see `datamodules.description`."""
@@ -210,6 +212,9 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
+        arrays |= agreed_target.agreed(
+            self.target, len(cohort.person), merged, self._target.get("label", cohort.person)
+        )
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         self._datasets = {

@@ -133,15 +133,13 @@ class WandbTracker:
             if self.mode == "offline":
                 raise
             wandb.teardown(exit_code=1)
-            why = " ".join(str(error).split())
+            why = str(error).partition("\n")[0]
             self._open(run, "offline")
         self._run.define_metric("*", step_metric="round")
         while self._waiting:
             self._run.log(self._waiting.pop(0))
-        return (
-            why
-            and f"W&B cannot be used online ({why}); this run is logged offline: wandb sync {run}/wandb/offline-run-*"
-        )
+        later = f"this run is logged offline, and `wandb sync {run}/wandb/offline-run-*` sends it"
+        return why and f"W&B cannot be used online ({why}); {later}"
 
     def _open(self, run: Path, mode: str) -> None:
         """Begin a run of W&B's. Raises wandb.Error."""

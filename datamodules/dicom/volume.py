@@ -37,7 +37,7 @@ class Reason(Enum):
     SEVERAL_SCANS = "one series holds several scans that nothing tells apart, or that continue one another"
     NO_SUCH_MODALITY = "the study holds no image of the wanted modality"
     ONLY_LOCALIZERS = "the study holds localizers or projections alone"
-    MULTIFRAME = "the images are stored as enhanced multi-frame objects"
+    MULTIFRAME = "an image holds several frames without a place for each (no enhanced multi-frame object)"
     MISSING_GEOMETRY = "position, orientation or pixel spacing is missing"
     INVALID_GEOMETRY = "position, orientation or pixel spacing has impossible values"
     NOT_AXIAL = "the images are not axial"

@@ -2,12 +2,13 @@
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flip.coordinator.result import INTERRUPTED, ResultFile
 from flip.files import relative
+from flip.runs.missing_sites import last_error
 from flip.signals import Interrupted, interruptible
 from flip.tracking import Guarded
 
@@ -97,9 +98,9 @@ def show_result(folder: Path, trains: bool) -> None:
     show(record, Console()) if trains else Console().print(screen_table(record))
 
 
-def show_logs(folder: Path) -> None:
-    """The last words of the sites' own logs, of those that are on this machine and have a complaint."""
+def show_logs(folder: Path, sites: Collection[str] | None) -> None:
+    """The last words of these sites' own logs, of those that are on this machine and have a complaint; None is all."""
     for log in sorted((folder / "sites").glob("*/site.log")):
-        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip() and " INFO " not in line]
-        if words:
-            print(f"{log.parent.name}: {words[-1].removeprefix('flip.config.build.DataError: ')}")
+        name = log.parent.name
+        if (sites is None or name in sites) and (words := last_error(folder, name)):
+            print(f"{name}: {words}")

@@ -29,6 +29,7 @@ from flip.messages.safetensors import load_file
 from flip.messages.weights import LAST_WEIGHTS
 from flip.processes import nothing_left
 from flip.runs.folder import RunFolder
+from flip.runs.missing_sites import never_in
 from flip.runs.provenance import provenance
 from flip.runs.rerun import run_files
 from flip.signals import Interrupted, deferred, ending_signals, interruptible
@@ -58,8 +59,7 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultF
         trains = JOBS[study.job].trains
         if not asked:
             show_result(folder, trains)
-        if not (asked or (trains and result["status"] == "ok")):
-            show_logs(folder)
+            show_logs(folder, never_in(files.lines()) if trains and result["status"] == "ok" else None)
         print(last_words(result, folder, report, goes_on=bool(study.federation.get(TARGET))), flush=True)
         if asked is not None:
             asked.told = True

@@ -33,6 +33,7 @@ from flip.contracts.dataset import (
 from flip.contracts.model import (
     Coarsens,
     Decides,
+    DrawsScores,
     FederatedModule,
     FitsBaseline,
     HasInterval,
@@ -49,11 +50,11 @@ from flip.contracts.model import (
 
 __all__ = [
     "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons",
-    "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "FederatedDataModule", "FederatedModule",
-    "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin",
-    "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling",
-    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds",
-    "hooks", "is_hook",
+    "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores", "FederatedDataModule",
+    "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources", "HasSubgroups",
+    "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes",
+    "Remarks", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric",
+    "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -62,7 +63,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs, Describes,
         ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
     ),
-    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes),
+    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes, DrawsScores),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),

@@ -7,6 +7,7 @@ from enum import Enum
 
 import numpy as np
 
+LABELS = "count/label"  # among the agreed statistics: persons of each outcome in the training rows
 KNOWN = "count/known/"  # of a described cohort, by column: persons with a value, without one, with an undeclared one
 
 IMAGE = "image"  # column of a described cohort: how images look, and their mean

@@ -33,6 +33,15 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
+FIRST, MORE = 3, 7  # metrics that a page of 1080 pixels holds beside a cohort's counts, and without them
+
+
+def metric_groups(names: Sequence[str]) -> list[list[str]]:
+    """Metrics by table, so that none is wider than the page: those beside the cohort's counts, then the others."""
+    others = names[FIRST:]
+    return [list(names[:FIRST]), *(list(others[at : at + MORE]) for at in range(0, len(others), MORE))]
+
+
 def withheld(run: RunRecord) -> dict[str, list[str]]:
     """By rule, the test metrics that are missing because of it, and where; those of subgroups are not listed."""
     found: dict[str, list[str]] = {}

@@ -58,7 +58,7 @@ def warnings_of(records: Sequence[Mapping[str, object]], folder: Path) -> list[s
     said = []
     for site in sorted({site for site, _ in found}):
         phases = {phase: each for (name, phase), each in found.items() if name == site and each.faults}
-        said += [f"{site} {words}: {cause(each, site, folder)}" for words, each in _words(phases, site in gone)]
+        said += [f"{site} {words}: {cause(each, site, folder)}." for words, each in _words(phases, site in gone)]
     return said
 
 

@@ -17,8 +17,8 @@ from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
-    HTJ2KLossless,
     ImplicitVRLittleEndian,
+    JPEGXLLossless,
     RLELossless,
     SecondaryCaptureImageStorage,
     SegmentationStorage,
@@ -443,7 +443,7 @@ def test_a_compression_without_a_decoder_is_named(tmp_path):
     images = slices_of(body())
     for image in images:
         image.compress(RLELossless)
-        image.file_meta.TransferSyntaxUID = HTJ2KLossless
+        image.file_meta.TransferSyntaxUID = JPEGXLLossless
     assert reason_of(save(tmp_path, images)) is Reason.UNSUPPORTED_COMPRESSION
 
 

@@ -51,7 +51,7 @@ def test_the_kind_of_the_error_is_named_and_its_text_stays_in_the_log(tmp_path):
     home.mkdir(parents=True)
     (home / "site.log").write_text("2026 ERROR fit round 0\nTraceback ...\ntorch.OutOfMemoryError: of Doe, John\n")
     (found,) = warnings_of([line("b", "fit", 0, "RAISED")], tmp_path)
-    assert found == f"b trained in none of its 1 rounds: {RAISED} (OutOfMemoryError; sites/b/site.log)"
+    assert found == f"b trained in none of its 1 rounds: {RAISED} (OutOfMemoryError; sites/b/site.log)."
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +68,22 @@ def test_a_simulation_needs_every_site_that_trains(data, tmp_path):
     assert "va: refused by the site's policy: fewer distinct persons" in result["reason"]
 
 
-def test_a_site_that_was_not_in_an_ok_run_is_named_everywhere(data, tmp_path):
+def test_a_site_that_was_not_in_an_ok_run_is_named_everywhere(data, tmp_path, capsys):
     study = tiny_heart_study(data, "federation=inprocess", "strategy.min_sites=3", REFUSES)
     result = execute(study, tmp_path / "run")
     assert result["status"] == "ok"
-    warning = f"va took no part: {REFUSED}"
+    warning = f"va took no part: {REFUSED}."
     assert json.loads((tmp_path / "run" / "result.json").read_text())["warnings"] == [warning]
     page = html.unescape((tmp_path / "run" / "report.html").read_text())
-    assert page.index(f"Warning: {warning}.") < page.index('class="tiles"')
+    assert page.index(warning) < page.index('class="tiles"')
+    assert warning in capsys.readouterr().out.splitlines()
+
+
+def test_the_cause_at_a_simulated_site_is_on_the_screen(data, tmp_path, capsys):
+    own = ["sites.va.root=nowhere.csv", "strategy.min_sites=3"]
+    result = execute(tiny_heart_study(data, "federation=inprocess", *own), tmp_path / "run")
+    assert (result["status"], len(result["warnings"])) == ("ok", 1)
+    assert "va took no part: the site could not read its cohort" in result["warnings"][0]
+    assert "va: no cohort table at" in capsys.readouterr().out
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file() and b"nowhere" in path.read_bytes()]
+    assert {path.relative_to(tmp_path / "run").parts[0] for path in written} == {"sites"}
