@@ -30,6 +30,7 @@ from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.dicom.references import read_references
 from datamodules.dicom.remarks import Remark, SeriesRead, noted
+from datamodules.intensities import thumbnails
 from datamodules.splits import ByHash, persons_by
 from datamodules.volume_cache import Arrays, VolumeCache
 
@@ -106,6 +107,7 @@ class CTSlices(lightning.LightningDataModule):
         self.skipped_accessions: list[tuple[str, str]] = []
         self.series, self.remarks, self.remarks_persons = SeriesRead(), dict[str, int](), dict[str, int]()
         self.accessions: list[str] = []
+        self._shown = dict[int, NDArray[np.float32]]()  # by row, the plane at L3 on the network's grid, 0 to 1
         self._sets: dict[str, Slices | Cases] = {}
 
     def prepare_data(self) -> None:
@@ -141,6 +143,8 @@ class CTSlices(lightning.LightningDataModule):
                 if study.person in measured:
                     continue
                 planes = self._planes(study, row, code[study.person], decoder)
+                if planes:
+                    self._shown[row] = self.grid.shown(planes[0].resampled(self.grid.spacing_mm, self.grid.size)[0])
                 if planes and split == "train":
                     slices += [plane.resampled(self.grid.spacing_mm, self.grid.size) for plane in planes]
                     whose += [code[study.person]] * len(planes)
@@ -201,9 +205,13 @@ class CTSlices(lightning.LightningDataModule):
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The table by column, and which studies could be read with their labels: see `datamodules.description`."""
         self.setup()
-        return described(
-            read_cohort(self.root, self.columns), {accession for accession, _ in self.skipped_accessions}, edges
-        )
+        unusable = {accession for accession, _ in self.skipped_accessions}
+        return described(read_cohort(self.root, self.columns), unusable, self._shown, edges)
+
+    def thumbnails(self, number: int) -> list[tuple[str, str, NDArray[np.uint8] | None]]:
+        """Planes at L3 of a cohort that is read, for the site's own eyes: see `datamodules.intensities.thumbnails`."""
+        planes = [self._shown.get(row) for row in range(len(self.accessions))]
+        return thumbnails(planes, self.accessions, self.skipped_accessions, number)
 
     def whose(self, split: str) -> NDArray[np.int64]:
         """A code of the person of each example of a split, int64 [n]."""

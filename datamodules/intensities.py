@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,24 @@ def thumbnail(image: NDArray[Any]) -> NDArray[np.uint8]:
     plane = image[..., image.shape[3] // 2] if image.ndim == 4 else image
     levels = np.rint(255 * plane.astype(np.float32)).astype(np.uint8)
     return levels[0] if len(levels) == 1 else np.moveaxis(levels, 0, -1)
+
+
+def thumbnails(
+    images: Sequence[NDArray[Any] | None], names: Sequence[str | None], unread: Iterable[tuple[str, str]], number: int
+) -> list[tuple[str, str, NDArray[np.uint8] | None]]:
+    """Of images by row, for their site's own eyes: the name, what is wrong, and uint8 [h, w] or [h, w, 3].
+
+    Up to `number` of those that could not be read (None; `unread` are their names and why), as many that show nothing,
+    and as many others, spread over the rows.
+    """
+    looks = {row: look(image) for row, image in enumerate(images) if image is not None}
+    odd, others = ([row for row in looks if (looks[row] == VARIED) is varied] for varied in (False, True))
+    found: list[tuple[str, str, NDArray[np.uint8] | None]] = [(name, why, None) for name, why in unread][:number]
+    for row in (*odd[:number], *(others[place] for place in spread(len(others), number))):
+        image = images[row]
+        if image is not None:
+            found.append((str(names[row]), looks[row].replace(VARIED, ""), thumbnail(image)))
+    return found
 
 
 def spread(number: int, most: int) -> NDArray[np.int64]:

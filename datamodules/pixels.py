@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datamodules.intensities import VARIED, look, spread, thumbnail
+from datamodules.intensities import thumbnails
 
 
 class Pixels:
@@ -41,17 +41,8 @@ class Pixels:
         return [self.kept[found] if found >= 0 else None for found in self.index]
 
     def thumbnails(self, accessions: Sequence[str | None], number: int) -> list[tuple[str, str, np.ndarray | None]]:
-        """For the site's own eyes, by accession: what is wrong with an image, and uint8 [h, w] or [h, w, 3].
-
-        Up to `number` of those that show nothing or could not be read (None), then as many of the others.
-        """
-        rows = [row for row, found in enumerate(self.index) if found >= 0]
-        looks = {row: look(self.kept[self.index[row]]) for row in rows}
-        odd = [row for row in rows if looks[row] != VARIED]
-        others = [row for row in rows if looks[row] == VARIED]
-        shown = [*odd[:number], *(others[place] for place in spread(len(others), number))]
-        told = [(str(accessions[r]), looks[r].replace(VARIED, ""), thumbnail(self.kept[self.index[r]])) for r in shown]
-        return [*((accession, why, None) for accession, why in list(self.unread.items())[:number]), *told]
+        """For the site's own eyes, by accession: see `datamodules.intensities.thumbnails`."""
+        return thumbnails(self.rows(), accessions, self.unread.items(), number)
 
     def take(self, rows: np.ndarray, *, augmented: bool) -> dict[str, Tensor]:
         """`image` and `image_present` of some rows."""
