@@ -58,7 +58,8 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS = frozenset({NO_PERSON, *UNREAD, *REASONS})
+    REASONS = frozenset({NO_PERSON, *REASONS})
+    REMARKS = UNREAD
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -100,7 +101,7 @@ class Multimodal(lightning.LightningDataModule):
 
     def _forget(self) -> None:
         """Nothing is read yet."""
-        self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
+        self.skipped, self.skipped_persons, self.remarks, self.remarks_persons = (dict[str, int]() for _ in range(4))
         self._cohort: Cohort | None = None
         self._splits: np.ndarray = np.zeros(0, dtype=str)
         self._target: dict[str, np.ndarray] = {}
@@ -142,7 +143,9 @@ class Multimodal(lightning.LightningDataModule):
         self._target = {name: array[kept] for name, array in arrays.items()}
         self._cohort = cohort = cohort.rows(kept)
         if self.image is not None:
-            self._decode(cohort, self.image)
+            opener = image_opener(self.root, self.sources, self.image.folder)
+            self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
+            self.remarks, self.remarks_persons = self._pixels.remarks(cohort.accession, cohort.person)
         if self.text is not None:
             self._texts = self.text.read(cohort.table[self.text.column])
         strata = self.target.strata(self._target)
@@ -161,11 +164,6 @@ class Multimodal(lightning.LightningDataModule):
                 cohort = cohort.rows(np.flatnonzero(mine & (cohort.person >= 0)))
             self._cohort = cohort
         return self._cohort
-
-    def _decode(self, cohort: Cohort, image: Images) -> None:
-        self._pixels = image.read(image_opener(self.root, self.sources, image.folder), cohort.accession, self.cache)
-        self.skipped |= Counter(self._pixels.unread.values())
-        self.inputs.refuse_none(self._pixels)
 
     # What sites agree on.
 
@@ -212,9 +210,8 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
-        arrays |= agreed_target.agreed(
-            self.target, len(cohort.person), merged, self._target.get("label", cohort.person)
-        )
+        label = self._target.get("label", cohort.person)
+        arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         self._datasets = {
@@ -227,8 +224,6 @@ class Multimodal(lightning.LightningDataModule):
         self.setup()
         read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
         return {"data": self._read().digest(read)}
-
-    # Loaders.
 
     def whose(self, split: str) -> np.ndarray:
         """A code of the person of each row of a split, int64 [n]."""
