@@ -74,8 +74,7 @@ class CohortTable(lightning.LightningDataModule):
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
         self.batch_size, self.scaling, self.split = batch_size, scaling, split or ByShare()
         self.must_occur = [f"{label} up to {positive_above:g}", f"{label} above {positive_above:g}"]
-        self.skipped: dict[str, int] = {}
-        self.skipped_persons: dict[str, int] = {}
+        self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # features, label, person
         self._pooled: tuple[np.ndarray, np.ndarray] | None = None
 

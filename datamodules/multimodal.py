@@ -19,6 +19,7 @@ from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
 from datamodules.pixels import Pixels
 from datamodules.records import Records
+from datamodules.remarks import LACKING, counted
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
@@ -58,8 +59,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS = frozenset({NO_PERSON, *REASONS})
-    REMARKS = UNREAD
+    REASONS, REMARKS = frozenset({NO_PERSON, *REASONS}), frozenset({*LACKING, *UNREAD})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -97,17 +97,12 @@ class Multimodal(lightning.LightningDataModule):
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(records or Records(), used, text.column if text else None)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Nothing is read yet."""
-        self.skipped, self.skipped_persons, self.remarks, self.remarks_persons = (dict[str, int]() for _ in range(4))
+        self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
+        self.remarks, self.remarks_persons, self.remarks_in_words = counted((), np.zeros(0))
         self._cohort: Cohort | None = None
-        self._splits: np.ndarray = np.zeros(0, dtype=str)
-        self._target: dict[str, np.ndarray] = {}
         self._pixels: Pixels | None = None
-        self._texts: list[Any] = []  # as `text` reads them
-        self._behind: dict[str, int] = {}
+        self._splits, self._target = np.zeros(0, dtype=str), dict[str, np.ndarray]()
+        self._texts, self._behind = list[Any](), dict[str, int]()  # texts as `text` reads them
         self._datasets: dict[str, Rows] = {}
 
     @property
@@ -142,10 +137,12 @@ class Multimodal(lightning.LightningDataModule):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
         self._cohort = cohort = cohort.rows(kept)
+        remarks = [*cohort.remarks]
         if self.image is not None:
             opener = image_opener(self.root, self.sources, self.image.folder)
             self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
-            self.remarks, self.remarks_persons = self._pixels.remarks(cohort.accession, cohort.person)
+            remarks += self._pixels.remarks(cohort.accession)
+        self.remarks, self.remarks_persons, self.remarks_in_words = counted(remarks, cohort.person)
         if self.text is not None:
             self._texts = self.text.read(cohort.table[self.text.column])
         strata = self.target.strata(self._target)
@@ -160,12 +157,9 @@ class Multimodal(lightning.LightningDataModule):
             if self.partition is not None and self.part is not None:
                 arrays, reasons = self.target.read(cohort.table)
                 strata = np.where(reasons.isna(), self.target.strata(arrays), -1)
-                mine = self.partition.rows(cohort.person, strata, self.part)
-                cohort = cohort.rows(np.flatnonzero(mine & (cohort.person >= 0)))
+                cohort = cohort.part(self.partition.rows(cohort.person, strata, self.part))
             self._cohort = cohort
         return self._cohort
-
-    # What sites agree on.
 
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
         """Over the training rows: see `Tabular.statistics`, `HashedText.statistics` and `agreed_target.statistics`.

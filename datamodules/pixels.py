@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.intensities import thumbnails
-from datamodules.splits import persons_by
+from datamodules.remarks import Remark
 
 
 class Pixels:
@@ -42,10 +41,10 @@ class Pixels:
         """The image of each row, float16 [c, ...], 0 to 1 within the window; None where it has none."""
         return [self.kept[found] if found >= 0 else None for found in self.index]
 
-    def remarks(self, accessions: Sequence[str | None], person: np.ndarray) -> tuple[dict[str, int], dict[str, int]]:
-        """Images that count as missing, by reason; and of how many persons they are."""
-        why = (self.unread.get(each or "") for each in accessions)
-        return dict(Counter(self.unread.values())), persons_by(zip(why, person, strict=True))
+    def remarks(self, accessions: Sequence[str | None]) -> list[Remark]:
+        """Images that count as missing, by reason."""
+        why = np.array([self.unread.get(each or "", "") for each in accessions], dtype=object)
+        return [Remark(reason, reason, why == reason) for reason in dict.fromkeys(self.unread.values())]
 
     def thumbnails(self, accessions: Sequence[str | None], number: int) -> list[tuple[str, str, np.ndarray | None]]:
         """For the site's own eyes, by accession: see `datamodules.intensities.thumbnails`."""

@@ -8,7 +8,7 @@ from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
-from datamodules.dicom.files import PixelValue
+from datamodules.dicom.files import PixelValue, is_compressed
 from datamodules.dicom.volume import MAX_FILES, Reason, Unreadable
 
 SHARED, PER_FRAME = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
@@ -73,6 +73,6 @@ def place_of(index: int, data: Dataset, pixels: PixelValue | None) -> PixelValue
     bits = int(data.get("BitsAllocated") or 0)
     size = int(data.Rows) * int(data.Columns) * bits // 8
     frames = int(data.get("NumberOfFrames") or 1)
-    if pixels is None or pixels.syntax.is_encapsulated or bits % 8 or pixels.length < size * frames:
+    if pixels is None or is_compressed(pixels.syntax) or bits % 8 or pixels.length < size * frames:
         return None
     return PixelValue(pixels.offset + index * size, size, pixels.vr, pixels.syntax)

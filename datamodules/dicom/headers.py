@@ -113,7 +113,7 @@ def read_headers(path: Path, modality: str) -> list[Header]:
     """The header of an image of `modality`, or those of its frames; none for another modality or an object without an
     image in space.
 
-    Raises `Unreadable`: CORRUPT, TOO_LARGE, UNKNOWN_SYNTAX, NO_DICOM (a file of another kind).
+    Raises `Unreadable`: those of `read_head`, and NO_DICOM (a file of another kind).
     """
     found = read_head(path, _TAG_NUMBERS)
     if found is None:

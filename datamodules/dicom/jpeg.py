@@ -1,9 +1,9 @@
 """JPEG by GDCM where its plug-in in pydicom is not enough: lossless, and the lossy form of 12 bits.
 
 The plug-in takes the pixels from it as text, for a third of the time, and refuses the lossy form of 12 bits, which GDCM
-decodes to the same bits as libjpeg-turbo. Its bindings return a buffer as `str`, which pydicom encodes to bytes again. A
-pointer to a value and its length are to be had as well, so here the bytes are copied once, and as many as there are. A
-pointer is believed, so this is for the decoder's child process alone.
+decodes to the same bits as libjpeg-turbo. Its bindings return a buffer as `str`, which pydicom encodes to bytes again.
+A pointer to a value and its length are to be had as well, so here the bytes are copied once, and as many as there are.
+A pointer is believed, so this is for the decoder's child process alone.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import HTJ2K, UID, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGExtended12Bit, RLELossless
 
-from datamodules.dicom.files import PixelValue, malformed_is
+from datamodules.dicom.files import PixelValue, is_compressed, malformed_is
 from datamodules.dicom.values import Values
 from datamodules.dicom.volume import Reason, Unreadable
 
@@ -49,7 +49,7 @@ class Stored:
     def plugin(self) -> str:
         """The decoder, empty for uncompressed pixels. Raises `Unreadable`: TRUNCATED, UNSUPPORTED_COMPRESSION."""
         options = self.options
-        if not self.value.syntax.is_encapsulated:
+        if not is_compressed(self.value.syntax):
             if self.value.length < (options["rows"] * options["columns"] * options["bits_allocated"] + 7) // 8:
                 raise Unreadable(Reason.TRUNCATED)
             return ""

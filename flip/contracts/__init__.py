@@ -17,6 +17,7 @@ from flip.contracts.dataset import (
     DeclaresSizes,
     DeclaresWarnings,
     Describes,
+    ExplainsRemarks,
     FederatedDataModule,
     Fingerprinted,
     HasSources,
@@ -50,18 +51,18 @@ from flip.contracts.model import (
 
 __all__ = [
     "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons",
-    "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores", "FederatedDataModule",
-    "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources", "HasSubgroups",
-    "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes",
-    "Remarks", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric",
-    "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
+    "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks",
+    "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
+    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod",
+    "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips",
+    "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs, Describes,
-        ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs,
+        Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
     ),
     "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes, DrawsScores),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),

@@ -83,6 +83,13 @@ class DeclaresRemarks(Protocol):
 
 
 @runtime_checkable
+class ExplainsRemarks(Protocol):
+    """A dataset with more to say of its remarks in the site's own log, which may name columns and codes."""
+
+    remarks_in_words: Sequence[str]
+
+
+@runtime_checkable
 class DeclaresWarnings(Protocol):
     """A class of datasets with remarks that put a result in doubt: a report names them in its first lines."""
 

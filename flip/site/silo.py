@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from flip.config import build
 from flip.config.build import initial_module
 from flip.config.schema import Site
-from flip.contracts import Decides, FederatedDataModule, FitsBaseline, Remarks
+from flip.contracts import Decides, FederatedDataModule, FitsBaseline
 from flip.determinism import stable_seed
 from flip.errors import disk_full
 from flip.messages import Answer, Fault, Reply, Task, Withheld
@@ -26,7 +26,7 @@ from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
-from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, remarked, shapes, skipped
+from flip.site.statistics import cohort_counts, cohort_summaries, description, remarks_in_words, shapes
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -144,16 +144,11 @@ class Silo:
         """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
         data, cell = loaded.datamodule, loaded.policy.minimum_cell
         counts = cohort_counts(loaded.persons, data, cell)
-        told, others = skipped(loaded.persons, data, cell)
+        summaries, others = cohort_summaries(loaded.persons, data, cell)
         for reason, number in others.items():
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
-        if isinstance(data, Remarks):
-            for remark, number in data.remarks.items():
-                self._log.info("%d %s", number, remark)
-        trained = persons_of(data, "train", cell)
-        summaries = {Topic.SKIPPED: told, **remarked(loaded.persons, data, cell)}
-        summaries |= {Topic.STATISTICS: dataset_summaries(trained, data, cell)}
-        summaries |= {Topic.ABSENT: absent(trained.number, data)}
+        for words in remarks_in_words(data):
+            self._log.info("%s", words)
         examples = int(counts["train"])
         return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)
 

@@ -11,6 +11,7 @@ from flip.contracts import (
     DeclaresRemarks,
     DeclaresWarnings,
     Describes,
+    ExplainsRemarks,
     FederatedDataModule,
     KnowsPersonsBehind,
     KnowsWhatOccurs,
@@ -126,12 +127,27 @@ def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
     return {str(number): summary_of(persons, "count/absent", np.zeros(1)) for number in np.flatnonzero(~data.occurs())}
 
 
-def remarked(persons: int, data: FederatedDataModule, cell: int) -> dict[Topic, dict[str, Summary]]:
-    """What the dataset remarks, and of that what puts a result in doubt."""
-    told = remarks(persons, data, cell)
+def cohort_summaries(
+    persons: int, data: FederatedDataModule, cell: int
+) -> tuple[dict[Topic, dict[str, Summary]], dict[str, int]]:
+    """What was skipped, remarked, doubtful and absent, and what the dataset wants agreed; and how many were skipped
+    for reasons that it does not declare, which stay at the site."""
+    left_out, others = skipped(persons, data, cell)
+    told, trained = remarks(persons, data, cell), persons_of(data, "train", cell)
     doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
-    doubts = {remark: summary for remark, summary in told.items() if remark in doubtful}
-    return {Topic.REMARKS: told, Topic.WARNINGS: doubts}
+    return {
+        Topic.SKIPPED: left_out,
+        Topic.REMARKS: told,
+        Topic.WARNINGS: {remark: summary for remark, summary in told.items() if remark in doubtful},
+        Topic.STATISTICS: dataset_summaries(trained, data, cell),
+        Topic.ABSENT: absent(trained.number, data),
+    }, others
+
+
+def remarks_in_words(data: FederatedDataModule) -> list[str]:
+    """What the site's own log says of them, which may name columns and codes."""
+    found = [f"{number} {remark}" for remark, number in data.remarks.items()] if isinstance(data, Remarks) else []
+    return [*found, *(data.remarks_in_words if isinstance(data, ExplainsRemarks) else ())]
 
 
 def remarks(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:

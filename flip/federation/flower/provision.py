@@ -70,13 +70,10 @@ def prepare(
     check_numerics(numerics)
     known = read_public_keys(public_keys, sites) if public_keys else {}
     with whole_or_not(out) as folder:
-        authority, certificate, key = certificates(host)
-        token = secrets.token_urlsafe(32)
+        (authority, certificate, key), token = certificates(host), secrets.token_urlsafe(32)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        write_server(
-            folder / SERVER,
-            {"bind": bound(host), "port": port, "runs": str(runs.expanduser().absolute()), "numerics": numerics},
-        )
+        shared = str(runs.expanduser().absolute())
+        write_server(folder / SERVER, {"bind": bound(host), "port": port, "runs": shared, "numerics": numerics})
         for name, content in ((CA, authority), (CERTIFICATE, certificate), (CERTIFICATE_KEY, key), (TOKEN, token)):
             write(folder / SERVER / name, content)
         write_admin(folder / ADMIN, address, authority, token)
@@ -84,8 +81,8 @@ def prepare(
             private, public = (None, known[name]) if name in known else key_pair()
             write(folder / SERVER / KEYS / f"{name}.pub", public)
             write_site_kit(folder / name, {"address": address, "numerics": numerics}, authority, private)
-    made = [SERVER, ADMIN, *(name for name in sites if name not in known)]
-    print(f"{out}: kits of {SERVER}, {ADMIN}, {', '.join(sites)}\nSecrets were made here for {', '.join(made)}: "
+    made = ", ".join([SERVER, ADMIN, *(name for name in sites if name not in known)])
+    print(f"{out}: kits of {SERVER}, {ADMIN}, {', '.join(sites)}\nSecrets were made here for {made}: "
           "hand those folders over safely, and delete them here.")  # fmt: skip
 
 
