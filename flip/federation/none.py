@@ -36,7 +36,6 @@ def train_pooled(
     """
     from flip.determinism import seed_fit
     from flip.messages.weights import to_arrays
-    from flip.site.batches import without_single
     from flip.site.centralized import fit_centralized
     from flip.site.fit import centralized, device_of
 
@@ -45,15 +44,12 @@ def train_pooled(
     data = [silos[name].datamodule(coordinator.roster.task("fit", 0, {})) for name in names]
     train, validate = split_loaders(data)
     module = initial_module(manifest, centralized=True)
-    how = replace(
-        centralized(manifest, folder, resume),
-        record=epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit"),
-    )
+    record = epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit")
+    how = replace(centralized(manifest, folder, resume), record=record)
     seed_fit(manifest["seed"], POOLED, 0)
-    together = pooled_loader(train, shuffle=True)
     fit_centralized(
         module,
-        None if together is None else without_single(module.train(), together),
+        pooled_loader(train, shuffle=True),
         pooled_loader(validate, shuffle=False),
         device=device_of(manifest, silos[names[0]].site),
         how=how,
