@@ -14,7 +14,7 @@ import pandas as pd
 
 from datamodules.alignment import aligned, identifier
 from datamodules.csv_table import read_csv
-from datamodules.images import files_below, stem
+from datamodules.images import files_below
 from datamodules.npz import NPZ
 from datamodules.records import Records
 from datamodules.remarks import Remark
@@ -50,6 +50,10 @@ class Cohort:
         accession = [self.accession[row] for row in rows]
         remarks = [replace(each, rows=each.rows[rows]) for each in self.remarks]
         return Cohort(self.table.iloc[rows].reset_index(drop=True), self.person[rows], accession, remarks)
+
+    def part(self, mine: np.ndarray) -> Cohort:
+        """The rows of known persons where `mine` is true, bool [n]."""
+        return self.rows(np.flatnonzero(mine & (self.person >= 0)))
 
     def digest(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Sha256 of its table and persons, and of arrays that were read besides; uint8 [32]."""
@@ -95,7 +99,7 @@ def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callabl
     files = files_below((root if root.is_dir() else root.parent) / folder)
 
     def find(accession: str) -> Path:
-        path = files.get(stem(accession))
+        path = files.get(accession)
         if path is None:
             raise FileNotFoundError(f"no image below {folder} is named as the table says")
         return path

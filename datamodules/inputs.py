@@ -10,7 +10,8 @@ import numpy as np
 
 from datamodules.cohort import Cohort
 from datamodules.description import Description
-from datamodules.images import Images, Pixels
+from datamodules.images import Images
+from datamodules.pixels import Pixels
 from datamodules.tabular import Tabular
 from datamodules.text import HashedText, TransformerText
 
@@ -38,12 +39,19 @@ class Inputs:
         used = {name: each.declared_sizes() for name, each in parts.items() if each is not None}
         return {f"{part}.{name}": size for part, sizes in used.items() for name, size in sizes.items()}
 
+    def refuse_none(self, pixels: Pixels) -> None:
+        """Raises ValueError where the image is all that there is to predict from, and no row has one."""
+        if self.tabular is None and self.text is None and not (pixels.index >= 0).any():
+            raise ValueError(
+                "the table names no image that is there: see dataset.records.accession, dataset.image.folder"
+            )
+
     def describe(self, told: Description, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> None:
         """Say of each column, and of how many persons image and text are there; `texts` as the part reads them."""
         if self.tabular is not None:
             self.tabular.describe(told, cohort.table)
         if pixels is not None:
-            told.known("image", pixels.index >= 0)
+            told.images(pixels.rows())
         if self.text is not None:
             told.known("text", np.array([each is not None for each in texts]))
 

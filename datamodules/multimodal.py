@@ -12,12 +12,14 @@ import pytorch_lightning as lightning
 import torch
 from torch.utils.data import DataLoader
 
+from datamodules import agreed_target
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
-from datamodules.images import UNREADABLE, Images, Pixels
+from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
+from datamodules.pixels import Pixels
 from datamodules.records import Records
-from datamodules.remarks import LACKING
+from datamodules.remarks import LACKING, counted
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
@@ -57,7 +59,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS = frozenset({NO_PERSON, UNREADABLE, *REASONS, *LACKING})
+    REASONS, REMARKS = frozenset({NO_PERSON, *UNREAD, *REASONS}), frozenset(LACKING)
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -91,22 +93,16 @@ class Multimodal(lightning.LightningDataModule):
         self.text, self.must_occur = text, target.must_occur
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
-        self.groups, self.split = dict(subgroups or {}), split or ByPerson()
-        self.batch_size = batch_size
+        self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(records or Records(), used, text.column if text else None)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Nothing is read yet."""
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
+        self.remarks, self.remarks_persons, self.remarks_in_words = counted((), np.zeros(0))
         self._cohort: Cohort | None = None
-        self._splits: np.ndarray = np.zeros(0, dtype=str)
-        self._target: dict[str, np.ndarray] = {}
         self._pixels: Pixels | None = None
-        self._texts: list[Any] = []  # as `text` reads them
-        self._behind: dict[str, int] = {}
+        self._splits, self._target = np.zeros(0, dtype=str), dict[str, np.ndarray]()
+        self._texts, self._behind = list[Any](), dict[str, int]()  # texts as `text` reads them
         self._datasets: dict[str, Rows] = {}
 
     @property
@@ -141,6 +137,7 @@ class Multimodal(lightning.LightningDataModule):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
         self._cohort = cohort = cohort.rows(kept)
+        self.remarks, self.remarks_persons, self.remarks_in_words = counted(cohort.remarks, cohort.person)
         if self.image is not None:
             self._decode(cohort, self.image)
         if self.text is not None:
@@ -157,30 +154,25 @@ class Multimodal(lightning.LightningDataModule):
             if self.partition is not None and self.part is not None:
                 arrays, reasons = self.target.read(cohort.table)
                 strata = np.where(reasons.isna(), self.target.strata(arrays), -1)
-                mine = self.partition.rows(cohort.person, strata, self.part)
-                cohort = cohort.rows(np.flatnonzero(mine & (cohort.person >= 0)))
+                cohort = cohort.part(self.partition.rows(cohort.person, strata, self.part))
             self._cohort = cohort
         return self._cohort
 
     def _decode(self, cohort: Cohort, image: Images) -> None:
-        opener = image_opener(self.root, self.sources, image.folder)
-        self._pixels, unreadable = image.read(opener, cohort.accession, self.cache)
-        self.skipped |= {UNREADABLE: unreadable} if unreadable else {}
-
-    def remarks(self) -> list[tuple[str, str, int, int]]:
-        """What the sources lack of the rows that are kept: see `datamodules.remarks.Remark.told`."""
-        self.setup()
-        return [each.told(self._read().person) for each in self._read().remarks if each.rows.any()]
+        self._pixels = image.read(image_opener(self.root, self.sources, image.folder), cohort.accession, self.cache)
+        self.skipped |= Counter(self._pixels.unread.values())
+        self.inputs.refuse_none(self._pixels)
 
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
-        """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`.
+        """Over the training rows: see `Tabular.statistics`, `HashedText.statistics` and `agreed_target.statistics`.
 
         None tells of persons fewer than `minimum_cell` by what is missing in it.
         """
         self.setup()
         cohort, train = self._read(), self._splits == "train"
         arrays, self._behind = self.inputs.statistics(cohort, self._texts, train, minimum_cell)
-        return arrays
+        of_training = {name: array[train] for name, array in self._target.items()}
+        return arrays | agreed_target.statistics(self.target, of_training, cohort.person[train])
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The rows that have what the study predicts, by column: see `datamodules.description`."""
@@ -200,6 +192,10 @@ class Multimodal(lightning.LightningDataModule):
                 told.category(f"subgroup {name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
         return told.found()
 
+    def thumbnails(self, number: int) -> list[tuple[str, str, np.ndarray | None]]:
+        """A few images of a cohort that is read, for the site's own eyes: see `Pixels.thumbnails`."""
+        return self._pixels.thumbnails(self._read().accession, number) if self._pixels else []
+
     def behind(self) -> dict[str, int]:
         """On how many persons the statistics rest that do not rest on all."""
         return self._behind
@@ -210,6 +206,9 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
+        arrays |= agreed_target.agreed(
+            self.target, len(cohort.person), merged, self._target.get("label", cohort.person)
+        )
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         self._datasets = {
@@ -220,9 +219,8 @@ class Multimodal(lightning.LightningDataModule):
     def fingerprint(self) -> dict[str, np.ndarray]:
         """A digest of what was read, wherever it came from: other data have other privacy noise."""
         self.setup()
-        cohort = self._read()
         read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
-        return {"data": cohort.digest(read)}
+        return {"data": self._read().digest(read)}
 
     def whose(self, split: str) -> np.ndarray:
         """A code of the person of each row of a split, int64 [n]."""

@@ -12,7 +12,7 @@ import pandas as pd
 
 
 class NPZ:
-    """A cohort in an archive of arrays: [n, h, w] or [n, h, w, 3] uint8 images, and labels [n], [n, 1] or [n, k].
+    """A cohort in an archive of arrays: images [n, h, w] or [n, h, w, 3] of any type, and labels [n], [n, 1] or [n, k].
 
     Arrays are found by the end of their names: with `images` and `labels` as given, `train_images` and `train_labels`
     make rows of the split `train`, and an array that is called just so makes rows of no split. Each image is a person.

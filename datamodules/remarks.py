@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +29,16 @@ class Remark:
     words: str
     rows: np.ndarray
 
-    def told(self, person: np.ndarray) -> tuple[str, str, int, int]:
-        """Reason, words, rows and distinct persons; `person` int64 [n] is whose each row is."""
-        return self.reason, self.words, int(self.rows.sum()), len(np.unique(person[self.rows]))
+
+def counted(remarks: Sequence[Remark], person: np.ndarray) -> tuple[dict[str, int], dict[str, int], list[str]]:
+    """By reason how many values are lacking, and of how many distinct persons; and what the site's own log says.
+
+    `person` int64 [n] is whose each row is.
+    """
+    made = [each for each in remarks if each.rows.any()]
+    values, rows = Counter[str](), dict[str, np.ndarray]()
+    for each in made:
+        values[each.reason] += int(each.rows.sum())
+        rows[each.reason] = rows.get(each.reason, False) | each.rows
+    persons = {reason: len(np.unique(person[which])) for reason, which in rows.items()}
+    return dict(values), persons, [f"{each.words}: {int(each.rows.sum())} examples" for each in made]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 if TYPE_CHECKING:
-    from datamodules.images import Pixels
+    from datamodules.pixels import Pixels
 
 
 class Rows(Dataset[dict[str, Tensor]]):

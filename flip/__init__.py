@@ -32,8 +32,15 @@ def run(study: "Study", folder: str | Path | None = None) -> "Run":
     """Run a study, into a new folder under `runs` or into `folder`; returns what it left.
 
     A run that fails, or that the sites refuse, raises nothing: `status` of what is returned says `failed` or `refused`,
-    and `reason` says why. Raises `flip.errors.UserError` for a folder that holds a run already.
+    and `reason` says why. Raises `flip.errors.UserError` for a folder that holds a run already; KeyboardInterrupt after
+    ctrl-c, and SystemExit after SIGTERM or SIGHUP, when the folder says `interrupted`.
     """
-    from flip.cli import calls
+    import signal
 
-    return calls.run(study, folder)
+    from flip.cli import calls
+    from flip.signals import Interrupted
+
+    try:
+        return calls.run(study, folder)
+    except Interrupted as asked:
+        raise (KeyboardInterrupt if asked.number == signal.SIGINT else SystemExit(asked.status)) from None

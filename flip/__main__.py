@@ -7,8 +7,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-INTERRUPTED = 130  # exit status after ctrl-c, as a shell has it: 128 and the number of SIGINT
-
 
 def leave_working_folder() -> None:
     """Take the working folder off the import path, where `python -m` puts it, unless the engine itself lies there.
@@ -24,20 +22,32 @@ def leave_working_folder() -> None:
 def console() -> int:
     """The command `flip`, and `python -m flip`; returns the exit status."""
     leave_working_folder()
-    return main(sys.argv[1:])
+    from flip.cli.output import complain, tolerate
+
+    tolerate()
+    status = main(sys.argv[1:])
+    complain()
+    return status
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Answer a command line; returns the exit status: 0 done, 1 the run failed, 2 a mistake of the user, 130 ctrl-c."""
+    """Answer a command line; returns the exit status.
+
+    0 done, 1 the run failed, 2 a mistake of the user, 128 and its number a signal: 130 ctrl-c, 143 SIGTERM.
+    """
     from flip.errors import UserError, mistakes_text
+    from flip.signals import Interrupted, ending_signals
 
     try:
-        return answer(arguments)
+        with ending_signals():
+            return answer(arguments)
     except UserError as error:
         print(mistakes_text(error.problems), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # the run folder says so already
-        return INTERRUPTED
+    except Interrupted as asked:
+        if not asked.told:
+            print(f"interrupted  {asked.words}", file=sys.stderr)
+        return asked.status
 
 
 def answer(arguments: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from flip.errors import UserError
+from flip.errors import UserError, disk_full
 
 POOLED = "pooled"  # the sites together, where a site's name stands: in results, lines and folders
 CENTRALIZED = "centralized"  # a model trained on all sites' data in one place: phase of its lines, name of its baseline
@@ -37,13 +37,26 @@ def append_whole(path: Path, line: bytes) -> None:
         os.close(file)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of runs. Raises UserError where it cannot be made, and OSError for a full disk."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        if disk_full(error):
+            raise
+        raise UserError(
+            f"{relative(folder)}: the folder cannot be made ({error.strerror}: {relative(Path(error.filename))}); "
+            "choose another place, as with paths.runs=/scratch/runs"
+        ) from error
+
+
 @contextmanager
 def only_process_in(folder: Path, seconds: float = 0.0) -> Iterator[None]:
     """Hold the folder, which is made where there is none, for this process; a killed one lets go of it.
 
-    Raises UserError where another still holds it after so many seconds.
+    Raises UserError where it cannot be made, or another still holds it after so many seconds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     held, deadline = os.open(folder, os.O_RDONLY), time.monotonic() + seconds
     try:
         while True:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,23 +28,35 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 def nothing_left() -> Iterator[Path]:
     """Give the block a folder for temporary files; afterwards end what it started, and remove the folder.
 
-    The same happens when this process is killed. The folder has a short name, since Ray's sockets lie in it, whose
-    paths hold 107 bytes; it lies where temporary files of this process otherwise would (TMPDIR, or /tmp).
+    A signal that comes while this is done waits. The same happens when this process is killed. The folder has a short
+    name, since Ray's sockets lie in it, whose paths hold 107 bytes; it lies where temporary files of this process
+    otherwise would (TMPDIR, or /tmp).
     """
+    from flip.signals import deferred  # not at the top: the watcher finds no package
+
     outside = os.path.dirname(os.environ["TMPDIR"]) if MARK in os.environ else None  # of the block around this one
     mark, folder = secrets.token_hex(16), Path(tempfile.mkdtemp(prefix="flip-", dir=outside))
-    before = {name: os.environ.get(name) for name in (MARK, "TMPDIR")}, tempfile.tempdir
+    before = dict(os.environ), tempfile.tempdir
     with watcher(mark, folder):
         os.environ |= {MARK: mark, "TMPDIR": str(folder)}
         tempfile.tempdir = str(folder)
         try:
             yield folder
         finally:
-            tempfile.tempdir = before[1]
-            for name, value in before[0].items():
-                os.environ.pop(name, None) if value is None else os.environ.update({name: value})
-            multiprocessing.current_process()._config["tempdir"] = None  # type: ignore[attr-defined] # it lay in ours
-            clear(mark, folder)
+            with deferred():
+                tempfile.tempdir = before[1]
+                forget(folder, before[0])
+                multiprocessing.current_process()._config["tempdir"] = None  # type: ignore[attr-defined] # it lay in ours
+                clear(mark, folder)
+
+
+def forget(folder: Path, before: Mapping[str, str]) -> None:
+    """Take out of the environment what names a folder: its own marks, and what libraries note of their files in it."""
+    for name in [MARK, *(each for each, value in os.environ.items() if str(folder) in value)]:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            os.environ.pop(name, None)
 
 
 @contextmanager

@@ -5,24 +5,69 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import sys
+import tempfile
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 from flip.files import NOT_SETTINGS, POOLED, write_atomic
 
+Fields = Mapping[str, Any]  # of a line of rounds.jsonl, or of result.json
+PATIENCE = 60.0  # seconds that W&B's server may take to begin a run, and to end it
+
 
 class Tracker(Protocol):
     """Follows a run line by line, to its end."""
 
-    def start(self, run: Path) -> None:
-        """The run begins; its folder holds `run.yaml`."""
+    def start(self, run: Path) -> str | None:
+        """The run begins; its folder holds `run.yaml`. Returns a sentence to the user, if there is need of one."""
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Fields) -> None:
         """One line of `rounds.jsonl`, as it is written."""
 
-    def finish(self, run: Path, result: Mapping[str, Any]) -> None:
+    def finish(self, run: Path, result: Fields) -> None:
         """The run has ended; its folder is complete."""
+
+
+class Guarded:
+    """A tracker whose failure is told, and is not taken for the run's, which goes on without it.
+
+    Args:
+        key: where it stands in the configuration.
+        tracker: the tracker.
+        note: shows a sentence to the user.
+    """
+
+    def __init__(self, key: str, tracker: Tracker, note: Callable[[str], None] = print) -> None:
+        self.key, self.tracker, self.note, self.failed = key, tracker, note, False
+
+    def start(self, run: Path) -> None:
+        """Start the tracker, and show what it has to say."""
+        sentence = self._try(lambda: self.tracker.start(run))
+        if sentence:
+            self.note(f"{self.key}: {sentence}")
+
+    def line(self, record: Fields) -> None:
+        """Hand on a line."""
+        self._try(lambda: self.tracker.line(record))
+
+    def finish(self, run: Path, result: Fields) -> None:
+        """End the tracker."""
+        self._try(lambda: self.tracker.finish(run, result))
+
+    def _try(self, call: Callable[[], str | None]) -> str | None:
+        """Call a tracker that has not failed; its traceback is in the log."""
+        try:
+            return None if self.failed else call()
+        except Exception as error:  # whatever it is, it is the tracker's and not the run's
+            self.failed = True
+            traceback.print_exc()
+            self.note(f"{self.key}: failed ({type(error).__name__}, see log.txt); the run goes on without it")
+            return None
 
 
 class CsvTracker:
@@ -34,10 +79,10 @@ class CsvTracker:
     def start(self, run: Path) -> None:
         """Nothing: the table is made at the end."""
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Fields) -> None:
         """Nothing: `rounds.jsonl` has the line already."""
 
-    def finish(self, run: Path, result: Mapping[str, Any]) -> None:
+    def finish(self, run: Path, result: Fields) -> None:
         """Write the table."""
         out = io.StringIO()
         table = csv.writer(out, lineterminator="\n")
@@ -71,12 +116,36 @@ class WandbTracker:
         self._waiting: list[dict[str, float]] = []
         self._run: Any = None
 
-    def start(self, run: Path) -> None:
-        """Open the W&B run, its settings from `run.yaml`; once that file is written, to log while the study runs."""
-        from omegaconf import OmegaConf
+    def start(self, run: Path) -> str | None:
+        """Open the W&B run, its settings from `run.yaml`; once that file is written, to log while the study runs.
 
+        Without a key, or where the network or W&B is away, it is an offline run; returns a sentence that says so.
+        """
         os.environ["WANDB_ERROR_REPORTING"] = "false"  # W&B reads it when it is imported; it has no setting for this
         import wandb
+        from wandb.sdk.data_types._private import MEDIA_TMP
+
+        MEDIA_TMP.name = tempfile.mkdtemp(prefix="wandb-media")  # made at its import, in the folder of the run then
+        why = None
+        try:
+            with no_keyboard():
+                self._open(run, self.mode)
+        except wandb.Error as error:
+            if self.mode == "offline":
+                raise
+            wandb.teardown(exit_code=1)
+            why = str(error).partition("\n")[0]
+            self._open(run, "offline")
+        self._run.define_metric("*", step_metric="round")
+        while self._waiting:
+            self._run.log(self._waiting.pop(0))
+        later = f"this run is logged offline, and `wandb sync {run}/wandb/offline-run-*` sends it"
+        return why and f"W&B cannot be used online ({why}); {later}"
+
+    def _open(self, run: Path, mode: str) -> None:
+        """Begin a run of W&B's. Raises wandb.Error."""
+        import wandb
+        from omegaconf import OmegaConf
 
         settings = OmegaConf.to_container(OmegaConf.load(run / "run.yaml"), resolve=False)
         config = {str(key): value for key, value in dict(settings).items() if key not in NOT_SETTINGS}  # type: ignore[arg-type]
@@ -85,16 +154,13 @@ class WandbTracker:
             entity=self.entity,
             group=self.group or str(config.get("name", run.parent.name)),
             name=run.name,
-            mode=self.mode,  # type: ignore[arg-type]
+            mode=mode,  # type: ignore[arg-type]
             dir=str(run),
             config=config,
-            settings=wandb.Settings(**private_settings()),
+            settings=wandb.Settings(**private_settings(), init_timeout=PATIENCE),
         )
-        self._run.define_metric("*", step_metric="round")
-        while self._waiting:
-            self._run.log(self._waiting.pop(0))
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Fields) -> None:
         """Log a line's numbers; they wait until the W&B run is open."""
         where = POOLED if record["site"] == POOLED else f"site/{record['site']}"
         row = {f"{record['phase']}/{where}/{name}": value for name, value in values_of(record)}
@@ -106,23 +172,45 @@ class WandbTracker:
         else:
             self._run.log(row)
 
-    def finish(self, run: Path, result: Mapping[str, Any]) -> None:
-        """Log the result and the report, and close."""
+    def finish(self, run: Path, result: Fields) -> None:
+        """Log the result and the report, and close a run that was begun. Raises TimeoutError."""
         if self._run is None:
             self.start(run)
-        import wandb
-
         self._run.summary.update({key: result.get(key) for key in ("status", "reason", "digest", "rounds", "seconds")})
         self._run.summary.update(dict(result.get("metrics") or {}))
         if (run / "report.html").exists():
+            import wandb
+
             self._run.log({"report": wandb.Html((run / "report.html").read_text(), inject=False)})
-        failed = int(result.get("status") != "ok")
-        self._run.finish(exit_code=failed)
-        wandb.teardown(exit_code=failed)  # W&B's own process writes its last records as it ends
+        ending = threading.Thread(target=end, args=[self._run, int(result.get("status") != "ok")], daemon=True)
+        ending.start()
+        ending.join(PATIENCE)
         self._run = None
+        if ending.is_alive():
+            raise TimeoutError(f"W&B has not taken the last records within {PATIENCE:g} s")
 
 
-def values_of(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def end(run: Any, failed: int) -> None:
+    """End a W&B run, and W&B's own process, which writes its last records then."""
+    import wandb
+
+    run.finish(exit_code=failed)
+    wandb.teardown(exit_code=failed)
+
+
+@contextmanager
+def no_keyboard() -> Iterator[None]:
+    """Nobody answers a library's question meanwhile: the screen does not show it."""
+    before = sys.stdin
+    with open(os.devnull) as nobody:
+        sys.stdin = nobody
+        try:
+            yield
+        finally:
+            sys.stdin = before
+
+
+def values_of(record: Fields) -> Iterator[tuple[str, float]]:
     """The finite numbers of a line: its metrics, examples, bytes, seconds, and the privacy spent."""
     found = {name: record.get(name) for name in ("examples", "bytes_down", "bytes_up", "seconds")}
     spent = record.get("privacy") or {}

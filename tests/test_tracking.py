@@ -5,11 +5,13 @@ import getpass
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flip.processes import nothing_left
 from flip.report import page as report
-from flip.tracking import CsvTracker, WandbTracker
+from flip.tracking import CsvTracker, Guarded, WandbTracker
 from tests.report.fixture import line, write_run
 
 
@@ -110,3 +112,64 @@ def test_nothing_of_the_machine_is_logged(tracked: Path) -> None:
         f'"{getpass.getuser()}"',
     ]
     assert [text for text in private if text.encode() in sent and len(text) > 2] == []
+
+
+def follow(run: Path, tracker: Any) -> list[str]:
+    """What a tracker says of a run that it follows, in a folder for temporary files that is gone afterwards."""
+    said: list[str] = []
+    write_run(run, rounds=1)
+    report.write(run)
+    with nothing_left():
+        guarded = Guarded("tracking.wandb", tracker, said.append)
+        guarded.start(run)
+        guarded.line(line(0, "va", "fit", metrics={"loss": 0.5}))
+        guarded.finish(run, json.loads((run / "result.json").read_text()))
+    return said
+
+
+def test_the_second_run_of_a_process_is_logged_as_the_first(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        assert follow(tmp_path / name, WandbTracker("flip")) == []
+        assert b"test/pooled/auroc" in logged(tmp_path / name)
+        assert list((tmp_path / name / "wandb").rglob("*.html"))
+
+
+@pytest.mark.parametrize("key", ["", "0123456789" * 4], ids=["no key", "no network"])
+def test_without_a_key_or_the_network_a_run_is_logged_offline_with_a_sentence(
+    key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a key would lie
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("WANDB_API_KEY", key)
+    monkeypatch.setattr("flip.tracking.PATIENCE", 3.0)
+    [said] = follow(tmp_path / "run", WandbTracker("flip", mode="online"))
+    assert said.startswith("tracking.wandb: W&B cannot be used online (")
+    assert said.endswith(f"wandb sync {tmp_path}/run/wandb/offline-run-*` sends it")
+    assert b"test/pooled/auroc" in logged(tmp_path / "run")
+
+
+class Broken:
+    """A tracker that fails at one of its calls."""
+
+    def __init__(self, at: str) -> None:
+        self.at = at
+
+    def start(self, run: Path) -> None:
+        self._fail("start")
+
+    def line(self, record: Any) -> None:
+        self._fail("line")
+
+    def finish(self, run: Path, result: Any) -> None:
+        self._fail("finish")
+
+    def _fail(self, at: str) -> None:
+        if at == self.at:
+            raise ConnectionError("a secret address")
+
+
+@pytest.mark.parametrize("at", ["start", "line", "finish"])
+def test_a_trackers_failure_is_told_once_and_is_not_the_runs(at: str, tmp_path: Path) -> None:
+    assert follow(tmp_path / "run", Broken(at)) == [
+        "tracking.wandb: failed (ConnectionError, see log.txt); the run goes on without it"
+    ]

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.alignment import aligned
 from datamodules.csv_table import read_csv
+from datamodules.description import Description, Edges
 
 REQUIRED = ("person_id", "accession_id", "sex", "height_m")
 OPTIONAL = ("age", "weight_kg", "followup_days", "event")
+SEXES = {0: "female", 1: "male"}
 _SEXES = {"f": 0, "female": 0, "m": 1, "male": 1}
 _RANGES = {
     "height_m": (1.0, 2.5),
@@ -77,6 +83,22 @@ def read_cohort(root: Path, columns: Mapping[str, str]) -> list[Study]:
     found = aligned(table, wanted, mapped)
     found = found.where(found.notna(), "")
     return [_study({name: row.get(name, "") for name in (*REQUIRED, *OPTIONAL)}) for row in found.to_dict("records")]
+
+
+def described(
+    studies: Sequence[Study], unusable: Set[str], images: Mapping[int, NDArray[np.float32]], edges: Edges
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """The table by column, and how many have images with labels (all but the accessions that are `unusable`): see
+    `datamodules.description`. `images`: planes by row, 0 to 1 in the window; of a person with several, the last."""
+    told = Description(np.unique([study.person for study in studies], return_inverse=True)[1], edges)
+    told.rows("studies", np.ones(len(studies), bool))
+    told.rows("labels", np.array([study.accession not in unusable for study in studies]))
+    told.category("sex", [SEXES.get(study.sex) for study in studies], tuple(SEXES.values()))
+    for name in ("height_m", "weight_kg", "age", "followup_days", "event"):
+        told.number(name, np.array([getattr(study, name) for study in studies]))
+    of = {studies[row].person: image for row, image in images.items()}
+    told.images([of.get(study.person) for study in studies])
+    return told.found()
 
 
 def _study(row: Mapping[str, str]) -> Study:

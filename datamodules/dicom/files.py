@@ -1,8 +1,8 @@
 """From a folder, or one file, to parsed DICOM headers; nothing here decodes pixels.
 
 A file is written by whoever sent it, so: links are never followed, what is not a regular file is never opened, sizes
-are bounded before anything is read, a file without the DICOM marker is not parsed (`force=False`), and whatever pydicom
-raises for a malformed file becomes a `Reason`.
+are bounded before anything is read, a file is parsed only if it has the DICOM marker or begins as a data set does, and
+whatever pydicom raises for a malformed file becomes a `Reason`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, PrivateTransferSyntaxes
+from pydicom.filereader import read_dataset
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, PrivateTransferSyntaxes
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
+from datamodules.dicom.beginning import read_beginning
 from datamodules.dicom.volume import MAX_FILE_BYTES, MAX_FILES, Reason, Unreadable
 
 # What pydicom 3 and its decoders raise for malformed files, found by fuzzing them. RuntimeError is what its decoders
@@ -46,6 +47,7 @@ PYDICOM_ERRORS = (
 )
 
 _PIXEL_DATA = 0x7FE00010
+UNDEFINED = 2**32 - 1  # the length of a value that says itself where it ends
 # Where a header ends: pixels as doubles, as floats, as integers. A set, since two tags compare slowly.
 _AT_PIXELS = frozenset((0x7FE00008, 0x7FE00009, _PIXEL_DATA))
 
@@ -58,6 +60,11 @@ class PixelValue:
     length: int
     vr: str
     syntax: UID
+
+
+def is_compressed(syntax: UID) -> bool:
+    """Whether pixels are in frames of their own. A transfer syntax that pydicom does not know is newer: they are."""
+    return not syntax.is_transfer_syntax or bool(syntax.is_encapsulated)
 
 
 @contextmanager
@@ -102,11 +109,11 @@ def check_file(path: Path) -> None:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file has the DICOM marker after its preamble."""
+    """Whether the file is DICOM, with its marker or without."""
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
+        with malformed_is(Reason.CORRUPT), path.open("rb") as file:
+            return read_beginning(file) is not None
+    except Unreadable:
         return False
 
 
@@ -117,28 +124,36 @@ def read_dicom(path: Path, tags: Sequence[str | int] | None = None) -> FileDatas
     """
     check_file(path)
     with malformed_is(Reason.CORRUPT):
-        _check_inflated_size(path)
-        if tags is None:
-            return dcmread(path, force=False)
-        return dcmread(path, force=False, stop_before_pixels=True, specific_tags=list(tags))
+        with path.open("rb") as file:
+            found = read_beginning(file)
+            if found is None:
+                raise Unreadable(Reason.CORRUPT)
+            if found.syntax == DeflatedExplicitVRLittleEndian:
+                _check_inflated_size(file)
+        only: dict[str, Any] = {} if tags is None else {"stop_before_pixels": True, "specific_tags": list(tags)}
+        data = dcmread(path, force=True, **only)  # it is DICOM, if without preamble
+        if found.bare:  # pydicom guesses the same from the first element, and does not say so
+            data.file_meta.TransferSyntaxUID = found.syntax
+        return data
 
 
 def read_head(path: Path, tags: Sequence[int]) -> tuple[Dataset, PixelValue | None] | None:
-    """The header's `tags` of a file of `regular_files`, and where its pixels lie; None without the DICOM marker.
+    """The header's `tags` of a file of `regular_files`, and where its pixels lie; None if it is no DICOM.
 
     As `read_dicom`, but the file is opened once and its header is gone through once, which is most of what a slice
     costs. None for the pixels where there are none, or where their place in the file says nothing (deflated files).
-    Raises `Unreadable`: CORRUPT, TOO_LARGE.
+    Raises `Unreadable`: CORRUPT, TOO_LARGE, UNKNOWN_SYNTAX, UNSUPPORTED_COMPRESSION (a vendor's own transfer syntax).
     """
     with malformed_is(Reason.CORRUPT), path.open("rb") as file:
         if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
             raise Unreadable(Reason.TOO_LARGE)
-        if file.read(132)[128:] != b"DICM":
+        begins = read_beginning(file)
+        if begins is None:
             return None
-        meta: Dataset = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-        syntax = meta.get("TransferSyntaxUID")
-        if syntax is None or syntax == DeflatedExplicitVRLittleEndian or syntax in PrivateTransferSyntaxes:
+        syntax = begins.syntax
+        if syntax == DeflatedExplicitVRLittleEndian or syntax in PrivateTransferSyntaxes:
             return read_dicom(path, tags), None
+        form = _header_form(syntax)
         found: list[tuple[int, str, int]] = []
 
         def stop(tag: Any, vr: str | None, length: int) -> bool:
@@ -147,27 +162,43 @@ def read_head(path: Path, tags: Sequence[int]) -> tuple[Dataset, PixelValue | No
             return tag in _AT_PIXELS
 
         data: Dataset = read_dataset(
-            file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=stop, specific_tags=list(tags)
+            file, form.is_implicit_VR, form.is_little_endian, stop_when=stop, specific_tags=list(tags)
         )
         start = file.tell()
+        if not found and begins.storage:  # a file that was cut may have lost it
+            data.SOPClassUID = begins.storage
     if not found or found[0][0] != _PIXEL_DATA:
         return data, None
     _, vr, length = found[0]
-    head = 12 if not syntax.is_implicit_VR and vr in EXPLICIT_VR_LENGTH_32 else 8
+    if begins.bare and length == UNDEFINED:
+        raise Unreadable(Reason.UNKNOWN_SYNTAX)
+    head = 12 if not form.is_implicit_VR and vr in EXPLICIT_VR_LENGTH_32 else 8
     return data, PixelValue(start + head, length, vr, syntax)
 
 
-def _check_inflated_size(path: Path) -> None:
-    """A deflated file may hold a thousand times its size, and pydicom inflates it at once: measure it first."""
-    with path.open("rb") as file:
-        read_preamble(file, force=False)
-        meta: Dataset = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2)
-        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-            return
-        inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-        block = file.read(2**16)
-        while block and not inflater.eof:
-            total += len(inflater.decompress(block, 2**20))
-            if total > MAX_FILE_BYTES:
-                raise Unreadable(Reason.TOO_LARGE)
-            block = inflater.unconsumed_tail or file.read(2**16)
+def _header_form(syntax: UID) -> UID:
+    """The transfer syntax of the header alone: of one that is newer than pydicom it is explicit, as of all since 2003.
+
+    Raises `Unreadable`: CORRUPT, UNSUPPORTED_COMPRESSION for a vendor's own, whose header may have any form.
+    """
+    if syntax.is_transfer_syntax:
+        return syntax
+    if not syntax.is_valid:
+        raise Unreadable(Reason.CORRUPT)
+    if syntax.is_private:
+        raise Unreadable(Reason.UNSUPPORTED_COMPRESSION)
+    return ExplicitVRLittleEndian
+
+
+def _check_inflated_size(file: BinaryIO) -> None:
+    """A deflated file may hold a thousand times its size, and pydicom inflates it at once: measure it first.
+
+    `file` is where its data set begins.
+    """
+    inflater, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    block = file.read(2**16)
+    while block and not inflater.eof:
+        total += len(inflater.decompress(block, 2**20))
+        if total > MAX_FILE_BYTES:
+            raise Unreadable(Reason.TOO_LARGE)
+        block = inflater.unconsumed_tail or file.read(2**16)

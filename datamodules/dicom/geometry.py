@@ -17,6 +17,8 @@ from datamodules.dicom.volume import Reason, Unreadable
 
 # An area on a plane that is tilted by a is larger by 1 / cos(a): 3.5 % at this angle. CT of the trunk is written at 0.
 MAX_OBLIQUE_DEGREES = 15.0
+# No gantry tilts by more than 30 degrees; from here on, planes are nearer to coronal or sagittal ones.
+_NEAR_AXIAL_DEGREES = 45.0
 # The slices of a tilted gantry move along the table and not along their normal. Below this it is rounding.
 MAX_TILT_DEGREES = 1.0
 # Two slices nearer than this are one. Scanners write positions to a tenth or a thousandth of a millimeter.
@@ -46,6 +48,11 @@ def is_axial(header: Header) -> bool:
     return abs(float(header.normal[2])) >= math.cos(math.radians(MAX_OBLIQUE_DEGREES))
 
 
+def is_near_axial(header: Header) -> bool:
+    """Whether the planes are nearer to axial than to sagittal or coronal ones, as those of a tilted gantry are."""
+    return abs(float(header.normal[2])) >= math.cos(math.radians(_NEAR_AXIAL_DEGREES))
+
+
 def in_plane(header: Header) -> InPlane:
     """The turn that brings an axial image to the standard orientation, from the larger components of its axes."""
     along_column_index, along_row_index = header.orientation
@@ -71,6 +78,25 @@ def slots(headers: Sequence[Header]) -> list[list[Header]]:
             last = along[index]
         found[-1].append(headers[index])
     return found
+
+
+def check_axial(ordered: Sequence[Header]) -> None:
+    """Refuse planes that are not axial. Raises `Unreadable`: GANTRY_TILT where the gantry made them so, OBLIQUE,
+    NOT_AXIAL.
+
+    The file says a tilt in GantryDetectorTilt, and a stack shows it: its slices move along the table. A single slice
+    shows none.
+    """
+    first = ordered[0]
+    off_axis = abs(float(first.normal[2])) < math.cos(math.radians(MAX_TILT_DEGREES))
+    said = off_axis and is_near_axial(first) and abs(first.tilt) > MAX_TILT_DEGREES
+    if said and (len(ordered) == 1 or not is_axial(first)):
+        raise Unreadable(Reason.GANTRY_TILT)
+    if is_axial(first):
+        return
+    if is_near_axial(first) and len(ordered) > 1:
+        _check_sheared(np.stack([header.position for header in ordered]), first.normal * np.sign(first.normal[2]))
+    raise Unreadable(Reason.OBLIQUE if is_near_axial(first) else Reason.NOT_AXIAL)
 
 
 def affine_of(ordered: Sequence[Header]) -> Floats:
@@ -104,6 +130,13 @@ def _step(ordered: Sequence[Header]) -> Floats:
             raise Unreadable(Reason.MISSING_THICKNESS)
         return normal * first.thickness
     positions = np.stack([header.position for header in ordered])
+    _check_sheared(positions, normal)
+    _check_even(np.diff(positions, axis=0) @ normal)
+    return np.asarray((last.position - first.position) / (len(ordered) - 1))
+
+
+def _check_sheared(positions: Floats, normal: Floats) -> None:
+    """Refuse slices that do not move along their normal. Raises `Unreadable`: GANTRY_TILT, INVALID_GEOMETRY."""
     steps = np.diff(positions, axis=0)
     sideways = steps - np.outer(steps @ normal, normal)
     # Of the whole stack: over one step of a thin slice, rounding alone looks like a tilt. A table that jumped sideways
@@ -115,16 +148,27 @@ def _step(ordered: Sequence[Header]) -> Floats:
         raise Unreadable(Reason.GANTRY_TILT)
     if (np.linalg.norm(sideways, axis=1) > slant * (steps @ normal) + SPACING_TOLERANCE_MM).any():
         raise Unreadable(Reason.INVALID_GEOMETRY)
-    _check_even(steps @ normal)
-    return np.asarray((last.position - first.position) / (len(ordered) - 1))
+
+
+def is_even(distances: Floats) -> bool:
+    """Whether distances from slice to slice, mm, are alike; of none they are."""
+    if not distances.size:
+        return True
+    usual, tolerance = _usual(distances)
+    return bool(np.abs(distances - usual).max() <= tolerance)
+
+
+def _usual(distances: Floats) -> tuple[float, float]:
+    """The usual distance, and by how much another may differ from it."""
+    usual = float(np.median(distances))
+    return usual, max(SPACING_TOLERANCE_MM, SPACING_TOLERANCE * usual)
 
 
 def _check_even(distances: Floats) -> None:
     """Refuse a stack with a hole, or one whose distances vary."""
-    usual = float(np.median(distances))
-    tolerance = max(SPACING_TOLERANCE_MM, SPACING_TOLERANCE * usual)
-    if np.abs(distances - usual).max() <= tolerance:
+    if is_even(distances):
         return
+    usual, tolerance = _usual(distances)
     # The commonest hole is one lost slice: all distances are whole multiples of the shortest.
     shortest = float(distances.min())
     multiples = np.round(distances / shortest)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
-from pydicom.uid import SecondaryCaptureImageStorage
 
+from datamodules.dicom.acquisition import Acquisition
 from datamodules.dicom.files import PixelValue, malformed_is, read_head
+from datamodules.dicom.frames import PER_FRAME, SHARED, is_enhanced, place_of, single_images
+from datamodules.dicom.objects import is_image, is_original, is_slice
+from datamodules.dicom.rescale import Rescale
 from datamodules.dicom.stored import Stored
-from datamodules.dicom.values import Values
+from datamodules.dicom.values import Values, number, several
 from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
 
 Floats = NDArray[np.float64]
@@ -26,9 +27,17 @@ _TAGS = (
     "SOPClassUID",
     "SOPInstanceUID",
     "Modality",
+    "FileSetID",
+    "PatientID",
+    "ContrastBolusAgent",
     "SliceThickness",
+    "GantryDetectorTilt",
     "SeriesInstanceUID",
     "SeriesNumber",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "TemporalPositionIdentifier",
+    "InstanceNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
     "FrameOfReferenceUID",
@@ -40,81 +49,49 @@ _TAGS = (
     "RescaleIntercept",
     "RescaleSlope",
     "RescaleType",
-    "SharedFunctionalGroupsSequence",
+    SHARED,
+    PER_FRAME,
     "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
+    "HighBit",
     "PixelRepresentation",
     "PixelPaddingValue",
     "PixelPaddingRangeLimit",
 )
 _TAG_NUMBERS = [int(tag_for_keyword(name) or 0) for name in _TAGS]
 
-# Values of ImageType of what is no slice: localizers by the standard and by vendors' habit, and projections of many
-# slices into one. An axial reformat (MPR) is a slice and is kept, behind the original images.
-_NO_SLICE = frozenset(
-    ("LOCALIZER", "SCOUT", "TOPOGRAM", "MIP", "MINIP", "PROJECTION IMAGE", "VRT", "SCREEN SAVE", "SCREEN_SAVE")
-)
+NO_NUMBER = 2**31  # SeriesNumber of a series without one: behind all others
+_HOUNSFIELD = ("HU", "US")  # RescaleType: US is "unspecified"
 
 # No scanner comes near; more would overflow float32.
 _MAX_RESCALE = 1e6
 
 
 @dataclass(frozen=True)
-class Rescale:
-    """From stored values to those of the modality: value = stored * slope + intercept.
-
-    `padding`: lowest and highest stored value that mark padding, or None. `inverse`: for MONOCHROME1, the sum of a
-    value and of the value of the same pixel stored inverted; NaN for MONOCHROME2.
-    """
-
-    slope: float
-    intercept: float
-    padding: tuple[int, int] | None
-    inverse: float
-
-    @classmethod
-    def of(cls, data: Dataset | Values) -> Rescale:
-        """As the header says; slope 1 and intercept 0 where a modality other than CT has none. Raises as pydicom."""
-        slope, intercept = number(data, "RescaleSlope") or 1.0, number(data, "RescaleIntercept") or 0.0
-        bits, signed = int(data.get("BitsStored")), int(data.get("PixelRepresentation")) == 1
-        # The stored value v inverted is lowest + highest - v.
-        ends = -1 if signed else 2**bits - 1
-        inverted = str(data.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
-        return cls(slope, intercept, _padding(data, signed), slope * ends + 2 * intercept if inverted else np.nan)
-
-
-def _padding(data: Dataset | Values, signed: bool) -> tuple[int, int] | None:
-    """Lowest and highest stored value that mark padding; None without the tag.
-
-    Files exist that write -2000 as the unsigned 63536: both mean the same bits.
-    """
-    value = data.get("PixelPaddingValue")
-    if value is None:
-        return None
-    span = 2 ** int(data.get("BitsAllocated"))
-    limit = data.get("PixelPaddingRangeLimit")
-    ends = [int(value), int(value if limit is None else limit)]
-    low, high = sorted((end + span // 2) % span - span // 2 if signed else end % span for end in ends)
-    return low, high
-
-
-@dataclass(frozen=True)
 class Header:
-    """One single-frame image. `problem` is why its series cannot be used, or None; the geometry is then valid.
+    """One image, or one frame of an enhanced one. `problem` is why its series cannot be used, or None; the geometry is
+    then valid.
 
     `position`: of the first pixel's center, LPS mm. `orientation`: (2, 3) unit vectors, the direction in which the
     column index and the row index grow. `spacing`: (between rows, between columns), mm. `thickness`: mm, or None.
-    `pixels`: where they lie, or None where only parsing the whole file tells; `rescale` is then None too.
+    `patient`: PatientID, maybe empty. `intensities`: False for a color picture and for a
+    map of another unit than the modality's.
+    `tilt`: of the gantry as the file says, degrees.
+    `frame`: its index in the file. `pixels`: where they lie, or None where only parsing the whole file tells.
     """
 
     path: Path
+    frame: int
     sop_instance: str
     series: str
     series_number: int
     frame_of_reference: str
+    patient: str
+    acquisition: Acquisition
     original: bool
     slice_like: bool
+    intensities: bool
     rows: int
     columns: int
     problem: Reason | None
@@ -122,8 +99,9 @@ class Header:
     orientation: Floats
     spacing: tuple[float, float]
     thickness: float | None
+    tilt: float
     pixels: Stored | None
-    rescale: Rescale | None
+    rescale: Rescale
 
     @property
     def normal(self) -> Floats:
@@ -131,10 +109,11 @@ class Header:
         return np.cross(self.orientation[0], self.orientation[1])
 
 
-def read_header(path: Path, modality: str) -> Header | None:
-    """The header of an image of `modality`; None for another modality or an object without an image in space.
+def read_headers(path: Path, modality: str) -> list[Header]:
+    """The header of an image of `modality`, or those of its frames; none for another modality or an object without an
+    image in space.
 
-    Raises `Unreadable`: CORRUPT, TOO_LARGE, NO_DICOM (a file without the DICOM marker).
+    Raises `Unreadable`: those of `read_head`, and NO_DICOM (a file of another kind).
     """
     found = read_head(path, _TAG_NUMBERS)
     if found is None:
@@ -142,28 +121,21 @@ def read_header(path: Path, modality: str) -> Header | None:
     parsed, place = found
     with malformed_is(Reason.CORRUPT):
         data = Values(parsed)
-        if not _is_image(data, modality):
-            return None
-        header = _header(path, data, place, modality)
-    if max(header.rows, header.columns) > MAX_SIDE:
-        raise Unreadable(Reason.TOO_LARGE)
-    return header
+        if not is_image(data, modality):
+            return []
+        if max(int(data.get("Rows")), int(data.get("Columns"))) > MAX_SIDE:
+            raise Unreadable(Reason.TOO_LARGE)
+        if PER_FRAME not in data or not is_enhanced(parsed):
+            return [_header(path, data, place, modality)]
+        return [
+            _header(path, Values(image), place_of(index, parsed, place), modality, frame=index)
+            for index, image in enumerate(single_images(parsed))
+        ]
 
 
-def _is_image(data: Values, modality: str) -> bool:
-    """Whether it is an image of the modality: no report or plan that says CT, and no screenshot.
-
-    Screenshots, such as the dose report of most scanners, are secondary captures without a place in space.
-    """
-    if str(data.get("Modality", "")).strip().upper() != modality.upper():
-        return False
-    screenshot = data.get("SOPClassUID") == SecondaryCaptureImageStorage and "ImagePositionPatient" not in data
-    return int(data.get("Rows") or 0) > 0 and int(data.get("Columns") or 0) > 0 and not screenshot
-
-
-def _header(path: Path, data: Values, place: PixelValue | None, modality: str) -> Header:
+def _header(path: Path, data: Values, place: PixelValue | None, modality: str, *, frame: int = 0) -> Header:
     """What an image's header says; `place` is where its pixels are, or None. Raises as pydicom."""
-    kinds = tuple(str(value).strip().upper() for value in _several(data.get("ImageType")))
+    kinds = tuple(str(value).strip().upper() for value in several(data.get("ImageType")))
     series_number, thickness = number(data, "SeriesNumber"), number(data, "SliceThickness")
     position, orientation, spacing = (
         _vector(data, name, count)
@@ -172,12 +144,16 @@ def _header(path: Path, data: Values, place: PixelValue | None, modality: str) -
     pixels = Stored.of(path, data, place) if place is not None else None
     return Header(
         path=path,
+        frame=frame,
         sop_instance=str(data.get("SOPInstanceUID") or ""),
         series=str(data.get("SeriesInstanceUID") or ""),
-        series_number=int(series_number) if series_number is not None else 2**31,
+        series_number=int(series_number) if series_number is not None else NO_NUMBER,
         frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
-        original=kinds[:1] != ("DERIVED",) and kinds[1:2] != ("SECONDARY",),
-        slice_like=not _NO_SLICE.intersection(kinds),
+        patient=str(data.get("PatientID") or "").strip(),
+        acquisition=Acquisition.of(data),
+        original=is_original(kinds),
+        slice_like=is_slice(kinds),
+        intensities=int(data.get("SamplesPerPixel") or 1) == 1 and _unit(data, modality) in _HOUNSFIELD,
         rows=int(data.get("Rows")),
         columns=int(data.get("Columns")),
         problem=_problem(data, modality) or _geometry_problem(position, orientation, spacing),
@@ -185,25 +161,29 @@ def _header(path: Path, data: Values, place: PixelValue | None, modality: str) -
         orientation=orientation.reshape(2, 3) if orientation.size == 6 else np.zeros((2, 3)),
         spacing=(float(spacing[0]), float(spacing[1])) if spacing.size == 2 else (0.0, 0.0),
         thickness=thickness if thickness is not None and thickness > 0 else None,
+        tilt=number(data, "GantryDetectorTilt") or 0.0,
         pixels=pixels,
-        rescale=Rescale.of(data) if pixels is not None else None,
+        rescale=Rescale.of(data),
     )
 
 
 def _problem(data: Values, modality: str) -> Reason | None:
     """Why the image cannot be read, of what the header says besides geometry."""
-    if int(data.get("NumberOfFrames") or 1) > 1 or "SharedFunctionalGroupsSequence" in data:
+    if int(data.get("NumberOfFrames") or 1) > 1 or SHARED in data:
         return Reason.MULTIFRAME
     if int(data.get("SamplesPerPixel") or 1) != 1:
         return Reason.NOT_GRAYSCALE
     slope, intercept = number(data, "RescaleSlope"), number(data, "RescaleIntercept")
-    # Spectral CT stores maps of iodine or of atomic numbers as CT too; they say so in RescaleType.
-    unit = str(data.get("RescaleType") or "HU").strip().upper()
-    if modality.upper() == "CT" and (not slope or intercept is None or unit not in ("HU", "US")):
+    if modality.upper() == "CT" and (not slope or intercept is None or _unit(data, modality) not in _HOUNSFIELD):
         return Reason.NOT_HOUNSFIELD
     if abs(slope or 1) > _MAX_RESCALE or abs(intercept or 0) > _MAX_RESCALE:
         return Reason.NOT_HOUNSFIELD
     return None
+
+
+def _unit(data: Values, modality: str) -> str:
+    """Of the rescaled values. Spectral CT stores maps of iodine or of atomic numbers as CT too, and says so here."""
+    return str(data.get("RescaleType") or "HU").strip().upper() if modality.upper() == "CT" else "HU"
 
 
 def _geometry_problem(position: Floats, orientation: Floats, spacing: Floats) -> Reason | None:
@@ -218,20 +198,7 @@ def _geometry_problem(position: Floats, orientation: Floats, spacing: Floats) ->
     return None
 
 
-def _several(value: object) -> Sequence[object]:
-    """A DICOM value as a sequence, whatever its multiplicity in the file."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, str | int | float) else tuple(value)  # type: ignore[arg-type]
-
-
 def _vector(data: Values, name: str, count: int) -> Floats:
     """A decimal string of `count` values; empty if it is absent or has another number of values."""
-    values = [value for value in _several(data.get(name)) if value not in (None, "")]
+    values = [value for value in several(data.get(name)) if value not in (None, "")]
     return np.array([float(str(value)) for value in values] if len(values) == count else [], np.float64)
-
-
-def number(data: Dataset | Values, name: str) -> float | None:
-    """One finite number, or None if it is absent, empty or not finite."""
-    values = [float(str(value)) for value in _several(data.get(name)) if value not in (None, "")]
-    return values[0] if len(values) == 1 and np.isfinite(values[0]) else None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,12 +14,12 @@ from numpy.typing import NDArray
 from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.files import malformed_is, read_dicom
 from datamodules.dicom.geometry import InPlane
-from datamodules.dicom.headers import Header, Rescale
+from datamodules.dicom.headers import Header
+from datamodules.dicom.hounsfield import AIR, check_hounsfield, check_padding
+from datamodules.dicom.rescale import Rescale
 from datamodules.dicom.stored import GRAYSCALE
 from datamodules.dicom.volume import Reason, Unreadable
 
-# HU of what lies outside the scanner's field: air, by definition of the scale.
-AIR = -1000.0
 # Fewer than one voxel in some hundred of a scanned body is denser than this (bone, contrast, metal).
 _DENSE_HU = 400.0
 _POLARITY_MARGIN = 0.1
@@ -67,36 +69,38 @@ def read_planes(headers: Sequence[Header], decoder: Decoder) -> Iterator[Plane]:
     Raises `Unreadable`: CORRUPT, TRUNCATED, UNSUPPORTED_COMPRESSION, UNDECODABLE, NOT_GRAYSCALE.
     """
     found = [header.pixels for header in headers if header.pixels is not None]
-    frames = decoder.each(found) if len(found) == len(headers) else None
-    for header in headers:
-        if frames is not None and header.rescale is not None:
-            plane = Plane(next(frames), header.rescale)
-        else:
-            plane = _parsed(header, decoder)
-        if plane.stored.shape != (header.rows, header.columns):
+    if len(found) == len(headers):
+        frames = decoder.each(found)
+    else:
+        frames = chain.from_iterable(
+            _parsed(path, [header.frame for header in run], decoder)
+            for path, run in groupby(headers, key=lambda header: header.path)
+        )
+    for header, stored in zip(headers, frames, strict=True):
+        if stored.shape != (header.rows, header.columns):
             raise Unreadable(Reason.CORRUPT)
-        yield plane
+        yield Plane(stored, header.rescale)
 
 
-def _parsed(header: Header, decoder: Decoder) -> Plane:
-    """The slice of a file that has to be parsed as a whole."""
-    data = read_dicom(header.path)
+def _parsed(path: Path, frames: Sequence[int], decoder: Decoder) -> Iterator[NDArray[Any]]:
+    """Frames of a file that has to be parsed as a whole."""
+    data = read_dicom(path)
     with malformed_is(Reason.CORRUPT):
-        photometric, rescale = str(data.get("PhotometricInterpretation", "")).strip(), Rescale.of(data)
+        photometric = str(data.get("PhotometricInterpretation", "")).strip()
     if photometric not in GRAYSCALE:
         raise Unreadable(Reason.NOT_GRAYSCALE)
-    (stored,) = decoder.frames(data, header.path, [0])
-    return Plane(stored, rescale)
+    yield from decoder.frames(data, path, frames)
 
 
-def settle(hu: NDArray[np.float32], mirrors: NDArray[np.float64], padded: bool) -> None:
-    """Settle polarity, then padding, of a volume (slice, row, column) in place. `mirrors`: `Rescale.inverse` by slice;
-    `padded`: whether any slice has padding (NaN).
+def settle(hu: NDArray[np.float32], rescales: Sequence[Rescale]) -> None:
+    """Settle polarity, then padding (NaN), of a volume (slice, row, column) in place; `rescales` are of its slices.
 
     By the standard, MONOCHROME1 concerns display alone and the rescaled values are HU as they stand. Converters that
     stored inverted values under that name exist all the same. A body tells: nearly none of it is denser than 400 HU.
-    Raises `Unreadable`: AMBIGUOUS_POLARITY where that does not decide.
+    Raises `Unreadable`: AMBIGUOUS_POLARITY where that does not decide; of CT, the reasons of `check_hounsfield` and
+    `check_padding`.
     """
+    mirrors = np.array([each.inverse for each in rescales])
     marked = np.flatnonzero(~np.isnan(mirrors))
     if marked.size:
         flipped = mirrors[marked, None, None].astype(np.float32) - hu[marked]
@@ -106,5 +110,8 @@ def settle(hu: NDArray[np.float32], mirrors: NDArray[np.float64], padded: bool) 
             raise Unreadable(Reason.AMBIGUOUS_POLARITY)
         if gain > 0:
             hu[marked] = flipped
-    if padded:
+    if rescales[0].hounsfield:
+        check_hounsfield(hu, whole_picture=True)
+        check_padding(hu, [each.meant_by_padding for each in rescales])
+    if any(each.padding for each in rescales):
         hu[np.isnan(hu)] = AIR

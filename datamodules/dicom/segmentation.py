@@ -56,6 +56,9 @@ def read_segmentation(path: Path, volume: Volume, wanted: Set[str] | None) -> di
     kept = [index for index, frame in enumerate(frames) if frame.segment in labels or kind == "LABELMAP"]
     if not kept:
         return masks
+    sources = frozenset[str]().union(*(frames[index].sources for index in kept))
+    if sources and volume.sop_instance_uids and sources.isdisjoint(volume.sop_instance_uids):
+        raise Unreadable(Reason.LABELS_MISMATCH)
     views = [_view(frames[index], (rows, columns), volume, frame_of_reference) for index in kept]
     with Decoder() as decoder:
         for index, view, pixels in zip(kept, views, decoder.frames(data, path, kept), strict=True):

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEGExtended12Bit, RLELossless
+from pydicom.uid import HTJ2K, UID, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGExtended12Bit, RLELossless
 
-from datamodules.dicom.files import PixelValue, malformed_is
+from datamodules.dicom.files import PixelValue, is_compressed, malformed_is
 from datamodules.dicom.values import Values
 from datamodules.dicom.volume import Reason, Unreadable
 
 GDCM = "gdcm"
+OPENJPEG = "pylibjpeg"  # pydicom's name for OpenJPEG, the decoder of HTJ2K with a free license (MIT and BSD)
+ISOLATED = (GDCM, OPENJPEG)  # written in C or C++: a damaged stream may end the process
+HTJ2K_FORMS = (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 GRAYSCALE = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -33,6 +37,8 @@ class Stored:
         names = {"rows": "Rows", "columns": "Columns", "bits_allocated": "BitsAllocated"}
         names |= {"bits_stored": "BitsStored", "pixel_representation": "PixelRepresentation"}
         numbers = {option: data.get(name) for option, name in names.items()}
+        if not low_bits(data):
+            return None
         photometric = str(data.get("PhotometricInterpretation", "")).strip()
         if photometric not in GRAYSCALE or not all(isinstance(each, int) for each in numbers.values()):
             return None
@@ -43,7 +49,7 @@ class Stored:
     def plugin(self) -> str:
         """The decoder, empty for uncompressed pixels. Raises `Unreadable`: TRUNCATED, UNSUPPORTED_COMPRESSION."""
         options = self.options
-        if not self.value.syntax.is_encapsulated:
+        if not is_compressed(self.value.syntax):
             if self.value.length < (options["rows"] * options["columns"] * options["bits_allocated"] + 7) // 8:
                 raise Unreadable(Reason.TRUNCATED)
             return ""
@@ -63,14 +69,22 @@ class Stored:
         return array
 
 
+def low_bits(data: Values | Dataset) -> bool:
+    """Whether a pixel's bits are the lowest of those that are allocated, as all readers take them; raises as pydicom.
+
+    Files of before 2003 may have them elsewhere, and where a header is wrong about it, so may be its values.
+    """
+    high, stored = data.get("HighBit"), data.get("BitsStored")
+    return high is None or stored is None or int(high) == int(stored) - 1
+
+
 def plugin_of(syntax: UID, precision: int) -> str:
     """The decoder of a compressed form of so many bits. Raises `Unreadable`: UNSUPPORTED_COMPRESSION."""
-    plugin = "pydicom" if syntax == RLELossless else GDCM
+    plugin = "pydicom" if syntax == RLELossless else OPENJPEG if syntax in HTJ2K_FORMS else GDCM
     try:
         available = get_decoder(syntax).available_plugins
     except NotImplementedError:
         available = ()
-    # GDCM decodes the 8-bit form of this syntax alone.
-    if plugin not in available or (syntax == JPEGExtended12Bit and precision != 8):
+    if plugin not in available or (syntax == JPEGExtended12Bit and precision > 12):
         raise Unreadable(Reason.UNSUPPORTED_COMPRESSION)
     return plugin

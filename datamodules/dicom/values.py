@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Any
 
+import numpy as np
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.dataset import Dataset
@@ -44,3 +46,16 @@ class Values:
 def _converted(tag: BaseTag, vr: str, value: bytes | None, little_endian: bool) -> Any:
     length = len(value or b"")
     return convert_raw_data_element(RawDataElement(tag, vr, length, value, 0, False, little_endian, True)).value
+
+
+def several(value: object) -> Sequence[object]:
+    """A DICOM value as a sequence, whatever its multiplicity in the file."""
+    if value is None:
+        return ()
+    return (value,) if isinstance(value, str | int | float) else tuple(value)  # type: ignore[arg-type]
+
+
+def number(data: Dataset | Values, name: str) -> float | None:
+    """One finite number, or None if it is absent, empty or not finite."""
+    values = [float(str(value)) for value in several(data.get(name)) if value not in (None, "")]
+    return values[0] if len(values) == 1 and np.isfinite(values[0]) else None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 import numpy as np
 from numpy.typing import NDArray
+
+from datamodules.dicom.remarks import Remark
 
 # Bounds on what one study may allocate: a file is written by whoever sent it. 2^29 voxels are 2 GiB of float32,
 # 2048 slices of 512 x 512; the widest CT matrices sold are 2048.
@@ -25,12 +28,20 @@ class Reason(Enum):
     NO_DICOM = "the folder holds no DICOM file"
     TOO_LARGE = "the study is larger than the reader allows"
     CORRUPT = "the files are damaged and could not be parsed"
+    DAMAGED_BESIDE = "files beside the images are empty or damaged, and may be slices that are lost"
+    SEVERAL_PATIENTS = "the folder holds images of more than one PatientID"
+    SERIES_OF_EACH = "slices of one scan name different series (SeriesInstanceUID)"
+    FRAMES_OF_REFERENCE = "slices of one series name different frames of reference"
+    MIXED_ORIENTATION = "slices of one series differ in orientation"
+    MIXED_SIZE = "slices of one series differ in size or field of view"
+    SEVERAL_SCANS = "one series holds several scans that nothing tells apart, or that continue one another"
     NO_SUCH_MODALITY = "the study holds no image of the wanted modality"
     ONLY_LOCALIZERS = "the study holds localizers or projections alone"
-    MULTIFRAME = "the images are stored as enhanced multi-frame objects"
+    MULTIFRAME = "an image holds several frames without a place for each (no enhanced multi-frame object)"
     MISSING_GEOMETRY = "position, orientation or pixel spacing is missing"
     INVALID_GEOMETRY = "position, orientation or pixel spacing has impossible values"
     NOT_AXIAL = "the images are not axial"
+    OBLIQUE = "the images are tilted by more than 15 degrees out of the axial plane"
     GANTRY_TILT = "the gantry was tilted, so that the slices are sheared"
     MISSING_SLICES = "slices are missing in between"
     UNEVEN_SPACING = "the distance between slices is not constant"
@@ -38,15 +49,32 @@ class Reason(Enum):
     MISSING_THICKNESS = "a single slice without a slice thickness"
     NOT_GRAYSCALE = "the images are not single-channel grayscale"
     NOT_HOUNSFIELD = "the values cannot be converted to Hounsfield units"
+    HIGH_BIT = "the bits of a pixel lie elsewhere than at its low end (HighBit is not BitsStored - 1)"
+    BELOW_AIR = "values lie below -1100 HU, which is less than air, and are not declared as padding"
+    ABOVE_METAL = "more values lie above 4096 HU than metal explains, as of signed pixels that are flagged unsigned"
+    NO_AIR = "no value is that of air, so the values are not Hounsfield units or air was cut away"
+    PADDED_BODY = "pixels amid the body are declared as padding, so their value is not known"
     AMBIGUOUS_POLARITY = "it cannot be told whether dark is dense or light (MONOCHROME1, PresentationLUTShape)"
     NO_SUCH_VIEW = "the study holds no film of the wanted view (dataset.image.view)"
     FOR_PROCESSING = "the study holds raw films (FOR PROCESSING) alone, which are not made to be looked at"
     INVALID_NUMBER = "a number in the header is not written as DICOM writes one, as with a decimal comma"
     INVALID_DISPLAY = "the lookup table or the window function of the film cannot be used"
+    NO_PICTURE = "the file is no picture of a kind that is read (PNG, JPEG, BMP, TIFF of 1 to 16 bits or floats)"
+    SEVERAL_PAGES = "the picture has several pages"
+    TRANSPARENT = (
+        "the picture is transparent in part; the study may declare what is behind it (dataset.image.background)"
+    )
+    NO_RANGE = "its values are signed or floats, without a range of their own; dataset.image.values: stored takes them"
+    NOT_AS_STORED = "16 bits of color, or a film in DICOM, is not read as stored; dataset.image.values: type reads it"
+    NOT_FINITE = "a value of the image is not a number"
+    OTHER_SHAPE = "the image has other dimensions than dataset.image.size, or channels that are neither 1 nor 3"
+    AMBIGUOUS_NAME = "two files have the name of the image; the table may name one with its ending"
     TRUNCATED = "the pixel data is cut short"
+    UNKNOWN_SYNTAX = "the pixel data is compressed, and the file does not say how (no file meta information)"
     UNSUPPORTED_COMPRESSION = "the pixel data is compressed in a way for which no decoder is installed"
     UNDECODABLE = "the pixel data could not be decompressed"
     LABELS_UNREADABLE = "the label file is not a usable DICOM SEG or NIfTI file"
+    SEVERAL_LABELS = "a study or a structure has more than one label file, and nothing says which to take"
     LABELS_MISMATCH = "the labels do not lie on the grid of the images"
 
 
@@ -73,6 +101,8 @@ class Volume:
     - `spacing`: (slice, row, column), mm: the lengths of the affine's columns 2, 1, 0.
     - `series_instance_uid`, `frame_of_reference_uid`: as in the files; empty for NIfTI or where the tag is absent.
     - `sop_instance_uids`: one a slice, in the order of the slices; empty for NIfTI.
+    - `series_number`: None for NIfTI or where the tag is absent.
+    - `remarks`: how it was chosen among the study's series and what was left out, with the number of each.
     """
 
     voxels: NDArray[np.float32]
@@ -81,3 +111,5 @@ class Volume:
     series_instance_uid: str
     frame_of_reference_uid: str
     sop_instance_uids: tuple[str, ...]
+    series_number: int | None = None
+    remarks: Mapping[Remark, int] = field(default_factory=dict)

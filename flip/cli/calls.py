@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from flip.cli.compose import Composer
 from flip.cli.hydra_errors import composed
@@ -21,6 +22,8 @@ def compose(
         raise UserError(f"{overrides}: must be a list, as in compose([{overrides!r}])")
     composer = Composer(overrides, config_name, Path(config_dir) if config_dir else None)
     cfg = composed(composer)
+    if cfg.hydra.mode == RunMode.MULTIRUN:
+        raise UserError("hydra.mode: MULTIRUN asks for a sweep, and this is one study; ask for a sweep with flip -m")
     HydraConfig.instance().set_config(cfg)
     return study_of(cfg, cfg.hydra.runtime.choices, composer)
 

@@ -1,15 +1,15 @@
 """Runs a study that has been settled and checked, and leaves its run folder."""
 
 import time
-import traceback
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, TextIO, cast
 
+from flip.cli.closing import begin, close, last_words, show_logs, show_result
 from flip.cli.redirect import to_log
 from flip.config import build
 from flip.config.jobs import JOBS
@@ -18,7 +18,7 @@ from flip.config.targets import TARGET
 from flip.coordinator.cohorts import agree
 from flip.coordinator.jobs import coordinator, program
 from flip.coordinator.loop import Coordinator
-from flip.coordinator.result import INTERRUPTED, Ending, no_result, why
+from flip.coordinator.result import INTERRUPTED, Ending, ResultFile, no_result, why
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError, disk_full
 from flip.federation.inprocess import ask_silos, open_silos
@@ -29,27 +29,49 @@ from flip.messages.safetensors import load_file
 from flip.messages.weights import LAST_WEIGHTS
 from flip.processes import nothing_left
 from flip.runs.folder import RunFolder
+from flip.runs.missing_sites import never_in
 from flip.runs.provenance import provenance
 from flip.runs.rerun import run_files
+from flip.signals import Interrupted, deferred, ending_signals, interruptible
 
 if TYPE_CHECKING:
     from flip.cli.display import Display
     from flip.config.study import Study
+    from flip.tracking import Tracker
 
 
-def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[str, Any]:
+def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultFile:
     """Run a study into `folder`; returns what it wrote to `result.json`.
 
     The study has passed `flip.config.checks.study.check`. `resumes` is the identifier of the run in that folder, which
     then goes on from its last complete round. Raises UserError for a folder that holds a run otherwise, or that another
-    process works in, and KeyboardInterrupt again once the folder tells of it.
+    process works in, and Interrupted again once the folder tells of it.
     """
     if resumes is None and (folder / "run.yaml").exists():
         raise UserError(f"hydra.run.dir={relative(folder)}: holds a run already; choose another folder")
     study = with_secrets(study)
     transport, trackers = build.transport(study), build.trackers(study)
     run = resumes or run_identifier(study)
-    started = time.perf_counter()
+    with ending_signals(), deferred():
+        with opened(study, folder, run, trackers) as (files, display):
+            result, asked = to_result(study, files, transport, run, lambda: begin(folder, trackers, display))
+            report, asked = close(folder, trackers, result, display=display, asked=asked)
+        trains = JOBS[study.job].trains
+        if not asked:
+            show_result(folder, trains)
+            show_logs(folder, never_in(files.lines()) if trains and result["status"] == "ok" else None)
+        print(last_words(result, folder, report, goes_on=bool(study.federation.get(TARGET))), flush=True)
+        if asked is not None:
+            asked.told = True
+            raise asked
+    return result
+
+
+@contextmanager
+def opened(
+    study: "Study", folder: Path, run: str, trackers: "Sequence[Tracker]"
+) -> "Iterator[tuple[RunFolder, Display]]":
+    """A folder that holds the run, which so can be resumed, and the display; nothing of the run is left afterwards."""
     with ExitStack() as stack:
         stack.enter_context(only_process_in(folder))
         stack.enter_context(room_for_result(folder))
@@ -59,23 +81,27 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> dict[st
         (folder / "result.json").unlink(missing_ok=True)
         files.json("provenance.json", provenance(study, folder, run))
         write_run_files(study, files)
-        for tracker in trackers:
-            tracker.start(folder)
-        if study.live:
-            result = run_live(study, files, cast(LiveTransport, transport), run)
-        else:
-            result = run_here(study, files, transport, run).reach(started)
-        report = write_report(folder, display)
-        for tracker in trackers:
-            tracker.finish(folder, result)
-    trains = JOBS[study.job].trains
-    show_result(folder, trains)
-    if not trains or result["status"] != "ok":
-        show_logs(folder)
-    print(last_words(result, folder, report), flush=True)
-    if result["reason"] == INTERRUPTED:
-        raise KeyboardInterrupt
-    return result
+        yield files, display
+
+
+def to_result(
+    study: "Study", files: RunFolder, transport: Transport | None, run: str, begin: Callable[[], None]
+) -> tuple[ResultFile, Interrupted | None]:
+    """The run's result, and the signal that has ended it before."""
+    started = time.perf_counter()
+    try:
+        with interruptible():
+            begin()
+            if study.live:
+                return run_live(study, files, cast(LiveTransport, transport), run), None
+            return run_here(study, files, transport, run).reach(started), None
+    except Interrupted as asked:
+        result = files.result()
+        if result is None:
+            seconds, rounds = time.perf_counter() - started, files.last_round() + 1
+            result = no_result(asked.words, seconds, rounds=rounds, status=INTERRUPTED)
+            files.json("result.json", result)
+        return result, asked
 
 
 def write_run_files(study: "Study", files: RunFolder) -> None:
@@ -129,7 +155,7 @@ def pooled(study: "Study", loop: Coordinator, homes: dict[str, Path], prefix: st
     return train_pooled(loop, ask, silos, folder=folder, prefix=prefix, resume=resume)
 
 
-def run_live(study: "Study", files: RunFolder, live: LiveTransport, run: str) -> dict[str, Any]:
+def run_live(study: "Study", files: RunFolder, live: LiveTransport, run: str) -> ResultFile:
     """A run whose loop is in the backend's server; this process follows it."""
     trains = {name: site.trains for name, site in study.sites.items()}
     timeout = float(study.federation["timeout"])
@@ -142,9 +168,7 @@ def run_live(study: "Study", files: RunFolder, live: LiveTransport, run: str) ->
             live.submit(submission, files.folder)
     except StudyFailed as failed:
         reason = str(failed)
-    except KeyboardInterrupt:
-        reason = INTERRUPTED
-    except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
+    except (Exception, SystemExit) as error:  # of the engine, a backend or a library: its traceback is in the log
         reason = why(error, files, relative(files.folder))
     finally:
         files.release()
@@ -166,36 +190,6 @@ def room_for_result(folder: Path) -> Iterator[None]:
         raise UserError(
             f"{relative(folder)}: no space is left on its disk, not even for result.json; free some"
         ) from error
-
-
-def last_words(result: dict[str, Any], folder: Path, report: float) -> str:
-    """How the run ended, and where to look."""
-    place = relative(folder)
-    if result["status"] == "ok":
-        digest = f"  digest {result['digest'][:12]}" if result["digest"] else ""
-        early = f"{result['stopped']}\n" if result["stopped"] else ""
-        return f"{early}ok  {result['seconds']:.1f} s, report {report:.1f} s{digest}\nreport  {place}/report.html"
-    return f"{result['status']}  {result['reason']}\nreport  {place}/report.html\nlog     {place}/log.txt"
-
-
-def show_result(folder: Path, trains: bool) -> None:
-    """The final test table on the screen, or of a job that trained nothing the sites' cohorts."""
-    from rich.console import Console
-
-    from flip.cli.final import show
-    from flip.report.cohorts import screen_table
-    from flip.runs.record import RunRecord
-
-    record = RunRecord.read(folder)
-    show(record, Console()) if trains else Console().print(screen_table(record))
-
-
-def show_logs(folder: Path) -> None:
-    """The last words of the sites' own logs, of those that are on this machine and have a complaint."""
-    for log in sorted((folder / "sites").glob("*/site.log")):
-        words = [line for line in log.read_text(errors="replace").splitlines() if line.strip() and " INFO " not in line]
-        if words:
-            print(f"{log.parent.name}: {words[-1].removeprefix('flip.config.build.DataError: ')}")
 
 
 def with_secrets(study: "Study") -> "Study":
@@ -225,18 +219,3 @@ def open_display(study: "Study", screen: TextIO) -> "Display":
     return Display(
         study=study.manifest["name"], backend=study.backend, rounds=rounds, sites=sorted(study.sites), console=console
     )
-
-
-def write_report(folder: Path, display: "Display") -> float:
-    """Write the report, and return its seconds; one that cannot be drawn does not take the results with it."""
-    from flip.report.page import write
-
-    started = time.perf_counter()
-    try:
-        write(folder)
-    except Exception:  # the results are on disk already; the report can be made again from the folder
-        traceback.print_exc()
-        display.note(
-            f"the report could not be drawn (see {folder}/log.txt); python -m flip report {folder} tries again"
-        )
-    return time.perf_counter() - started

@@ -8,6 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
+from flip.cli.output import tolerant
+
 
 @contextmanager
 def to_log(path: Path) -> Iterator[TextIO]:
@@ -21,7 +23,7 @@ def to_log(path: Path) -> Iterator[TextIO]:
     os.close(log)
     handler = logging.FileHandler(path)
     logging.getLogger().addHandler(handler)
-    screen = os.fdopen(os.dup(kept[0]), "w")
+    screen = tolerant(os.dup(kept[0]), own=True)
     try:
         yield screen
     finally:

@@ -220,10 +220,10 @@ def transport(study: Study) -> Transport | None:
 
 def trackers(study: Study) -> "list[Tracker]":
     """Where the coordinator's numbers go: the table in the run folder always, then what is configured."""
-    from flip.tracking import CsvTracker
+    from flip.tracking import CsvTracker, Guarded
 
-    configured = [instantiate(each, f"tracking.{name}") for name, each in study.tracking.items() if each]
-    return [CsvTracker(), *configured]
+    keys = {f"tracking.{name}": each for name, each in study.tracking.items() if each}
+    return [CsvTracker(), *(Guarded(key, instantiate(each, key)) for key, each in keys.items())]
 
 
 def _of_ours(make: Callable[[], Result]) -> Result:

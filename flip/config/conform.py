@@ -35,6 +35,9 @@ def conform(values: Mapping[Any, Any], schema: type[Schema], key: str, where: Wh
             else:
                 fitted[name] = _conform_each(value, inner, full, where, problems)
             continue
+        if value == "None" and type(None) in get_args(hint):
+            problems.append(f"{at(full, where)}: 'None' is a text; write null")
+            continue
         try:
             typed[name] = value
             held = typed[name]

@@ -2,11 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flip.config.code import code_digest
@@ -22,7 +23,8 @@ from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
 from flip.files import POOLED
 from flip.version import __version__
 
-STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
+COMMAND_LINE = "the command line"  # the `Where` of what was typed
+STUDY_KEYS = ("name", "notice", "seed", "numerics", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
 
 OmegaConf.register_new_resolver("size", size, replace=True)
 
@@ -49,6 +51,9 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
         problems.append(f"{at('job', where)}: there is no job {config.job!r}; {nearest(config.job, JOBS)}")
     file = Path(config.site_file).expanduser() if config.site_file else None
     where = moved(where, "sites.", str(file)) if file else where
+    _settle_passes(config, where, problems)
+    if reason := unfit_name(config.name):
+        problems.append(f"{at('name', where)}: {config.name!r} {reason}")
     sites = _own_site(file, problems) if file and not problems else config.sites
     for name, site in sites.items():
         _settle_site(name, site, where, problems, live=live)
@@ -62,6 +67,31 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
 
         raise UserError(unique(problems + code_problems(study)))
     return study
+
+
+def unfit_name(name: str) -> str:
+    """Why a study's name cannot be that of its folder of runs; empty where it can."""
+    if name == MISSING or re.fullmatch(r"[^\W_][^/\\\x00-\x1f]{0,99}", name):
+        return ""
+    return "is the name of a folder too: a letter or digit, then at most 99 characters without / and \\"
+
+
+def _settle_passes(config: Config, where: Where, problems: list[str]) -> None:
+    """Steps that are set over the passes of a file take their place; a number of passes that would not count is named.
+
+    That is one that was typed where steps were not, or stands in a file of the study's own (an experiment's).
+    """
+    trainer = config.trainer
+    if trainer.steps is None or trainer.epochs is None:
+        return
+    steps, epochs = where("trainer.steps"), where("trainer.epochs")
+    own = Path(epochs).parent.name != "trainer" and steps != COMMAND_LINE
+    if epochs and (steps == epochs or epochs == COMMAND_LINE or own):
+        problems.append(
+            f"trainer.epochs ({epochs}): {trainer.epochs} would have no effect beside trainer.steps={trainer.steps} "
+            f"({steps}); set one of the two to null"
+        )
+    trainer.epochs = None
 
 
 def _own_site(file: Path, problems: list[str]) -> dict[str, Site]:

@@ -11,7 +11,6 @@ from flip.messages.summary import Summary, Topic
 
 BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
 MOST_WHOLE = 2**53  # the largest of the whole numbers that a float64 holds exactly
-COUNTED = (Topic.SKIPPED, Topic.LACKING, Topic.ABSENT)  # what is one number a name
 MOST_EXAMPLES = 10**9  # of a site whose number of training examples is not known yet; more is no hospital's
 
 
@@ -85,7 +84,7 @@ def sound(topic: Topic, name: str, summary: Summary, *, wanted: Wanted) -> bool:
         like = wanted.states.get(name)
         counts = like is not None and np.issubdtype(like.dtype, np.integer)
         return like is not None and summary.values.shape == like.shape and not (counts and (summary.values < 0).any())
-    return topic not in COUNTED or summary.values.shape == (1,)
+    return topic not in (Topic.SKIPPED, Topic.REMARKS, Topic.WARNINGS, Topic.ABSENT) or summary.values.shape == (1,)
 
 
 def finite(array: np.ndarray) -> bool:

@@ -1,12 +1,14 @@
 """Before round 0: the sites' cohorts, what they skipped, and the statistics of the dataset that all agree on."""
 
+import json
 from typing import Any
 
+from flip.config.outcome_names import outcome_names
 from flip.coordinator.check_replies import Wanted, addable
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Reply
-from flip.messages.summary import Summary, Topic
+from flip.messages.summary import LABELS, Summary, Topic
 from flip.messages.wire import join
 
 COUNTS = ("persons", "train", "validate", "test")
@@ -23,7 +25,8 @@ def agree(roster: Roster, ask: Ask, reasons: frozenset[str]) -> None:
 def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault]:
     """Ask every site for its cohort and tell the roster; returns the faults by site.
 
-    `reasons` are those for which the dataset can skip an example: no other text of a site's is passed on.
+    `reasons` are those for which the dataset can skip an example, and its remarks: no other text of a site's is passed
+    on.
     """
     cohort: dict[str, Any] = {}
     merged: dict[str, Summary] = {}
@@ -38,8 +41,10 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
         cohort[reply.site] = {
             **counts,
             "trains": roster.trains[reply.site],
-            "skipped": by_reason(reply, Topic.SKIPPED, reasons),
-            "lacking": by_reason(reply, Topic.LACKING, reasons),
+            "skipped": counted(reply, Topic.SKIPPED, reasons),
+            "remarks": counted(reply, Topic.REMARKS, reasons),
+            "warnings": counted(reply, Topic.WARNINGS, reasons),
+            "outcomes": outcomes(agreed.get(LABELS), roster.manifest),
             "fault": fault.name if fault else None,
         }
         if fault is not None:
@@ -59,10 +64,24 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     return faults
 
 
-def by_reason(reply: Reply, topic: Topic, reasons: frozenset[str]) -> dict[str, int]:
-    """How much a site skipped or lacks by reason; reasons that the dataset does not declare are one."""
+def outcomes(persons: Summary | None, manifest: str) -> dict[str, int]:
+    """Persons of each outcome among the training rows, by the study's own names; empty where a site tells none.
+
+    One that the site withholds is left out, as is one that nobody has.
+    """
+    if persons is None:
+        return {}
+    counts = persons.values.ravel().tolist()
+    names = outcome_names(json.loads(manifest).get("dataset") or {})
+    if len(names) != len(counts):
+        names = [f"outcome {index + 1}" for index in range(len(counts))]
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count}
+
+
+def counted(reply: Reply, topic: Topic, known: frozenset[str]) -> dict[str, int]:
+    """What a site skipped or remarked, by the dataset's own words; what it does not declare is one reason."""
     found: dict[str, int] = {}
     for own, summary in reply.summaries.get(topic, {}).items():
-        reason = own if own in reasons else OTHER_REASON
+        reason = own if own in known else OTHER_REASON
         found[reason] = found.get(reason, 0) + int(summary.values[0])
     return found

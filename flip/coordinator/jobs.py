@@ -8,7 +8,7 @@ from flip.config import build
 from flip.config.jobs import JOBS
 from flip.config.study import Manifest
 from flip.config.targets import resolve
-from flip.contracts import DeclaresReasons, KnowsWhatOccurs
+from flip.contracts import DeclaresReasons, DeclaresRemarks, KnowsWhatOccurs
 from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
@@ -28,7 +28,7 @@ def coordinator(
         seed=manifest["seed"],
         strategy=strategy,
         mechanisms=build.mechanisms(manifest),
-        reasons=dataset.REASONS if isinstance(dataset, DeclaresReasons) else frozenset(),
+        reasons=declared(dataset),
         alone=alone,
         progress=files.progress(),
     )
@@ -40,6 +40,12 @@ def must_occur(manifest: Manifest) -> Sequence[str]:
         return ()
     dataset = build.declared(manifest["dataset"])
     return list(dataset.must_occur) if isinstance(dataset, KnowsWhatOccurs) else ()
+
+
+def declared(dataset: object) -> frozenset[str]:
+    """The reasons and remarks of a class of datasets."""
+    reasons = dataset.REASONS if isinstance(dataset, DeclaresReasons) else frozenset[str]()
+    return reasons | (dataset.REMARKS if isinstance(dataset, DeclaresRemarks) else frozenset())
 
 
 def program(job: str, loop: Coordinator) -> Callable[[Ask], Payload | None]:

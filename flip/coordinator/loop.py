@@ -117,7 +117,7 @@ class Coordinator:
         def asked(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
             nonlocal used
             for reply in roster.asked(ask, task, sites, "fit", wanted):
-                used += reply.fault is None
+                used += reply.fault is None and self.strategy.weight(reply) > 0
                 if reply.fault is not None:
                     faults[reply.site] = reply.fault
                 yield reply

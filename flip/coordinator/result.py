@@ -15,14 +15,17 @@ from flip.messages import Payload
 from flip.messages.safetensors import save_file
 from flip.messages.weights import LAST_WEIGHTS, digest
 from flip.runs.folder import RunFolder
+from flip.signals import Interrupted, deferred
 
-INTERRUPTED = "interrupted from the keyboard"
+INTERRUPTED = "interrupted"
+ResultFile = dict[str, Any]
+"""What `result.json` says."""
 
 
-def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]:
-    """The result of a run that a backend's server could not bring to an end, or did not begin."""
+def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "failed") -> ResultFile:
+    """The result of a run that was not brought to an end, or did not begin."""
     return {
-        "status": "failed",
+        "status": status,
         "reason": reason,
         "digest": None,
         "rounds": rounds,
@@ -34,10 +37,11 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0) -> dict[str, Any]
         "intervals": {},
         "metrics": {},
         "withheld": {},
+        "warnings": [],
     }
 
 
-def why(error: Exception, files: RunFolder, run: str) -> str:
+def why(error: BaseException, files: RunFolder, run: str) -> str:
     """Why an error ended the run, in one sentence; the traceback of one that the user cannot mend is in the log.
 
     `run` is the run's folder as the user knows it.
@@ -67,22 +71,24 @@ class Ending:
     train: Callable[[], Payload | None]
     run: str
 
-    def reach(self, started: float) -> dict[str, Any]:
-        """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log."""
+    def reach(self, started: float) -> ResultFile:
+        """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log.
+
+        Raises Interrupted again once the result says so.
+        """
         from flip.metrics import methods_of
 
-        status, reason, final = "ok", "", None
+        status, reason, final, asked = "ok", "", None, None
         try:
             final = self._train()
         except StudyFailed as failed:
             status, reason = failed.status, str(failed)
-        except KeyboardInterrupt:
-            status, reason = "failed", INTERRUPTED
-        except Exception as error:  # an error of the engine or of a backend: the run ends, its traceback is in the log
+        except Interrupted as signaled:
+            status, reason, asked = INTERRUPTED, signaled.words, signaled
+        except (Exception, SystemExit) as error:  # of the engine, a backend or a library that means to end the process
             status, reason = "failed", why(error, self.files, self.run)
         seconds, rounds = time.perf_counter() - started, self.coordinator.rounds_done
-        result = no_result(reason, seconds, rounds=rounds) | {
-            "status": status,
+        result = no_result(reason, seconds, rounds=rounds, status=status) | {
             "digest": digest(final) if final is not None else None,
             "stopped": self.coordinator.stopped,
             "privacy": self._privacy(),
@@ -91,8 +97,12 @@ class Ending:
             "intervals": methods_of(self.coordinator.module),
             "metrics": self.coordinator.evaluation.metrics,
             "withheld": self.coordinator.evaluation.withheld,
+            "warnings": self.files.warnings(),
         }
-        self.files.json("result.json", result)
+        with deferred():
+            self.files.json("result.json", result)
+        if asked is not None:
+            raise asked
         return result
 
     def _train(self) -> Payload | None:

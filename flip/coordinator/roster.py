@@ -28,7 +28,7 @@ class Roster:
         run: identifier of the run, new on a rerun.
         manifest: the study as canonical JSON.
         trains: by site, whether it trains or is only tested on.
-        min_sites: the fewest sites that a round can do with (`strategy.min_sites`).
+        min_sites: the fewest sites that a round can do with (`strategy.min_sites`); None: every one that it asks.
         recorder: where everything is written down.
 
     Attributes:
@@ -44,7 +44,7 @@ class Roster:
     run: str
     manifest: str
     trains: Mapping[str, bool]
-    min_sites: int
+    min_sites: int | None
     recorder: Recorder
     agreed: Payload = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
@@ -79,11 +79,15 @@ class Roster:
         return Wanted(weights, state, FIT_METRICS, {}, self.trained_on)
 
     def enough(self, used: int, faults: Mapping[str, Fault], when: str) -> None:
-        """Raise StudyFailed, with the faults, if fewer sites can be used than the strategy needs."""
-        if used < self.min_sites:
-            why = "; ".join(f"{site}: {fault.value}" for site, fault in sorted(faults.items()))
-            text = f"{used} usable sites {when}, strategy.min_sites={self.min_sites}. {why}"
-            raise StudyFailed(text, faults.values())
+        """Raise StudyFailed, with the faults of sites that train, if fewer can be used than the strategy needs."""
+        missing = {site: fault for site, fault in faults.items() if self.trains[site]}
+        if used < (self.min_sites or used + len(missing) or 1):
+            why = "; ".join(f"{site}: {fault.value}" for site, fault in sorted(missing.items()))
+            if self.min_sites is None and missing:
+                text = f"not every site could be used {when}, and strategy.min_sites=null needs each one"
+            else:
+                text = f"{used} usable sites {when}, strategy.min_sites={self.min_sites or 1}"
+            raise StudyFailed(f"{text}. {why or 'no other that was asked has a weight above 0'}", missing.values())
 
     def learnable(self) -> None:
         """Raise StudyFailed where no site has a training row of something that must occur."""

@@ -24,6 +24,7 @@ from flip.files import mapped
 from flip.messages import Ask, Fault, Reply, Result, Task
 from flip.messages.wire import reply_parts, task_parts, unpack_task
 from flip.processes import PR_SET_PDEATHSIG, prctl
+from flip.signals import leave_to_parent
 from flip.site.silo import Silo
 
 
@@ -84,8 +85,8 @@ def forked(sites: Mapping[str, Path], workers: int, folder: Path) -> Iterator[di
     finally:
         for pipe in set(pipes.values()):
             pipe.close()
-        for process in processes:
-            process.terminate()
+        for process in processes:  # SIGTERM would end one that is in a fit of Lightning's only after its batch
+            process.kill()
             process.join()
 
 
@@ -95,6 +96,7 @@ def work(pipe: Connection, sites: Mapping[str, Path], folder: Path, inherited: S
     `inherited` are the coordinator's ends that the fork copied: left open, they would keep a worker waiting for ever.
     """
     end_with_parent()
+    leave_to_parent()
     for copy in set(inherited):
         copy.close()
     silos = open_silos(sites)

@@ -12,7 +12,7 @@ import numpy as np
 from flip.files import mapped, write_atomic
 
 FORMATS = {
-    "<f8": "F64", "<f4": "F32", "<f2": "F16", "<c8": "C64", "<i8": "I64", "<i4": "I32", "<i2": "I16", "|i1": "I8",
+    "<f8": "F64", "<f4": "F32", "<f2": "F16", "<i8": "I64", "<i4": "I32", "<i2": "I16", "|i1": "I8",
     "<u8": "U64", "<u4": "U32", "<u2": "U16", "|u1": "U8", "|b1": "BOOL",
 }  # fmt: skip
 

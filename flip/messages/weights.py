@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flip.messages.safetensors import FORMATS
+
 if TYPE_CHECKING:
     import torch
 
 LAST_WEIGHTS = Path("weights") / "last.safetensors"  # in a run's folder: the final shared weights
+TYPES = frozenset(np.dtype(form).name for form in FORMATS)
+"""What can travel, and be averaged where it is of floating point. A complex array is kept as two real ones."""
 WRAPPERS = ("_module.", "_orig_mod.")  # what Opacus and torch.compile put before a parameter's name
 
 
@@ -34,6 +38,23 @@ def to_arrays(module: "torch.nn.Module", keys: Iterable[str] | None = None) -> d
         tensor = tensor.float() if tensor.dtype is torch.bfloat16 else tensor
         arrays[name] = tensor.cpu().numpy().copy()
     return arrays
+
+
+def fit_to_travel(module: "torch.nn.Module") -> list[str]:
+    """One sentence for each array of a module's state that cannot be sent and averaged; the types are `FORMATS`."""
+    import torch
+
+    found = []
+    for name, tensor in module.state_dict().items():
+        dtype = torch.float32 if tensor.dtype is torch.bfloat16 else tensor.dtype
+        kind = str(dtype).removeprefix("torch.")
+        kind = kind if tensor.layout is torch.strided else f"sparse {kind}"
+        kind = kind if tensor.device.type != "meta" else f"{kind} without values (device meta)"
+        if kind not in TYPES:
+            found.append(
+                f"{plain_name(name)} is {kind}, which cannot travel; valid: {', '.join(sorted(TYPES))}, bfloat16"
+            )
+    return found
 
 
 def release(module: "torch.nn.Module") -> None:

@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from flip.messages.summary import IMAGE
 from flip.report import cohort_figures
 from flip.report import figures as report_figures
 from flip.report.cohorts import Cohorts
-from flip.report.tables import by_reason, totals
+from flip.report.tables import counted, totals
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ def context(run: RunRecord) -> dict[str, Any]:
         "findings": cohorts.findings,
         "columns": [_column(cohorts, column) for column in cohorts.columns],
         "shapes": cohorts.shapes(),
-        "skipped": by_reason(run, "skipped"),
-        "lacking": by_reason(run, "lacking"),
+        "skipped": counted(run, "skipped"),
+        "remarks": counted(run, "remarks"),
         **_figures(cohorts),
     }
 
@@ -63,7 +64,9 @@ def _figures(cohorts: Cohorts) -> dict[str, Any]:
         return Markup(report_figures.to_svg(figure, key, label)) if figure is not None else None  # noqa: S704 - escaped by Matplotlib
 
     levels = {
-        column: {level: f"levels/{column}/{level}" for level in names} for column, names in cohorts.categories.items()
+        column: {level: f"levels/{column}/{level}" for level in names}
+        for column, names in cohorts.categories.items()
+        if column != IMAGE
     }
     with report_figures.style():
         return {

@@ -14,6 +14,8 @@ from flip.messages import Payload
 from flip.messages.safetensors import load_file, save_file
 from flip.messages.summary import Summaries, Summary, Topic
 from flip.messages.wire import join, take
+from flip.runs.missing_sites import warnings_of
+from flip.runs.record import records
 from flip.runs.recorder import Progress
 
 LINES, COHORT, DESCRIPTION = "rounds.jsonl", "cohort.json", "description.json"
@@ -149,6 +151,14 @@ class RunFolder:
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         return [line for line in lines if _round(line) <= last], len(lines)
 
+    def warnings(self) -> list[str]:
+        """What the lines say of sites that were not in the run, or not in all of it."""
+        return warnings_of(self.lines(), self.folder)
+
+    def lines(self) -> Sequence[Mapping[str, object]]:
+        """Every whole line of `rounds.jsonl`. Raises UserError for one that is damaged."""
+        return records(self.folder / LINES)
+
     def result(self) -> dict[str, Any] | None:
         """What `result.json` says; None before the end of the run."""
         path = self.folder / "result.json"
@@ -162,6 +172,11 @@ class RunFolder:
     def outcomes(self, outcomes: Mapping[str, Mapping[str, Summary]]) -> None:
         """Write `outcomes.json`."""
         self.json("outcomes.json", plain_summaries(outcomes))
+
+    def panels(self, panels: Sequence[Mapping[str, object]]) -> None:
+        """Write `panels.json`, where there are any."""
+        if panels:
+            self.json("panels.json", {"panels": list(panels)})
 
     def json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file."""

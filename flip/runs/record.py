@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class RunRecord:
     outcomes: Mapping[str, Mapping[str, Any]]
     description: Mapping[str, Any]  # of a job that trained nothing: what its sites told of their cohorts
     result: Mapping[str, Any]
+    panels: Mapping[str, Any] = field(default_factory=dict)  # under "panels", what the model shows of its test metrics
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":
@@ -43,12 +44,13 @@ class RunRecord:
         text = _text(path / "run.yaml")
         config = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text else {}
         files = {
-            name: _json(path / f"{name}.json") for name in ("provenance", "cohort", "outcomes", "description", "result")
+            name: _json(path / f"{name}.json")
+            for name in ("provenance", "cohort", "outcomes", "panels", "description", "result")
         }
         if not isinstance(config, dict):
             raise UserError(f"{path / 'run.yaml'}: is no mapping of settings; restore it from the run")
         settings = {str(key): value for key, value in config.items()}
-        return cls(path, settings, _study_text(text), records=_records(path / "rounds.jsonl"), **files)
+        return cls(path, settings, _study_text(text), records=records(path / "rounds.jsonl"), **files)
 
     @property
     def name(self) -> str:
@@ -172,7 +174,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _records(path: Path) -> list[dict[str, Any]]:
+def records(path: Path) -> list[dict[str, Any]]:
     """Every whole line; a last one without its end of line was cut off when the run was killed."""
     lines = [line for line in _text(path).splitlines(keepends=True) if line.endswith("\n") and line.strip()]
     try:

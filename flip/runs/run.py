@@ -29,7 +29,7 @@ class Run:
 
     @property
     def status(self) -> str:
-        """`ok`, `failed` or `refused`."""
+        """`ok`, `failed`, `refused` or `interrupted`."""
         return str(self.result["status"])
 
     @property

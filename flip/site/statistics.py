@@ -8,16 +8,19 @@ import numpy as np
 from flip.contracts import (
     Agrees,
     DeclaresReasons,
+    DeclaresRemarks,
+    DeclaresWarnings,
     Describes,
+    ExplainsRemarks,
     FederatedDataModule,
     KnowsPersonsBehind,
-    KnowsWhatLacks,
     KnowsWhatOccurs,
+    Remarks,
     Skips,
     SkipsPersons,
 )
 from flip.contracts.dataset import examples_in
-from flip.messages.summary import KNOWN, Summary, SummaryKind
+from flip.messages.summary import KNOWN, Summary, SummaryKind, Topic
 from flip.site.disclosure import enough, suppress_groups, suppress_number, suppress_summary, suppress_total
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
 
@@ -107,24 +110,6 @@ def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[st
     return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
 
 
-def lacking(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[str, Summary], list[str]]:
-    """Values that the sources lack, by the reasons that the dataset declares; and the words for the site's own log.
-
-    A number is withheld where few persons lack the values, and where few of all have them.
-    """
-    found: dict[str, tuple[int, int]] = {}
-    words = []
-    declared = data.REASONS if isinstance(data, DeclaresReasons) else frozenset()
-    for reason, said, examples, own in data.remarks() if isinstance(data, KnowsWhatLacks) else ():
-        words.append(f"{said}: {examples} examples")
-        before, most = found.get(reason, (0, 0))
-        if enough(own, cell) and (own >= persons or enough(persons - own, cell)) and reason in declared:
-            found[reason] = before + examples, max(most, own)
-    return {
-        reason: summary_of(own, "count/lacking", np.array([examples])) for reason, (examples, own) in found.items()
-    }, words
-
-
 def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
     """What must occur and is in no training row, by its number; empty for a dataset that does not know.
 
@@ -133,6 +118,45 @@ def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
     if not isinstance(data, KnowsWhatOccurs):
         return {}
     return {str(number): summary_of(persons, "count/absent", np.zeros(1)) for number in np.flatnonzero(~data.occurs())}
+
+
+def cohort_summaries(
+    persons: int, data: FederatedDataModule, cell: int
+) -> tuple[dict[Topic, dict[str, Summary]], dict[str, int]]:
+    """What was skipped, remarked, doubtful and absent, and what the dataset wants agreed; and how many were skipped
+    for reasons that it does not declare, which stay at the site."""
+    left_out, others = skipped(persons, data, cell)
+    told, trained = remarks(persons, data, cell), persons_of(data, "train", cell)
+    doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
+    return {
+        Topic.SKIPPED: left_out,
+        Topic.REMARKS: told,
+        Topic.WARNINGS: {remark: summary for remark, summary in told.items() if remark in doubtful},
+        Topic.STATISTICS: dataset_summaries(trained, data, cell),
+        Topic.ABSENT: absent(trained.number, data),
+    }, others
+
+
+def remarks_in_words(data: FederatedDataModule) -> list[str]:
+    """What the site's own log says of them, which may name columns and codes."""
+    found = [f"{number} {remark}" for remark, number in data.remarks.items()] if isinstance(data, Remarks) else []
+    return [*found, *(data.remarks_in_words if isinstance(data, ExplainsRemarks) else ())]
+
+
+def remarks(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
+    """What the dataset remarks of the examples that it kept, by its declared words.
+
+    A remark that is of all but a few persons would tell of those few: it stays at the site too.
+    """
+    if not (isinstance(data, Remarks) and isinstance(data, DeclaresRemarks)):
+        return {}
+    whose = {remark: min(data.remarks_persons.get(remark, 0), persons) for remark in data.remarks}
+    return {
+        remark: summary_of(whose[remark], "count/remarks", np.array([number]))
+        for remark, number in data.remarks.items()
+        if remark in data.REMARKS and enough(whose[remark], cell)
+        if whose[remark] == persons or enough(persons - whose[remark], cell)
+    }
 
 
 def shapes(data: FederatedDataModule, cell: int) -> dict[str, Summary]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from flip.errors import UserError
+from flip.errors import UserError, nearest
 from flip.messages import Ask, Payload, Reply, Task
 from flip.strategies.stop import Stop
 
@@ -42,7 +42,8 @@ class FedAvg:
     Args:
         rounds: federated rounds, at least 1.
         fraction: part of the training sites that is asked each round, in (0, 1]; rounded up, at least one site.
-        min_sites: the run fails when fewer sites than this give a usable answer in a round.
+        min_sites: the run fails when fewer sites than this give a usable answer in a round; None: when one of those
+            that it asks gives none, or one that trains cannot take part. A live study declares a number.
         site_weights: weight by site name; None weighs by number of training examples.
         share: patterns (fnmatch) of the parameter names that travel; the others stay at each site.
         stop: when the study ends before its last round, the arguments of `Stop`; None never.
@@ -50,7 +51,7 @@ class FedAvg:
 
     rounds: int
     fraction: float = 1.0
-    min_sites: int = 1
+    min_sites: int | None = None
     site_weights: Mapping[str, float] | None = None
     share: Sequence[str] = ("*",)
     stop: Mapping[str, Any] | None = None
@@ -61,8 +62,8 @@ class FedAvg:
             raise UserError(f"strategy.rounds={self.rounds}: must be 1 or more")
         if not 0 < self.fraction <= 1:
             raise UserError(f"strategy.fraction={self.fraction}: must be above 0 and at most 1")
-        if self.min_sites < 1:
-            raise UserError(f"strategy.min_sites={self.min_sites}: must be 1 or more")
+        if self.min_sites is not None and self.min_sites < 1:
+            raise UserError(f"strategy.min_sites={self.min_sites}: must be 1 or more, or null for every site")
         for site, weight in (self.site_weights or {}).items():
             if not 0 <= weight < math.inf:
                 raise UserError(f"strategy.site_weights.{site}={weight}: must be 0 or more")
@@ -72,6 +73,12 @@ class FedAvg:
     def early(self) -> Stop | None:
         """When the study ends before its last round. Raises UserError with every mistake in `stop`."""
         return Stop.read(self.stop) if self.stop is not None else None
+
+    def suits(self, optimizer: "torch.optim.Optimizer", *, scheduled: bool) -> None:
+        """Raises UserError for an optimizer of the sites with which the strategy would not do what it says.
+
+        `scheduled` says that its learning rate changes in a fit.
+        """
 
     # The coordinator's half.
 
@@ -136,11 +143,20 @@ class FedAvg:
     # The site's half. Its attributes do not outlast the site's process: what a later round needs, `local.save` keeps.
 
     def shared(self, module: "torch.nn.Module") -> list[str]:
-        """Names of the module's state that travel, sorted."""
+        """Names of the module's state that travel, sorted.
+
+        Raises UserError for a pattern that no name matches, and where nothing that is trained would travel.
+        """
         from flip.messages.weights import plain_name
 
-        names = (plain_name(name) for name in module.state_dict())
-        return sorted(name for name in names if any(fnmatch(name, pattern) for pattern in self.share))
+        names = sorted(plain_name(name) for name in module.state_dict())
+        for pattern in self.share:
+            if not any(fnmatch(name, pattern) for name in names):
+                raise UserError(
+                    f"strategy.share: '{pattern}' matches no parameter of the model; {nearest(pattern, names)}"
+                )
+        travels = [name for name in names if any(fnmatch(name, pattern) for pattern in self.share)]
+        return trained_among(module, travels)
 
     def before_fit(self, local: Local, task: Task) -> None:
         """Prepare this site's half; `task.weights` and `task.state` are what the coordinator sent."""
@@ -151,6 +167,20 @@ class FedAvg:
     def after_fit(self, local: Local, before: Payload, after: Payload) -> Payload:
         """What this site's half returns to the coordinator besides the weights."""
         return {}
+
+
+def trained_among(module: "torch.nn.Module", travels: list[str]) -> list[str]:
+    """The same names. Raises UserError where none is of a parameter that is trained: no round would change anything."""
+    from flip.messages.weights import plain_name
+
+    named = module.named_parameters(remove_duplicate=False)
+    trained = {plain_name(name) for name, parameter in named if parameter.requires_grad}
+    if not trained & {*travels}:
+        raise UserError(
+            "strategy.share: no parameter that is trained travels, so the rounds would change nothing; "
+            f"{nearest('', trained)}"
+        )
+    return travels
 
 
 def move(mean: np.ndarray, array: np.ndarray, part: float) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flip.errors import UserError
-from flip.strategies.fedavg import FedAvg
+from flip.strategies.fedavg import FedAvg, trained_among
 
 if TYPE_CHECKING:
     import torch
@@ -34,4 +34,4 @@ class FedBN(FedAvg):
             raise UserError(
                 "strategy=fedbn: the model has no batch-norm or affine instance-norm layer to keep; use strategy=fedavg"
             )
-        return travels
+        return trained_among(module, travels)

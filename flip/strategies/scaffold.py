@@ -27,8 +27,9 @@ class Scaffold(FedAvg):
 
     The paper weighs sites alike. Here both means have the weights of the strategy (examples, or `site_weights`), so
     that the corrections cancel in the mean: c is the weighted mean of all c_i once every site has taken part. Equal
-    `site_weights` give the paper's. Option II supposes plain SGD at the sites with a constant learning rate; with
-    another optimizer the controls have the wrong scale. Only parameters have controls, buffers are averaged.
+    `site_weights` give the paper's. Option II supposes plain SGD at the sites with a constant learning rate: another
+    optimizer, for which the controls would have the wrong scale, is refused. Only parameters have controls, buffers are
+    averaged.
 
     Args:
         server_lr: the coordinator's learning rate, above 0; 1 takes the sites' mean.
@@ -43,6 +44,24 @@ class Scaffold(FedAvg):
         super().__post_init__()
         if not self.server_lr > 0:
             raise UserError(f"strategy.server_lr={self.server_lr}: must be above 0")
+
+    def suits(self, optimizer: "torch.optim.Optimizer", *, scheduled: bool) -> None:
+        """Plain SGD with one constant learning rate; raises UserError for anything else."""
+        import torch
+
+        groups = optimizer.param_groups
+        if type(optimizer) is not torch.optim.SGD:
+            found = type(optimizer).__name__
+        elif any(group["momentum"] or group["maximize"] for group in groups):
+            found = "SGD with momentum" if any(group["momentum"] for group in groups) else "SGD with maximize"
+        elif scheduled or len({float(group["lr"]) for group in groups}) > 1:
+            found = "a learning rate that changes" if scheduled else "several learning rates"
+        else:
+            return
+        raise UserError(
+            f"model.optimizer: strategy=scaffold takes plain SGD with one constant learning rate, not {found}, for "
+            "which the sites' controls would have the wrong scale; choose that, or another strategy"
+        )
 
     def start(self, weights: Payload) -> State:
         """Controls of zero."""

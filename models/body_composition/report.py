@@ -47,10 +47,12 @@ def site_report(
     cut_off: CutOff,
     *,
     skipped: Sequence[tuple[str, str]],
+    series: Sequence[tuple[str, str]],
     synthetic: bool,
     tissues: Sequence[str],
 ) -> str:
-    """The page. `skipped` lists (accession, reason); `synthetic` says on the page that no patient is in it."""
+    """The page. `skipped` lists (accession, reason), `series` (accession, which series was read and what lay beside it)
+    of the studies that hold several; `synthetic` says on the page that no patient is in it."""
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined)
     ranked = sorted((case for case in cases if not math.isnan(_dice(case))), key=_dice)
     places = {"Best": -1, "Median": len(ranked) // 2, "Worst": 0} if ranked else {}
@@ -58,6 +60,7 @@ def site_report(
         synthetic=synthetic,
         cut_off=cut_off,
         skipped=skipped,
+        series=series,
         tissues=[name.replace("_", " ") for name in tissues],
         colors=COLORS,
         overlays=[

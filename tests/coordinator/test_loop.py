@@ -48,6 +48,9 @@ class Notes:
     def best(self, weights):
         self.bests.append(weights["weight"].tolist())
 
+    def panels(self, panels):
+        pass
+
     def outcomes(self, outcomes):
         raise AssertionError("this study has no outcomes")
 
@@ -81,7 +84,7 @@ class Sites:
 
 
 def coordinator(notes: Notes, trains=("a", "b", "c"), tested=(), **strategy) -> Coordinator:
-    made = FedAvg(**{"rounds": 4, **strategy})
+    made = FedAvg(**{"rounds": 4, "min_sites": 1, **strategy})
     roster = Roster("r", "{}", {**dict.fromkeys(trains, True), **dict.fromkeys(tested, False)}, made.min_sites, notes)
     return Coordinator(roster, Evaluation(roster, Module(), None, made.rounds), seed=1, strategy=made)
 
@@ -136,6 +139,40 @@ def test_too_few_usable_sites_end_the_study_with_who_and_why():
         coordinator(notes, min_sites=3)(Sites(spoil=fault_at("b", "fit", Fault.RAISED)).ask)
     assert failed.value.status == "failed"
     assert notes.rounds == []
+
+
+def test_every_site_is_needed_where_no_number_is_declared():
+    spoil = fault_at("b", "fit", Fault.RAISED)
+    with pytest.raises(
+        StudyFailed, match=r"not every site could be used in round 1, .*null needs each one. b: the site"
+    ):
+        coordinator(Notes(), min_sites=None)(Sites(spoil=spoil).ask)
+
+
+@pytest.mark.parametrize("fault", [Fault.REFUSED_COHORT, Fault.DATA, Fault.TIMEOUT])
+def test_a_site_without_a_cohort_ends_the_study_where_no_number_is_declared(fault):
+    with pytest.raises(StudyFailed, match="not every site could be used before the first round") as failed:
+        coordinator(Notes(), min_sites=None)(Sites(spoil=fault_at("b", "statistics", fault)).ask)
+    assert failed.value.status == ("refused" if fault.refused else "failed")
+
+
+def test_a_site_that_is_only_tested_on_is_not_needed():
+    spoil = fault_at("z", "statistics", Fault.DATA)
+    study = coordinator(Notes(), tested=("z",), min_sites=None)
+    assert study(Sites(spoil=spoil).ask)["weight"].tolist() == [4, 4]
+
+
+def test_half_of_the_sites_are_needed_where_half_are_asked():
+    sites = Sites()
+    coordinator(Notes(), trains=("a", "b"), fraction=0.5, min_sites=None, rounds=2)(sites.ask)
+    assert len([step for step, *_ in sites.tasks if step == "fit"]) == 2
+
+
+def test_a_round_in_which_only_a_site_of_weight_0_answers_ends_the_study():
+    spoil = fault_at("a", "fit", Fault.LOST)
+    weights = {"a": 1.0, "b": 0.0}
+    with pytest.raises(StudyFailed, match=r"0 usable sites in round 1, strategy.min_sites=1. a: the site was lost"):
+        coordinator(Notes(), trains=("a", "b"), site_weights=weights)(Sites(spoil=spoil).ask)
 
 
 def test_a_refusal_alone_ends_the_study_as_refused():

@@ -46,6 +46,7 @@ import os
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,51 @@ class Late(Data):
         while late.exists() and late.read_text() != str(os.getpid()):
             time.sleep(0.05)
         super().__init__(root, columns, trains, batch_size=batch_size)
+
+    def persons(self):
+        Slow.hang(self, "check")
+        return super().persons()
+
+    def setup(self, stage=None):
+        if Path("run/run.yaml").exists():  # not where the study is checked
+            Slow.hang(self, "statistics")
+        return super().setup(stage)
+
+
+class Slow(Model):
+    """Hangs in a step of Lightning's Trainer, which its hook asks for. `HANGS`: the step, and a file to say so."""
+
+    def hang(self, name):
+        step, _, file = os.environ.get("HANGS", "").partition(" ")
+        if step == name and Path(os.environ.get("HANGS_ONCE_THERE_IS", "/")).exists():
+            Path(file).write_text(str(os.getpid()))
+            while True:
+                time.sleep(0.05)
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.hang("fit")
+
+    def test_step(self, batch, batch_idx):
+        self.hang("test")
+        return super().test_step(batch, batch_idx)
+
+
+class Diary:
+    """A tracker: notes its own beginning and end, or hangs there."""
+
+    def __init__(self):
+        self.hang = partial(Slow.hang, self)
+
+    def start(self, run):
+        self.hang("tracker")
+        (run / "diary").write_text("started")
+
+    def line(self, record):
+        pass
+
+    def finish(self, run, result):
+        (run / "diary").write_text(result["status"])
+        self.hang("end")
 
 
 @dataclass
@@ -140,7 +186,7 @@ model:
   _target_: faulty.parts.Model
   width: 4
   optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1}
-strategy: {_target_: faulty.parts.Faulty}
+strategy: {_target_: faulty.parts.Faulty, min_sites: 1}
 trainer: {steps: 3}
 baselines: {alone: false, centralized: false}
 """
@@ -203,11 +249,15 @@ class Faulty:
         """What lies where temporary files go, but for the empty cache that torch makes there with its import."""
         return [path.name for path in self.temporary.iterdir() if not path.name.startswith("torchinductor_")]
 
+    def arguments(self, *overrides: str) -> list[str]:
+        """The words of its command line."""
+        words = ["--config-dir", str(self.folder / "conf"), "experiment=faulty", f"sites=[{','.join(self.plan)}]"]
+        return [*words, f"hydra.run.dir={self.run}", *overrides]
+
     @contextmanager
     def running(self, *overrides: str, before: tuple[str, ...] = (), **environment: str) -> Iterator["Running"]:
         """`python -m flip` on the study, behind the words of `before`; killed at the end of the block if it has not."""
-        words = [*before, sys.executable, "-m", "flip", "--config-dir", str(self.folder / "conf"), "experiment=faulty"]
-        words += [f"sites=[{','.join(self.plan)}]", f"hydra.run.dir={self.run}", *overrides]
+        words = [*before, sys.executable, "-m", "flip", *self.arguments(*overrides)]
         paths = os.pathsep.join([str(self.folder / "packages"), os.environ.get("PYTHONPATH", "")])
         settings = {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "TMPDIR": str(self.temporary), "COLUMNS": "200"}
         with (self.folder / "out").open("wb") as out, (self.folder / "err").open("wb") as err:

@@ -56,7 +56,14 @@ class Federation:
         """A study that has written down something of `rounds` rounds; `timeout` in seconds is enough to load torch."""
         kit = f"federation.kit={self.root / 'kits' / 'admin'}"
         before = set(self.folders())
-        words = [*STUDY, f"federation={BACKENDS[self.backend]}", kit, f"federation.timeout={timeout}", *more]
+        words = [
+            *STUDY,
+            "strategy.min_sites=1",
+            f"federation={BACKENDS[self.backend]}",
+            kit,
+            f"federation.timeout={timeout}",
+            *more,
+        ]
         study = Study(self, self.parties.begin(self.root, *words), before)
         until(lambda: study.round() + 1 >= rounds or study.process.poll() is not None, PATIENCE, "nothing began")
         assert study.process.poll() is None, study.finish()

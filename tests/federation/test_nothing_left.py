@@ -134,7 +134,7 @@ def test_an_interrupted_study_leaves_its_result_alone(backend: Backend, tmp_path
         assert running.end() != 0
         assert running.family.left() == []
     assert study.temporary_files() == []
-    assert running.result["reason"] == "interrupted from the keyboard"
+    assert running.result["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("backend", each(FLOWER, FLARE))

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from datamodules.remarks import NO_TABLE, OTHER_UNIT
+from datamodules.remarks import NO_TABLE, OTHER_UNIT, Remark, counted
 from flip.cli.execute import execute
-from flip.site.statistics import lacking
+from flip.site.statistics import remarks
 from tests.cohorts.icu_outcome import icu_outcome
 from tests.studies import compose_study
 
@@ -35,12 +36,12 @@ def test_what_a_database_lacks_is_counted_by_reason(way, reason, tmp_path, capsy
     cohort = json.loads((tmp_path / "run" / "cohort.json").read_text())
     for site in ("unit_0", "unit_1"):
         rows = sum(cohort[site][split] for split in ("train", "validate", "test"))
-        assert cohort[site]["lacking"] == {reason: rows * (5 if reason == NO_TABLE else 1)}
+        assert cohort[site]["remarks"] == {reason: rows * (5 if reason == NO_TABLE else 1)}
         words = (tmp_path / "run" / "sites" / site / "site.log").read_text()
         said = "the database has no table measurement" if reason == NO_TABLE else "feature creatinine:"
         assert said in words and f": {rows} examples" in words
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "What the sources lack" in page
+    assert "What was read" in page
     if way == "job=check":
         assert " ".join(reason.split()[:4]) in " ".join(capsys.readouterr().out.split())
     assert "of unit 4" not in page and "has no table measurement" not in page
@@ -49,19 +50,21 @@ def test_what_a_database_lacks_is_counted_by_reason(way, reason, tmp_path, capsy
 class Data:
     """A dataset with one remark."""
 
-    REASONS = frozenset({OTHER_UNIT})
+    REMARKS = frozenset({OTHER_UNIT})
 
-    def __init__(self, reason: str, persons: int) -> None:
-        self.reason, self.number = reason, persons
-
-    def remarks(self) -> list[tuple[str, str, int, int]]:
-        return [(self.reason, "words", 2 * self.number, self.number)]
+    def __init__(self, remark: str, persons: int) -> None:
+        self.remarks, self.remarks_persons = {remark: 2 * persons}, {remark: persons}
 
 
 @pytest.mark.parametrize(("persons", "told"), [(4, {}), (5, {OTHER_UNIT: 10}), (55, {OTHER_UNIT: 110}), (56, {})])
 def test_a_number_of_few_persons_or_of_all_but_few_stays_at_the_site(persons, told):
-    found, words = lacking(60, Data(OTHER_UNIT, persons), 5)
-    assert {reason: int(summary.values[0]) for reason, summary in found.items()} == told
-    assert words == [f"words: {2 * persons} examples"]
-    assert lacking(60, Data("a reason of its own", 30), 5)[0] == {}
-    assert lacking(60, Data(OTHER_UNIT, 60), 5)[0][OTHER_UNIT].persons == 60
+    found = remarks(60, Data(OTHER_UNIT, persons), 5)
+    assert {remark: int(summary.values[0]) for remark, summary in found.items()} == told
+    assert remarks(60, Data("a remark of its own", 30), 5) == {}
+    assert remarks(60, Data(OTHER_UNIT, 60), 5)[OTHER_UNIT].persons == 60
+
+
+def test_rows_that_two_remarks_share_count_as_values_twice_and_as_persons_once():
+    both = [Remark(OTHER_UNIT, words, np.array(rows, bool)) for words, rows in (("a", [1, 1, 0]), ("b", [1, 0, 0]))]
+    person = np.array([0, 1, 1])
+    assert counted(both, person) == ({OTHER_UNIT: 3}, {OTHER_UNIT: 2}, ["a: 2 examples", "b: 1 examples"])

@@ -5,14 +5,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flip.config import build
+from flip.config.checks.callbacks import watched
 from flip.config.checks.hooks import in_part, misspelt
-from flip.config.checks.optimization import optimization
+from flip.config.checks.optimization import configured, optimization
+from flip.config.checks.parameters import parameter_problems
+from flip.config.checks.rounds import rounds_problems
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, resolve
-from flip.contracts import KINDS, DeclaresSizes, LoadsQuickly, VisitsSome, WantsSizes
-from flip.errors import UserError, at, nearest
+from flip.contracts import KINDS, DeclaresSizes, LoadsQuickly, WantsSizes
+from flip.errors import UserError, at
 from flip.messages import Result
 from flip.messages.safetensors import load_file
 from flip.messages.weights import LAST_WEIGHTS, load_arrays
@@ -20,6 +23,8 @@ from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
+    import pytorch_lightning as lightning
+
     from flip.contracts.model import TrainableModule
 
 
@@ -30,10 +35,7 @@ def pairings(study: Study) -> Iterator[str]:
     model = _try(lambda: build.model(manifest), problems)
     strategy = _try(lambda: build.strategy(manifest), problems)
     mechanisms = _try(lambda: build.mechanisms(manifest), problems) or []
-    if manifest["trainer"]["centralized"]["optimizer"]:
-        _try(lambda: build.model(manifest, centralized=True), problems)
     outcomes = _try(lambda: build.outcomes(manifest), problems)
-    _try(lambda: build.callbacks(manifest), problems)
     for part in (build.transport, build.trackers):
         _try(lambda part=part: part(study), problems)  # type: ignore[misc]
     if model is not None:
@@ -43,6 +45,7 @@ def pairings(study: Study) -> Iterator[str]:
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     if study.live or study.job != "train":  # else it is built over each site's data, below
         _try(lambda: build.declared(manifest["dataset"]), problems)
+    callbacks = _try(lambda: build.callbacks(manifest), problems) or []
     yield from problems
     yield from _misspelt(manifest, {"model": model, "strategy": strategy, "outcomes": outcomes}, mechanisms)
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
@@ -53,15 +56,28 @@ def pairings(study: Study) -> Iterator[str]:
             )
         if model is not None:
             yield from _protected(study, mechanism, model, settings)
-    if strategy is not None and study.federation.get(TARGET) is not None:
-        if model is not None:
-            yield from optimization(manifest, model)
-            yield from _stops(study, strategy, model)
-            shared: list[str] = []
-            _try(lambda: strategy.shared(model), shared)
-            yield from shared
-        yield from _roster(study, strategy)
+    yield from _training(study, model, strategy, callbacks)
     yield from _cohorts(study)
+
+
+def _training(
+    study: Study, model: "TrainableModule | None", strategy: FedAvg | None, callbacks: "Sequence[lightning.Callback]"
+) -> Iterator[str]:
+    """Whether the model can be trained as the study says: in rounds, and for what is trained without them."""
+    if model is not None and (unfit := [*parameter_problems(model)]):
+        yield from unfit
+        model = None
+    federated = study.federation.get(TARGET) is not None
+    if model is not None and (not federated or study.baselines.centralized or study.baselines.alone):
+        problems: list[str] = []
+        own = study.manifest["trainer"]["centralized"]["optimizer"]
+        alone = _try(lambda: build.model(study.manifest, centralized=True), problems) if own else model
+        if alone is not None:
+            configured(study.manifest, alone, problems, centralized=True)
+            yield from (*problems, *watched(callbacks, alone))
+    if strategy is not None and federated:
+        yield from optimization(study.manifest, model, strategy) if model is not None else ()
+        yield from rounds_problems(study, strategy, model)
 
 
 def _misspelt(manifest: Manifest, parts: Mapping[str, object], mechanisms: Sequence[Mechanism]) -> Iterator[str]:
@@ -133,52 +149,6 @@ def _other_model(study: Study, model: "TrainableModule") -> Iterator[str]:
         except (KeyError, ValueError) as error:
             key = at("model_from", study.where)
             yield f"{key}: {weights} is of another model than this study's: {error.args[0]}; name a run of this one"
-
-
-def _stops(study: Study, strategy: FedAvg, model: "TrainableModule") -> Iterator[str]:
-    """The metric that `strategy.stop` watches against the model's."""
-    names = dict(getattr(model, "metrics", {}).items())
-    if strategy.early and strategy.early.monitor not in names:
-        key = at("strategy.stop.monitor", study.where)
-        yield f"{key}: the model has no metric {strategy.early.monitor}; {nearest(strategy.early.monitor, names)}"
-
-
-def _roster(study: Study, strategy: FedAvg) -> Iterator[str]:
-    """The strategy's numbers and names against the sites that train."""
-    training = [name for name, site in study.sites.items() if site.trains]
-    if strategy.min_sites > len(training):
-        key = at("strategy.min_sites", study.where)
-        yield f"{key}: {strategy.min_sites} of {len(training)} training sites can never answer; lower it or add sites"
-    yield from _asked(study, strategy, training)
-    for name in strategy.site_weights or {}:
-        if name not in study.sites:
-            key = at(f"strategy.site_weights.{name}", study.where)
-            yield f"{key}: there is no such site; {nearest(name, study.sites)}"
-    for name in training:
-        if strategy.site_weights is not None and name not in strategy.site_weights:
-            key = at("strategy.site_weights", study.where)
-            yield f"{key}: has no weight for {name}; add one, or set site_weights: null"
-    if strategy.site_weights and not any(strategy.site_weights.get(name, 1) > 0 for name in training):
-        key = at("strategy.site_weights", study.where)
-        yield f"{key}: no training site has a weight above 0, so there is nothing to average; give one"
-
-
-def _asked(study: Study, strategy: FedAvg, training: Sequence[str]) -> Iterator[str]:
-    """The number of sites that one round asks, against `min_sites`."""
-    visits = strategy.visits if isinstance(strategy, VisitsSome) else None
-    if visits is not None and visits > len(training):
-        key = at("strategy.visits", study.where)
-        yield f"{key}: {visits} is more than the {len(training)} training sites; lower it, or null for every site"
-    elif strategy.min_sites <= len(training):
-        import numpy as np
-
-        asked = visits or len(strategy.select(training, np.random.default_rng(0)))
-        if asked < strategy.min_sites:
-            name = "fraction" if visits is None else "visits"
-            yield (
-                f"{at(f'strategy.{name}', study.where)}: a round asks {asked} of {len(training)} training sites, fewer "
-                f"than strategy.min_sites={strategy.min_sites}; raise {name} or lower min_sites"
-            )
 
 
 def _cohorts(study: Study) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """A `_target_` against the constructor that it names: allowed, importable, arguments known, complete, of their type."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -14,6 +14,9 @@ from flip.config.targets import TARGET, TargetError, refusal, resolve
 from flip.errors import Where, at, nearest
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
+
+LISTS = (list, tuple, Sequence, Collection, Iterable)
+NULL_IN_PYTHON = "None"  # a text in YAML, which says null
 
 
 @dataclass(frozen=True)
@@ -97,9 +100,8 @@ def _arguments(slot: Slot, made: Callable[..., Any], where: Where) -> Iterator[s
         if name in (*slot.given, *slot.may):
             yield f"{at(full, where)}: is the site's to set, in its own file (sites.NAME.{name})"
         elif name in settable:
-            wanted = settable[name].annotation
-            if not fits(value, wanted):
-                yield f"{at(full, where)}: {value!r} is the wrong type; must be {words(wanted)}"
+            if reason := wrong(value, settable[name].annotation):
+                yield f"{at(full, where)}: {reason}"
         elif not anything:
             free = set(settable) - {*slot.given, *slot.may}
             left = _left(slot.key, full, where)
@@ -134,6 +136,13 @@ def _parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | N
     return None
 
 
+def wrong(value: object, wanted: object) -> str:
+    """Why a configured value cannot be of the annotated type; empty where it may be."""
+    if value == NULL_IN_PYTHON and NoneType in get_args(wanted):
+        return f"{value!r} is a text; write null"
+    return "" if fits(value, wanted) else f"{value!r} is the wrong type; must be {words(wanted)}"
+
+
 def fits(value: object, wanted: object) -> bool:
     """Whether a configured value may be of the annotated type; true wherever the annotation says nothing simple."""
     if value == MISSING or (isinstance(value, Mapping) and value.get(TARGET) is not None):
@@ -142,6 +151,12 @@ def fits(value: object, wanted: object) -> bool:
         return any(fits(value, each) for each in get_args(wanted))
     if get_origin(wanted) is Literal:
         return value in get_args(wanted)
+    origin, arguments = get_origin(wanted) or wanted, get_args(wanted)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(fits(each, (*arguments, Any)[1]) for each in value.values())
+    if origin in LISTS:  # a text is no list of its letters
+        each_of = arguments[0] if arguments and origin is not tuple else Any
+        return isinstance(value, list) and all(fits(each, each_of) for each in value)
     if wanted is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if wanted is int:
@@ -157,5 +172,10 @@ def words(wanted: object) -> str:
         return " or ".join(named)
     if get_origin(wanted) is Literal:
         return " or ".join(map(str, get_args(wanted)))
+    origin = get_origin(wanted) or wanted
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "keys and values"
+    if origin in LISTS:
+        return "a list, as in [a, b]"
     known = WORDS.get(wanted) if isinstance(wanted, type) else None
     return known or str(getattr(wanted, "__name__", wanted))

@@ -10,7 +10,7 @@ from omegaconf import MISSING
 from flip.config import build
 from flip.config.base_classes import callback_paths
 from flip.config.checks.parts import pairings
-from flip.config.checks.signatures import Slot, bind, fits, words
+from flip.config.checks.signatures import Slot, bind, wrong
 from flip.config.checks.sites import PRECISIONS, one_of, site_problems
 from flip.config.code import foreign_packages
 from flip.config.study import Study
@@ -103,10 +103,8 @@ def _trainer_types(study: Study, declared: Mapping[str, object]) -> Iterator[str
 
     parameters = signature(Trainer).parameters
     for name in sorted({*declared} & {*build.LIGHTNING} - {"precision"}):
-        wanted = parameters[name].annotation
-        if not fits(declared[name], wanted):
-            key = at(f"trainer.lightning.{name}", study.where)
-            yield f"{key}: {declared[name]!r} is the wrong type; must be {words(wanted)}"
+        if reason := wrong(declared[name], parameters[name].annotation):
+            yield f"{at(f'trainer.lightning.{name}', study.where)}: {reason}"
 
 
 def _federation(study: Study) -> Iterator[str]:
@@ -134,6 +132,14 @@ def _federation(study: Study) -> Iterator[str]:
             f"{at('baselines.centralized', study.where)}: no machine has the data of all sites under "
             f"federation={study.backend}; set baselines.centralized=false"
         )
+    compared = study.baselines.centralized or study.baselines.alone
+    for name, each in study.manifest["trainer"]["callbacks"].items() if federated and not compared else ():
+        if each:
+            yield (
+                f"{at(f'trainer.callbacks.{name}', study.where)}: the rounds of federation={study.backend} have no "
+                "callbacks, so it would do nothing: strategy.stop ends a study early, and weights/best.safetensors are "
+                f"kept in any case; set trainer.callbacks.{name}=null, or a baseline"
+            )
     if study.job == "measure" or study.model_from is not None:
         yield from _model_from(study)
     if study.resume_from is not None:

@@ -5,7 +5,6 @@ found by asking each node who it is. Contract checked against flwr 1.41.
 """
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from flip.errors import StudyFailed
 from flip.federation.flower.messages import POLL, RECORD, SITE, blob_of, deliver, exchange, record
+from flip.federation.flower.ray_workers import workers
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
 from flip.messages import Ask, Fault, Reply, Result, Task
 from flip.messages.wire import pack_reply, unpack_task
 from flip.processes import end, nothing_left
+from flip.signals import deferred
 
 if TYPE_CHECKING:
     from flwr.app import Context, Message
@@ -55,7 +56,7 @@ class Flower(Limits):
 
     def run(self, program: Callable[[Ask], Result], sites: Mapping[str, Path]) -> Result:
         """Run the coordinator's program in a ServerApp over the sites' files."""
-        with simulation_environment() as temporary, interrupts() as interrupted:
+        with simulation_environment() as temporary, workers(self.workers, temporary), deferred() as look:
             from flwr.serverapp import ServerApp
             from flwr.simulation import run_simulation
 
@@ -66,7 +67,7 @@ class Flower(Limits):
 
             @server.main()
             def main(grid: "Grid", context: "Context") -> None:
-                seen: Any = Interruptible(grid, interrupted)
+                seen: Any = Interruptible(grid, look)
                 try:
                     done.append(program(self._ask(seen, find_sites(seen, len(sites), self.starting))))
                 except BaseException as error:  # Flower would only log it; raised again below, in the caller's thread
@@ -77,14 +78,11 @@ class Flower(Limits):
                 server_app=server,
                 client_app=client_app({name: str(path) for name, path in sites.items()}),
                 num_supernodes=len(sites),
-                backend_config={
-                    "client_resources": {**WORKER},
-                    "init_args": {"num_cpus": self.workers, "log_to_driver": False, "_temp_dir": temporary},
-                },
+                backend_config={"client_resources": {**WORKER}},
             )
             over.set()
-        if failed:
-            raise failed[0]
+            if failed:
+                raise failed[0]
         return done[0]
 
     def _ask(self, grid: "Grid", nodes: Mapping[str, int]) -> Ask:
@@ -94,48 +92,30 @@ class Flower(Limits):
         return ask
 
 
-@contextmanager
-def interrupts() -> Iterator[threading.Event]:
-    """An event that an interrupt from the keyboard sets, in place of stopping Flower's main thread.
-
-    Flower would wait there, without limit, for the loop's thread, which knows of no interrupt.
-    """
-    interrupted = threading.Event()
-    if threading.current_thread() is not threading.main_thread():  # where Python allows no handler
-        yield interrupted
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
-    try:
-        yield interrupted
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 @dataclass
 class Interruptible:
-    """What the loop uses of Flower's grid; raises KeyboardInterrupt in the loop's thread once the event is set."""
+    """What the loop uses of Flower's grid; raises Interrupted in the loop's thread once a signal waits.
+
+    Flower's main thread waits without limit for the loop's thread, which no signal reaches.
+    """
 
     grid: "Grid"
-    interrupted: threading.Event
+    look: Callable[[], None]
 
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that are there."""
-        self._look()
+        self.look()
         return self.grid.get_node_ids()
 
     def push_messages(self, messages: "Iterable[Message]") -> Iterable[str]:
         """Send messages; their identifiers."""
-        self._look()
+        self.look()
         return self.grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> "Iterable[Message]":
         """The replies that have come."""
-        self._look()
+        self.look()
         return self.grid.pull_messages(message_ids)
-
-    def _look(self) -> None:
-        if self.interrupted.is_set():
-            raise KeyboardInterrupt
 
 
 @contextmanager
@@ -151,7 +131,7 @@ def simulation_environment() -> Iterator[str]:
                 f"choose a folder for temporary files of at most {RAY_FOLDER - len(folder.name) - 1} characters"
             )
         added = {**ENVIRONMENT, "FLWR_HOME": str(folder)}
-        before = {name: os.environ.get(name) for name in [*added, "PYTHONPATH"]}
+        before = {name: os.environ.get(name) for name in added}
         os.environ.update(added)
         try:
             yield str(folder)

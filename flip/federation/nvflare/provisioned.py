@@ -76,7 +76,8 @@ class Server(Session):
 
     def meet(self, job: Submission) -> None:
         """Wait until all sites are connected, or time is over and enough of those that train are."""
-        needed = int(json.loads(job.manifest)["strategy"]["min_sites"])
+        declared = json.loads(job.manifest)["strategy"].get("min_sites")
+        needed = sum(job.trains.values()) if declared is None else int(declared)
         deadline = time.monotonic() + self.timeout
         while True:
             here = {client.name for client in self.call(lambda session: session.get_connected_client_list())}

@@ -298,7 +298,15 @@ class Federation:
 
     def arguments(self, *more: str) -> list[str]:
         settings = [f"federation.kit={self.kit('admin')}", "federation.timeout=60"]
-        return ["experiment=heart_disease", ROSTER, *SMALL_HEART, "federation=nvflare_provisioned", *settings, *more]
+        return [
+            "experiment=heart_disease",
+            ROSTER,
+            *SMALL_HEART,
+            "strategy.min_sites=1",
+            "federation=nvflare_provisioned",
+            *settings,
+            *more,
+        ]
 
     def study(self, *more: str) -> Finished:
         return self.parties.flip(self.work, *self.arguments(*more))

@@ -1,0 +1,71 @@
+"""Whether the values of a CT can be Hounsfield units: what a scanner, a converter or a wrong header made of them.
+
+The scale is fixed by physics: air is -1000, water 0, and in a body nothing but metal is beyond 4096, the most that 12
+bits hold above air. The values alone tell a wrong intercept, signed pixels that are flagged unsigned, and padding that
+no header declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from datamodules.dicom.volume import Reason, Unreadable
+
+# HU of what lies outside the scanner's field: air, by definition of the scale.
+AIR = -1000.0
+# Air as scanners give it: noise and undershoot beside metal reach 100 HU down, lung and partial volume reach 150 up.
+LEAST_AIR, MOST_AIR = -1100.0, -850.0
+# Two artificial hips are some 3 % of a scan of the pelvis. Signed air that is flagged unsigned is a fifth and more.
+METAL, MOST_METAL = 4096.0, 0.05
+HIGHEST = 2.0**15  # no scanner's scale goes beyond: it is the sign of 16 bits
+# Of this share are single voxels, as undershoot makes them: 260 of 100 slices of 512 x 512.
+SINGLE_VOXELS = 1e-5
+# What lies around the body: half of each voxel at its border is air.
+_AROUND = -500.0
+
+
+def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool) -> None:
+    """Refuse a volume whose values cannot be HU; NaN is declared padding, which counts as air.
+
+    `whole_picture`: whether it is as the scanner wrote it, so that there is air in it; a file that was cut to an organ
+    may have none. Raises `Unreadable`: BELOW_AIR, ABOVE_METAL, NO_AIR.
+    """
+    single = SINGLE_VOXELS * hu.size
+    if np.count_nonzero(hu < LEAST_AIR) > single:
+        raise Unreadable(Reason.BELOW_AIR)
+    if np.count_nonzero(hu > METAL) > MOST_METAL * hu.size or np.count_nonzero(hu > HIGHEST) > single:
+        raise Unreadable(Reason.ABOVE_METAL)
+    if whole_picture and not (hu <= MOST_AIR).any() and not np.isnan(hu).any():
+        raise Unreadable(Reason.NO_AIR)
+
+
+def check_padding(hu: NDArray[np.float32], meant: Sequence[tuple[float, float] | None]) -> None:
+    """Refuse a volume (slice, row, column) with padding (NaN) amid the body: what is there is not known.
+
+    `meant`: by slice, the lowest and highest HU of the values that mark padding, or None without any. Where these are
+    of air, padding may be anywhere: in the bowel it is air. Else it must reach the edge of the picture through padding
+    or air, as all outside the scanner's round field does. Raises `Unreadable`: PADDED_BODY.
+    """
+    odd = [each is not None and (each[0] < LEAST_AIR or each[1] > MOST_AIR) for each in meant]
+    amid = sum(_amid_body(hu[index]) for index in np.flatnonzero(odd))
+    if amid > SINGLE_VOXELS * hu.size:
+        raise Unreadable(Reason.PADDED_BODY)
+
+
+def _amid_body(plane: NDArray[np.float32]) -> int:
+    """Number of NaN in a plane that do not reach its edge through NaN or air."""
+    padding = np.isnan(plane)
+    around = padding | (plane < _AROUND)
+    straight = np.zeros_like(padding)
+    for view in (np.s_[:, :], np.s_[::-1, ::-1]):
+        for axis in (0, 1):
+            straight[view] |= np.logical_and.accumulate(around[view], axis=axis)
+    if not (padding & ~straight).any():  # as in nearly all scans, and much faster than to number the parts
+        return 0
+    parts, _ = ndimage.label(around)
+    edge = np.unique(np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]]))
+    return int((padding & ~np.isin(parts, edge)).sum())

@@ -1,0 +1,105 @@
+"""Slices of one series and geometry, parted into scans: phases and repeats that lie over one another."""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from datamodules.dicom.geometry import SAME_POSITION_MM, heights, is_even, is_near_axial
+from datamodules.dicom.headers import Header
+from datamodules.dicom.volume import Reason
+
+# A scan whose slices follow at less than this share of their thickness may be two, half a slice apart. (It may be an
+# overlapping reconstruction as well: what parts scans decides.)
+_FOLLOWS = 0.67
+
+Group = list[int]  # indices of slices
+
+
+def scans_of(alike: list[Header]) -> tuple[list[list[Header]], Reason | None]:
+    """The scans, and why they cannot be told apart, or None.
+
+    What parts them, in this order: TemporalPositionIdentifier, AcquisitionNumber, ContrastBolusAgent, AcquisitionTime.
+    A scan in steps has an acquisition for each step: acquisitions that lie beside one another are one scan. Where
+    nothing parts the slices and each InstanceNumber occurs as often, there are as many scans: SEVERAL_SCANS.
+    """
+    if len(alike) < 3 or not is_near_axial(alike[0]):
+        return [alike], None
+    along = heights(alike)
+    told = [image.acquisition for image in alike]
+    keys: list[list[Any]] = [
+        [each.temporal_position for each in told],
+        [each.acquisition_number for each in told],
+        [each.contrast for each in told],
+    ]
+    for values in keys:
+        if len(scans := _apart(_groups(values), along)) > 1:
+            return [[alike[index] for index in scan] for scan in scans], None
+    if _is_one(along, alike[0].thickness):
+        return [alike], None
+    scans = _apart(_sweeps([each.acquisition_time for each in told], along), along)
+    if len(scans) > 1 and all(is_even(np.diff(np.sort(along[scan]))) for scan in scans):
+        return [[alike[index] for index in scan] for scan in scans], None
+    numbers = Counter(each.instance_number for each in told)
+    repeated = len(numbers) > 1 and None not in numbers and min(numbers.values()) > 1
+    distinct = int((np.diff(np.sort(along)) > SAME_POSITION_MM).sum()) + 1
+    return [alike], Reason.SEVERAL_SCANS if repeated and distinct > len(numbers) else None
+
+
+def _groups(values: Sequence[Any]) -> list[Group]:
+    """The slices of each value, in its order; none where a slice has no value, or all the same."""
+    if None in values or len(set(values)) < 2:
+        return []
+    found: dict[Any, Group] = {value: [] for value in sorted(set(values))}
+    for index, value in enumerate(values):
+        found[value].append(index)
+    return list(found.values())
+
+
+def _apart(groups: Sequence[Group], along: np.ndarray) -> list[Group]:
+    """The groups as scans: each joins the first scan none of whose groups it lies over, or begins one."""
+    scans: list[tuple[list[tuple[float, float]], Group]] = []
+    for group in groups:
+        low, high = float(along[group].min()), float(along[group].max())
+        for ranges, scan in scans:
+            place = bisect(ranges, (low, high))
+            before, after = ranges[place - 1 : place] if place else [], ranges[place : place + 1]
+            over = (before and before[0][1] > low - SAME_POSITION_MM) or (
+                after and after[0][0] < high + SAME_POSITION_MM
+            )
+            if not over:
+                ranges.insert(place, (low, high))
+                scan += group
+                break
+        else:
+            scans.append(([(low, high)], [*group]))
+    return [scan for _, scan in scans]
+
+
+def _is_one(along: np.ndarray, thickness: float | None) -> bool:
+    """Whether the slices follow one another as those of one scan do: evenly, and not within one another."""
+    steps = np.diff(np.sort(along))
+    if steps.min() <= SAME_POSITION_MM or not is_even(steps):
+        return False
+    return thickness is None or float(np.median(steps)) >= _FOLLOWS * thickness
+
+
+def _sweeps(times: Sequence[str], along: np.ndarray) -> list[Group]:
+    """The slices by time, parted where the table is back: a scan runs one way, and a repeat begins anew."""
+    if "" in times or len(set(times)) < 2:
+        return []
+    order = sorted(range(len(times)), key=lambda index: (times[index], along[index]))
+    if np.sign(np.diff(along[order])).sum() < 0:
+        order = sorted(range(len(times)), key=lambda index: (times[index], -along[index]))
+    way = np.sign(np.sign(np.diff(along[order])).sum()) or 1.0
+    sweeps: list[Group] = [[order[0]]]
+    for last, index in pairwise(order):
+        if (along[index] - along[last]) * way < SAME_POSITION_MM:
+            sweeps.append([])
+        sweeps[-1].append(index)
+    return sweeps

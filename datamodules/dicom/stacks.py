@@ -1,0 +1,107 @@
+"""From the images of a study to stacks: slices of one series, geometry and phase, which may be one volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.dicom.geometry import heights, is_near_axial, slots
+from datamodules.dicom.headers import Header
+from datamodules.dicom.phases import scans_of
+from datamodules.dicom.volume import Reason
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices that may be one volume. `problem`: why their series cannot be read, or None. `phase`: which of the scans
+    that lie in one series with one geometry, from 0. `captures`: how many images were left out as no slices."""
+
+    slices: tuple[Header, ...]
+    problem: Reason | None = None
+    phase: int = 0
+    captures: int = 0
+
+    @property
+    def first(self) -> Header:
+        """Any of the slices: they are alike but for their places."""
+        return self.slices[0]
+
+    @property
+    def placed(self) -> bool:
+        """Whether the slices have places along the patient's axis."""
+        return self.first.problem is None and is_near_axial(self.first)
+
+    def places(self) -> list[float]:
+        """Positions along the normal, mm, from inferior to superior, each once."""
+        return [float(heights(copies[:1])[0]) for copies in slots(self.slices)]
+
+    def range(self) -> tuple[float, float, float]:
+        """Lowest and highest position, and the usual step or else the thickness (0 where nothing says it), mm."""
+        places = self.places()
+        step = float(np.median(np.diff(places))) if len(places) > 1 else self.first.thickness or 0.0
+        return places[0], places[-1], step
+
+
+def stacks_of(images: Sequence[Header]) -> list[Stack]:
+    """The slices by series, geometry and phase.
+
+    Within a series, what cannot be read and differs in kind from the slices (a color picture, a capture, an image of
+    another size) is left out and counted. Any other image that cannot be read spoils its series:
+    it may be a slice.
+    """
+    found: list[Stack] = []
+    by_series: dict[str, list[Header]] = {}
+    for image in images:
+        if image.slice_like:
+            by_series.setdefault(image.series, []).append(image)
+    for members in by_series.values():
+        slices = [image for image in members if image.problem is None]
+        unusable = [image for image in members if image.problem is not None]
+        if not slices:
+            found.append(Stack(tuple(unusable), unusable[0].problem))
+            continue
+        spoiling = [image for image in unusable if not _is_capture(image, slices)]
+        problem = spoiling[0].problem if spoiling else None
+        for alike in _by_geometry(slices):
+            scans, mixed = scans_of(alike)
+            for phase, scan in enumerate(scans):
+                found.append(Stack(tuple(scan), problem or mixed, phase, len(unusable) - len(spoiling)))
+    return found
+
+
+def _is_capture(image: Header, slices: Sequence[Header]) -> bool:
+    """Whether an image that cannot be read is no slice of the series, by more than what is missing in it."""
+    alike = any((image.rows, image.columns) == (one.rows, one.columns) for one in slices)
+    made = not image.original and all(one.original for one in slices)
+    return image.problem is not Reason.MULTIFRAME and (image.problem is Reason.NOT_GRAYSCALE or made or not alike)
+
+
+def _by_geometry(slices: Sequence[Header]) -> Iterator[list[Header]]:
+    """The slices of one series by size, spacing, orientation and frame of reference.
+
+    Where each file names a frame of reference of its own, the identifiers were made anew for each and mean nothing.
+    """
+    each_own = len({image.frame_of_reference for image in slices}) == len(slices)
+    alike: list[list[Header]] = []
+    for image in slices:
+        for stack in alike:
+            framed = each_own or stack[0].frame_of_reference == image.frame_of_reference
+            if framed and same_grid(stack[0], image) and same_orientation(stack[0], image):
+                stack.append(image)
+                break
+        else:
+            alike.append([image])
+    yield from alike
+
+
+def same_grid(one: Header, other: Header) -> bool:
+    """Whether two images have the same size and spacing."""
+    apart = (abs(a - b) <= 1e-3 * abs(b) for a, b in zip(one.spacing, other.spacing, strict=True))
+    return (one.rows, one.columns) == (other.rows, other.columns) and all(apart)
+
+
+def same_orientation(one: Header, other: Header) -> bool:
+    """Whether two images are parallel and not turned."""
+    return bool(np.abs(one.orientation - other.orientation).max() <= 1e-2)

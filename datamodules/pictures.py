@@ -1,0 +1,119 @@
+"""Pictures and arrays: what their values mean is said by their type and by the study, never by the look of one file."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.dicom.files import check_file
+from datamodules.dicom.volume import Reason, Unreadable
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
+MOST_PIXELS = 2**26  # of one picture, 8,192 a side: a file is written by whoever sent it
+VALUES = ("type", "stored")
+COLORS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes of 8 bits a channel
+BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value of the second
+
+
+class Unfit(Unreadable, ValueError):
+    """An array, or a file's name, that does not say what the study declares."""
+
+
+def as_declared(values: NDArray[Any], declared: str, bits: int | None = None) -> NDArray[Any]:
+    """Values as the network's window expects them, by the study's `dataset.image.values`.
+
+    "type": the whole range of an unsigned type is 0 to 255, of `bits` where it holds fewer than it could. "stored": as
+    they are. Raises `Unfit`: NO_RANGE for a type without a range of its own, which are all signed and float ones.
+    """
+    kind = values.dtype.kind
+    if kind not in "buif" or (declared == "type" and kind not in "bu"):
+        raise Unfit(Reason.NO_RANGE)
+    if declared == "stored" or values.dtype == np.uint8:
+        return values
+    highest = 1 if kind == "b" else 2 ** (bits or 8 * values.dtype.itemsize) - 1
+    scaled: NDArray[np.float32] = (values * (255.0 / highest)).astype(np.float32)
+    return scaled
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """An array in a file of NumPy's (.npy). Raises `Unreadable`: CORRUPT and those of `check_file`."""
+    check_file(path)
+    try:
+        found: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError):
+        raise Unreadable(Reason.CORRUPT) from None
+    return found
+
+
+def picture(path: Path, channels: int, *, values: str = "type", background: float | None = None) -> NDArray[Any]:
+    """A picture, [h, w] or [h, w, 3], upright as its camera says, its values `as_declared`; of 8 bits uint8.
+
+    `background`: the gray level, 0 to 255, that shows where the picture is transparent. Raises `Unreadable`: TOO_LARGE,
+    NO_PICTURE, SEVERAL_PAGES, TRANSPARENT, NO_RANGE, NOT_AS_STORED, CORRUPT.
+    """
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path, formats=FORMATS) as opened:
+            if opened.width * opened.height > MOST_PIXELS:
+                raise Unreadable(Reason.TOO_LARGE)
+            if opened.format == "TIFF" and getattr(opened, "n_frames", 1) > 1:
+                raise Unreadable(Reason.SEVERAL_PAGES)
+            if opened.mode not in COLORS:
+                return _numbers(opened, values, background)
+            if values == "stored" and any(";16" in str(tile[3]) for tile in opened.tile):  # Pillow keeps 8 bits of them
+                raise Unreadable(Reason.NOT_AS_STORED)
+            upright = _opaque(ImageOps.exif_transpose(opened), background)
+            return np.asarray(upright.convert("L" if channels == 1 else "RGB"))
+    except Unreadable:
+        raise
+    except UnidentifiedImageError:
+        raise Unreadable(Reason.NO_PICTURE) from None
+    except Image.DecompressionBombError:
+        raise Unreadable(Reason.TOO_LARGE) from None
+    except (OSError, SyntaxError, ValueError, struct.error):
+        raise Unreadable(Reason.CORRUPT) from None  # what Pillow raises for damaged files; it may quote the path
+
+
+def _opaque(opened: Image, background: float | None) -> Image:
+    """The picture without its transparency, of which one that shows everything is none."""
+    from PIL import Image
+
+    if not opened.has_transparency_data:
+        return opened
+    layers = opened.convert("RGBA")
+    if layers.getextrema()[3][0] == 255:
+        return opened
+    if background is None:
+        raise Unreadable(Reason.TRANSPARENT)
+    behind = Image.new("RGBA", layers.size, (round(background),) * 3 + (255,))
+    return Image.alpha_composite(behind, layers)
+
+
+def _numbers(opened: Image, values: str, background: float | None) -> NDArray[Any]:
+    """A picture of one channel that is more than 8 bits deep: 12 or 16 bits, signed, or of floats."""
+    from PIL import ImageOps
+
+    tags = getattr(opened, "tag_v2", {})
+    hidden = opened.info.get("transparency")
+    found = np.asarray(ImageOps.exif_transpose(opened))
+    if not opened.mode.startswith("I;16"):
+        if opened.mode not in ("I", "F"):
+            raise Unreadable(Reason.NO_PICTURE)
+        return as_declared(found, values)
+    bits = int(tags.get(BITS_PER_SAMPLE, (16,))[0])
+    found = found.astype(np.uint16)
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # Pillow turns these over where they have 8 bits, and not here
+        found = (2**bits - 1 - found).astype(np.uint16)
+    if hidden is not None and (transparent := found == hidden).any():
+        if background is None:
+            raise Unreadable(Reason.TRANSPARENT)
+        found[transparent] = round(background / 255 * (2**bits - 1))
+    return as_declared(found, values, bits)

@@ -1,0 +1,237 @@
+"""What would train nothing, travel nowhere or be dropped without a word is refused before the run, by its key."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flip.__main__ import main
+from flip.config.checks.optimization import scheduled
+from flip.config.checks.parameters import parameter_problems
+from flip.config.checks.signatures import fits
+from flip.errors import UserError
+from flip.messages.weights import TYPES, fit_to_travel
+from flip.strategies.fedavg import FedAvg
+from flip.strategies.scaffold import Scaffold
+from tests.conftest import Acme
+from tests.mistakes import callback
+
+HERE = "federation=inprocess"
+ADAM = "model.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: 0.1}"
+
+# (overrides of the study `acme`, what the message says)
+REFUSED = {
+    "share that matches nothing": (
+        [HERE, "strategy.share=[encoder.*]"],
+        ["strategy.share (the command line): 'encoder.*' matches no parameter of the model", "linear.weight"],
+    ),
+    "one of two patterns matches nothing": (
+        [HERE, "strategy.share=[linear.*, haed.*]"],
+        ["strategy.share (the command line): 'haed.*' matches no parameter"],
+    ),
+    "share of nothing": (
+        [HERE, "strategy.share=[]"],
+        ["strategy.share (the command line): no parameter that is trained"],
+    ),
+    "share as one text": (
+        [HERE, "strategy.share=linear.*"],
+        ["strategy.share (the command line): 'linear.*'", "a list"],
+    ),
+    "rounds of sites of weight 0": (
+        [HERE, "strategy.fraction=0.5", "strategy.site_weights={north: 0.0, south: 1.0}"],
+        ["strategy.fraction (the command line): a round asks 1 of 2", "weight 0", "(north)"],
+    ),
+    "callbacks in rounds": (
+        [HERE, callback("EarlyStopping", ", monitor: val/loss")],
+        ["trainer.callbacks.it (the command line): the rounds of federation=inprocess have no callbacks"],
+    ),
+    "passes beside steps of the same place": (
+        [HERE, "trainer.steps=3", "trainer.epochs=2"],
+        ["trainer.epochs (the command line): 2 would have no effect beside trainer.steps=3 (the command line)"],
+    ),
+    "a sweep that is one study": (["hydra.mode=MULTIRUN"], ["hydra.mode: MULTIRUN asks for a sweep", "-m"]),
+    "a learning rate below 0": ([HERE, "model.optimizer.lr=-1"], ["model.optimizer (", "Invalid learning rate: -1"]),
+    "a learning rate below 0 without rounds": (
+        ["model.optimizer.lr=-1"],
+        ["model.optimizer (", "Invalid learning rate"],
+    ),
+    "another optimizer below 0": (
+        ["trainer.centralized.optimizer={_target_: torch.optim.Adam, _partial_: true, lr: -2.0}"],
+        ["trainer.centralized.optimizer (the command line)", "Invalid learning rate: -2.0"],
+    ),
+    "decay that an optimizer refuses": (
+        [HERE, "++model.optimizer.weight_decay=-1"],
+        ["Invalid weight_decay value: -1"],
+    ),
+    "a learning rate of 0": ([HERE, "model.optimizer.lr=0"], ["model.optimizer (", "the learning rate is 0"]),
+    "a metric that is not there": (
+        [callback("EarlyStopping", ", monitor: val/los")],
+        ["trainer.callbacks (the command line): EarlyStopping watches val/los", "did you mean 'val/loss'"],
+    ),
+    "a checkpoint by a metric that is not there": (
+        [callback("ModelCheckpoint", ", monitor: accuracy")],
+        ["ModelCheckpoint watches accuracy, which the model does not log"],
+    ),
+    "SCAFFOLD with Adam": ([HERE, "strategy=scaffold", ADAM], ["strategy=scaffold takes plain SGD", "not Adam"]),
+    "SCAFFOLD with momentum": (
+        [HERE, "strategy=scaffold", "++model.optimizer.momentum=0.9"],
+        ["model.optimizer (", "not SGD with momentum"],
+    ),
+    "None for null in a target": (
+        [HERE, "strategy.site_weights=None"],
+        ["strategy.site_weights (the command line): 'None' is a text; write null"],
+    ),
+    "None for null in the schema": (["notice=None"], ["notice (the command line): 'None' is a text; write null"]),
+    "None for a number": (["trainer.epochs=None"], ["trainer.epochs (the command line): 'None' is a text; write null"]),
+    "a name that leaves the runs": (["name=../x"], ["name (the command line): '../x' is the name of a folder too"]),
+    "a name of two folders": (["name=a/b"], ["name (the command line): 'a/b'"]),
+    "a hidden name": (["name=.x"], ["name (the command line): '.x'"]),
+    "a name of no end": ([f"name={'x' * 101}"], ["at most 99 characters"]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_it_is_refused_by_its_key(name: str, acme: Acme, folder: Path, capsys: Any) -> None:
+    overrides, parts = REFUSED[name]
+    assert main(acme.arguments(*overrides)) == 2
+    text = capsys.readouterr().err
+    assert [part for part in parts if part not in text] == [], text
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["a file", "nothing below proc"])
+def test_a_folder_of_runs_that_cannot_be_made_is_named(place: str, acme: Acme, folder: Path, capsys: Any) -> None:
+    runs = folder / "file" if place == "a file" else Path("/proc/runs")
+    if place == "a file":
+        runs.touch()
+    assert main(acme.arguments(f"paths.runs={runs}", "trainer.centralized.max_epochs=1")) == 2
+    text = capsys.readouterr().err
+    assert "the folder cannot be made (" in text
+    assert "paths.runs=" in text
+
+
+def test_steps_that_were_typed_take_the_place_of_a_files_passes(acme: Acme, folder: Path) -> None:
+    import flip
+
+    study = flip.compose(["experiment=acme", "trainer.steps=3"], config_dir=acme.conf)
+    assert (study.manifest["trainer"]["steps"], study.manifest["trainer"]["epochs"]) == (3, None)
+
+
+def test_callbacks_are_taken_where_a_baseline_has_use_for_them(acme: Acme, folder: Path) -> None:
+    import flip
+
+    own = [HERE, callback("EarlyStopping", ", monitor: val/loss"), "baselines.alone=true"]
+    assert flip.compose(["experiment=acme", *own], config_dir=acme.conf).manifest["trainer"]["callbacks"]
+
+
+def linear(change: Callable[[torch.nn.Linear], object]) -> torch.nn.Module:
+    layer = torch.nn.Linear(2, 1)
+    change(layer)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [
+        (torch.nn.LazyLinear(1), "weight of LazyLinear has no shape before the first batch"),
+        (torch.nn.ReLU(), "ReLU has nothing to train: no parameter"),
+        (linear(lambda layer: layer.requires_grad_(False)), "nothing to train: all 2 parameters are frozen"),
+        (torch.nn.Embedding(3, 2, sparse=True), "Embedding makes sparse gradients"),
+        (
+            torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.EmbeddingBag(3, 2, sparse=True)),
+            "1 makes sparse gradients",
+        ),
+        (
+            torch.nn.Linear(2, 1, dtype=torch.complex64),
+            "weight is complex64, which cannot travel; valid: bool, float16",
+        ),
+        (torch.nn.Linear(2, 1, dtype=torch.complex128), "weight is complex128"),
+        (torch.nn.Linear(2, 1, device="meta"), "weight is float32 without values"),
+        (linear(lambda layer: layer.register_buffer("held", torch.eye(2).to_sparse())), "held is sparse float32"),
+    ],
+)
+def test_parameters_that_cannot_be_trained_or_sent_are_named(module: torch.nn.Module, said: str) -> None:
+    assert any(said in problem for problem in parameter_problems(module)), [*parameter_problems(module)]
+
+
+def test_a_model_in_part_frozen_is_taken() -> None:
+    assert [
+        *parameter_problems(
+            torch.nn.Sequential(linear(lambda layer: layer.requires_grad_(False)), torch.nn.Linear(1, 1))
+        )
+    ] == []
+
+
+@pytest.mark.parametrize("dtype", sorted(TYPES | {"bfloat16"}))
+def test_every_type_that_may_travel_comes_back_the_same(dtype: str) -> None:
+    from flip.messages.safetensors import pack, unpack
+    from flip.messages.weights import load_arrays, to_arrays
+
+    module, again = torch.nn.Module(), torch.nn.Module()
+    module.register_buffer("held", torch.ones(3, dtype=getattr(torch, dtype)))
+    again.register_buffer("held", torch.zeros(3, dtype=getattr(torch, dtype)))
+    assert fit_to_travel(module) == []
+    load_arrays(again, unpack(pack(to_arrays(module), {}))[0])
+    assert torch.equal(again.held, module.held)
+
+
+def test_what_only_a_frozen_part_would_share_is_refused() -> None:
+    module = torch.nn.Sequential(linear(lambda layer: layer.requires_grad_(False)), torch.nn.BatchNorm1d(1))
+    for pattern in ("0.*", "1.running_*"):
+        with pytest.raises(UserError, match="no parameter that is trained travels"):
+            FedAvg(rounds=1, share=[pattern]).shared(module)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "said"),
+    [
+        (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True), False, "SGD with momentum"),
+        (lambda p: torch.optim.SGD(p, lr=0.1, maximize=True), False, "SGD with maximize"),
+        (lambda p: torch.optim.AdamW(p), False, "AdamW"),
+        (lambda p: torch.optim.SGD(p, lr=0.1), True, "a learning rate that changes"),
+        (
+            lambda p: torch.optim.SGD([{"params": p[:1]}, {"params": p[1:], "lr": 1.0}], lr=0.1),
+            False,
+            "several learning",
+        ),
+        (lambda p: torch.optim.SGD(p, lr=0.1, weight_decay=0.1), False, None),
+    ],
+)
+def test_scaffold_takes_plain_sgd_alone(make: Any, changes: bool, said: str | None) -> None:
+    optimizer = make([*torch.nn.Linear(2, 1).parameters()])
+    if said is None:
+        Scaffold(rounds=1).suits(optimizer, scheduled=changes)
+    else:
+        with pytest.raises(UserError, match=f"not {said}"):
+            Scaffold(rounds=1).suits(optimizer, scheduled=changes)
+
+
+def test_a_schedule_is_seen_in_every_form() -> None:
+    optimizer = torch.optim.SGD(torch.nn.Linear(2, 1).parameters(), lr=0.1)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    assert scheduled({"optimizer": optimizer, "lr_scheduler": schedule})
+    assert scheduled(([optimizer], [schedule]))
+    assert not scheduled(optimizer)
+    assert not scheduled([optimizer])
+    assert not scheduled(([optimizer], []))
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted", "fitting"),
+    [
+        ("abc", list[str], False),
+        (["a"], list[str], True),
+        ([1], list[str], False),
+        ({"a": 1.0}, dict[str, float], True),
+        ({"a": "b"}, dict[str, float], False),
+        (["a"], dict[str, float], False),
+        ([1, 2], tuple[int, int], True),
+        ("ab", tuple[str, str], False),
+        ({"a": {"_target_": "x"}}, dict[str, float], True),
+        ("abc", str | list[str], True),
+    ],
+)
+def test_a_text_is_no_list_and_a_list_no_mapping(value: object, wanted: object, fitting: bool) -> None:
+    assert fits(value, wanted) == fitting

@@ -1,0 +1,51 @@
+"""Every shipped experiment passes the check of every backend: a simulation's on tiny data, a live one's without any."""
+
+from pathlib import Path
+
+import pytest
+
+import flip
+from flip.errors import UserError
+from flip.federation.flower.provision import prepare
+from flip.files import conf_folder
+from tests.cohorts.studies import TINY
+
+EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
+LIVE = ("flower_superlink", "nvflare_provisioned")
+SLOW = {"sarcopenia": [pytest.mark.slow]}  # DICOM series of 24 phantoms
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The researcher's kit of a server that is not running."""
+    out = tmp_path_factory.mktemp("live") / "kits"
+    prepare(["kings"], out)
+    return out / "admin"
+
+
+def live(experiment: str, backend: str, kit: Path) -> list[str]:
+    return [f"experiment={experiment}", f"federation={backend}", f"federation.kit={kit}", "paths.data_dir=/nowhere"]
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=SLOW.get(name, [])) for name in EXPERIMENTS])
+def test_it_passes_the_check_of_each_simulation(name: str, folder: Path, tmp_path: Path) -> None:
+    data = TINY[name](tmp_path / "data")
+    backends = ["inprocess"] if name not in ("heart_disease", "sarcopenia") else ["inprocess", "flower", "nvflare"]
+    for backend in backends:
+        study = flip.compose([f"experiment={name}", *data, f"federation={backend}"])
+        assert (study.backend, study.live) == (backend, False)
+
+
+@pytest.mark.parametrize("backend", LIVE)
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_it_passes_the_check_of_a_live_federation(name: str, backend: str, kit: Path, folder: Path) -> None:
+    study = flip.compose([*live(name, backend, kit), "strategy.min_sites=2"])
+    assert (study.backend, study.live) == (backend, True)
+    assert all(site.root == "" for site in study.sites.values())
+
+
+@pytest.mark.parametrize("backend", LIVE)
+def test_a_live_study_says_how_many_sites_a_round_needs(backend: str, kit: Path, folder: Path) -> None:
+    with pytest.raises(UserError, match=r"strategy.min_sites .*: a live study says how many sites a round needs"):
+        flip.compose(live("heart_disease", backend, kit))
+    assert flip.compose([*live("heart_disease", backend, kit), "job=check"]).live  # which has no rounds

@@ -1,0 +1,202 @@
+"""Values that cannot be Hounsfield units, as scanners, converters and wrong headers leave them."""
+
+import nibabel
+import numpy as np
+import pytest
+from pydicom.uid import RLELossless
+
+from datamodules.dicom import Reason, Unreadable, read_series
+from datamodules.dicom.hounsfield import AIR
+from datamodules.labels import read_nifti_volume
+from tests.datamodules.ct_files import save, slices_of, store
+
+SHAPE = (3, 40, 40)
+
+
+def scan(*, outside=AIR, fat=-100, muscle=50):
+    """HU of a body of fat and muscle in a round field."""
+    row, column = np.indices(SHAPE[1:]) - 19.5
+    plane = np.full(SHAPE[1:], float(outside))
+    plane[row**2 + column**2 < 19**2] = AIR
+    plane[(row / 17) ** 2 + (column / 14) ** 2 < 1] = fat
+    plane[(row / 12) ** 2 + (column / 9) ** 2 < 1] = muscle
+    return np.stack([plane] * SHAPE[0]).astype(np.int16)
+
+
+def signed(hu, intercept=0):
+    """Its images, stored signed."""
+    images = slices_of(hu)
+    for image, plane in zip(images, hu, strict=True):
+        store(image, (plane - intercept).astype(np.int16))
+        image.RescaleIntercept = intercept
+    return images
+
+
+def flagged(images, **values):
+    for image in images:
+        for name, value in values.items():
+            setattr(image, name, value)
+    return images
+
+
+def padded(images, value):
+    for image in images:
+        image.add_new("PixelPaddingValue", "SS", value)
+    return images
+
+
+def reason_of(folder):
+    with pytest.raises(Unreadable) as caught:
+        read_series(folder)
+    return caught.value.reason
+
+
+def twelve_bits(hu):
+    """Signed in 12 bits, flagged unsigned: what is below 0 is above 2047."""
+    images = slices_of(hu)
+    for image, plane in zip(images, hu, strict=True):
+        store(image, (plane & 0x0FFF).astype(np.uint16), bits=12)
+        image.RescaleIntercept = 0
+    return images
+
+
+def patch(size, value, place=np.s_[1, 10:, 10:]):
+    """A scan with a square of another value."""
+    hu = scan()
+    hu[place][:size, :size] = value
+    return hu
+
+
+IMPOSSIBLE = {
+    "padding that is not declared": (lambda: signed(scan(outside=-2000)), Reason.BELOW_AIR),
+    "padding beyond the scale": (lambda: signed(scan(outside=-3024), intercept=-1024), Reason.BELOW_AIR),
+    "an intercept that was taken twice": (lambda: flagged(slices_of(scan()), RescaleIntercept=-2048), Reason.BELOW_AIR),
+    "bone that is wrongly negative": (lambda: signed(patch(3, 1500 - 4096)), Reason.BELOW_AIR),
+    "signed flagged unsigned": (lambda: flagged(signed(scan()), PixelRepresentation=0), Reason.ABOVE_METAL),
+    "signed in 12 bits flagged unsigned": (lambda: twelve_bits(scan()), Reason.NO_AIR),
+    "a few pixels signed flagged unsigned": (
+        lambda: flagged(signed(patch(2, -1030, np.s_[1, :, :]), intercept=-1024), PixelRepresentation=0),
+        Reason.ABOVE_METAL,
+    ),
+    "a slope of ten": (lambda: flagged(slices_of(scan(muscle=100)), RescaleSlope=10), Reason.ABOVE_METAL),
+    "no intercept": (lambda: flagged(slices_of(scan()), RescaleIntercept=0), Reason.NO_AIR),
+    "nothing but tissue": (lambda: slices_of(np.full(SHAPE, 40, np.int16)), Reason.NO_AIR),
+    "bits at the high end": (lambda: flagged(slices_of(scan()), BitsStored=12, HighBit=15), Reason.HIGH_BIT),
+    "a high bit of 16 with 12 stored": (lambda: flagged(slices_of(scan()), BitsStored=12), Reason.HIGH_BIT),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_what_cannot_be_is_refused(tmp_path, case):
+    make, reason = IMPOSSIBLE[case]
+    assert reason_of(save(tmp_path, make())) is reason
+
+
+def test_a_high_bit_is_looked_at_in_compressed_slices_too(tmp_path):
+    images = slices_of(scan())
+    images[1].compress(RLELossless)
+    images[1].HighBit = 11
+    assert reason_of(save(tmp_path, images)) is Reason.HIGH_BIT
+
+
+POSSIBLE = {
+    "a body": scan,
+    "an artificial hip": lambda: patch(10, 20_000),
+    "air that was clipped": lambda: np.maximum(scan(), -900),
+    "noise in air": lambda: scan() - np.int16(90) * (scan() == AIR),
+}
+
+
+@pytest.mark.parametrize("case", POSSIBLE)
+def test_what_can_be_is_read(tmp_path, case):
+    np.testing.assert_array_equal(read_series(save(tmp_path, signed(POSSIBLE[case]()))).voxels, POSSIBLE[case]())
+
+
+def test_single_pixels_below_air_beside_metal_are_read(tmp_path):
+    hu = np.full((1, 400, 400), AIR, np.int16)
+    hu[0, 100:300, 100:300] = 40
+    hu[0, 200, 200] = -1207
+    assert read_series(save(tmp_path, signed(hu))).voxels.min() == -1207
+
+
+def test_only_ct_is_in_hounsfield_units(tmp_path):
+    images = flagged(slices_of(np.full(SHAPE, 40, np.int16)), Modality="MR")
+    assert read_series(save(tmp_path, images), modality="MR").voxels.max() == 40
+
+
+# Padding
+
+
+def test_declared_padding_outside_the_round_field_is_air(tmp_path):
+    volume = read_series(save(tmp_path, padded(signed(scan(outside=-2000)), -2000)))
+    np.testing.assert_array_equal(volume.voxels, scan())
+
+
+AMID = {
+    "the value of a tissue": lambda: padded(signed(scan()), 50),
+    "a hole in the muscle": lambda: padded(signed(patch(4, -2000, np.s_[1, 17:, 17:])), -2000),
+    "one pixel of a slice": lambda: padded(signed(patch(1, -2000, np.s_[2, 20:, 20:])), -2000),
+    "the corners and a hole": lambda: padded(
+        signed(np.where(scan() == 50, scan(), scan(outside=-2000)) - (scan() == 50) * np.int16(2050)), -2000
+    ),
+    "a range that holds fat": lambda: flagged(
+        padded(signed(scan(fat=30, muscle=-100)), -2000), PixelPaddingRangeLimit=-90
+    ),
+}
+
+
+@pytest.mark.parametrize("case", AMID)
+def test_padding_amid_the_body_is_refused(tmp_path, case):
+    images = AMID[case]()
+    for image in images:
+        if "PixelPaddingRangeLimit" in image:
+            image["PixelPaddingRangeLimit"].VR = "SS"
+    assert reason_of(save(tmp_path, images)) is Reason.PADDED_BODY
+
+
+@pytest.mark.parametrize(
+    "hu",
+    [
+        patch(4, -1024, np.s_[1, 17:, 17:]),  # gas in the bowel has the value that marks padding
+        np.where(np.indices(SHAPE)[2] < 12, -1024, scan()).astype(np.int16),  # a body that reaches out of the field
+    ],
+    ids=["of air in the bowel", "that cuts the body off"],
+)
+def test_padding_that_is_air_or_reaches_the_edge_is_read(tmp_path, hu):
+    volume = read_series(save(tmp_path, padded(signed(hu), -1024)))
+    np.testing.assert_array_equal(volume.voxels, np.where(hu == -1024, AIR, hu))
+
+
+def test_padding_in_a_corner_behind_air_is_read(tmp_path):
+    hu = scan()
+    hu[:, 1:4, 1:4] = -2000  # along its rows and columns there is padding or air to the edge
+    hu[:, 5:8, 1:4] = 300  # but for a table beside it
+    volume = read_series(save(tmp_path, padded(signed(hu), -2000)))
+    np.testing.assert_array_equal(volume.voxels, np.where(hu == -2000, AIR, hu))
+
+
+# NIfTI
+
+
+def written(path, hu):
+    nibabel.save(nibabel.Nifti1Image(hu.transpose(2, 1, 0), np.diag([-1.0, -1, 3, 1])), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("hu", "reason"),
+    [
+        (scan(outside=-3024), Reason.BELOW_AIR),
+        (scan().astype(np.uint16), Reason.ABOVE_METAL),
+        (scan().astype(np.float32) * 50, Reason.BELOW_AIR),
+    ],
+    ids=["padding", "signed as unsigned", "another scale"],
+)
+def test_nifti_whose_values_cannot_be_is_refused(tmp_path, hu, reason):
+    with pytest.raises(Unreadable) as caught:
+        read_nifti_volume(written(tmp_path / "ct.nii", hu))
+    assert caught.value.reason is reason
+
+
+def test_nifti_that_was_cut_to_an_organ_is_read(tmp_path):
+    assert read_nifti_volume(written(tmp_path / "ct.nii", np.full(SHAPE, 40, np.int16))).voxels.max() == 40

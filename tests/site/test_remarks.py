@@ -1,0 +1,82 @@
+"""What a dataset remarks of the examples that it kept: from the site over the coordinator to the page."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from flip.messages.summary import Summary, SummaryKind, Topic
+from flip.report import page
+from flip.report.cohorts import screen_table
+from flip.runs.record import RunRecord
+from flip.site.statistics import remarks
+from tests.coordinator.test_loop import Notes, Sites, coordinator
+from tests.report.fixture import Page, write_run
+
+SEVERAL, OTHERS = "studies of several series", "series beside those that were read"
+
+
+class Data:
+    """A dataset of 48 persons with two remarks, and one that it does not declare."""
+
+    REMARKS = frozenset({SEVERAL, OTHERS})
+
+    def __init__(self, persons=40):
+        self.remarks = {SEVERAL: persons, OTHERS: 93, "/data/doe_john": 48}
+        self.remarks_persons = dict.fromkeys(self.remarks, persons)
+
+
+@pytest.mark.parametrize(
+    ("persons", "leaves"), [(40, True), (48, True), (4, False), (45, False)], ids=["most", "all", "few", "all but few"]
+)
+def test_a_remark_leaves_if_enough_persons_stand_behind_it_and_behind_its_absence(persons, leaves):
+    found = remarks(48, Data(persons), 5)
+    assert {name: summary.values.tolist() for name, summary in found.items()} == (
+        {SEVERAL: [persons], OTHERS: [93]} if leaves else {}
+    )
+
+
+def test_a_dataset_without_remarks_makes_none():
+    assert remarks(48, object(), 5) == {}
+
+
+def told(numbers):
+    return {Topic.REMARKS: {text: Summary(SummaryKind.COUNT, np.array(values), 40) for text, values in numbers.items()}}
+
+
+def gathered(numbers):
+    def spoil(reply, task):
+        return replace(reply, summaries=told(numbers)) if task.step == "statistics" and reply.site == "a" else reply
+
+    notes = Notes()
+    study = coordinator(notes)
+    study.reasons = Data.REMARKS
+    study(Sites(spoil=spoil).ask)
+    return notes.cohorts["a"]
+
+
+def test_the_coordinator_passes_on_the_declared_words_alone():
+    found = gathered({SEVERAL: [40.0], "/data/doe_john": [1.0]})["remarks"]
+    assert found == {SEVERAL: 40, "another reason, which the site's own log names": 1}
+
+
+def test_a_remark_that_is_not_one_number_is_a_fault():
+    assert gathered({SEVERAL: [40.0, 1.0]})["fault"] == "INVALID"
+
+
+def test_the_page_and_the_table_of_a_check_show_the_remarks(tmp_path):
+    run = write_run(tmp_path / "run")
+    cohort = json.loads((run / "cohort.json").read_text())
+    cohort["va"]["remarks"] = {SEVERAL: 40}
+    (run / "cohort.json").write_text(json.dumps(cohort))
+    assert f"{SEVERAL} \u2013 \u2013 \u2013 40 40" in Page(page.write(run).read_text()).text
+    assert "40 x studies of several series" in plain(screen_table(RunRecord.read(run)))
+
+
+def plain(table):
+    console = Console(file=StringIO(), width=200)
+    console.print(table)
+    return console.file.getvalue()
