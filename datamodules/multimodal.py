@@ -26,6 +26,7 @@ from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
 from datamodules.text import HashedText, TransformerText
 from datamodules.volume_cache import VolumeCache
+from datamodules.yes_no import undeclared_levels
 
 NO_PERSON = "the table gives no person"
 EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
@@ -136,8 +137,10 @@ class Multimodal(lightning.LightningDataModule):
         if not len(kept):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
+        undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
-        self.remarks, self.remarks_persons, self.remarks_in_words = counted(cohort.remarks, cohort.person)
+        self.remarks, self.remarks_persons, words = counted(cohort.remarks, cohort.person)
+        self.remarks_in_words = [*words, *undeclared]
         if self.image is not None:
             self._decode(cohort, self.image)
         if self.text is not None:
