@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from datamodules import agreed_target
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
+from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
 from datamodules.pixels import Pixels
@@ -60,7 +61,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS, REMARKS = frozenset({NO_PERSON, *REASONS}), frozenset({*LACKING, *UNREAD})
+    REASONS, REMARKS = frozenset({NO_PERSON, *REASONS}), frozenset({*LACKING, *UNREAD, *OF_SERIES})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -139,13 +140,14 @@ class Multimodal(lightning.LightningDataModule):
         self._target = {name: array[kept] for name, array in arrays.items()}
         undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
-        remarks = [*cohort.remarks]
+        remarks, lines = [*cohort.remarks], list[str]()
         if self.image is not None:
             opener = image_opener(self.root, self.sources, self.image.folder)
             self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
             remarks += self._pixels.remarks(cohort.accession)
+            lines = self._pixels.series_lines()
         self.remarks, self.remarks_persons, words = counted(remarks, cohort.person)
-        self.remarks_in_words = [*words, *undeclared]
+        self.remarks_in_words = [*words, *undeclared, *lines]
         if self.text is not None:
             self._texts = self.text.read(cohort.table[self.text.column])
         strata = self.target.strata(self._target)

@@ -23,6 +23,7 @@ class Remark(Enum):
     OTHER_STACK = "images of other size or orientation at places of the scan, left out of the same series"
 
 
+OF_SERIES = frozenset(each.value for each in Remark)
 Noted = NDArray[np.int64]  # SeriesNumber (-1 where it is unknown), then the number of each Remark
 
 
