@@ -12,6 +12,7 @@ from pydicom.uid import generate_uid
 from datamodules.ct_slices import CTSlices
 from datamodules.dicom import Reason, Remark, Unreadable, read_series
 from datamodules.dicom.references import NONE, read_references
+from datamodules.labels import read_labels
 from tests.datamodules.ct_files import SPACING, body, save, slices_of, store
 from tests.datamodules.test_labels import drawn, segmentation
 
@@ -107,6 +108,32 @@ def test_labels_that_name_nothing_leave_the_choice_to_the_rank(phases):
     volume = read_series(folder, references=references)
     np.testing.assert_array_equal(volume.voxels, body())
     assert volume.remarks == {Remark.FIRST_SERIES: 1, Remark.OTHER_SERIES: 1}
+
+
+def test_of_several_series_that_labels_name_the_one_is_read_of_which_they_name_most_images(phases):
+    folder, plain, seg = phases
+    listed = Dataset()
+    listed.SeriesInstanceUID = plain[0].SeriesInstanceUID
+    one = Dataset()
+    one.ReferencedSOPClassUID, one.ReferencedSOPInstanceUID = plain[0].SOPClassUID, plain[0].SOPInstanceUID
+    listed.ReferencedInstanceSequence = Sequence([one])
+    seg.ReferencedSeriesSequence.append(listed)
+    volume = read_series(folder, references=written(folder, seg))
+    np.testing.assert_array_equal(volume.voxels, body() + 60)
+
+
+def test_labels_whose_frames_name_other_images_than_they_do_as_a_whole_are_refused(phases):
+    folder, plain, seg = phases
+    by_source(seg)
+    seg.SourceImageSequence = Sequence()
+    for image in plain:
+        named = Dataset()
+        named.ReferencedSOPClassUID, named.ReferencedSOPInstanceUID = image.SOPClassUID, image.SOPInstanceUID
+        seg.SourceImageSequence.append(named)
+    volume = read_series(folder, references=written(folder, seg))
+    with pytest.raises(Unreadable) as caught:
+        read_labels(folder.parent / "seg.dcm", volume)
+    assert caught.value.reason is Reason.LABELS_MISMATCH
 
 
 def test_a_file_that_is_no_segmentation_has_no_references(tmp_path):
