@@ -61,7 +61,7 @@ def picture(path: Path, channels: int, *, values: str = "type", background: floa
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        # A path of an uncompressed TIFF Pillow maps into memory, with rows and columns exchanged if its camera was turned.
+        # By its path Pillow maps uncompressed TIFF into memory, and scrambles the rows of one from a turned camera.
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise Unreadable(Reason.TOO_LARGE)
