@@ -26,6 +26,7 @@ from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
 from datamodules.text import HashedText, TransformerText
 from datamodules.volume_cache import VolumeCache
+from datamodules.yes_no import undeclared_levels
 
 NO_PERSON = "the table gives no person"
 EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
@@ -136,13 +137,15 @@ class Multimodal(lightning.LightningDataModule):
         if not len(kept):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
+        undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
         remarks = [*cohort.remarks]
         if self.image is not None:
             opener = image_opener(self.root, self.sources, self.image.folder)
             self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
             remarks += self._pixels.remarks(cohort.accession)
-        self.remarks, self.remarks_persons, self.remarks_in_words = counted(remarks, cohort.person)
+        self.remarks, self.remarks_persons, words = counted(remarks, cohort.person)
+        self.remarks_in_words = [*words, *undeclared]
         if self.text is not None:
             self._texts = self.text.read(cohort.table[self.text.column])
         strata = self.target.strata(self._target)

@@ -21,6 +21,7 @@ from flip.site.batches import without_single
 from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.silo import Silo
 from flip.site.trainer import Device, RoundCallback, fit_round
+from flip.strategies.fedavg import FedAvg
 from tests.studies import compose_study
 
 CPU = Device("cpu", None, {})
@@ -219,14 +220,16 @@ UNFIT = {
 }
 
 
-def manifest(keep: str = "reset") -> Any:
-    return {"trainer": {"optimizer_state": keep}}
+def checked(module: Any, keep: str = "reset") -> list[str]:
+    """What the check says of how a module is trained."""
+    manifest: Any = {"trainer": {"optimizer_state": keep}, "model": {"optimizer": {}}}
+    return list(optimization(manifest, module, FedAvg(rounds=1)))
 
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_a_module_whose_steps_a_round_cannot_count_is_refused_by_the_check(name):
     attributes, said = UNFIT[name]
-    (problem,) = optimization(manifest(), made(**attributes))
+    (problem,) = checked(made(**attributes))
     assert said in problem
 
 
@@ -249,12 +252,12 @@ def test_and_by_the_site(name):
     ids=["one", "with a scheduler", "two lists", "a list", "one that asks the Trainer", "LBFGS"],
 )
 def test_a_module_with_one_optimizer_passes(attributes):
-    assert not list(optimization(manifest(), made(**attributes)))
+    assert not checked(made(**attributes))
 
 
 def test_an_optimizer_whose_memory_is_of_other_weights_is_kept_by_nobody(way):
     module = made(optimizer=torch.optim.LBFGS)
-    (problem,) = optimization(manifest("keep"), module)
+    (problem,) = checked(module, "keep")
     assert "what LBFGS remembers is of a site's own last weights" in problem
     with pytest.raises(UserError, match="what LBFGS remembers"):
         fitted(module, 3, keeps=True)
