@@ -60,7 +60,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS, REMARKS = frozenset({NO_PERSON, *UNREAD, *REASONS}), frozenset(LACKING)
+    REASONS, REMARKS = frozenset({NO_PERSON, *REASONS}), frozenset({*LACKING, *UNREAD})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -139,10 +139,13 @@ class Multimodal(lightning.LightningDataModule):
         self._target = {name: array[kept] for name, array in arrays.items()}
         undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
-        self.remarks, self.remarks_persons, words = counted(cohort.remarks, cohort.person)
-        self.remarks_in_words = [*words, *undeclared]
+        remarks = [*cohort.remarks]
         if self.image is not None:
-            self._decode(cohort, self.image)
+            opener = image_opener(self.root, self.sources, self.image.folder)
+            self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
+            remarks += self._pixels.remarks(cohort.accession)
+        self.remarks, self.remarks_persons, words = counted(remarks, cohort.person)
+        self.remarks_in_words = [*words, *undeclared]
         if self.text is not None:
             self._texts = self.text.read(cohort.table[self.text.column])
         strata = self.target.strata(self._target)
@@ -160,11 +163,6 @@ class Multimodal(lightning.LightningDataModule):
                 cohort = cohort.part(self.partition.rows(cohort.person, strata, self.part))
             self._cohort = cohort
         return self._cohort
-
-    def _decode(self, cohort: Cohort, image: Images) -> None:
-        self._pixels = image.read(image_opener(self.root, self.sources, image.folder), cohort.accession, self.cache)
-        self.skipped |= Counter(self._pixels.unread.values())
-        self.inputs.refuse_none(self._pixels)
 
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
         """Over the training rows: see `Tabular.statistics`, `HashedText.statistics` and `agreed_target.statistics`.
@@ -209,9 +207,8 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
-        arrays |= agreed_target.agreed(
-            self.target, len(cohort.person), merged, self._target.get("label", cohort.person)
-        )
+        label = self._target.get("label", cohort.person)
+        arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         self._datasets = {

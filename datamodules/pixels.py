@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from datamodules.intensities import thumbnails
+from datamodules.remarks import Remark
 
 
 class Pixels:
@@ -39,6 +40,11 @@ class Pixels:
     def rows(self) -> list[np.ndarray | None]:
         """The image of each row, float16 [c, ...], 0 to 1 within the window; None where it has none."""
         return [self.kept[found] if found >= 0 else None for found in self.index]
+
+    def remarks(self, accessions: Sequence[str | None]) -> list[Remark]:
+        """Images that count as missing, by reason."""
+        why = np.array([self.unread.get(each or "", "") for each in accessions], dtype=object)
+        return [Remark(reason, reason, why == reason) for reason in dict.fromkeys(self.unread.values())]
 
     def thumbnails(self, accessions: Sequence[str | None], number: int) -> list[tuple[str, str, np.ndarray | None]]:
         """For the site's own eyes, by accession: see `datamodules.intensities.thumbnails`."""

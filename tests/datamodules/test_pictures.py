@@ -220,8 +220,8 @@ def test_what_is_left_out_is_counted_by_its_reason(site):
     data = cohort(site)
     data.setup()
     reasons = (Reason.NO_RANGE, Reason.AMBIGUOUS_NAME)
-    assert data.skipped == {UNREADABLE + each.value: 1 for each in reasons}
-    assert set(data.skipped) <= data.REASONS
+    assert data.remarks == data.remarks_persons == {UNREADABLE + each.value: 1 for each in reasons}
+    assert set(data.remarks) <= data.REMARKS and not data.skipped
     assert data._pixels.unread == {
         f"a{row}": UNREADABLE + each.value for row, each in zip((6, 7), reasons, strict=True)
     }
