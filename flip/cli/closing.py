@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from flip.coordinator.result import INTERRUPTED, ResultFile
 from flip.files import relative
 from flip.signals import Interrupted, interruptible
+from flip.site.environment import ignored
 from flip.tracking import Guarded
 
 if TYPE_CHECKING:
@@ -17,7 +18,9 @@ if TYPE_CHECKING:
 
 
 def begin(folder: Path, trackers: "Sequence[Tracker]", display: "Display") -> None:
-    """Start the trackers; what they have to say is shown."""
+    """Start the trackers; what they have to say is shown, and what of the environment has no effect."""
+    if words := ignored():
+        display.note(words)
     for tracker in trackers:
         if isinstance(tracker, Guarded):
             tracker.note = display.note
