@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.utils.hooks import RemovableHandle
 
 from flip.config.checks.optimization import unfit_optimization
 from flip.errors import UserError
 from flip.messages.weights import plain_name
+from flip.site.environment import without_arguments
 from flip.site.needs_trainer import countable, needs_trainer
 from flip.site.optimizer_state import innermost, kept, put_back, refuse_still
 from flip.site.persons import Drawn
@@ -51,7 +53,10 @@ class Device:
         return int(self.settings.get("accumulate_grad_batches", 1))
 
     def trainer(self, **arguments: Any) -> lightning.Trainer:
-        """A quiet Trainer on one device."""
+        """A quiet Trainer on one device, which the environment does not change.
+
+        Lightning would take arguments from PL_TRAINER_..., and processes from what SLURM, torchrun and others set.
+        """
         quiet()
         merged: dict[str, Any] = {
             "logger": False,
@@ -62,7 +67,9 @@ class Device:
         merged |= {"accelerator": self.accelerator, "devices": 1, "num_sanity_val_steps": 0, **self.settings}
         if self.precision is not None:
             merged["precision"] = self.precision
-        return lightning.Trainer(**(merged | arguments))
+        merged["plugins"] = [LightningEnvironment()]  # no other is looked for
+        with without_arguments():
+            return lightning.Trainer(**(merged | arguments))
 
     def plain_settings(self) -> Settings | None:
         """How the plain loop does what this device's Trainer would do; None where it does not.
