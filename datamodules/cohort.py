@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from datamodules.csv_table import read_csv
 from datamodules.images import files_below
 from datamodules.npz import NPZ
 from datamodules.records import Records
+from datamodules.remarks import Remark
 
 PERSON, ACCESSION = "person", "accession"
 
@@ -35,16 +36,24 @@ class CohortQuery:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The aligned table, and of each row `person`, an int64 code (-1 unknown), and `accession` (None where unknown)."""
+    """The aligned table, of each row `person`, an int64 code (-1 unknown), and `accession` (None where unknown); and
+    what the source lacks of them.
+    """
 
     table: pd.DataFrame
     person: np.ndarray
     accession: list[str | None]
+    remarks: Sequence[Remark] = ()
 
     def rows(self, rows: np.ndarray) -> Cohort:
         """Some rows of it, by their number."""
         accession = [self.accession[row] for row in rows]
-        return Cohort(self.table.iloc[rows].reset_index(drop=True), self.person[rows], accession)
+        remarks = [replace(each, rows=each.rows[rows]) for each in self.remarks]
+        return Cohort(self.table.iloc[rows].reset_index(drop=True), self.person[rows], accession, remarks)
+
+    def part(self, mine: np.ndarray) -> Cohort:
+        """The rows of known persons where `mine` is true, bool [n]."""
+        return self.rows(np.flatnonzero(mine & (self.person >= 0)))
 
     def digest(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
         """Sha256 of its table and persons, and of arrays that were read besides; uint8 [32]."""
@@ -77,7 +86,8 @@ def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, An
         accessions = _accessions(table, person, sources)
     if notes is not None and query.text:
         table[query.text] = _notes(_asked(notes, records), table, person, accessions)
-    return Cohort(table, persons.astype(np.int64), accessions)
+    remarks = list(getattr(sources.get("table"), "remarks", ()))
+    return Cohort(table, persons.astype(np.int64), accessions, remarks)
 
 
 def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callable[[str], Any]:

@@ -74,8 +74,7 @@ class CohortTable(lightning.LightningDataModule):
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
         self.batch_size, self.scaling, self.split = batch_size, scaling, split or ByShare()
         self.must_occur = [f"{label} up to {positive_above:g}", f"{label} above {positive_above:g}"]
-        self.skipped: dict[str, int] = {}
-        self.skipped_persons: dict[str, int] = {}
+        self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # features, label, person
         self._pooled: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -163,10 +162,11 @@ class CohortTable(lightning.LightningDataModule):
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
         """Number, sum and sum of squares of each feature over the training rows: [f, 3].
 
-        Those of a feature that tell of fewer persons than `minimum_cell`, as of a rare level, are 0.
+        Those of a feature that tell of fewer persons than `minimum_cell`, as of a rare level, are 0. And `count/label`
+        [2], the persons without and with what the study predicts.
         """
         self.setup()
-        features, _, person = self._rows["train"]
+        features, label, person = self._rows["train"]
         number = np.full(features.shape[1], float(len(features)))
         sums = np.stack([number, features.sum(axis=0), (features**2).sum(axis=0)], axis=1)
         if minimum_cell > 1:
@@ -176,7 +176,8 @@ class CohortTable(lightning.LightningDataModule):
                 columns = slice(first, first := first + len(levels) - 1)
                 told = told_levels(features[:, columns] > 0, sums[columns, 0] > 0, person, minimum_cell)
                 sums[columns][~told] = 0
-        return {"moments/features": sums}
+        classes = [float(len(np.unique(person[label == each]))) for each in (0, 1)]
+        return {"moments/features": sums, "count/label": np.array(classes)}
 
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
         """Take the mean and deviation (ddof 1) of all sites' training rows from their summed moments.

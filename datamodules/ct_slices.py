@@ -1,12 +1,13 @@
 """CT slices at the third lumbar vertebra with labels of muscle and fat, from a site's DICOM, for Lightning.
 
 A site is a folder: `cohort.csv` (see `datamodules.ct.cohort`), `dicom/<accession_id>/` with a CT series, and
-`labels/<accession_id>.dcm` (DICOM SEG) or `.nii.gz` with the segments `skeletal_muscle`, `subcutaneous_fat`,
-`visceral_fat` and `vertebra_L3`.
+its labels (see `datamodules.ct.labels`), with the segments `skeletal_muscle`, `subcutaneous_fat`, `visceral_fat` and
+`vertebra_L3`.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,19 +23,18 @@ from datamodules import phantom
 from datamodules.ct.cohort import PROBLEMS, Study, described, read_cohort
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
-from datamodules.ct.planes import AT_LEVEL, LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
+from datamodules.ct.labels import NO_SEGMENT, NOT_MARKED, SEGMENTS, LabelFiles
+from datamodules.ct.planes import AT_LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
 from datamodules.description import Edges
-from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
+from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.dicom.references import read_references
 from datamodules.dicom.remarks import Remark, SeriesRead, noted
-from datamodules.labels import read_labels
+from datamodules.intensities import thumbnails
 from datamodules.splits import ByHash, persons_by
 from datamodules.volume_cache import Arrays, VolumeCache
 
-SEGMENTS = (*TISSUES, LEVEL)
 TWICE = "the table lists the accession twice"
-NO_SEGMENT = "the labels have no segment "
 
 
 class CTSlices(lightning.LightningDataModule):
@@ -56,7 +56,7 @@ class CTSlices(lightning.LightningDataModule):
     Args:
         root: the site's folder.
         columns: the site's own name for a column of the table or a segment that it names differently (declared name:
-            own name); for labels in NIfTI the segment's number. Without numbers they are 1 to 4 in the order above.
+            own name); for labels in one NIfTI the segment's number. Without numbers they are 1 to 4 in the order above.
         trains: False puts every person into the test split.
         grid: the pixels that the network sees and that are measured on.
         slices_per_person, slice_step_mm: slices to train on, around the center of L3.
@@ -75,10 +75,9 @@ class CTSlices(lightning.LightningDataModule):
     Raises (by `setup`): FileNotFoundError without a cohort, ValueError where nothing is left to read.
     """
 
-    REMARKS = frozenset(each.value for each in Remark)
-    REASONS = frozenset(
-        (*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *(NO_SEGMENT + name for name in SEGMENTS))
-    )
+    WARNINGS = frozenset(NOT_MARKED.values())
+    REMARKS = WARNINGS | {each.value for each in Remark}
+    REASONS = frozenset((*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *NO_SEGMENT.values()))
 
     def __init__(
         self,
@@ -103,10 +102,12 @@ class CTSlices(lightning.LightningDataModule):
         self.slices_per_person, self.slice_step_mm = slices_per_person, slice_step_mm
         self.batch_size, self.augment, self.workers, self.demo_patients = batch_size, augment, workers, demo_patients
         self.cache = VolumeCache(**cache) if cache else None
+        self.labels = LabelFiles(self.root, self.columns)
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.skipped_accessions: list[tuple[str, str]] = []
         self.series, self.remarks, self.remarks_persons = SeriesRead(), dict[str, int](), dict[str, int]()
         self.accessions: list[str] = []
+        self._shown = dict[int, NDArray[np.float32]]()  # by row, the plane at L3 on the network's grid, 0 to 1
         self._sets: dict[str, Slices | Cases] = {}
 
     def prepare_data(self) -> None:
@@ -142,6 +143,8 @@ class CTSlices(lightning.LightningDataModule):
                 if study.person in measured:
                     continue
                 planes = self._planes(study, row, code[study.person], decoder)
+                if planes:
+                    self._shown[row] = self.grid.shown(planes[0].resampled(self.grid.spacing_mm, self.grid.size)[0])
                 if planes and split == "train":
                     slices += [plane.resampled(self.grid.spacing_mm, self.grid.size) for plane in planes]
                     whose += [code[study.person]] * len(planes)
@@ -151,7 +154,8 @@ class CTSlices(lightning.LightningDataModule):
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
         of = {study.accession: code[study.person] for study in studies}
         self.skipped_persons = persons_by((reason, of[accession]) for accession, reason in self.skipped_accessions)
-        self.remarks, self.remarks_persons = self.series.numbers, self.series.persons
+        self.remarks = self.series.numbers | dict.fromkeys(self.labels.not_marked(), len(studies))
+        self.remarks_persons = self.series.persons | dict.fromkeys(self.labels.not_marked(), len(persons))
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
         measured_on = {name: Cases(chosen, self.grid) for name, chosen in cases.items()}
         self._sets = {"train": Slices(slices, whose, self.grid, self.augment), **measured_on}
@@ -168,59 +172,46 @@ class CTSlices(lightning.LightningDataModule):
             self.skipped_accessions.append((study.accession, str(why)))
             return []
         self.series.add(study.accession, person, found["series"])
+        self.labels.note(itertools.compress(SEGMENTS, found["marked"]))
         return unpacked(found)
 
     def _cached(self, accession: str, decoder: Decoder) -> Arrays:
         """One study from the cache, or read into it. Raises Skip or Unreadable."""
         assert self.cache is not None
-        labels = self._labels(accession)
-        files = [*regular_files(self.root / "dicom" / accession), *([labels] if labels.is_file() else [])]
-        names = {name: str(self.columns.get(name, name)) for name in SEGMENTS}
-        settings = {"planes": self.slices_per_person, "step_mm": self.slice_step_mm, "segments": names}
+        files = [*regular_files(self.root / "dicom" / accession), *self.labels.files(accession)]
+        settings = {"planes": self.slices_per_person, "step_mm": self.slice_step_mm, "segments": self.labels.own}
         return self.cache.arrays(files, settings, lambda: self._read(accession, decoder))
 
-    def _labels(self, accession: str) -> Path:
-        """The study's file of labels: the SEG, or where there is none the NIfTI."""
-        segmentation = self.root / "labels" / f"{accession}.dcm"
-        return segmentation if segmentation.exists() else segmentation.with_name(f"{accession}.nii.gz")
-
     def _read(self, accession: str, decoder: Decoder) -> Arrays:
-        """Read one study: its planes as `packed`, and `series`, as `remarks.noted`. Raises Skip or Unreadable."""
-        labels = self._labels(accession)
-        references = read_references(labels)
+        """Read one study: its planes as `packed`, `series` as `remarks.noted`, and `marked`, whether its labels mark
+        each of SEGMENTS. Raises Skip or Unreadable."""
+        references = read_references(self.labels.path(accession))
         volume = read_series(self.root / "dicom" / accession, decoder=decoder, references=references)
-        masks = self._masks(labels, volume)
-        if missing := [name for name in SEGMENTS if name not in masks]:
-            raise Skip(NO_SEGMENT + missing[0])
+        masks = self.labels.masks(accession, volume)
         planes = planes_at_level(
             volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm
         )
-        return packed(planes) | {"series": noted(volume.series_number, volume.remarks)}
-
-    def _masks(self, path: Path, volume: Volume) -> dict[str, NDArray[np.bool_]]:
-        """Masks by our names, from a SEG or a NIfTI file."""
-        own = {name: str(self.columns.get(name, name)) for name in SEGMENTS}
-        if path.suffix == ".dcm":
-            found = read_labels(path, volume, dict(enumerate(own.values())))
-            return {name: found[own[name]] for name in SEGMENTS if own[name] in found}
-        numbers = {int(number): name for name, number in own.items() if number.isdecimal()}
-        return read_labels(path, volume, numbers or dict(enumerate(SEGMENTS, start=1)))
+        marked = np.array([masks[name].any() for name in SEGMENTS])
+        return packed(planes) | {"series": noted(volume.series_number, volume.remarks), "marked": marked}
 
     def _refuse_empty(self, slices: int, cases: int) -> None:
         if slices or (cases and not self.trains):
             return
-        reasons = (
-            "; ".join(f"{number} x {reason}" for reason, number in self.skipped.items())
-            or "all persons are kept for testing"
-        )
+        doubts = {words: self.remarks[words] for words in self.labels.not_marked()}
+        counted = [f"{number} x {words}" for words, number in (self.skipped | doubts).items()]
+        reasons = "; ".join(counted) or "all persons are kept for testing"
         raise ValueError(f"{self.root} has no study to {'train' if self.trains else 'test'} on: {reasons}")
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The table by column, and which studies could be read with their labels: see `datamodules.description`."""
         self.setup()
-        return described(
-            read_cohort(self.root, self.columns), {accession for accession, _ in self.skipped_accessions}, edges
-        )
+        unusable = {accession for accession, _ in self.skipped_accessions}
+        return described(read_cohort(self.root, self.columns), unusable, self._shown, edges)
+
+    def thumbnails(self, number: int) -> list[tuple[str, str, NDArray[np.uint8] | None]]:
+        """Planes at L3 of a cohort that is read, for the site's own eyes: see `datamodules.intensities.thumbnails`."""
+        planes = [self._shown.get(row) for row in range(len(self.accessions))]
+        return thumbnails(planes, self.accessions, self.skipped_accessions, number)
 
     def whose(self, split: str) -> NDArray[np.int64]:
         """A code of the person of each example of a split, int64 [n]."""

@@ -8,6 +8,9 @@ A dataset offers it by `describe(edges)`, which gives arrays by name and on how 
 - `moments/<column>` [3]: number, sum and sum of squares of its values.
 - `histogram/<column>` [bins]: persons by bin, for the columns whose `edges` were agreed, by their first value; values
   beyond are in the first and the last bin.
+- `.../image`: levels are how images look, moments are of each image's mean.
+- `histogram/image intensities` [bins]: of a few persons, the share of their pixels by bin from 0 to 1 of the study's
+  window; each person counts as 1.
 """
 
 from __future__ import annotations
@@ -18,7 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from datamodules.intensities import BINS, LOOKS, look, shares, spread
+
 Edges = Mapping[str, NDArray[np.float64]]
+FEW = (5, 10, 20, 50, 100, 200)  # persons whose images are in the histogram of intensities, the most that there are
 
 
 def untold(known: NDArray[np.bool_], person: NDArray[np.int64], minimum_cell: int) -> NDArray[np.bool_]:
@@ -117,6 +123,30 @@ class Description:
         self.rows("labels", codes >= 0)
         for code, name in enumerate(names):
             self._part(f"count/label/{name}", self._persons(codes == code), codes == code, codes >= 0)
+
+    def images(self, images: Sequence[NDArray[Any] | None]) -> None:
+        """The image of each row, None where it has none: how it looks, its mean, and of a few persons its intensities.
+
+        Values are 0 to 1 within the study's window, of any shape.
+        """
+        has = np.array([image is not None for image in images], bool)
+        self.number("image", np.array([np.nan if each is None else each.mean(dtype=np.float64) for each in images]))
+        self.category("image", [None if each is None else look(each) for each in images], LOOKS)
+        few = self._few(np.unique(self.person[has]))
+        rows = np.flatnonzero(has & np.isin(self.person, few))
+        total = np.zeros(BINS)
+        for row in rows.tolist():
+            total += shares(images[row]) / (self.person[rows] == self.person[row]).sum()
+        if len(few):
+            self._put("histogram/image intensities", total, has & np.isin(self.person, few))
+
+    def _few(self, persons: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Some of the persons who have an image, so many that their number does not tell how many have none."""
+        everybody = len(np.unique(self.person))
+        number = max((each for each in FEW if each <= len(persons)), default=0)
+        if len(persons) == everybody:
+            number = min(everybody, max(FEW))
+        return persons[spread(len(persons), number)] if number else persons[:0]
 
     def found(self) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
         """The arrays, and on how many persons each rests."""

@@ -6,7 +6,7 @@ A mask that lies elsewhere is refused, never resampled: an area of muscle is cou
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import nibabel as nib
@@ -17,13 +17,13 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from datamodules.dicom import Reason, Unreadable, Volume
-from datamodules.dicom.files import check_file
+from datamodules.dicom.files import check_file, regular_files
 from datamodules.dicom.geometry import MAX_OBLIQUE_DEGREES, MAX_TILT_DEGREES
 from datamodules.dicom.hounsfield import check_hounsfield
 from datamodules.dicom.segmentation import GRID_TOLERANCE, read_segmentation
 from datamodules.dicom.volume import MAX_MASK_BYTES, MAX_VOXELS
 
-_NIFTI_SUFFIXES = (".nii", ".nii.gz")
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
 # NIfTI's axes are right, anterior, superior; the patient's in DICOM are left, posterior, superior.
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # A label that is stored as float, or by slope and intercept, may be off its whole number by rounding. One that was
@@ -42,23 +42,61 @@ def read_labels(path: Path, volume: Volume, names: Mapping[int, str] | None = No
     - NIfTI (.nii, .nii.gz), each voxel within WHOLE_TOLERANCE of a whole number: `names` gives the structure of each
       id, and each of these is in the result, empty where the id does not occur; other ids are background. Without
       `names`: the id in decimal, for each that occurs.
+    - A folder: a NIfTI for each structure, named by it, 0 outside and one other number inside. With `names`, only the
+      files that are among its values. A structure without a file is absent.
     Ids or segments of the same name are united.
 
     Raises `Unreadable`: LABELS_UNREADABLE, LABELS_MISMATCH (another grid, another frame of reference), TOO_LARGE,
-    FOLDER_MISSING, OUTSIDE_FOLDER, and of a SEG's pixel data TRUNCATED, UNSUPPORTED_COMPRESSION, UNDECODABLE.
+    FOLDER_MISSING, OUTSIDE_FOLDER, SEVERAL_LABELS, and of a SEG's pixel data TRUNCATED, UNSUPPORTED_COMPRESSION,
+    UNDECODABLE.
     """
-    check_file(path)
-    if not path.name.lower().endswith(_NIFTI_SUFFIXES):
-        return read_segmentation(path, volume, None if names is None else frozenset(names.values()))
-    ids, affine = _read_nifti(path, Reason.LABELS_UNREADABLE)
-    if ids.shape != volume.voxels.shape or not _same_grid(affine, volume):
-        raise Unreadable(Reason.LABELS_MISMATCH)
-    ids = _whole(ids)
+    wanted = None if names is None else frozenset(names.values())
+    if path.is_dir():
+        return _read_folder(path, volume, wanted)
+    if not path.name.lower().endswith(NIFTI_SUFFIXES):
+        check_file(path)
+        return read_segmentation(path, volume, wanted)
+    ids = _read_ids(path, volume)
     if names is None:
         names = {int(value): str(int(value)) for value in np.unique(ids) if value != 0}
     if len(set(names.values())) * ids.size > MAX_MASK_BYTES:
         raise Unreadable(Reason.TOO_LARGE)
     return {name: np.isin(ids, [key for key in names if names[key] == name]) for name in dict.fromkeys(names.values())}
+
+
+def _read_folder(folder: Path, volume: Volume, wanted: Set[str] | None) -> dict[str, NDArray[np.bool_]]:
+    """Masks by the names of their files, of those in `wanted` or all."""
+    if folder.is_symlink():
+        raise Unreadable(Reason.OUTSIDE_FOLDER)
+    files: dict[str, Path] = {}
+    for path in regular_files(folder):
+        ending = next((each for each in NIFTI_SUFFIXES if path.name.lower().endswith(each)), None)
+        name = path.name[: -len(ending)] if ending and path.parent == folder else None
+        if name is None or (wanted is not None and name not in wanted):
+            continue
+        if name in files:
+            raise Unreadable(Reason.SEVERAL_LABELS)
+        files[name] = path
+    if len(files) * volume.voxels.size > MAX_MASK_BYTES:
+        raise Unreadable(Reason.TOO_LARGE)
+    return {name: _mask(_read_ids(path, volume)) for name, path in files.items()}
+
+
+def _mask(ids: NDArray[np.generic]) -> NDArray[np.bool_]:
+    """Where a file of one structure marks it. Raises `Unreadable`: LABELS_UNREADABLE where it holds more than one."""
+    marked: NDArray[np.bool_] = ids != 0
+    if marked.any() and not np.array_equal(marked, ids == ids.max()):
+        raise Unreadable(Reason.LABELS_UNREADABLE)
+    return marked
+
+
+def _read_ids(path: Path, volume: Volume) -> NDArray[np.generic]:
+    """The whole numbers of a NIfTI on the grid of the volume."""
+    check_file(path)
+    ids, affine = _read_nifti(path, Reason.LABELS_UNREADABLE)
+    if ids.shape != volume.voxels.shape or not _same_grid(affine, volume):
+        raise Unreadable(Reason.LABELS_MISMATCH)
+    return _whole(ids)
 
 
 def read_nifti_volume(path: Path) -> Volume:
@@ -69,7 +107,7 @@ def read_nifti_volume(path: Path) -> Volume:
     NOT_HOUNSFIELD (not finite) and those of `check_hounsfield`.
     """
     check_file(path)
-    if not path.name.lower().endswith(_NIFTI_SUFFIXES):
+    if not path.name.lower().endswith(NIFTI_SUFFIXES):
         raise Unreadable(Reason.CORRUPT)
     values, affine = _read_nifti(path, Reason.CORRUPT)
     lengths = np.linalg.norm(affine[:3, :3], axis=0)

@@ -12,18 +12,22 @@ import pytorch_lightning as lightning
 import torch
 from torch.utils.data import DataLoader
 
+from datamodules import agreed_target
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
+from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
 from datamodules.pixels import Pixels
 from datamodules.records import Records
+from datamodules.remarks import LACKING, counted
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
 from datamodules.text import HashedText, TransformerText
 from datamodules.volume_cache import VolumeCache
+from datamodules.yes_no import undeclared_levels
 
 NO_PERSON = "the table gives no person"
 EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
@@ -57,7 +61,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS = frozenset({NO_PERSON, *UNREAD, *REASONS})
+    REASONS, REMARKS = frozenset({NO_PERSON, *REASONS}), frozenset({*LACKING, *UNREAD, *OF_SERIES})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -95,17 +99,12 @@ class Multimodal(lightning.LightningDataModule):
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(records or Records(), used, text.column if text else None)
-        self._forget()
-
-    def _forget(self) -> None:
-        """Nothing is read yet."""
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
+        self.remarks, self.remarks_persons, self.remarks_in_words = counted((), np.zeros(0))
         self._cohort: Cohort | None = None
-        self._splits: np.ndarray = np.zeros(0, dtype=str)
-        self._target: dict[str, np.ndarray] = {}
         self._pixels: Pixels | None = None
-        self._texts: list[Any] = []  # as `text` reads them
-        self._behind: dict[str, int] = {}
+        self._splits, self._target = np.zeros(0, dtype=str), dict[str, np.ndarray]()
+        self._texts, self._behind = list[Any](), dict[str, int]()  # texts as `text` reads them
         self._datasets: dict[str, Rows] = {}
 
     @property
@@ -139,9 +138,16 @@ class Multimodal(lightning.LightningDataModule):
         if not len(kept):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
+        undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
+        remarks, lines = [*cohort.remarks], list[str]()
         if self.image is not None:
-            self._decode(cohort, self.image)
+            opener = image_opener(self.root, self.sources, self.image.folder)
+            self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
+            remarks += self._pixels.remarks(cohort.accession)
+            lines = self._pixels.series_lines()
+        self.remarks, self.remarks_persons, words = counted(remarks, cohort.person)
+        self.remarks_in_words = [*words, *undeclared, *lines]
         if self.text is not None:
             self._texts = self.text.read(cohort.table[self.text.column])
         strata = self.target.strata(self._target)
@@ -156,31 +162,20 @@ class Multimodal(lightning.LightningDataModule):
             if self.partition is not None and self.part is not None:
                 arrays, reasons = self.target.read(cohort.table)
                 strata = np.where(reasons.isna(), self.target.strata(arrays), -1)
-                mine = self.partition.rows(cohort.person, strata, self.part)
-                cohort = cohort.rows(np.flatnonzero(mine & (cohort.person >= 0)))
+                cohort = cohort.part(self.partition.rows(cohort.person, strata, self.part))
             self._cohort = cohort
         return self._cohort
 
-    def _decode(self, cohort: Cohort, image: Images) -> None:
-        opener = image_opener(self.root, self.sources, image.folder)
-        self._pixels = image.read(opener, cohort.accession, self.cache)
-        self.skipped |= Counter(self._pixels.unread.values())
-        if self.inputs.only_image and not (self._pixels.index >= 0).any():
-            raise ValueError(
-                "the table names no image that is there: see dataset.records.accession, dataset.image.folder"
-            )
-
-    # What sites agree on.
-
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
-        """Counts and sums over the training rows: see `Tabular.statistics` and `HashedText.statistics`.
+        """Over the training rows: see `Tabular.statistics`, `HashedText.statistics` and `agreed_target.statistics`.
 
         None tells of persons fewer than `minimum_cell` by what is missing in it.
         """
         self.setup()
         cohort, train = self._read(), self._splits == "train"
         arrays, self._behind = self.inputs.statistics(cohort, self._texts, train, minimum_cell)
-        return arrays
+        of_training = {name: array[train] for name, array in self._target.items()}
+        return arrays | agreed_target.statistics(self.target, of_training, cohort.person[train])
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The rows that have what the study predicts, by column: see `datamodules.description`."""
@@ -200,6 +195,10 @@ class Multimodal(lightning.LightningDataModule):
                 told.category(f"subgroup {name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
         return told.found()
 
+    def thumbnails(self, number: int) -> list[tuple[str, str, np.ndarray | None]]:
+        """A few images of a cohort that is read, for the site's own eyes: see `Pixels.thumbnails`."""
+        return self._pixels.thumbnails(self._read().accession, number) if self._pixels else []
+
     def behind(self) -> dict[str, int]:
         """On how many persons the statistics rest that do not rest on all."""
         return self._behind
@@ -210,6 +209,8 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
+        label = self._target.get("label", cohort.person)
+        arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         self._datasets = {
@@ -222,8 +223,6 @@ class Multimodal(lightning.LightningDataModule):
         self.setup()
         read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
         return {"data": self._read().digest(read)}
-
-    # Loaders.
 
     def whose(self, split: str) -> np.ndarray:
         """A code of the person of each row of a split, int64 [n]."""

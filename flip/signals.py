@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WORDS = {
@@ -43,11 +44,12 @@ class Interrupted(BaseException):
 
 @dataclass
 class State:
-    """Of this process: whose handlers they are, how many blocks have signals wait, and the first that waits."""
+    """Of this process: whose handlers they are, how many blocks have signals wait, which waits, who is told of one."""
 
     owner: int = 0
     deferring: int = 0
     waiting: int | None = None
+    told: Callable[[int], None] | None = None
 
 
 STATE = State()
@@ -61,7 +63,25 @@ def handle(number: int, frame: object) -> None:
     elif STATE.deferring:
         STATE.waiting = STATE.waiting or number
     else:
-        raise Interrupted(number)
+        end(number)
+
+
+def end(number: int) -> NoReturn:
+    """Raise `Interrupted`, after the signal has been handed on."""
+    if STATE.told is not None:
+        told, STATE.told = STATE.told, None
+        told(number)
+    raise Interrupted(number)
+
+
+@contextmanager
+def handing_on(tell: Callable[[int], None]) -> Iterator[None]:
+    """Have the first signal told to a function before `Interrupted` is raised: to hand it on to other processes."""
+    before, STATE.told = STATE.told, tell
+    try:
+        yield
+    finally:
+        STATE.told = before
 
 
 def install() -> None:
@@ -121,7 +141,7 @@ def look() -> None:
     """Raise `Interrupted` for a signal that waits."""
     if STATE.waiting is not None:
         number, STATE.waiting = STATE.waiting, None
-        raise Interrupted(number)
+        end(number)
 
 
 def leave_to_parent() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from flip.files import NOT_SETTINGS, POOLED, write_atomic
 
+Fields = Mapping[str, Any]  # of a line of rounds.jsonl, or of result.json
 PATIENCE = 60.0  # seconds that W&B's server may take to begin a run, and to end it
 
 
@@ -25,10 +26,10 @@ class Tracker(Protocol):
     def start(self, run: Path) -> str | None:
         """The run begins; its folder holds `run.yaml`. Returns a sentence to the user, if there is need of one."""
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Fields) -> None:
         """One line of `rounds.jsonl`, as it is written."""
 
-    def finish(self, run: Path, result: Mapping[str, Any]) -> None:
+    def finish(self, run: Path, result: Fields) -> None:
         """The run has ended; its folder is complete."""
 
 
@@ -50,11 +51,11 @@ class Guarded:
         if sentence:
             self.note(f"{self.key}: {sentence}")
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Fields) -> None:
         """Hand on a line."""
         self._try(lambda: self.tracker.line(record))
 
-    def finish(self, run: Path, result: Mapping[str, Any]) -> None:
+    def finish(self, run: Path, result: Fields) -> None:
         """End the tracker."""
         self._try(lambda: self.tracker.finish(run, result))
 
@@ -78,10 +79,10 @@ class CsvTracker:
     def start(self, run: Path) -> None:
         """Nothing: the table is made at the end."""
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Fields) -> None:
         """Nothing: `rounds.jsonl` has the line already."""
 
-    def finish(self, run: Path, result: Mapping[str, Any]) -> None:
+    def finish(self, run: Path, result: Fields) -> None:
         """Write the table."""
         out = io.StringIO()
         table = csv.writer(out, lineterminator="\n")
@@ -133,15 +134,13 @@ class WandbTracker:
             if self.mode == "offline":
                 raise
             wandb.teardown(exit_code=1)
-            why = " ".join(str(error).split())
+            why = str(error).partition("\n")[0]
             self._open(run, "offline")
         self._run.define_metric("*", step_metric="round")
         while self._waiting:
             self._run.log(self._waiting.pop(0))
-        return (
-            why
-            and f"W&B cannot be used online ({why}); this run is logged offline: wandb sync {run}/wandb/offline-run-*"
-        )
+        later = f"this run is logged offline, and `wandb sync {run}/wandb/offline-run-*` sends it"
+        return why and f"W&B cannot be used online ({why}); {later}"
 
     def _open(self, run: Path, mode: str) -> None:
         """Begin a run of W&B's. Raises wandb.Error."""
@@ -161,7 +160,7 @@ class WandbTracker:
             settings=wandb.Settings(**private_settings(), init_timeout=PATIENCE),
         )
 
-    def line(self, record: Mapping[str, Any]) -> None:
+    def line(self, record: Fields) -> None:
         """Log a line's numbers; they wait until the W&B run is open."""
         where = POOLED if record["site"] == POOLED else f"site/{record['site']}"
         row = {f"{record['phase']}/{where}/{name}": value for name, value in values_of(record)}
@@ -173,7 +172,7 @@ class WandbTracker:
         else:
             self._run.log(row)
 
-    def finish(self, run: Path, result: Mapping[str, Any]) -> None:
+    def finish(self, run: Path, result: Fields) -> None:
         """Log the result and the report, and close a run that was begun. Raises TimeoutError."""
         if self._run is None:
             self.start(run)
@@ -211,7 +210,7 @@ def no_keyboard() -> Iterator[None]:
             sys.stdin = before
 
 
-def values_of(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+def values_of(record: Fields) -> Iterator[tuple[str, float]]:
     """The finite numbers of a line: its metrics, examples, bytes, seconds, and the privacy spent."""
     found = {name: record.get(name) for name in ("examples", "bytes_down", "bytes_up", "seconds")}
     spent = record.get("privacy") or {}

@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryStatScores
 
 from models.heads.classification import just_below
+from models.metrics.counts import FOR_FIGURES
 from models.metrics.intervals import Examples
 
 Batch = Mapping[str, Tensor]
@@ -64,6 +65,7 @@ class MultimodalModel(lightning.LightningModule):
                 for group, levels in self.levels.items()
                 for level in levels
                 for name, metric in {**self.head.metrics(), "examples": Examples()}.items()
+                if not isinstance(metric, FOR_FIGURES)
             }
         )
 
@@ -110,9 +112,9 @@ class MultimodalModel(lightning.LightningModule):
         for group, levels in self.levels.items():
             for number, level in enumerate(levels):
                 belongs = batch[f"subgroup_{group}"] == number
-                for name in (*self.head.metrics(), "examples"):
-                    if belongs.any():
-                        self.subgroup_metrics[f"{group}/{level}/{name}"].update(*(each[belongs] for each in rows))
+                named = [name for name in self.subgroup_metrics if name.startswith(f"{group}/{level}/")]
+                for name in named if belongs.any() else ():
+                    self.subgroup_metrics[name].update(*(each[belongs] for each in rows))
 
     @torch.no_grad()
     def _score(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -164,6 +166,11 @@ class MultimodalModel(lightning.LightningModule):
             if isinstance(metric, BinaryStatScores):
                 metric.threshold = just_below(self.head.at if threshold is None else threshold)
 
+    def panels(self, scored: Mapping[str, Mapping[str, Metric]], names: Sequence[str]) -> list[dict[str, Any]]:
+        """What the head shows in the report: tables and lines (`models.panels`) of the test metrics of each place."""
+        shown: list[dict[str, Any]] = self.head.panels(scored, names) if hasattr(self.head, "panels") else []
+        return shown
+
     def on_validation_epoch_end(self) -> None:
         """Log and reset, for whoever uses this module with Lightning alone."""
         self._log_metrics("val", self.metrics)
@@ -175,7 +182,7 @@ class MultimodalModel(lightning.LightningModule):
 
     def _log_metrics(self, split: str, metrics: Mapping[str, Metric]) -> None:
         for name, metric in metrics.items():
-            if metric.update_called:
+            if metric.update_called and not isinstance(metric, FOR_FIGURES):
                 self.log(f"{split}/{name}", metric.compute().float())
             metric.reset()
 

@@ -88,6 +88,10 @@ class CaseHD95(Mean):
         """Whether fewer than `cell` cases have no distance, but some: the cases and all examples tell of them."""
         return 0 < self.lacking < cell
 
+    def interval(self) -> Bounds:
+        """Mean -/+ z standard errors, not below 0."""
+        return spread(int(self.count), float(self.total), float(self.squares), 0.0)
+
     def update(self, predicted: Tensor, label: Tensor, pixel_mm: Tensor) -> None:
         """Add cases; integer class maps [B, H, W], and [B] the side of a pixel, mm."""
         ours, theirs = (each == self.label for each in (predicted, label))

@@ -1,6 +1,6 @@
 """Classifiers of tabular features."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as lightning
@@ -9,8 +9,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchmetrics import MeanMetric, Metric
 
 from models.metrics.binned import BinnedAUROC
-from models.metrics.classes import Accuracy
+from models.metrics.calibration import BinnedCalibrationError
+from models.metrics.classes import Accuracy, Sensitivity, Specificity
 from models.metrics.exact import AUROC
+from models.panels import binary
 
 
 class LinearClassifier(lightning.LightningModule):
@@ -37,7 +39,14 @@ class LinearClassifier(lightning.LightningModule):
         self.linear = torch.nn.Linear(features, 1)
         self.make_optimizer = optimizer
         self.metrics = torch.nn.ModuleDict(
-            {"accuracy": Accuracy(threshold), "auroc_binned": BinnedAUROC(), "loss": MeanMetric()}
+            {
+                "accuracy": Accuracy(threshold),
+                "auroc_binned": BinnedAUROC(),
+                "sensitivity": Sensitivity(threshold),
+                "specificity": Specificity(threshold),
+                "calibration_error_binned": BinnedCalibrationError(),
+                "loss": MeanMetric(),
+            }
         )
         self.exact = torch.nn.ModuleDict({"auroc": AUROC()})
 
@@ -64,10 +73,15 @@ class LinearClassifier(lightning.LightningModule):
     def _score(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         logits, label = self(batch["features"]), batch["label"]
         probability, truth = logits.detach().sigmoid(), label.int()
-        for name in ("accuracy", "auroc_binned"):
-            self.metrics[name].update(probability, truth)
+        for name, metric in self.metrics.items():
+            if name != "loss":
+                metric.update(probability, truth)
         self.metrics["loss"].update(binary_cross_entropy_with_logits(logits, label), weight=len(label))
         return probability, truth
+
+    def panels(self, scored: Mapping[str, Mapping[str, Metric]], names: Sequence[str]) -> list[dict[str, Any]]:
+        """What the report shows beside the metrics (`models.panels`)."""
+        return binary.panels(scored, names)
 
     def on_validation_epoch_end(self) -> None:
         """Log and reset the validation metrics."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datamodules.alignment import aligned
 from datamodules.csv_table import read_csv
@@ -84,15 +85,19 @@ def read_cohort(root: Path, columns: Mapping[str, str]) -> list[Study]:
     return [_study({name: row.get(name, "") for name in (*REQUIRED, *OPTIONAL)}) for row in found.to_dict("records")]
 
 
-def described(studies: Sequence[Study], unusable: Set[str], edges: Edges) -> tuple[dict[str, Any], dict[str, int]]:
+def described(
+    studies: Sequence[Study], unusable: Set[str], images: Mapping[int, NDArray[np.float32]], edges: Edges
+) -> tuple[dict[str, Any], dict[str, int]]:
     """The table by column, and how many have images with labels (all but the accessions that are `unusable`): see
-    `datamodules.description`."""
+    `datamodules.description`. `images`: planes by row, 0 to 1 in the window; of a person with several, the last."""
     told = Description(np.unique([study.person for study in studies], return_inverse=True)[1], edges)
     told.rows("studies", np.ones(len(studies), bool))
     told.rows("labels", np.array([study.accession not in unusable for study in studies]))
     told.category("sex", [SEXES.get(study.sex) for study in studies], tuple(SEXES.values()))
     for name in ("height_m", "weight_kg", "age", "followup_days", "event"):
         told.number(name, np.array([getattr(study, name) for study in studies]))
+    of = {studies[row].person: image for row, image in images.items()}
+    told.images([of.get(study.person) for study in studies])
     return told.found()
 
 

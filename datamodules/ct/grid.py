@@ -27,6 +27,10 @@ class Grid:
     ) -> None:
         self.spacing_mm, self.size, self.plane, self.window = spacing_mm, size, plane, window
 
+    def shown(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
+        """HU from the lowest to the highest of the window as 0 to 1."""
+        return (self.windowed(hu) + 1) / 2
+
     def windowed(self, hu: NDArray[np.int16]) -> NDArray[np.float32]:
         """HU from the lowest to the highest of the window as -1 to 1."""
         low, high = self.window

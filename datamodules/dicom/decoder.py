@@ -29,7 +29,7 @@ from pydicom.uid import UID
 
 from datamodules.dicom.bits import BitFrames
 from datamodules.dicom.files import PixelValue, malformed_is, read_dicom
-from datamodules.dicom.stored import GDCM, Stored, low_bits, plugin_of
+from datamodules.dicom.stored import GDCM, ISOLATED, Stored, low_bits, plugin_of
 from datamodules.dicom.volume import Reason, Unreadable
 
 # A frame takes milliseconds, the largest some seconds. The memory holds the largest file that is read, its frames and
@@ -64,7 +64,7 @@ class Decoder:
         plugin = _plugin(data)
         with malformed_is(Reason.CORRUPT):
             shape = (int(data.Rows), int(data.Columns))
-        if plugin == GDCM:
+        if plugin in ISOLATED:
             source = self._asked([[{"path": str(path), "indices": list(indices)}]], len(indices))
         else:
             source = _decoded(data, indices, plugin)
@@ -76,7 +76,7 @@ class Decoder:
     def each(self, images: Sequence[Stored]) -> Iterator[NDArray[Any]]:
         """Decode images of one frame each, in order. Raises `Unreadable` as `frames` does."""
         plugins = [image.plugin() for image in images]
-        if GDCM in plugins:
+        if any(plugin in ISOLATED for plugin in plugins):
             asked = [
                 {"path": str(i.path), "value": [*astuple(i.value)], "options": i.options, "plugin": plugin}
                 for i, plugin in zip(images, plugins, strict=True)
@@ -236,9 +236,9 @@ def _main() -> None:
     """Set the bounds and serve. What the decoder prints goes nowhere; a core dump would hold a patient's image."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    from datamodules.dicom import lossless  # believes what GDCM gives it: for no process but this one
+    from datamodules.dicom import jpeg  # believes what GDCM gives it: for no process but this one
 
-    lossless.install(GDCM)
+    jpeg.install(GDCM)
     with os.fdopen(os.dup(1), "wb") as replies, open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), 1)
         serve(sys.stdin.buffer, replies)

@@ -22,7 +22,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, PrivateTransferSyntaxes
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, PrivateTransferSyntaxes
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from datamodules.dicom.beginning import read_beginning
@@ -60,6 +60,11 @@ class PixelValue:
     length: int
     vr: str
     syntax: UID
+
+
+def is_compressed(syntax: UID) -> bool:
+    """Whether pixels are in frames of their own. A transfer syntax that pydicom does not know is newer: they are."""
+    return not syntax.is_transfer_syntax or bool(syntax.is_encapsulated)
 
 
 @contextmanager
@@ -126,7 +131,7 @@ def read_dicom(path: Path, tags: Sequence[str | int] | None = None) -> FileDatas
             if found.syntax == DeflatedExplicitVRLittleEndian:
                 _check_inflated_size(file)
         only: dict[str, Any] = {} if tags is None else {"stop_before_pixels": True, "specific_tags": list(tags)}
-        data = dcmread(path, force=found.bare, **only)
+        data = dcmread(path, force=True, **only)  # it is DICOM, if without preamble
         if found.bare:  # pydicom guesses the same from the first element, and does not say so
             data.file_meta.TransferSyntaxUID = found.syntax
         return data
@@ -137,7 +142,7 @@ def read_head(path: Path, tags: Sequence[int]) -> tuple[Dataset, PixelValue | No
 
     As `read_dicom`, but the file is opened once and its header is gone through once, which is most of what a slice
     costs. None for the pixels where there are none, or where their place in the file says nothing (deflated files).
-    Raises `Unreadable`: CORRUPT, TOO_LARGE.
+    Raises `Unreadable`: CORRUPT, TOO_LARGE, UNKNOWN_SYNTAX, UNSUPPORTED_COMPRESSION (a vendor's own transfer syntax).
     """
     with malformed_is(Reason.CORRUPT), path.open("rb") as file:
         if os.fstat(file.fileno()).st_size > MAX_FILE_BYTES:
@@ -148,6 +153,7 @@ def read_head(path: Path, tags: Sequence[int]) -> tuple[Dataset, PixelValue | No
         syntax = begins.syntax
         if syntax == DeflatedExplicitVRLittleEndian or syntax in PrivateTransferSyntaxes:
             return read_dicom(path, tags), None
+        form = _header_form(syntax)
         found: list[tuple[int, str, int]] = []
 
         def stop(tag: Any, vr: str | None, length: int) -> bool:
@@ -156,7 +162,7 @@ def read_head(path: Path, tags: Sequence[int]) -> tuple[Dataset, PixelValue | No
             return tag in _AT_PIXELS
 
         data: Dataset = read_dataset(
-            file, syntax.is_implicit_VR, syntax.is_little_endian, stop_when=stop, specific_tags=list(tags)
+            file, form.is_implicit_VR, form.is_little_endian, stop_when=stop, specific_tags=list(tags)
         )
         start = file.tell()
         if not found and begins.storage:  # a file that was cut may have lost it
@@ -166,8 +172,22 @@ def read_head(path: Path, tags: Sequence[int]) -> tuple[Dataset, PixelValue | No
     _, vr, length = found[0]
     if begins.bare and length == UNDEFINED:
         raise Unreadable(Reason.UNKNOWN_SYNTAX)
-    head = 12 if not syntax.is_implicit_VR and vr in EXPLICIT_VR_LENGTH_32 else 8
+    head = 12 if not form.is_implicit_VR and vr in EXPLICIT_VR_LENGTH_32 else 8
     return data, PixelValue(start + head, length, vr, syntax)
+
+
+def _header_form(syntax: UID) -> UID:
+    """The transfer syntax of the header alone: of one that is newer than pydicom it is explicit, as of all since 2003.
+
+    Raises `Unreadable`: CORRUPT, UNSUPPORTED_COMPRESSION for a vendor's own, whose header may have any form.
+    """
+    if syntax.is_transfer_syntax:
+        return syntax
+    if not syntax.is_valid:
+        raise Unreadable(Reason.CORRUPT)
+    if syntax.is_private:
+        raise Unreadable(Reason.UNSUPPORTED_COMPRESSION)
+    return ExplicitVRLittleEndian
 
 
 def _check_inflated_size(file: BinaryIO) -> None:

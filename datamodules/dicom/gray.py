@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset
 
 from datamodules.dicom.files import malformed_is
-from datamodules.dicom.headers import Rescale
+from datamodules.dicom.rescale import Rescale
 from datamodules.dicom.volume import Reason, Unreadable
 
 Floats = NDArray[np.float64]

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataset import Dataset
 
 from datamodules.dicom.acquisition import Acquisition
 from datamodules.dicom.files import PixelValue, malformed_is, read_head
+from datamodules.dicom.frames import PER_FRAME, SHARED, is_enhanced, place_of, single_images
 from datamodules.dicom.objects import is_image, is_original, is_slice
+from datamodules.dicom.rescale import Rescale
 from datamodules.dicom.stored import Stored
 from datamodules.dicom.values import Values, number, several
 from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
@@ -34,7 +35,9 @@ _TAGS = (
     "SeriesInstanceUID",
     "SeriesNumber",
     "AcquisitionNumber",
+    "AcquisitionDateTime",
     "AcquisitionTime",
+    "ContentTime",
     "TemporalPositionIdentifier",
     "InstanceNumber",
     "ImagePositionPatient",
@@ -48,7 +51,8 @@ _TAGS = (
     "RescaleIntercept",
     "RescaleSlope",
     "RescaleType",
-    "SharedFunctionalGroupsSequence",
+    SHARED,
+    PER_FRAME,
     "PhotometricInterpretation",
     "BitsAllocated",
     "BitsStored",
@@ -67,69 +71,20 @@ _MAX_RESCALE = 1e6
 
 
 @dataclass(frozen=True)
-class Rescale:
-    """From stored values to those of the modality: value = stored * slope + intercept.
-
-    `padding`: lowest and highest stored value that mark padding, or None. `inverse`: for MONOCHROME1, the sum of a
-    value and of the value of the same pixel stored inverted; NaN for MONOCHROME2. `hounsfield`: whether the values are
-    of CT.
-    """
-
-    slope: float
-    intercept: float
-    padding: tuple[int, int] | None
-    inverse: float
-    hounsfield: bool
-
-    @property
-    def meant_by_padding(self) -> tuple[float, float] | None:
-        """Lowest and highest value that padding stands for; None without any. MONOCHROME1 leaves open which it is."""
-        if self.padding is None or not np.isnan(self.inverse):
-            return (-np.inf, np.inf) if self.padding else None
-        low, high = sorted(each * self.slope + self.intercept for each in self.padding)
-        return low, high
-
-    @classmethod
-    def of(cls, data: Dataset | Values) -> Rescale:
-        """As the header says; slope 1 and intercept 0 where a modality other than CT has none. Raises as pydicom."""
-        slope, intercept = number(data, "RescaleSlope") or 1.0, number(data, "RescaleIntercept") or 0.0
-        bits, signed = int(data.get("BitsStored")), int(data.get("PixelRepresentation")) == 1
-        # The stored value v inverted is lowest + highest - v.
-        ends = -1 if signed else 2**bits - 1
-        inverted = str(data.get("PhotometricInterpretation", "")).strip() == "MONOCHROME1"
-        inverse = slope * ends + 2 * intercept if inverted else np.nan
-        hounsfield = str(data.get("Modality") or "CT").strip().upper() == "CT"
-        return cls(slope, intercept, _padding(data, signed), inverse, hounsfield)
-
-
-def _padding(data: Dataset | Values, signed: bool) -> tuple[int, int] | None:
-    """Lowest and highest stored value that mark padding; None without the tag.
-
-    Files exist that write -2000 as the unsigned 63536: both mean the same bits.
-    """
-    value = data.get("PixelPaddingValue")
-    if value is None:
-        return None
-    span = 2 ** int(data.get("BitsAllocated"))
-    limit = data.get("PixelPaddingRangeLimit")
-    ends = [int(value), int(value if limit is None else limit)]
-    low, high = sorted((end + span // 2) % span - span // 2 if signed else end % span for end in ends)
-    return low, high
-
-
-@dataclass(frozen=True)
 class Header:
-    """One single-frame image. `problem` is why its series cannot be used, or None; the geometry is then valid.
+    """One image, or one frame of an enhanced one. `problem` is why its series cannot be used, or None; the geometry is
+    then valid.
 
     `position`: of the first pixel's center, LPS mm. `orientation`: (2, 3) unit vectors, the direction in which the
     column index and the row index grow. `spacing`: (between rows, between columns), mm. `thickness`: mm, or None.
     `patient`: PatientID, maybe empty. `intensities`: False for a color picture and for a
     map of another unit than the modality's.
     `tilt`: of the gantry as the file says, degrees.
-    `pixels`: where they lie, or None where only parsing the whole file tells; `rescale` is then None too.
+    `frame`: its index in the file. `pixels`: where they lie, or None where only parsing the whole file tells.
     """
 
     path: Path
+    frame: int
     sop_instance: str
     series: str
     series_number: int
@@ -148,7 +103,12 @@ class Header:
     thickness: float | None
     tilt: float
     pixels: Stored | None
-    rescale: Rescale | None
+    rescale: Rescale
+
+    @property
+    def placeless(self) -> bool:
+        """Whether it says neither where it lies nor how it is turned."""
+        return not self.position.size and not self.orientation.any()
 
     @property
     def normal(self) -> Floats:
@@ -156,10 +116,11 @@ class Header:
         return np.cross(self.orientation[0], self.orientation[1])
 
 
-def read_header(path: Path, modality: str) -> Header | None:
-    """The header of an image of `modality`; None for another modality or an object without an image in space.
+def read_headers(path: Path, modality: str) -> list[Header]:
+    """The header of an image of `modality`, or those of its frames; none for another modality or an object without an
+    image in space.
 
-    Raises `Unreadable`: CORRUPT, TOO_LARGE, UNKNOWN_SYNTAX, NO_DICOM (a file of another kind).
+    Raises `Unreadable`: those of `read_head`, and NO_DICOM (a file of another kind).
     """
     found = read_head(path, _TAG_NUMBERS)
     if found is None:
@@ -168,14 +129,18 @@ def read_header(path: Path, modality: str) -> Header | None:
     with malformed_is(Reason.CORRUPT):
         data = Values(parsed)
         if not is_image(data, modality):
-            return None
-        header = _header(path, data, place, modality)
-    if max(header.rows, header.columns) > MAX_SIDE:
-        raise Unreadable(Reason.TOO_LARGE)
-    return header
+            return []
+        if max(int(data.get("Rows")), int(data.get("Columns"))) > MAX_SIDE:
+            raise Unreadable(Reason.TOO_LARGE)
+        if PER_FRAME not in data or not is_enhanced(parsed):
+            return [_header(path, data, place, modality)]
+        return [
+            _header(path, Values(image), place_of(index, parsed, place), modality, frame=index)
+            for index, image in enumerate(single_images(parsed))
+        ]
 
 
-def _header(path: Path, data: Values, place: PixelValue | None, modality: str) -> Header:
+def _header(path: Path, data: Values, place: PixelValue | None, modality: str, *, frame: int = 0) -> Header:
     """What an image's header says; `place` is where its pixels are, or None. Raises as pydicom."""
     kinds = tuple(str(value).strip().upper() for value in several(data.get("ImageType")))
     series_number, thickness = number(data, "SeriesNumber"), number(data, "SliceThickness")
@@ -186,6 +151,7 @@ def _header(path: Path, data: Values, place: PixelValue | None, modality: str) -
     pixels = Stored.of(path, data, place) if place is not None else None
     return Header(
         path=path,
+        frame=frame,
         sop_instance=str(data.get("SOPInstanceUID") or ""),
         series=str(data.get("SeriesInstanceUID") or ""),
         series_number=int(series_number) if series_number is not None else NO_NUMBER,
@@ -204,13 +170,13 @@ def _header(path: Path, data: Values, place: PixelValue | None, modality: str) -
         thickness=thickness if thickness is not None and thickness > 0 else None,
         tilt=number(data, "GantryDetectorTilt") or 0.0,
         pixels=pixels,
-        rescale=Rescale.of(data) if pixels is not None else None,
+        rescale=Rescale.of(data),
     )
 
 
 def _problem(data: Values, modality: str) -> Reason | None:
     """Why the image cannot be read, of what the header says besides geometry."""
-    if int(data.get("NumberOfFrames") or 1) > 1 or "SharedFunctionalGroupsSequence" in data:
+    if int(data.get("NumberOfFrames") or 1) > 1 or SHARED in data:
         return Reason.MULTIFRAME
     if int(data.get("SamplesPerPixel") or 1) != 1:
         return Reason.NOT_GRAYSCALE

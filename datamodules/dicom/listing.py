@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from datamodules.dicom.files import regular_files
-from datamodules.dicom.headers import Header, read_header
+from datamodules.dicom.headers import Header, read_headers
 from datamodules.dicom.volume import Reason, Unreadable
 
 _DICOM_ENDINGS = (".dcm", ".dicom", ".ima")
@@ -59,15 +59,13 @@ def list_images(folder: Path, modality: str) -> Listing:
     others = False  # a DICOM file of another modality, or no image
     for path in regular_files(folder):
         try:
-            header = read_header(path, modality)
+            headers = read_headers(path, modality)
         except Unreadable as refusal:
             if refusal.reason is not Reason.NO_DICOM or _named_as_image(path):
                 damaged.append((path, refusal.reason))
             continue
-        if header is None:
-            others = True
-        else:
-            images.append(header)
+        images += headers
+        others = others or not headers
     if not images:
         faults = [reason for _, reason in damaged if reason is not Reason.NO_DICOM]
         raise Unreadable(faults[0] if faults else Reason.NO_SUCH_MODALITY if others else Reason.NO_DICOM)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from numpy.typing import NDArray
 from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.files import malformed_is, read_dicom
 from datamodules.dicom.geometry import InPlane
-from datamodules.dicom.headers import Header, Rescale
+from datamodules.dicom.headers import Header
 from datamodules.dicom.hounsfield import AIR, check_hounsfield, check_padding
+from datamodules.dicom.rescale import Rescale
 from datamodules.dicom.stored import GRAYSCALE
 from datamodules.dicom.volume import Reason, Unreadable
 
@@ -66,26 +69,27 @@ def read_planes(headers: Sequence[Header], decoder: Decoder) -> Iterator[Plane]:
     Raises `Unreadable`: CORRUPT, TRUNCATED, UNSUPPORTED_COMPRESSION, UNDECODABLE, NOT_GRAYSCALE.
     """
     found = [header.pixels for header in headers if header.pixels is not None]
-    frames = decoder.each(found) if len(found) == len(headers) else None
-    for header in headers:
-        if frames is not None and header.rescale is not None:
-            plane = Plane(next(frames), header.rescale)
-        else:
-            plane = _parsed(header, decoder)
-        if plane.stored.shape != (header.rows, header.columns):
+    if len(found) == len(headers):
+        frames = decoder.each(found)
+    else:
+        frames = chain.from_iterable(
+            _parsed(path, [header.frame for header in run], decoder)
+            for path, run in groupby(headers, key=lambda header: header.path)
+        )
+    for header, stored in zip(headers, frames, strict=True):
+        if stored.shape != (header.rows, header.columns):
             raise Unreadable(Reason.CORRUPT)
-        yield plane
+        yield Plane(stored, header.rescale)
 
 
-def _parsed(header: Header, decoder: Decoder) -> Plane:
-    """The slice of a file that has to be parsed as a whole."""
-    data = read_dicom(header.path)
+def _parsed(path: Path, frames: Sequence[int], decoder: Decoder) -> Iterator[NDArray[Any]]:
+    """Frames of a file that has to be parsed as a whole."""
+    data = read_dicom(path)
     with malformed_is(Reason.CORRUPT):
-        photometric, rescale = str(data.get("PhotometricInterpretation", "")).strip(), Rescale.of(data)
+        photometric = str(data.get("PhotometricInterpretation", "")).strip()
     if photometric not in GRAYSCALE:
         raise Unreadable(Reason.NOT_GRAYSCALE)
-    (stored,) = decoder.frames(data, header.path, [0])
-    return Plane(stored, rescale)
+    yield from decoder.frames(data, path, frames)
 
 
 def settle(hu: NDArray[np.float32], rescales: Sequence[Rescale]) -> None:

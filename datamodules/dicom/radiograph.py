@@ -32,7 +32,7 @@ WORDS = {
 }
 TAGS = (
     "SpecificCharacterSet", "SOPClassUID", "Modality", "ImageType", "PresentationIntentType", "ViewPosition",
-    "ViewCodeSequence", "PatientOrientation", "InstanceNumber",
+    "ViewCodeSequence", "PatientOrientation", "InstanceNumber", "PatientID",
 )  # fmt: skip
 
 
@@ -47,6 +47,7 @@ class Film:
     name: str
     path: Path
     view: str = ""  # frontal, lateral, other; empty where the file does not say
+    patient: str = ""
 
     @classmethod
     def of(cls, path: Path) -> Film | None:
@@ -60,7 +61,8 @@ class Film:
             rank = min(ranks, default=len(WORDS["frontal"]) + (not view))
             kinds = [str(each).strip().upper() for each in head.get("ImageType") or ()]
             number = int(head.get("InstanceNumber") or 0)
-            return cls(_processing(head), kinds[1:2] == ["SECONDARY"], rank, number, path.name, path, view)
+            secondary, patient = kinds[1:2] == ["SECONDARY"], str(head.get("PatientID") or "").strip()
+            return cls(_processing(head), secondary, rank, number, path.name, path, view, patient)
 
 
 def read_radiograph(
@@ -71,8 +73,8 @@ def read_radiograph(
     `path` is a file, or a folder of which a film of the `view` ("frontal", PA before AP, or "lateral") is taken, which
     ViewPosition, the code of the view or PatientOrientation tells. Without PatientOrientation the picture is taken as
     it is if `unmarked_upright`, else it is not read: a network trained on sideways films learns where the film lay.
-    Raises `Unreadable`: NO_DICOM, NO_SUCH_MODALITY, NO_SUCH_VIEW, FOR_PROCESSING, MULTIFRAME, NOT_GRAYSCALE,
-    MISSING_GEOMETRY, INVALID_GEOMETRY, TOO_LARGE and those of `gray_levels` and of reading and decoding a file.
+    Raises `Unreadable`: NO_DICOM, NO_SUCH_MODALITY, SEVERAL_PATIENTS, NO_SUCH_VIEW, FOR_PROCESSING, MULTIFRAME,
+    NOT_GRAYSCALE, MISSING_GEOMETRY, INVALID_GEOMETRY, TOO_LARGE and those of `gray_levels`, of reading and of decoding.
     """
     file = _chosen(path, view)
     data = read_dicom(file)
@@ -99,6 +101,8 @@ def _chosen(path: Path, view: str) -> Path:
     films = [film for file in files if (film := Film.of(file))]
     if not films:
         raise Unreadable(Reason.NO_SUCH_MODALITY)
+    if len({film.patient for film in films if film.patient}) > 1:
+        raise Unreadable(Reason.SEVERAL_PATIENTS)
     films = [film for film in films if film.view in (view, "")]
     if not films:
         raise Unreadable(Reason.NO_SUCH_VIEW)

@@ -48,9 +48,9 @@ def read_references(path: Path) -> References:
     through, of which a large SEG has a hundred thousand. Raises `Unreadable`: FOLDER_MISSING, OUTSIDE_FOLDER,
     TOO_LARGE, LABELS_UNREADABLE.
     """
-    check_file(path)
-    if path.name.lower().endswith((".nii", ".nii.gz")):
+    if path.is_dir() or path.name.lower().endswith((".nii", ".nii.gz")):
         return NONE
+    check_file(path)
     try:
         found = _named(read_dicom(path, _AT_TOP))
         return found or _named(read_dicom(path, _BY_FRAME))

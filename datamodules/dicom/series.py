@@ -79,7 +79,7 @@ def _read_stack(stack: Stack, decoder: Decoder) -> Volume:
     if len(ordered) * first.rows * first.columns > MAX_VOXELS:
         raise Unreadable(Reason.TOO_LARGE)
     instances = tuple(image.sop_instance for image in ordered)
-    named = [instance for instance in instances if instance]
+    named = [(image.sop_instance, image.frame) for image in ordered if image.sop_instance]
     if len(set(named)) < len(named):
         raise Unreadable(Reason.CONFLICTING_DUPLICATES)
     turn = in_plane(first)

@@ -10,13 +10,16 @@ from typing import Any
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.pixels.decoders.base import get_decoder
-from pydicom.uid import UID, JPEGExtended12Bit, RLELossless
+from pydicom.uid import HTJ2K, UID, HTJ2KLossless, HTJ2KLosslessRPCL, JPEGExtended12Bit, RLELossless
 
-from datamodules.dicom.files import PixelValue, malformed_is
+from datamodules.dicom.files import PixelValue, is_compressed, malformed_is
 from datamodules.dicom.values import Values
 from datamodules.dicom.volume import Reason, Unreadable
 
 GDCM = "gdcm"
+OPENJPEG = "pylibjpeg"  # pydicom's name for OpenJPEG, the decoder of HTJ2K with a free license (MIT and BSD)
+ISOLATED = (GDCM, OPENJPEG)  # written in C or C++: a damaged stream may end the process
+HTJ2K_FORMS = (HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K)
 GRAYSCALE = ("MONOCHROME1", "MONOCHROME2")
 
 
@@ -46,7 +49,7 @@ class Stored:
     def plugin(self) -> str:
         """The decoder, empty for uncompressed pixels. Raises `Unreadable`: TRUNCATED, UNSUPPORTED_COMPRESSION."""
         options = self.options
-        if not self.value.syntax.is_encapsulated:
+        if not is_compressed(self.value.syntax):
             if self.value.length < (options["rows"] * options["columns"] * options["bits_allocated"] + 7) // 8:
                 raise Unreadable(Reason.TRUNCATED)
             return ""
@@ -77,12 +80,11 @@ def low_bits(data: Values | Dataset) -> bool:
 
 def plugin_of(syntax: UID, precision: int) -> str:
     """The decoder of a compressed form of so many bits. Raises `Unreadable`: UNSUPPORTED_COMPRESSION."""
-    plugin = "pydicom" if syntax == RLELossless else GDCM
+    plugin = "pydicom" if syntax == RLELossless else OPENJPEG if syntax in HTJ2K_FORMS else GDCM
     try:
         available = get_decoder(syntax).available_plugins
     except NotImplementedError:
         available = ()
-    # GDCM decodes the 8-bit form of this syntax alone.
-    if plugin not in available or (syntax == JPEGExtended12Bit and precision != 8):
+    if plugin not in available or (syntax == JPEGExtended12Bit and precision > 12):
         raise Unreadable(Reason.UNSUPPORTED_COMPRESSION)
     return plugin

@@ -37,7 +37,7 @@ class Reason(Enum):
     SEVERAL_SCANS = "one series holds several scans that nothing tells apart, or that continue one another"
     NO_SUCH_MODALITY = "the study holds no image of the wanted modality"
     ONLY_LOCALIZERS = "the study holds localizers or projections alone"
-    MULTIFRAME = "the images are stored as enhanced multi-frame objects"
+    MULTIFRAME = "an image holds several frames without a place for each (no enhanced multi-frame object)"
     MISSING_GEOMETRY = "position, orientation or pixel spacing is missing"
     INVALID_GEOMETRY = "position, orientation or pixel spacing has impossible values"
     NOT_AXIAL = "the images are not axial"
@@ -74,6 +74,7 @@ class Reason(Enum):
     UNSUPPORTED_COMPRESSION = "the pixel data is compressed in a way for which no decoder is installed"
     UNDECODABLE = "the pixel data could not be decompressed"
     LABELS_UNREADABLE = "the label file is not a usable DICOM SEG or NIfTI file"
+    SEVERAL_LABELS = "a study or a structure has more than one label file, and nothing says which to take"
     LABELS_MISMATCH = "the labels do not lie on the grid of the images"
 
 

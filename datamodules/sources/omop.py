@@ -5,20 +5,29 @@ cohort:   SELECT person_id, index_date, ... FROM ...     one row an example
 features: {creatinine: {domain: measurement, concepts: [3016723], window: [-2, 0], aggregate: last}, ...}
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from sqlglot import exp
 
+from datamodules.remarks import MIXED_UNITS, NO_DESCENDANTS, NO_TABLE, OTHER_UNIT, Remark
 from datamodules.sources import cohort_sql
 from datamodules.sources.connection import database
 from datamodules.sources.database import Session, number, plain
 from datamodules.sources.omop_features import Feature, combine, of_person
-from datamodules.sources.omop_queries import cohort_parameters, events_query, person_query
+from datamodules.sources.omop_queries import (
+    ancestors_query,
+    cohort_parameters,
+    events_query,
+    person_query,
+    units_query,
+)
 
 
 class OMOP:
@@ -49,15 +58,16 @@ class OMOP:
     ) -> None:
         self.cohorts = Cohorts(connection, cohort, root, seconds=seconds, rows=rows)
         self.features = _features(features)
-        self.remarks: list[str] = []
+        self.remarks: list[Remark] = []
 
     def read(
         self, *, cohort: str | None = None, features: Mapping[str, Mapping[str, Any]] | None = None
     ) -> pd.DataFrame:
         """`person` (text), `accession` (text) if the query gives it, its other columns, then the features.
 
-        A feature whose table the database lacks is missing in all rows; `remarks` then says so. Raises
-        FileNotFoundError, ConnectionError, TimeoutError and ValueError, each with what is wrong.
+        A feature whose table the database lacks is missing in all rows; `remarks` then says so, as it does of values
+        in a unit that is not declared. Raises FileNotFoundError, ConnectionError, TimeoutError and ValueError, each
+        with what is wrong: also for a feature with the concepts below its own, without the table that names them.
         """
         if features and self.features:
             raise ValueError("the study declares features, so the site's `sources` may not: leave them out there")
@@ -71,7 +81,8 @@ class OMOP:
 
     def _feature(self, opened: "Opened", name: str, feature: Feature, table: pd.DataFrame) -> list[Any]:
         if feature.table not in opened.columns:
-            self.remarks.append(f"feature {name} is missing in all rows: the database has no table {feature.table}")
+            words = f"feature {name} is missing in all rows: the database has no table {feature.table}"
+            self.remarks.append(Remark(NO_TABLE, words, np.ones(len(table), bool)))
             return [None] * len(table)
         if feature.domain == "person":
             persons = [int(each) for each in table["person"]]
@@ -80,10 +91,40 @@ class OMOP:
                 of_person(feature, born.get(person), at)
                 for person, at in zip(persons, table["index_date"], strict=True)
             ]
-        if feature.concepts and feature.descendants and "concept_ancestor" not in opened.columns:
-            self.remarks.append(f"feature {name} uses its concepts alone: the database has no table concept_ancestor")
-        rows = opened.rows(events_query(feature, opened.columns), **cohort_parameters(feature, table))
+        self._descendants(opened, name, feature, len(table))
+        parameters = cohort_parameters(feature, table)
+        rows = opened.rows(events_query(feature, opened.columns), **parameters)
+        if query := units_query(feature, opened.columns):
+            self._units(name, feature, opened.rows(query, **parameters), len(table))
         return combine(feature, rows, len(table))
+
+    def _descendants(self, opened: "Opened", name: str, feature: Feature, examples: int) -> None:
+        """Whether the database knows the concepts below the feature's own. Raises ValueError where it knows none."""
+        if not (feature.concepts and feature.descendants):
+            return
+        known = opened.ancestors(feature.concepts) if "concept_ancestor" in opened.columns else set()
+        if not known:
+            found = "has none of them in its" if "concept_ancestor" in opened.columns else "has no"
+            raise ValueError(
+                f"feature {name} counts its concepts with those below them, and the database {found} table "
+                "concept_ancestor: add what is missing to it, or declare `descendants: false` for the concepts alone"
+            )
+        if unknown := sorted({*feature.concepts} - known):
+            words = f"feature {name} uses {unknown} alone: concept_ancestor knows nothing below it"
+            self.remarks.append(Remark(NO_DESCENDANTS, words, np.ones(examples, bool)))
+
+    def _units(self, name: str, feature: Feature, found: list[tuple[Any, ...]], examples: int) -> None:
+        """Remarks on undeclared units, or several where none is declared; `found` are rows of (place, unit, number)."""
+        number: Counter[Any] = Counter()
+        for _, unit, values in found:
+            number[unit] += values
+        declared = set(feature.units or number.most_common(1)[0][:1] if number else ())
+        other = {unit: values for unit, values in number.items() if unit not in declared}
+        if other:
+            reason = OTHER_UNIT if feature.units else MIXED_UNITS
+            units = ", ".join(f"{values} of unit {unit}" for unit, values in other.items())
+            rows = np.isin(np.arange(examples), [place for place, unit, _ in found if unit in other])
+            self.remarks.append(Remark(reason, f"feature {name}: {units} ({reason})", rows))
 
 
 def _features(declared: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Feature]:
@@ -131,6 +172,10 @@ class Opened:
 
     def __exit__(self, *reason: object) -> None:
         self._stack.close()
+
+    def ancestors(self, concepts: Sequence[int]) -> set[int]:
+        """Which of these concepts `concept_ancestor` knows what is below of."""
+        return {row[0] for row in self.rows(ancestors_query(), concepts=list(concepts))}
 
     def rows(self, query: exp.Expr, **parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of a query written with the common data model's names."""

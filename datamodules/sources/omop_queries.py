@@ -44,13 +44,13 @@ def moment(domain: Domain, columns: set[str]) -> str:
     return _AT.format(datetime=exact, date=f"CAST({domain.date} AS DATE)")
 
 
-def events_of(feature: Feature, columns: Mapping[str, set[str]], *, text: str = "NULL") -> str:
+def events_of(feature: Feature, columns: Mapping[str, set[str]], *, text: str = "NULL", value: str = "") -> str:
     """SQL of the events in each example's window, with place, event, moment, value and text; see `events_query`."""
     domain = DOMAINS[feature.domain]
-    concepts = _BELOW if feature.descendants and "concept_ancestor" in columns else _DECLARED
+    concepts = _BELOW if feature.descendants else _DECLARED
     events = _EVENTS.format(
         key=domain.key,
-        value=_value(feature) if domain.has_value else "NULL",
+        value=value or (_value(feature) if domain.has_value else "NULL"),
         text=text,
         at=moment(domain, columns[domain.table]),
         table=domain.table,
@@ -63,6 +63,26 @@ def events_query(feature: Feature, columns: Mapping[str, set[str]]) -> exp.Expr:
     """Rows of (place, value) for a feature of events; `columns` by table, all in lower case."""
     joined = events_of(feature, columns)
     return sqlglot.parse_one(_RESULTS[feature.aggregate].format(joined=joined), dialect="postgres")
+
+
+def units_query(feature: Feature, columns: Mapping[str, set[str]]) -> exp.Expr | None:
+    """Rows of (place, concept of the unit, number of values) for a feature of values; None where nothing has a unit.
+
+    A value without a unit has the unit 0, which is OMOP's "no matching concept".
+    """
+    table = DOMAINS[feature.domain].table
+    if feature.aggregate in ("any", "count") or "unit_concept_id" not in columns[table]:
+        return None
+    unit = "CASE WHEN value_as_number IS NOT NULL THEN COALESCE(unit_concept_id, 0) END"
+    joined = events_of(feature, columns, value=unit)
+    query = f"SELECT place, value, COUNT(*) FROM {joined} WHERE value IS NOT NULL GROUP BY place, value"
+    return sqlglot.parse_one(query, dialect="postgres")
+
+
+def ancestors_query() -> exp.Expr:
+    """Rows of the concepts in the parameter `concepts` below which `concept_ancestor` names some, or themselves."""
+    query = f"SELECT DISTINCT ancestor_concept_id FROM concept_ancestor WHERE ancestor_concept_id IN ({_DECLARED})"
+    return sqlglot.parse_one(query, dialect="postgres")
 
 
 def cohort_parameters(feature: Feature, examples: pd.DataFrame) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from flip.files import CENTRALIZED, POOLED
+from flip.report.forest import tested_examples
 from flip.report.format import number
 from flip.report.notices import notices
 from flip.report.tables import withheld
@@ -47,10 +48,16 @@ def table(run: RunRecord) -> "Table":
     shown = {name: column for name, column in cells.items() if name == own or any(column)}
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     found.add_column(Text(f"test {main}"), overflow="fold", max_width=24)
+    found.add_column("n", justify="right", no_wrap=True)
     for name in shown:
         found.add_column(name, no_wrap=True)
     for index, site in enumerate(rows):
-        found.add_row(Text(site or POOLED), *(Text(column[index] or "\u2013") for column in shown.values()))
+        tested = run.examples(site, "test") if site else tested_examples(run)
+        found.add_row(
+            Text(site or POOLED),
+            f"{tested:,}" if tested else "",
+            *(Text(column[index] or "\u2013") for column in shown.values()),
+        )
     return found
 
 

@@ -5,6 +5,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from flip.config.data_source import data_source, ready
 from flip.config.jobs import JOBS
 from flip.errors import UserError, nearest
 from flip.files import conf_folder
@@ -50,7 +51,9 @@ def version_text() -> str:
 def start_text() -> str:
     """What the engine is, and what to type next."""
     experiments = options([conf_folder()], "experiment")
-    name = next(iter(experiments), "NAME")
+    now = {name: text for name, text in experiments.items() if ready(conf_folder() / "experiment" / f"{name}.yaml")}
+    later = {name: text for name, text in experiments.items() if name not in now}
+    name = next(iter(now), "NAME")
     lines = [
         WHAT,
         "",
@@ -58,9 +61,13 @@ def start_text() -> str:
         f"    python -m flip experiment={name}",
         "    python -m flip --help",
         "",
-        "Experiments:",
+        "Experiments that run as they are:",
+        *_table(now),
+        "",
+        "With data to get or make first, which flip --help dataset names:",
+        *_table(later),
     ]
-    return "\n".join(lines + _table(experiments))
+    return "\n".join(lines)
 
 
 def help_text(arguments: Sequence[str]) -> str:
@@ -94,7 +101,7 @@ def _screen(groups: Sequence[str], experiments: Iterable[str]) -> str:
 
 
 def _groups(folders: Sequence[Path], groups: Sequence[str]) -> str:
-    lines = [line for group in groups for line in (f"{group}=", *_table(options(folders, group)), "")]
+    lines = [line for group in groups for line in (f"{group}=", *_table(_with_data(folders, group)), "")]
     return "\n".join(
         [
             *lines,
@@ -102,6 +109,15 @@ def _groups(folders: Sequence[Path], groups: Sequence[str]) -> str:
             f"conf: {conf_folder()}",
         ]
     )
+
+
+def _with_data(folders: Sequence[Path], group: str) -> dict[str, str]:
+    """The options of a group; of a dataset also where its data come from."""
+    found = options(folders, group)
+    if group == "dataset":
+        sources = {name: data_source(f"{name}.yaml", folders) for name in found}
+        found = {name: f"{text}. Data: {sources[name]}" if sources[name] else text for name, text in found.items()}
+    return found
 
 
 def options(folders: Sequence[Path], group: str) -> dict[str, str]:

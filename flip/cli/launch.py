@@ -21,7 +21,7 @@ WORD = re.compile(r"\w+")
 
 def launch(arguments: Sequence[str]) -> int:
     """Do what the command line asks; returns the exit status. Raises UserError for mistakes."""
-    given = parser().parse_args(list(arguments))
+    given = parser().parse_intermixed_args(list(arguments))
     for word in given.overrides:
         if word in COMMANDS:
             raise UserError(f"{word}: is a command, so it comes first: flip {word} ...")

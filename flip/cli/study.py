@@ -7,9 +7,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from flip import numerics
 from flip.cli.compose import Composer
 from flip.cli.origin import Origin
-from flip.config.study import Study
+from flip.config.study import Study, plain
 from flip.errors import UserError
 
 
@@ -17,6 +18,7 @@ def study_of(cfg: DictConfig, choices: Mapping[str, Any], composer: Composer) ->
     """The checked study of a composed configuration; `choices` are its groups' options. Raises UserError."""
     if twice := composer.named_twice(choices.get("experiment")):
         raise UserError(twice)
+    numerics.choose(plain(cfg.get("numerics")))  # before the check imports the study's code, and torch with it
     return checked(cfg, choices, composer)
 
 

@@ -1,7 +1,14 @@
-"""A sweep: the same study once for each combination of values, and the table that compares the runs."""
+"""A sweep: the same study once for each combination of values, by whichever launcher and sweeper of Hydra.
 
+A launcher may run it in other processes, so what becomes of each run is kept on disk (`flip.cli.sweep_notes`).
+"""
+
+import math
+import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,83 +17,137 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from flip.cli import sweep_plugins
 from flip.cli.calls import run
 from flip.cli.compose import MISTAKES, Composer
 from flip.cli.hydra_errors import explain_sweep
 from flip.cli.study import study_of
+from flip.cli.sweep_notes import Note, Notes, objective, record_of
 from flip.errors import UserError, mistakes_text, unique
+from flip.signals import Interrupted, handing_on
+
+NO_OBJECTIVE = (
+    "the sweeper looks for the best main metric on validation data, and this study has none; declare a validation split"
+)
 
 
 @dataclass
 class Sweep:
-    """Several runs, one after the other; a mistake in one, or its failure, does not end the others."""
+    """Several runs; a mistake in one, or its failure, does not end the others."""
 
     composer: Composer
     typed: tuple[str, ...]
-    folders: list[Path] = field(default_factory=list)
-    mistakes: list[str] = field(default_factory=list)
-    failed: bool = False
+    parent: int = field(default_factory=os.getpid)
 
     def run(self) -> int:
-        """Run them all and print the table of results; returns 1 unless every run succeeded."""
-        from hydra._internal.callbacks import Callbacks
-        from hydra.core.plugins import Plugins
-        from hydra.types import HydraContext
+        """Run them all and print the table of results; returns 1 unless every run succeeded.
 
+        Raises UserError where none could begin, and Interrupted again once the table is there.
+        """
+        composer, failure = self.composer, ""
+        with composer.session() as hydra, sweep_plugins.importing_nothing_here():
+            cfg = self._composed(hydra)
+            notes = Notes(Path(str(cfg.hydra.sweep.dir)).absolute())
+            try:
+                with handing_on(notes.end_others):
+                    sweep_plugins.sweeper(cfg, hydra, self.job, composer).sweep(list(cfg.hydra.overrides.task))
+            except MISTAKES as error:
+                clear(notes.folder)
+                raise UserError(explain_sweep(composer, error)) from error
+            except Interrupted:
+                if notes.read():
+                    self.show(notes)
+                raise
+            except UserError:
+                raise
+            except Exception as error:  # of a launcher or sweeper: what has run is there all the same
+                traceback.print_exc()
+                failure = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        if failure:
+            print(f"the sweep has ended early: {failure}", file=sys.stderr)
+        return self.show(notes) or int(bool(failure))
+
+    def _composed(self, hydra: Any) -> DictConfig:
+        """The configuration of the sweep. Raises UserError."""
         composer = self.composer
-        with composer.session() as hydra:
-            try:
-                cfg = hydra.compose_config(
-                    composer.config_name, composer.arguments, RunMode.MULTIRUN, with_log_configuration=False
-                )
-            except MISTAKES as error:
-                raise UserError(explain_sweep(composer, error)) from error
-            context = HydraContext(config_loader=hydra.config_loader, callbacks=Callbacks(cfg))
-            sweeper = Plugins.instance().instantiate_sweeper(config=cfg, hydra_context=context, task_function=self.job)
-            try:
-                sweeper.sweep(arguments=list(cfg.hydra.overrides.task))
-            except MISTAKES as error:
-                clear(Path(str(cfg.hydra.sweep.dir)))
-                raise UserError(explain_sweep(composer, error)) from error
-        self.show()
-        if not self.folders:
-            clear(Path(str(cfg.hydra.sweep.dir)))
-        return 1 if self.failed else 0
+        try:
+            cfg: DictConfig = hydra.compose_config(
+                composer.config_name, composer.arguments, RunMode.MULTIRUN, with_log_configuration=False
+            )
+            return cfg
+        except MISTAKES as error:
+            raise UserError(explain_sweep(composer, error)) from error
 
-    def job(self, cfg: DictConfig) -> None:
-        """One run of the sweep."""
+    def job(self, cfg: DictConfig) -> float:
+        """One run of the sweep; returns its objective, the study's main metric on the validation data."""
         hydra = HydraConfig.get()
         folder, overrides = Path(hydra.runtime.output_dir), [str(each) for each in hydra.overrides.task]
+        notes, number = Notes(Path(str(hydra.sweep.dir)).absolute()), int(hydra.job.num)
+        note = Note(number, folder, tuple(each.lstrip("+") for each in overrides), process=os.getpid())
+        if notes.stopped():
+            return float("nan")
         composer = Composer(overrides, self.composer.config_name, self.composer.config_dir)
-        typed = " ".join(each.lstrip("+") for each in overrides)
-        print(f"\n[{hydra.job.num}] {typed}", flush=True)
+        elsewhere = os.getpid() != self.parent
+        print(f"{'' if elsewhere else chr(10)}[{number}] {' '.join(note.overrides)}", flush=True)
+        notes.write(note)
         try:
-            study = study_of(cfg, hydra.runtime.choices, composer)
-            ended = run(replace(study, typed=self.typed), folder)
+            with silent() if elsewhere else nullcontext():
+                study = study_of(cfg, hydra.runtime.choices, composer)
+                ended = run(replace(study, typed=self.typed), folder)
         except UserError as error:
-            self.failed = True
-            self.mistakes += [f"[{hydra.job.num}] {problem}" for problem in error.problems]
+            notes.write(replace(note, mistakes=tuple(error.problems), ended=True))
             print(mistakes_text(error.problems), file=sys.stderr, flush=True)
             clear(folder)
-            return
-        except Exception:  # an error of the engine itself ends this run, not the others
-            self.failed = True
+        except Interrupted:
+            notes.write(replace(note, ended=True))
+            if not elsewhere:
+                raise
+        except Exception as error:  # an error of the engine itself ends this run, not the others
             traceback.print_exc()
-            return
-        self.folders.append(folder)
-        self.failed = self.failed or ended.status != "ok"
+            notes.write(replace(note, mistakes=(f"{type(error).__name__}, an error of the engine",), ended=True))
+        else:
+            notes.write(replace(note, ended=True))
+            if elsewhere:
+                print(f"[{number}] {ended.status}  {ended.reason}".rstrip(), flush=True)
+        notes.table()
+        found = objective(record_of(folder))
+        if math.isnan(found) and "direction" in hydra.sweeper and note.status == "ok":
+            notes.stop()
+            notes.write(replace(note, mistakes=(NO_OBJECTIVE,), ended=True))
+        return found
 
-    def show(self) -> None:
-        """Print the table of results, and under it what was not run at all."""
+    def show(self, notes: Notes) -> int:
+        """Print the table of results, and under it what was not run at all; returns 1 unless all succeeded."""
         from rich.console import Console
 
-        if self.folders:
+        known = notes.close()
+        if folders := [note.folder for note in known if (note.folder / "result.json").is_file()]:
             from flip.report.compare import compare_table
 
-            table: Any = compare_table(self.folders)
-            Console().print(table)
-        for mistake in unique(self.mistakes):
+            console = Console()
+            table: Any = compare_table(folders, console.width)
+            console.print(table)
+            print(f"sweep   {notes.shown}")
+        else:
+            clear(notes.folder)
+        for mistake in unique(f"[{note.number}] {problem}" for note in known for problem in note.mistakes):
             print(f"not run: {mistake}", file=sys.stderr)
+        return int(not known or any(note.mistakes or note.status != "ok" for note in known))
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """In a process beside others nothing is shown: their lines would be mixed."""
+    sys.stdout.flush()
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def clear(folder: Path) -> None:

@@ -24,7 +24,7 @@ from flip.files import POOLED
 from flip.version import __version__
 
 COMMAND_LINE = "the command line"  # the `Where` of what was typed
-STUDY_KEYS = ("name", "notice", "seed", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
+STUDY_KEYS = ("name", "notice", "seed", "numerics", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
 
 OmegaConf.register_new_resolver("size", size, replace=True)
 

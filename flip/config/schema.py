@@ -18,6 +18,13 @@ class OptimizerState(Enum):
     keep = "keep"
 
 
+class Numerics(Enum):
+    """How the processor computes (`flip.numerics`)."""
+
+    fast = "fast"
+    portable = "portable"
+
+
 @dataclass
 class Paths:
     """Folders of the coordinator; a relative one is taken from the working folder."""
@@ -88,6 +95,7 @@ class Config:
     job: str = "train"  # flip.config.jobs
     notice: str | None = None
     seed: int = MISSING
+    numerics: Numerics = Numerics.fast
     dataset: dict[str, Any] = MISSING
     model: dict[str, Any] = MISSING
     outcomes: dict[str, Any] | None = None

@@ -38,6 +38,7 @@ class Manifest(TypedDict):
     name: str
     notice: str | None
     seed: int
+    numerics: str
     dataset: Target
     model: Target
     outcomes: Target | None

@@ -15,7 +15,9 @@ from flip.contracts.dataset import (
     DeclaresReasons,
     DeclaresRemarks,
     DeclaresSizes,
+    DeclaresWarnings,
     Describes,
+    ExplainsRemarks,
     FederatedDataModule,
     Fingerprinted,
     HasSources,
@@ -25,12 +27,14 @@ from flip.contracts.dataset import (
     NamesPersons,
     Remarks,
     ScaledForPooling,
+    ShowsImages,
     Skips,
     SkipsPersons,
 )
 from flip.contracts.model import (
     Coarsens,
     Decides,
+    DrawsScores,
     FederatedModule,
     FitsBaseline,
     HasInterval,
@@ -47,19 +51,20 @@ from flip.contracts.model import (
 
 __all__ = [
     "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons",
-    "DeclaresRemarks", "DeclaresSizes", "Describes", "FederatedDataModule", "FederatedModule", "Fingerprinted",
-    "FitsBaseline", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
-    "LoadsQuickly", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly", "Skips",
+    "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks",
+    "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
+    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod",
+    "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips",
     "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs, Describes, Fingerprinted,
-        ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs,
+        Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
     ),
-    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes),
+    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes, DrawsScores),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),

@@ -83,6 +83,20 @@ class DeclaresRemarks(Protocol):
 
 
 @runtime_checkable
+class ExplainsRemarks(Protocol):
+    """A dataset with more to say of its remarks in the site's own log, which may name columns and codes."""
+
+    remarks_in_words: Sequence[str]
+
+
+@runtime_checkable
+class DeclaresWarnings(Protocol):
+    """A class of datasets with remarks that put a result in doubt: a report names them in its first lines."""
+
+    WARNINGS: frozenset[str]  # of its REMARKS
+
+
+@runtime_checkable
 class NamesPersons(Protocol):
     """A dataset that says whose its examples are: a site with a minimum cell above 1 asks nothing of any other."""
 
@@ -134,6 +148,17 @@ class Describes(Protocol):
 
     def describe(self, edges: Arrays) -> tuple[Arrays, Mapping[str, int]]:
         """Counts, moments and, over the agreed edges, histograms by column; and the persons that each rests on."""
+
+
+@runtime_checkable
+class ShowsImages(Protocol):
+    """A dataset of images that `job=check` shows to their own site, and to nobody else."""
+
+    def thumbnails(self, number: int) -> Sequence[tuple[str, str, np.ndarray | None]]:
+        """By image its name, what is wrong with it (empty: nothing), and uint8 [h, w] or [h, w, 3], None if unread.
+
+        Up to `number` of those with something wrong, and up to `number` others.
+        """
 
 
 @runtime_checkable

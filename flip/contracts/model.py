@@ -1,6 +1,6 @@
 """What the engine asks of a model, its metrics, the strategy that trains it and the outcomes made from it."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -143,6 +143,19 @@ class FitsBaseline(Protocol):
 
     def fit_baseline(self, batches: Iterable[object]) -> None:
         """Take the site's training batches, or none."""
+
+
+@runtime_checkable
+class DrawsScores(Protocol):
+    """A module that shows more of its test metrics in the report than their values."""
+
+    def panels(
+        self, scored: Mapping[str, Mapping[str, SummableMetric]], names: Sequence[str]
+    ) -> list[dict[str, object]]:
+        """Panels (`flip.report.panels`) as JSON can hold them, from the metrics of each place: the sites, and "pooled".
+
+        A metric that is withheld is not there. `names` are those of the outcomes, in the declared order; maybe none.
+        """
 
 
 @runtime_checkable

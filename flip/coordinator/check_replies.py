@@ -84,7 +84,7 @@ def sound(topic: Topic, name: str, summary: Summary, *, wanted: Wanted) -> bool:
         like = wanted.states.get(name)
         counts = like is not None and np.issubdtype(like.dtype, np.integer)
         return like is not None and summary.values.shape == like.shape and not (counts and (summary.values < 0).any())
-    return topic not in (Topic.SKIPPED, Topic.REMARKS, Topic.ABSENT) or summary.values.shape == (1,)
+    return topic not in (Topic.SKIPPED, Topic.REMARKS, Topic.WARNINGS, Topic.ABSENT) or summary.values.shape == (1,)
 
 
 def finite(array: np.ndarray) -> bool:

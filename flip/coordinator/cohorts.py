@@ -1,12 +1,14 @@
 """Before round 0: the sites' cohorts, what they skipped, and the statistics of the dataset that all agree on."""
 
+import json
 from typing import Any
 
+from flip.config.outcome_names import outcome_names
 from flip.coordinator.check_replies import Wanted, addable
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Reply
-from flip.messages.summary import Summary, Topic
+from flip.messages.summary import LABELS, Summary, Topic
 from flip.messages.wire import join
 
 COUNTS = ("persons", "train", "validate", "test")
@@ -41,6 +43,8 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
             "trains": roster.trains[reply.site],
             "skipped": counted(reply, Topic.SKIPPED, reasons),
             "remarks": counted(reply, Topic.REMARKS, reasons),
+            "warnings": counted(reply, Topic.WARNINGS, reasons),
+            "outcomes": outcomes(agreed.get(LABELS), roster.manifest),
             "fault": fault.name if fault else None,
         }
         if fault is not None:
@@ -58,6 +62,20 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     unusable = (Fault.DATA, Fault.INVALID)
     roster.left_out = {site for site, fault in faults.items() if fault.refused or fault in unusable}
     return faults
+
+
+def outcomes(persons: Summary | None, manifest: str) -> dict[str, int]:
+    """Persons of each outcome among the training rows, by the study's own names; empty where a site tells none.
+
+    One that the site withholds is left out, as is one that nobody has.
+    """
+    if persons is None:
+        return {}
+    counts = persons.values.ravel().tolist()
+    names = outcome_names(json.loads(manifest).get("dataset") or {})
+    if len(names) != len(counts):
+        names = [f"outcome {index + 1}" for index in range(len(counts))]
+    return {name: int(count) for name, count in zip(names, counts, strict=True) if count}
 
 
 def counted(reply: Reply, topic: Topic, known: frozenset[str]) -> dict[str, int]:

@@ -11,7 +11,7 @@ from flip.coordinator.loop import Coordinator
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Payload, Scalar
-from flip.messages.summary import Moments, Summaries, Summary, Topic
+from flip.messages.summary import INTENSITIES, Moments, Summaries, Summary, Topic
 from flip.messages.wire import join
 
 BINS = 24  # of a histogram
@@ -21,7 +21,7 @@ Described = dict[str, Summaries]
 
 
 def check(loop: Coordinator, ask: Ask) -> None:
-    """`job=check`: what each site would bring. Raises StudyFailed as `_described` does."""
+    """`job=check`: what each site would bring, with a histogram of its images alone. Raises as `_described` does."""
     _described(loop, ask, "check", histograms=False)
 
 
@@ -43,7 +43,7 @@ def _described(loop: Coordinator, ask: Ask, job: str, *, histograms: bool) -> No
         for site, more in _asked(roster, ask, edges, faults).items():
             before = found.get(site, {})
             found[site] = {topic: {**before.get(topic, {}), **more[topic]} for topic in TOPICS}
-    roster.recorder.description(job, edges, found)
+    roster.recorder.description(job, {**edges, **of_images(found)}, found)
     _asked(roster, ask, {}, faults, tries=True)
     roster.enough(len({*roster.sites(training=True)} - {*faults}), faults, "before the first round")
     roster.learnable()
@@ -70,6 +70,12 @@ def pooled(found: Mapping[str, Summaries]) -> dict[str, Summary]:
         sums = told.get(Topic.DESCRIPTION, {})
         merge_into(merged, {name: each for name, each in sums.items() if addable({name: each}, merged)})
     return merged
+
+
+def of_images(found: Mapping[str, Summaries]) -> dict[str, np.ndarray]:
+    """Edges of the bins of images' intensities, 0 to 1 of the study's window; none where no site has images."""
+    told = pooled(found).get(f"histogram/{INTENSITIES}")
+    return {} if told is None or told.withheld else {INTENSITIES: np.linspace(0, 1, told.values.size + 1)}
 
 
 def agreed_edges(found: Mapping[str, Summaries]) -> dict[str, np.ndarray]:

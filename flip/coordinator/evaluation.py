@@ -6,15 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flip.contracts import Decides, Outcomes
+from flip.coordinator.panels import panels_of
 from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, threshold_from, wanted_scores
 from flip.coordinator.roster import Roster
 from flip.errors import StudyFailed
+from flip.files import POOLED
 from flip.messages import Ask, Payload, Scalar, Task
 from flip.messages.summary import Topic
 
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
 
+POOLED_TEST = f"test/{POOLED}/"
 TEST = "test"  # the stage, and the first part of the metrics' names, of the study's own model
 
 
@@ -77,8 +80,11 @@ class Evaluation:
         scored = self._score(ask, task, stage)
         if final and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
-        if decided is None and isinstance(self.module, Decides):
-            scored = scored.undecided(self.module.decided)
+        undecided = self.module.decided if decided is None and isinstance(self.module, Decides) else ()
+        if undecided:
+            scored = scored.undecided(undecided)
+        if final:
+            self.roster.recorder.panels(panels_of(self.module, scored, self.roster.manifest, undecided))
         reasons = scored.reasons(self.roster.trains, metrics_of(self.module, "test"))
         self.withheld |= {f"{prefix}/{name}": why for name, why in reasons.items()}
         for site, reply in scored.replies.items():
@@ -90,11 +96,14 @@ class Evaluation:
             self._report_outcomes(self.outcomes, scored)
 
     def _report_outcomes(self, outcomes: Outcomes, scored: Scored) -> None:
-        """What the study adds to the report, and its own metrics."""
+        """What the study adds to the report, and its own metrics, the pooled ones over the sites that train."""
         found = {site: reply.summaries.get(Topic.OUTCOMES, {}) for site, reply in scored.replies.items()}
         self.roster.recorder.outcomes(found)
         arrays = {site: {name: summary.values for name, summary in named.items()} for site, named in found.items()}
-        self.metrics |= outcomes.metrics(arrays)
+        trained = {site: found for site, found in arrays.items() if self.roster.trains[site]}
+        of_sites = {name: value for name, value in outcomes.metrics(arrays).items() if not name.startswith(POOLED_TEST)}
+        of_all = {name: value for name, value in outcomes.metrics(trained).items() if name.startswith(POOLED_TEST)}
+        self.metrics |= {**of_sites, **of_all}
 
     def _task(self, stage: str, weights: Payload, **params: Scalar) -> Task:
         return self.roster.task("evaluate", self.rounds - 1, weights, stage, **params)

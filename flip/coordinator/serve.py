@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from flip import numerics
 from flip.config.study import Manifest
 from flip.messages import Ask
 
@@ -71,7 +72,7 @@ def serve(submission: Submission, folder: Path, ask: Ask) -> None:
 
 
 def unfit(manifest: Manifest) -> str:
-    """Why this server does not run a study: code that it does not allow, or of another version; empty if it does."""
+    """Why this server does not run a study: code not allowed or of another version, numerics; empty if it does."""
     from flip.config.code import code_digest
     from flip.config.targets import STUDY_TARGETS, refusal, targets
 
@@ -80,4 +81,6 @@ def unfit(manifest: Manifest) -> str:
         return f"the study names {refused[0]}, which the server does not allow"
     if manifest["code"] != code_digest(named):
         return "the server has another version of the engine or of the study's code; install the same on both"
+    if why := numerics.refusal(manifest["numerics"], "cpu"):
+        return f"the study asks for numerics: portable, but the server's {why}. {numerics.REMEDY}"
     return ""

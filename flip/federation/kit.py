@@ -18,6 +18,7 @@ import yaml
 from flip.config.site_file import SITE_NAME
 from flip.errors import UserError
 from flip.files import POOLED
+from flip.numerics import FAST, PORTABLE, VARIABLES, able
 
 KIT, SITE_FILE, README = "kit.yaml", "site.yaml", "README.md"
 SERVER, ADMIN, SITE = "server", "admin", "site"
@@ -76,6 +77,18 @@ class Kit:
             raise UserError(f"{key} ({self.folder / KIT}): has no value; set it")
         return self.settings[key]
 
+    def numerics(self) -> Mapping[str, str]:
+        """The variables of `numerics: portable`, where the kit asks for it, for every process of the party.
+
+        Raises UserError for another word than `fast` and `portable`, and on a processor that cannot.
+        """
+        wanted = self.settings.get("numerics", FAST)
+        if wanted not in (FAST, PORTABLE):
+            raise UserError(f"numerics ({self.folder / KIT}): must be {FAST} or {PORTABLE}, not {wanted}")
+        if wanted == PORTABLE and not able():
+            raise UserError(f"numerics ({self.folder / KIT}): {PORTABLE} needs an x86-64 processor with AVX2 and FMA")
+        return VARIABLES if wanted == PORTABLE else {}
+
 
 @contextmanager
 def whole_or_not(out: Path) -> Iterator[Path]:
@@ -115,6 +128,12 @@ def write_site(folder: Path, readme: str) -> None:
     """What a site's folder holds on every backend: the file to fill in, and three lines of how to start."""
     write(folder / SITE_FILE, SITE_TEMPLATE)
     write(folder / README, readme)
+
+
+def check_numerics(word: str) -> None:
+    """Refuse a word that says nothing of how the parties compute. Raises UserError."""
+    if word not in (FAST, PORTABLE):
+        raise UserError(f"numerics={word}: must be {FAST} or {PORTABLE}")
 
 
 def check_names(sites: Sequence[str]) -> None:

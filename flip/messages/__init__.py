@@ -37,6 +37,9 @@ class Fault(Enum):
     REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"
     REFUSED_RULE = "refused by the site's policy: a rule of its own, which its own log names"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
+    REFUSED_NUMERICS = (
+        "refused: the study asks for numerics: portable, and the site's process computes otherwise; its log says why"
+    )
     REFUSED_POLICY = "refused: the site's file does not hold a policy that permits this study"
 
     @property

@@ -7,7 +7,11 @@ from enum import Enum
 
 import numpy as np
 
+LABELS = "count/label"  # among the agreed statistics: persons of each outcome in the training rows
 KNOWN = "count/known/"  # of a described cohort, by column: persons with a value, without one, with an undeclared one
+
+IMAGE = "image"  # column of a described cohort: how images look, and their mean
+INTENSITIES = "image intensities"  # histogram of a described cohort: shares of pixels from 0 to 1 of the window
 
 
 class SummaryKind(Enum):
@@ -53,6 +57,7 @@ class Topic(Enum):
     STATISTICS = "statistics"  # what all sites agree on before the first round
     SKIPPED = "skipped"  # examples that were left out, by reason
     ABSENT = "absent"  # what no training row has, by its number among what must occur
+    WARNINGS = "warnings"  # of the remarks, those that put a result in doubt
     REMARKS = "remarks"  # what is to know of the examples that were kept, by remark
     DESCRIPTION = "description"  # what a cohort holds, by column
     SHAPE = "shape"  # of each part of an example

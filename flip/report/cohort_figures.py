@@ -29,7 +29,7 @@ def histograms(cohorts: Cohorts) -> "Figure | None":
     for axes, column in zip(panels, shown, strict=False):
         for index, site in enumerate(cohorts.run.sites):
             values = cohorts.told.get(site, {}).get(f"histogram/{column}")
-            if values and sum(values):
+            if values and sum(values) and len(values) + 1 == len(edges[column]):
                 share = [100 * value / sum(values) for value in values]
                 dash = DASHES[index // len(PALETTE) % len(DASHES)]
                 axes.stairs(share, edges[column], color=paint[site], linestyle=dash, linewidth=1.3)

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from flip.messages.summary import IMAGE
 from flip.report import cohort_figures
 from flip.report import figures as report_figures
 from flip.report.cohorts import Cohorts
@@ -63,7 +64,9 @@ def _figures(cohorts: Cohorts) -> dict[str, Any]:
         return Markup(report_figures.to_svg(figure, key, label)) if figure is not None else None  # noqa: S704 - escaped by Matplotlib
 
     levels = {
-        column: {level: f"levels/{column}/{level}" for level in names} for column, names in cohorts.categories.items()
+        column: {level: f"levels/{column}/{level}" for level in names}
+        for column, names in cohorts.categories.items()
+        if column != IMAGE
     }
     with report_figures.style():
         return {

@@ -1,13 +1,14 @@
 """What the sites' cohorts hold, read back from a run folder: tables, and what does not seem to fit between sites."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from flip.messages import Fault
-from flip.messages.summary import KNOWN, Moments
-from flip.report.tables import fault_text
+from flip.messages.summary import IMAGE, KNOWN, Moments
+from flip.report.cohort_images import ODD, image_findings
+from flip.report.finding import Finding
+from flip.report.tables import fault_text, warnings
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -23,16 +24,6 @@ FACTORS = {
     "kilograms for pounds": 2.2046, "percent for a share": 0.01,
 }  # fmt: skip
 """By what a unit is mistaken for another: declared = own * factor."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something at a site that does not fit, and what the site's file would say to correct it."""
-
-    site: str
-    column: str
-    what: str
-    remedy: str
 
 
 class Cohorts:
@@ -114,12 +105,17 @@ class Cohorts:
     def findings(self) -> list[Finding]:
         """What does not fit, site by site."""
         found = [self._fault(site) for site in self.run.sites]
+        found += [Finding(site, "", words, "To be settled with the site") for site, words in warnings(self.run)]
         for site in self.told:
             others = [other for other in self.told if other != site]
-            found += [self._lacking(site, others, column) for column in self.columns]
-            found += [self._constant(site, others, column) for column in self.numbers]
-            found += [self._unit(site, others, column) for column in self.numbers]
-            found += [self._spelling(site, others, column) for column in self.columns]
+            columns, numbers = ([each for each in c if each != IMAGE] for c in (self.columns, self.numbers))
+            odd = {look: self.count(site, f"levels/{IMAGE}/{look}") for look in ODD}
+            own, rest = (self.moments(sites, IMAGE) for sites in ([site], others))
+            found += image_findings(site, self.missing(site, IMAGE), odd, own=own, rest=rest)
+            found += [self._lacking(site, others, column) for column in columns]
+            found += [self._constant(site, others, column) for column in numbers]
+            found += [self._unit(site, others, column) for column in numbers]
+            found += [self._spelling(site, others, column) for column in columns]
         return [each for each in found if each is not None]
 
     def _fault(self, site: str) -> Finding | None:

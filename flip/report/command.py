@@ -25,7 +25,8 @@ def report(arguments: Sequence[str]) -> int:
     from flip.runs.record import RunRecord
 
     comparison = Comparison.of([RunRecord.read(run) for run in chosen.runs])
-    Console().print(comparison.table())
+    console = Console()
+    console.print(comparison.table(console.width))
     write_atomic(chosen.out, render("comparison.html.j2", {"comparison": comparison}).encode())
     print(chosen.out)
     return 0

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from flip.files import NOT_SETTINGS, POOLED
 from flip.runs.record import RunRecord
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NOT_COMPARED = (*NOT_SETTINGS, "federation")  # a backend changes nothing of a study
 ABSENT = "\u2013"
+BAD = ("failed", "refused", "interrupted")  # statuses
 MANY_SITES = 6  # above this the table names the worst site in place of a column a site
 
 
@@ -83,29 +84,38 @@ class Comparison:
         parts = [name.split("/", 3 if name.startswith("test/site/") else 2) for name in self.metrics]
         return [f"{part[2]}, {POOLED}" if part[1] == POOLED else part[2] for part in parts]
 
-    def table(self) -> "Table":
-        """The comparison for the terminal: without losses, and without settings that the strategy (or so) implies."""
+    def table(self, width: int = 1000) -> "Table":
+        """The comparison for a terminal of so many columns: without losses, and without settings that others imply.
+
+        What does not fit is named below the table, the last metrics first; a value is folded, and never cut.
+        """
         from rich.table import Table
         from rich.text import Text
 
+        rows = (*self.rows, *self.means)
         columns = [index for index, key in enumerate(self.settings) if not self._implied(key)]
-        scores = [index for index, title in enumerate(self.titles) if "loss" not in title] or list(
-            range(len(self.titles))
-        )
-        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
-        table.add_column("run", overflow="fold")
-        for title in (*(self._short(self.settings[index]) for index in columns), "status"):
-            table.add_column(Text(title), no_wrap=True)
-        for title in (self.titles[index].replace(", ", "\n") for index in scores):
-            table.add_column(Text(title), justify="right", no_wrap=True)
-        for title in (["worst site"] if self.many_sites else []) + ["digest"]:
-            table.add_column(title, overflow="fold")
-        for row in (*self.rows, *self.means):
-            cells = [row.label, *(row.settings[index] for index in columns), row.status]
-            cells += [cell(*row.metrics[index]) for index in scores]
-            cells += [row.worst] if self.many_sites else []
-            cells += [f"= {row.same}" if row.same else row.digest[:8]]
-            table.add_row(*(Text(text, style="red" if text in ("failed", "refused") else "") for text in cells))
+        found = [index for index, title in enumerate(self.titles) if "loss" not in title]
+        scores = {self.titles[at]: [cell(*row.metrics[at]) for row in rows] for at in found or range(len(self.titles))}
+        first = {"run": [row.label for row in rows]}
+        first |= {self._short(self.settings[at]): [row.settings[at] for row in rows] for at in columns}
+        first["status"] = [row.status for row in rows]
+        last = {"worst site": [row.worst for row in rows]} if self.many_sites else {}
+        last["digest"] = [f"= {row.same}" if row.same else row.digest[:8] for row in rows]
+        left = width - sum(taken(title, cells) for title, cells in (*first.items(), *last.items()))
+        fitting: dict[str, list[str]] = {}
+        for title, cells in scores.items():
+            left -= taken(title, cells)
+            if left >= 0 or not fitting:
+                fitting[title] = cells
+        missing = [title for title in scores if title not in fitting]
+        table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", caption_justify="left")
+        table.caption = f"too wide for this terminal: {'; '.join(missing)}" if missing else None
+        shown = {**first, **fitting, **last}
+        for title in shown:
+            justify: Literal["left", "right"] = "right" if title in fitting else "left"
+            table.add_column(Text(title.replace(", ", "\n")), justify=justify, overflow="fold")
+        for row in zip(*shown.values(), strict=True):
+            table.add_row(*(Text(text, style="red" if text in BAD else "") for text in row))
         return table
 
     def _short(self, key: str) -> str:
@@ -123,6 +133,11 @@ class Comparison:
                     {row.settings[at] for row in self.rows}
                 )
         return False
+
+
+def taken(title: str, cells: Sequence[str]) -> int:
+    """The columns of a terminal that a column of the table takes, with the space beside it."""
+    return max(len(line) for text in (title.replace(", ", "\n"), *cells) for line in text.split("\n")) + 2
 
 
 def cell(value: float, deviation: float | None) -> str:
@@ -190,11 +205,11 @@ def _means(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
     return means
 
 
-def compare_table(runs: Sequence[Path]) -> "Table":
-    """A table of several runs for the terminal: settings that differ, metrics, digest; means over seeds below.
+def compare_table(runs: Sequence[Path], width: int) -> "Table":
+    """A table of several runs for a terminal: settings that differ, metrics, digest; means over seeds below.
 
     Raises UserError as `write` does.
     """
     from flip.report.compare import Comparison
 
-    return Comparison.of([RunRecord.read(run) for run in runs]).table()
+    return Comparison.of([RunRecord.read(run) for run in runs]).table(width)

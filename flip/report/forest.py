@@ -25,8 +25,8 @@ def forest(run: RunRecord, metric: str) -> "Figure | None":
     rows: list[str | None] = [*(site for site in run.sites if math.isfinite(run.tested(metric, site))), None]
     if len(rows) < 3:
         return None
-    paint = colors(run.sites)
-    figure = Figure(figsize=(WIDTH, 0.8 + 0.5 * len(rows)), layout="constrained")
+    paint, compared = colors(run.sites), any(name.startswith("baseline/") for name in run.metrics)
+    figure = Figure(figsize=(WIDTH, 0.8 + (0.5 if compared else 0.32) * len(rows)), layout="constrained")
     axes = figure.subplots()
     said = []
     for y, site in enumerate(rows):

@@ -1,10 +1,11 @@
-"""What a reader must know before the numbers of a run: it diverged, had not converged, or its own words."""
+"""What a reader must know before the numbers of a run: a site is in doubt, it diverged, or had not converged."""
 
 import math
 
 from flip.files import POOLED
 from flip.report.format import number
 from flip.report.series import mean_series, validation_metric, validation_phase
+from flip.report.tables import warnings
 from flip.runs.record import RunRecord
 
 DIVERGED = 10.0  # a last training loss so many times the first
@@ -14,7 +15,8 @@ LEAST = 5  # rounds below which a best last one says nothing
 def notices(run: RunRecord) -> list[str]:
     """One sentence each, the worst first; those that `result.json` names come before."""
     found = [str(each) for each in run.result.get("warnings") or ()]
-    return [*found, *_diverged(run), *_not_converged(run)]
+    doubts = [f"{site}: {words}." for site, words in warnings(run)]
+    return [*found, *doubts, *_diverged(run), *_not_converged(run)]
 
 
 def _diverged(run: RunRecord) -> list[str]:

@@ -13,7 +13,7 @@ from flip.report.forest import tested_examples
 from flip.report.format import number, seconds, signed, size, whole
 from flip.report.notices import notices
 from flip.report.subgroups import subgroups
-from flip.report.tables import costs, counted, matrix, participation, site_rows, withheld
+from flip.report.tables import costs, counted, matrix, metric_groups, participation, site_rows, withheld
 from flip.report.verdict import Verdict
 from flip.runs.record import THRESHOLD, RunRecord
 
@@ -67,6 +67,7 @@ def context(run: RunRecord) -> dict[str, Any]:
         "private": bool(run.config.get("privacy")) or bool(run.result.get("privacy")),
         "mechanisms": ", ".join(run.config.get("privacy") or {}),
         "sites": site_rows(run),
+        "groups": metric_groups(run.metric_names),
         "subgroups": subgroups(run),
         "threshold": run.tested(THRESHOLD, None),
         "matrix": matrix(run),
@@ -85,6 +86,7 @@ def _figures(run: RunRecord) -> dict[str, Any]:
 
     from flip.report import figures as plots
     from flip.report.forest import forest
+    from flip.report.panels import drawn
 
     def svg(figure: "Figure | None", key: str, label: str) -> Markup | None:
         return Markup(plots.to_svg(figure, key, label)) if figure is not None else None  # noqa: S704 - escaped by Matplotlib
@@ -93,6 +95,7 @@ def _figures(run: RunRecord) -> dict[str, Any]:
         return {
             "color": plots.colors(run.sites),
             "dashed": len(run.sites) > len(plots.PALETTE),
+            "shown": drawn(run),
             "curves": svg(plots.learning_curves(run), "curves", "Learning curves by site"),
             "scores": svg(forest(run, run.main), "scores", "Test metric by site") if run.main else None,
             "spending": svg(plots.privacy_curve(run), "privacy", "Privacy spent by site"),

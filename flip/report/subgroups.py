@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from flip.runs.record import RunRecord
 
+EXAMPLES = "examples"  # a count among the metrics of a subgroup
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -45,19 +47,24 @@ def subgroups(run: RunRecord) -> list[Subgroup]:
             case [group, level, metric] if level != "gap":
                 named.setdefault(group, {})[level] = None
                 metrics[metric] = None
-    ordered = sorted(metrics, key=lambda name: (name != run.main, name == "examples"))
+    ordered = sorted(metrics, key=lambda name: (name != run.main, name == EXAMPLES))
     found = []
-    for group, levels in named.items():
+    declared = (run.config.get("model") or {}).get("subgroups") or {}
+    for group, found_levels in named.items():
+        place = {str(level): index for index, level in enumerate(declared.get(group) or ())}
+        levels = sorted(found_levels, key=lambda level: place.get(level, len(place)))
         wanted: list[tuple[str, str | None]] = [(metric, None) for metric in ordered]
         wanted += [(run.main, site) for site in run.sites if run.main in metrics] if run.main else []
-        rows = [row for metric, site in wanted if (row := _row(run, group, list(levels), metric, site))]
-        found.append(Subgroup(group, list(levels), rows))
+        rows = [row for metric, site in wanted if (row := _row(run, group, levels, metric, site))]
+        found.append(Subgroup(group, levels, rows))
     return found
 
 
 def _row(run: RunRecord, group: str, levels: Sequence[str], metric: str, site: str | None) -> Row | None:
     full = [f"{group}/{level}/{metric}" for level in levels]
     cells = [Cell(run.tested(name, site), run.interval(name, site)) for name in full]
+    if metric == EXAMPLES:
+        cells = [Cell(int(each.value)) if math.isfinite(each.value) else each for each in cells]
     known = {level: cell.value for level, cell in zip(levels, cells, strict=True) if math.isfinite(cell.value)}
     if not known:
         return None

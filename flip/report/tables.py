@@ -33,6 +33,15 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
+FIRST, MORE = 3, 7  # metrics that a page of 1080 pixels holds beside a cohort's counts, and without them
+
+
+def metric_groups(names: Sequence[str]) -> list[list[str]]:
+    """Metrics by table, so that none is wider than the page: those beside the cohort's counts, then the others."""
+    others = names[FIRST:]
+    return [list(names[:FIRST]), *(list(others[at : at + MORE]) for at in range(0, len(others), MORE))]
+
+
 def withheld(run: RunRecord) -> dict[str, list[str]]:
     """By rule, the test metrics that are missing because of it, and where; those of subgroups are not listed."""
     found: dict[str, list[str]] = {}
@@ -190,6 +199,12 @@ def costs(run: RunRecord) -> list[Cost]:
         cost.down += int(record.get("bytes_down") or 0)
         cost.up += int(record.get("bytes_up") or 0)
     return list(found.values())
+
+
+def warnings(run: RunRecord) -> list[tuple[str, str]]:
+    """What puts a site's examples in doubt: the site, and what it is."""
+    found = [(site, about.get("warnings") or {}) for site, about in run.cohort.items()]
+    return [(site, f"{int(number):,} {words}") for site, each in found for words, number in each.items()]
 
 
 def counted(run: RunRecord, what: str) -> dict[str, dict[str, int]]:

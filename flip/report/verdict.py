@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
+from flip.config.outcome_names import outcome_names
 from flip.files import CENTRALIZED
 from flip.report.format import number, signed
 from flip.report.tables import fault_text, kind_of
@@ -162,7 +163,9 @@ class Verdict:
         for about in self.run.cohort.values():
             for name, persons in (about.get("outcomes") or {}).items() if about.get("trains") else ():
                 total[name] = total.get(name, 0) + int(persons)
-        parts = "; ".join(f"{name} {persons:,}" for name, persons in total.items())
+        declared = outcome_names(self.run.config.get("dataset") or {})
+        ordered = [name for name in declared if name in total] or list(total)
+        parts = "; ".join(f"{name} {total[name]:,}" for name in ordered)
         return [f"Persons trained on, by outcome: {parts}."] if parts else []
 
 

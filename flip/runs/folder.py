@@ -173,6 +173,11 @@ class RunFolder:
         """Write `outcomes.json`."""
         self.json("outcomes.json", plain_summaries(outcomes))
 
+    def panels(self, panels: Sequence[Mapping[str, object]]) -> None:
+        """Write `panels.json`, where there are any."""
+        if panels:
+            self.json("panels.json", {"panels": list(panels)})
+
     def json(self, name: str, content: Mapping[str, object]) -> None:
         """Write a JSON file."""
         write_atomic(self.folder / name, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())

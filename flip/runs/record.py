@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class RunRecord:
     outcomes: Mapping[str, Mapping[str, Any]]
     description: Mapping[str, Any]  # of a job that trained nothing: what its sites told of their cohorts
     result: Mapping[str, Any]
+    panels: Mapping[str, Any] = field(default_factory=dict)  # under "panels", what the model shows of its test metrics
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":
@@ -43,7 +44,8 @@ class RunRecord:
         text = _text(path / "run.yaml")
         config = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text else {}
         files = {
-            name: _json(path / f"{name}.json") for name in ("provenance", "cohort", "outcomes", "description", "result")
+            name: _json(path / f"{name}.json")
+            for name in ("provenance", "cohort", "outcomes", "panels", "description", "result")
         }
         if not isinstance(config, dict):
             raise UserError(f"{path / 'run.yaml'}: is no mapping of settings; restore it from the run")

@@ -1,7 +1,7 @@
 """What the coordinator writes down of a study, and the form of a line of `rounds.jsonl`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -55,6 +55,9 @@ class Recorder(Protocol):
 
     def best(self, weights: Payload) -> None:
         """Weights with the best validation score so far."""
+
+    def panels(self, panels: Sequence[Mapping[str, object]]) -> None:
+        """What the model shows of its test metrics in the report."""
 
     def outcomes(self, outcomes: Mapping[str, Mapping[str, Summary]]) -> None:
         """What the study adds to the report, by site."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flip import numerics
 from flip.config import build
 from flip.config.build import initial_module
 from flip.config.policy import Policy
@@ -93,6 +94,8 @@ def admit(text: str, place: Place) -> Loaded:
         raise Refusal(*refused)
     if manifest["code"] != build.code_digest(build.targets(manifest)):
         raise Refusal(Fault.REFUSED_CODE)
+    if why := numerics.refusal(manifest["numerics"], place.site.accelerator):
+        raise Refusal(Fault.REFUSED_NUMERICS, f"{why}. {numerics.REMEDY}")
     configure_torch(int(manifest["trainer"]["threads"]))
     datamodule = build.datamodule(manifest, place.name, place.site)
     persons = build.persons(datamodule)

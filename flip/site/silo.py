@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 from flip.config import build
 from flip.config.build import initial_module
 from flip.config.schema import Site
-from flip.contracts import Decides, FederatedDataModule, FitsBaseline, Remarks
+from flip.contracts import Decides, FederatedDataModule, FitsBaseline
 from flip.determinism import stable_seed
 from flip.errors import disk_full
 from flip.messages import Answer, Fault, Reply, Task, Withheld
@@ -20,12 +20,13 @@ from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.site.admission import Loaded, Place, admit, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
+from flip.site.images_page import PAGE, write_images
 from flip.site.log import site_log
 from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
-from flip.site.statistics import absent, cohort_counts, dataset_summaries, description, remarks, shapes, skipped
+from flip.site.statistics import cohort_counts, cohort_summaries, description, remarks_in_words, shapes
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -143,21 +144,16 @@ class Silo:
         """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
         data, cell = loaded.datamodule, loaded.policy.minimum_cell
         counts = cohort_counts(loaded.persons, data, cell)
-        told, others = skipped(loaded.persons, data, cell)
+        summaries, others = cohort_summaries(loaded.persons, data, cell)
         for reason, number in others.items():
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
-        if isinstance(data, Remarks):
-            for remark, number in data.remarks.items():
-                self._log.info("%d %s", number, remark)
-        trained = persons_of(data, "train", cell)
-        summaries = {Topic.SKIPPED: told, Topic.REMARKS: remarks(loaded.persons, data, cell)}
-        summaries |= {Topic.STATISTICS: dataset_summaries(trained, data, cell)}
-        summaries |= {Topic.ABSENT: absent(trained.number, data)}
+        for words in remarks_in_words(data):
+            self._log.info("%s", words)
         examples = int(counts["train"])
         return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)
 
     def _describe(self, loaded: Loaded, task: Task) -> Reply:
-        """The cohort by column, with histograms where edges were agreed, and the shapes of an example.
+        """The cohort by column, with histograms where edges were agreed, an example's shapes; here a page of images.
 
         With the parameter `tries` instead one step of a copy of the model, which raises where the data do not fit it.
         """
@@ -171,6 +167,8 @@ class Silo:
         self._log.info(
             "run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing"
         )
+        if not edges and write_images(self.home, loaded.datamodule):
+            self._log.info("a few of its images are in %s, which stays here", PAGE)
         persons, cell = loaded.persons, loaded.policy.minimum_cell
         told = {
             Topic.DESCRIPTION: description(persons, loaded.datamodule, edges, cell),

@@ -9,7 +9,9 @@ from flip.contracts import (
     Agrees,
     DeclaresReasons,
     DeclaresRemarks,
+    DeclaresWarnings,
     Describes,
+    ExplainsRemarks,
     FederatedDataModule,
     KnowsPersonsBehind,
     KnowsWhatOccurs,
@@ -18,8 +20,15 @@ from flip.contracts import (
     SkipsPersons,
 )
 from flip.contracts.dataset import examples_in
-from flip.messages.summary import KNOWN, Summary, SummaryKind
-from flip.site.disclosure import enough, suppress_groups, suppress_number, suppress_summary, suppress_total
+from flip.messages.summary import KNOWN, Summary, SummaryKind, Topic
+from flip.site.disclosure import (
+    enough,
+    suppress_complementary,
+    suppress_groups,
+    suppress_number,
+    suppress_summary,
+    suppress_total,
+)
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
 
 
@@ -118,18 +127,46 @@ def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
     return {str(number): summary_of(persons, "count/absent", np.zeros(1)) for number in np.flatnonzero(~data.occurs())}
 
 
+def cohort_summaries(
+    persons: int, data: FederatedDataModule, cell: int
+) -> tuple[dict[Topic, dict[str, Summary]], dict[str, int]]:
+    """What was skipped, remarked, doubtful and absent, and what the dataset wants agreed; and how many were skipped
+    for reasons that it does not declare, which stay at the site."""
+    left_out, others = skipped(persons, data, cell)
+    told, trained = remarks(persons, data, cell), persons_of(data, "train", cell)
+    doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
+    return {
+        Topic.SKIPPED: left_out,
+        Topic.REMARKS: told,
+        Topic.WARNINGS: {remark: summary for remark, summary in told.items() if remark in doubtful},
+        Topic.STATISTICS: dataset_summaries(trained, data, cell),
+        Topic.ABSENT: absent(trained.number, data),
+    }, others
+
+
+def remarks_in_words(data: FederatedDataModule) -> list[str]:
+    """What the site's own log says of them, which may name columns and codes."""
+    found = [f"{number} {remark}" for remark, number in data.remarks.items()] if isinstance(data, Remarks) else []
+    return [*found, *(data.remarks_in_words if isinstance(data, ExplainsRemarks) else ())]
+
+
 def remarks(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
     """What the dataset remarks of the examples that it kept, by its declared words.
 
-    A remark that is of all but a few persons would tell of those few: it stays at the site too.
+    A remark that is of all but a few persons would tell of those few: it stays at the site too. Remarks that are alike
+    up to a colon are parts of a whole: see `suppress_complementary`.
     """
     if not (isinstance(data, Remarks) and isinstance(data, DeclaresRemarks)):
         return {}
     whose = {remark: min(data.remarks_persons.get(remark, 0), persons) for remark in data.remarks}
+    for part in {remark.partition(": ")[0] for remark in whose if ": " in remark}:
+        alike = [remark for remark in whose if remark.startswith(f"{part}: ")]
+        kept = suppress_complementary(np.array([whose[remark] for remark in alike]), cell)
+        whose |= dict(zip(alike, kept.astype(int).tolist(), strict=True))
     return {
         remark: summary_of(whose[remark], "count/remarks", np.array([number]))
         for remark, number in data.remarks.items()
-        if remark in data.REMARKS and enough(whose[remark], cell)
+        if remark in data.REMARKS and whose[remark] and enough(whose[remark], cell)
         if whose[remark] == persons or enough(persons - whose[remark], cell)
     }
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.body_composition import CutOff, body_mass_index, measure, panels
+from models.body_composition import CutOff, body_mass_index, decision, measure, panels
 from models.body_composition.report import site_report, write_private
 
 TISSUES = ("muscle", "subcutaneous_fat", "visceral_fat")
@@ -129,7 +129,8 @@ class BodyCompositionOutcomes:
 
     def metrics(self, by_site: Mapping[str, Arrays]) -> dict[str, float]:
         """`test/site/<site>/...` and `test/pooled/...`: `index_mae`, `index_bias` (cm2/m2), `density_bias` (HU),
-        `prevalence_predicted` and `prevalence_reference`; what no person stands behind is left out."""
+        `sarcopenia_sensitivity`, `sarcopenia_specificity`, `prevalence_predicted` and `prevalence_reference`; what no
+        person stands behind is left out."""
         named = {
             **{f"test/site/{site}": arrays for site, arrays in by_site.items()},
             "test/pooled": panels.pooled(by_site),
@@ -144,10 +145,7 @@ class BodyCompositionOutcomes:
             for name, source in sources.items():
                 if source in arrays and arrays[source][0] > 0:
                     found[f"{prefix}/{name}"] = float(arrays[source][1] / arrays[source][0])
-            counts = arrays.get("count/sarcopenia")
-            if counts is not None and counts.sum() > 0:
-                found[f"{prefix}/prevalence_predicted"] = float(counts[:, 1].sum() / counts.sum())
-                found[f"{prefix}/prevalence_reference"] = float(counts[1].sum() / counts.sum())
+            found |= {f"{prefix}/{name}": value for name, value in decision.metrics(arrays).items()}
         return found
 
     def panels(self, by_site: Mapping[str, Arrays]) -> list[dict[str, Any]]:
@@ -155,6 +153,7 @@ class BodyCompositionOutcomes:
         return [
             panels.dice_panel(by_site, TISSUES),
             panels.agreement_panel(by_site),
+            decision.panel([*by_site.items(), (panels.POOLED, panels.pooled(by_site))], self.cut_off),
             panels.prevalence_panel(by_site, self.cut_off),
             panels.survival_panel(by_site, self.cut_off, self.bin_days),
         ]

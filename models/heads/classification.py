@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,9 +25,13 @@ from models.metrics.classes import (
     Sensitivity,
     Specificity,
 )
+from models.metrics.counts import Confusion, LabelDecisions
 from models.metrics.exact import AUPRC, AUROC, CalibrationSlope, ClassAUROC, LabelAUROC
+from models.panels import binary, classes, labels
 
 Batch = Mapping[str, Tensor]
+Scored = Mapping[str, Mapping[str, Metric]]
+Panels = list[dict[str, Any]]
 YOUDEN, SENSITIVITY, HALF = "youden", "sensitivity", 0.5
 ROUNDING = 1e-9  # of a sum of shares
 
@@ -96,6 +101,10 @@ class Binary(nn.Module):
             "calibration_error": BinaryCalibrationError(n_bins=BinnedCalibrationError.SIZE),
         }
 
+    def panels(self, scored: Scored, names: Sequence[str]) -> Panels:
+        """As `models.panels.binary`."""
+        return binary.panels(scored, names)
+
     def choose(self, metrics: Mapping[str, Metric]) -> float | None:
         """The threshold from the counts of the validation data; None where they hold one class alone.
 
@@ -123,18 +132,23 @@ class MultiClass(nn.Module):
     Args:
         width: size of the embedding that it gets.
         classes: number of classes.
-        weights: weight of each class in the loss; null: all alike.
+        weights: weight of each class in the loss; `agreed`: of each row the batch's `class_weight` float32 [n], by the
+            persons of each class over all sites (datamodules.agreed_target); null: all alike.
     """
 
     monitor, higher_is_better = "balanced_accuracy", True
 
-    def __init__(self, width: int, classes: int, weights: list[float] | None = None) -> None:
+    def __init__(self, width: int, classes: int, weights: Sequence[float] | Literal["agreed"] | None = None) -> None:
         super().__init__()
-        if weights is not None and len(weights) != classes:
-            raise ValueError(f"model.head.weights: has {len(weights)} numbers for {classes} classes; give one a class")
+        self.agreed = weights == "agreed"
+        if isinstance(weights, str) and not self.agreed:
+            raise ValueError(f"model.head.weights={weights}: write agreed, one number a class, or null")
+        own = None if self.agreed or weights is None else [float(each) for each in weights]
+        if own is not None and len(own) != classes:
+            raise ValueError(f"model.head.weights: has {len(own)} numbers for {classes} classes; give one a class")
         self.linear, self.classes = nn.Linear(width, classes), classes
         self.wanted_sizes = {"target.classes": classes}
-        self.register_buffer("weights", torch.tensor(weights) if weights else None, persistent=False)
+        self.register_buffer("weights", torch.tensor(own) if own else None, persistent=False)
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Logits [n, classes]."""
@@ -149,6 +163,7 @@ class MultiClass(nn.Module):
                 "set it to the number of dataset.target.levels"
             )
         losses = functional.cross_entropy(output, batch["label"], weight=self.weights, reduction="none")
+        losses = losses * batch["class_weight"] if self.agreed else losses
         return losses.sum() / max(len(losses), 1)
 
     def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
@@ -163,12 +178,17 @@ class MultiClass(nn.Module):
             "auroc_binned": BinnedClassAUROC(self.classes),
             "brier": Brier(),
             "calibration_error_binned": TopCalibrationError(),
+            "confusion": Confusion(self.classes),
         }
 
     def exact(self) -> dict[str, Metric]:
         """Metrics of a site's own rows."""
         error = MulticlassCalibrationError(num_classes=self.classes, n_bins=BinnedCalibrationError.SIZE)
         return {"auroc": ClassAUROC(self.classes), "calibration_error": error}
+
+    def panels(self, scored: Scored, names: Sequence[str]) -> Panels:
+        """As `models.panels.classes`."""
+        return classes.panels(scored, names)
 
 
 class TopCalibrationError(BinnedCalibrationError):
@@ -214,8 +234,13 @@ class MultiLabel(nn.Module):
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
-        return {"auroc_binned": BinnedLabelAUROC(self.labels), "accuracy": LabelAccuracy(), "brier": Brier()}
+        decisions = {"accuracy": LabelAccuracy(), "decisions": LabelDecisions(self.labels)}
+        return {"auroc_binned": BinnedLabelAUROC(self.labels), **decisions, "brier": Brier()}
 
     def exact(self) -> dict[str, Metric]:
         """Metrics of a site's own rows."""
         return {"auroc": LabelAUROC(self.labels)}
+
+    def panels(self, scored: Scored, names: Sequence[str]) -> Panels:
+        """As `models.panels.labels`."""
+        return labels.panels(scored, names)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from models.metrics.intervals import Mean
+from models.metrics.intervals import Bounds, Mean, spread
 
 
 class AbsoluteError(Mean):
@@ -17,13 +19,62 @@ class AbsoluteError(Mean):
         """Add predictions [n] and labels [n]."""
         self.add((predicted - label).abs())
 
+    def interval(self) -> Bounds:
+        """Mean -/+ z standard errors, not below 0."""
+        return spread(int(self.count), float(self.total), float(self.squares), 0.0)
 
-class SquaredError(Mean):
-    """Mean squared error, in the square of the label's unit."""
+
+class RootMeanSquaredError(Mean):
+    """Root of the mean squared error, in the label's unit; a few large errors weigh more than in the `mae`."""
+
+    method = "root of the normal one of the mean squared error"
 
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add predictions [n] and labels [n]."""
         self.add((predicted - label).square())
+
+    def compute(self) -> Tensor:
+        """The root of the mean; NaN of none."""
+        return super().compute().sqrt()
+
+    def interval(self) -> Bounds:
+        """Roots of the mean square's limits, the lower not below 0."""
+        low, high = spread(int(self.count), float(self.total), float(self.squares), 0.0)
+        return math.sqrt(low), math.sqrt(high)
+
+
+class Determination(Metric):
+    """R2: the share of the label's variance that is explained, 1 at best; below 0 where the mean would do better.
+
+    Over sites it is that of all rows, whose variance holds what lies between the sites. States: rows, sums and squares
+    of the labels, squared errors. NaN for fewer than two rows, and where all labels are alike.
+    """
+
+    higher_is_better = True
+    full_state_update = False
+    NAMES = ("rows", "total", "squares", "errors")
+    rows: Tensor
+    total: Tensor
+    squares: Tensor
+    errors: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in self.NAMES:
+            self.add_state(name, torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, predicted: Tensor, label: Tensor) -> None:
+        """Add predictions [n] and labels [n]."""
+        predicted, label = predicted.cpu().double(), label.cpu().double()
+        added = (torch.tensor(float(len(label))), label.sum(), label.square().sum(), (predicted - label).square().sum())
+        for name, number in zip(self.NAMES, added, strict=True):
+            setattr(self, name, getattr(self, name) + number.to(getattr(self, name)))
+
+    def compute(self) -> Tensor:
+        """1 less the squared errors by the squared distances from the mean."""
+        around = self.squares - self.total.square() / self.rows
+        known = bool(self.rows >= 2) and bool(around > 1e-9 * self.squares)
+        return 1 - self.errors / around if known else torch.tensor(math.nan)
 
 
 class Bias(Mean):
@@ -35,22 +86,21 @@ class Bias(Mean):
 
 
 class Regression(nn.Module):
-    """A number. Batches hold `label` float32 [n].
+    """A number. Batches hold `label` float32 [n], in its unit.
+
+    The network predicts (label - mean) / deviation, by the batch's `label_mean` and `label_deviation` float32 [n]:
+    those of the training rows of all sites (datamodules.agreed_target), so that every site learns on one scale whatever
+    the unit is. A dataset without them has the label itself predicted.
 
     Args:
         width: size of the embedding that it gets.
-        center: about the label's mean, in its unit: the network predicts (label - center) / scale.
-        scale: about the label's deviation, in its unit.
     """
 
     monitor, higher_is_better = "mae", False
 
-    def __init__(self, width: int, center: float = 0.0, scale: float = 1.0) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        if scale <= 0:
-            raise ValueError(f"model.head.scale={scale}: must be above 0")
-        self.linear, self.center, self.scale = nn.Linear(width, 1), center, scale
-        self.wanted_sizes = {"target.numbers": 1}
+        self.linear, self.wanted_sizes = nn.Linear(width, 1), {"target.numbers": 1}
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Scaled predictions [n]."""
@@ -59,16 +109,24 @@ class Regression(nn.Module):
 
     def loss(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error of the scaled label; 0 of no row."""
-        return (output - (batch["label"] - self.center) / self.scale).square().sum() / max(len(output), 1)
+        mean, deviation = scale(batch)
+        return (output - (batch["label"] - mean) / deviation).square().sum() / max(len(output), 1)
 
     def scored(self, output: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What the metrics take: predictions [n] and labels [n], in the label's unit."""
-        return output * self.scale + self.center, batch["label"]
+        mean, deviation = scale(batch)
+        return output * deviation + mean, batch["label"]
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
-        return {"mae": AbsoluteError(), "mse": SquaredError(), "bias": Bias()}
+        return {"mae": AbsoluteError(), "rmse": RootMeanSquaredError(), "r2": Determination(), "bias": Bias()}
 
     def exact(self) -> dict[str, Metric]:
         """None: the errors are means, exact in any sum."""
         return {}
+
+
+def scale(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The agreed mean and deviation of the label, [n]; 0 and 1 of a dataset that agrees none."""
+    label = batch["label"]
+    return batch.get("label_mean", torch.zeros_like(label)), batch.get("label_deviation", torch.ones_like(label))

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
 
+from models.metrics.counts import FollowUp
 from models.metrics.survival import CIndex, IntegratedBrier, WeightedCIndex
+from models.panels import survival as follow_up
 
 Batch = Mapping[str, Tensor]
+Scored = Mapping[str, Mapping[str, Metric]]
 
 
 def ascending(times: Sequence[float]) -> bool:
@@ -104,12 +107,16 @@ class Cox(nn.Module):
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
-        ranks: dict[str, Metric] = {"c_index_weighted": WeightedCIndex()}
+        ranks: dict[str, Metric] = {"c_index_weighted": WeightedCIndex(), "follow_up": FollowUp()}
         return {**ranks, "integrated_brier_weighted": IntegratedBrier(self.times)} if self.times else ranks
 
     def exact(self) -> dict[str, Metric]:
         """Metrics of a site's own rows."""
         return {"c_index": CIndex()}
+
+    def panels(self, scored: Scored, names: Sequence[str]) -> list[dict[str, Any]]:
+        """As `models.panels.survival`."""
+        return follow_up.panels(scored, names)
 
 
 class DiscreteTime(nn.Module):
@@ -156,8 +163,13 @@ class DiscreteTime(nn.Module):
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
-        return {"c_index_weighted": WeightedCIndex(), "integrated_brier_weighted": IntegratedBrier(self.times)}
+        ranks: dict[str, Metric] = {"c_index_weighted": WeightedCIndex(), "follow_up": FollowUp()}
+        return {**ranks, "integrated_brier_weighted": IntegratedBrier(self.times)}
 
     def exact(self) -> dict[str, Metric]:
         """Metrics of a site's own rows."""
         return {"c_index": CIndex()}
+
+    def panels(self, scored: Scored, names: Sequence[str]) -> list[dict[str, Any]]:
+        """As `models.panels.survival`."""
+        return follow_up.panels(scored, names)

@@ -14,7 +14,7 @@ from torchmetrics.classification import (
 )
 
 from models.metrics.binned import BinnedAUROC
-from models.metrics.intervals import UNKNOWN, Bounds, Mean, around, wilson
+from models.metrics.intervals import UNKNOWN, Bounds, Mean, around, spread, wilson
 
 
 class Share:
@@ -128,6 +128,10 @@ class LabelAccuracy(Mean):
         right = ((predicted >= 0.5) == (label > 0)).float()
         self.add(right.masked_fill(label < 0, math.nan))
 
+    def interval(self) -> Bounds:
+        """Share -/+ z standard errors, from 0 to 1."""
+        return spread(int(self.count), float(self.total), float(self.squares), 0.0, 1.0)
+
     def thin(self, cell: int) -> bool:
         """Whether fewer than `cell` decisions are right, or wrong, but some: number and sum tell both."""
         right = round(float(self.total))
@@ -146,3 +150,7 @@ class Brier(Mean):
             self.add((predicted - torch.nn.functional.one_hot(label, predicted.shape[1])).square().sum(1))
         else:
             self.add((predicted - label).square().masked_fill(label < 0, math.nan))
+
+    def interval(self) -> Bounds:
+        """Mean -/+ z standard errors, from 0 to 2: what a wrong class at probability 1 scores."""
+        return spread(int(self.count), float(self.total), float(self.squares), 0.0, 2.0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
-from models.metrics.intervals import UNKNOWN, Bounds, Mean, around
+from models.metrics.intervals import UNKNOWN, Bounds, Mean, around, spread
 
 
 class Rows(Metric):
@@ -162,6 +162,10 @@ class IntegratedBrier(Mean):
             setattr(self, name, torch.zeros_like(getattr(self, name)))
         if len(time):
             self.add(torch.from_numpy(self._scores(*(each.cpu().double().numpy() for each in (time, event, survival)))))
+
+    def interval(self) -> Bounds:
+        """Mean -/+ z standard errors, not below 0."""
+        return spread(int(self.count), float(self.total), float(self.squares), 0.0)
 
     def _scores(self, time: np.ndarray, event: np.ndarray, survival: np.ndarray) -> np.ndarray:
         """The integral of each row's weighted squared error, by its range of times; NaN where the weight is none."""

@@ -31,7 +31,7 @@ def test_the_final_table_holds_intervals_and_baselines_on_a_terminal_as_in_a_log
 ) -> None:
     run = with_intervals(write_run(tmp_path / "run"))
     lines = shown(run, terminal=terminal).splitlines()
-    assert lines[0].split() == ["test", "accuracy", "this", "run", "centralized", "alone"]
+    assert lines[0].split() == ["test", "accuracy", "n", "this", "run", "centralized", "alone"]
     assert "0.780 (.740\u2013.830)  0.790 (.750\u2013.840)" in lines[1]
     assert any(line.startswith("pooled") and "0.779 (.739\u2013.829)" in line for line in lines)
     assert max(map(len, lines[:6])) <= 80

@@ -29,4 +29,5 @@ def clinical_notes(folder: Path) -> list[str]:
         "~sites.notes_3",
     ]
     small = ["strategy.rounds=2", "trainer.steps=2", "trainer.epochs=null", "trainer.centralized.max_epochs=1"]
-    return [f"paths.data_dir={folder}", *parts, *small]
+    levels = f"dataset.target.levels=[{','.join(SECTIONS)}]"
+    return [f"paths.data_dir={folder}", levels, *parts, *small]

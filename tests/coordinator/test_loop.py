@@ -48,6 +48,9 @@ class Notes:
     def best(self, weights):
         self.bests.append(weights["weight"].tolist())
 
+    def panels(self, panels):
+        pass
+
     def outcomes(self, outcomes):
         raise AssertionError("this study has no outcomes")
 

@@ -16,8 +16,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.fileset import FileSet
 from pydicom.uid import (
+    MPEG2MPML,
     DeflatedExplicitVRLittleEndian,
-    HTJ2KLossless,
     ImplicitVRLittleEndian,
     RLELossless,
     SecondaryCaptureImageStorage,
@@ -439,12 +439,24 @@ def test_a_scanner_file_has_the_pixels_that_pydicom_gives(tmp_path):
     assert_is(read_series(tmp_path), expected[None])
 
 
-def test_a_compression_without_a_decoder_is_named(tmp_path):
+@pytest.mark.parametrize(
+    "syntax", [MPEG2MPML, "1.2.840.10008.1.2.4.110", "1.2.840.113619.5.2"], ids=["video", "JPEG XL", "a vendor's own"]
+)
+def test_a_compression_without_a_decoder_is_named(tmp_path, syntax):
     images = slices_of(body())
     for image in images:
         image.compress(RLELossless)
-        image.file_meta.TransferSyntaxUID = HTJ2KLossless
-    assert reason_of(save(tmp_path, images)) is Reason.UNSUPPORTED_COMPRESSION
+    folder = save(tmp_path, images)
+    for path in folder.iterdir():
+        whole = path.read_bytes()
+        before, after = RLELossless.encode(), syntax.encode()
+        padded = [len(uid) + len(uid) % 2 for uid in (before, after)]
+        old = b"UI" + padded[0].to_bytes(2, "little") + before.ljust(padded[0], b"\0")
+        new = b"UI" + padded[1].to_bytes(2, "little") + after.ljust(padded[1], b"\0")
+        length = int.from_bytes(whole[140:144], "little") + padded[1] - padded[0]
+        assert whole.count(old) == 1
+        path.write_bytes((whole[:140] + length.to_bytes(4, "little") + whole[144:]).replace(old, new))
+    assert reason_of(folder) is Reason.UNSUPPORTED_COMPRESSION
 
 
 # What cannot be read

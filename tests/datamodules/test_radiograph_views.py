@@ -73,6 +73,22 @@ def test_a_frontal_film_is_read_however_it_is_said(tags, tmp_path):
     assert read(write_radiograph(tmp_path / "film.dcm", FILM, **tags)) == pytest.approx(FILM / FILM.max())
 
 
+def test_films_of_two_patients_are_no_study(tmp_path):
+    for name, patient in (("a", "P1"), ("b", "P1"), ("c", "")):
+        write_radiograph(tmp_path / f"{name}.dcm", FILM, PatientID=patient)
+    assert read(tmp_path) == pytest.approx(FILM / FILM.max())
+    write_radiograph(tmp_path / "d.dcm", FILM, PatientID="P2", ViewPosition="LL")
+    with pytest.raises(Unreadable) as refused:
+        read(tmp_path)
+    assert refused.value.reason is Reason.SEVERAL_PATIENTS
+
+
+def test_a_film_without_preamble_is_read(tmp_path):
+    path = write_radiograph(tmp_path / "a.dcm", FILM)
+    path.write_bytes(path.read_bytes()[132:])
+    assert read(tmp_path) == pytest.approx(FILM / FILM.max())
+
+
 def test_a_picture_made_from_another_goes_last(tmp_path):
     write_radiograph(tmp_path / "a.dcm", NEGATIVE, ImageType=["DERIVED", "SECONDARY"])
     write_radiograph(tmp_path / "b.dcm", FILM, ImageType=["DERIVED", "PRIMARY"], InstanceNumber=2)

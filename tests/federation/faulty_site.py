@@ -76,7 +76,7 @@ class Slow(Model):
 
     def hang(self, name):
         step, _, file = os.environ.get("HANGS", "").partition(" ")
-        if step == name:
+        if step == name and Path(os.environ.get("HANGS_ONCE_THERE_IS", "/")).exists():
             Path(file).write_text(str(os.getpid()))
             while True:
                 time.sleep(0.05)

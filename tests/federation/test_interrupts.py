@@ -70,19 +70,20 @@ def test_a_signal_in_a_fit_of_lightning_ends_the_run_with_a_result(
 # Phases, in a fork of this process, which has loaded what a run loads.
 
 
-def forked(study: Faulty, number: signal.Signals, *overrides: str, hangs: str) -> int:
+def forked(study: Faulty, number: signal.Signals, *overrides: str, hangs: str, **environment: str) -> int:
     """The exit status of a study that hangs somewhere, and gets a signal there."""
     mark = study.folder / "hangs"
 
     def run() -> None:
         os.chdir(study.folder)
-        os.environ |= {"HANGS": f"{hangs} {mark}", "TMPDIR": str(study.temporary)}
+        os.environ |= {"HANGS": f"{hangs} {mark}", "TMPDIR": str(study.temporary), **environment}
         for descriptor, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(study.folder / name, os.O_WRONLY | os.O_CREAT), descriptor)
         tempfile.tempdir = None
         tolerate()
         status = main(study.arguments(*SLOW, *overrides))
         sys.stdout.flush()
+        sys.stderr.flush()
         os._exit(status)
 
     sys.path.insert(0, str(study.folder / "packages"))

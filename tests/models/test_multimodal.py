@@ -74,8 +74,16 @@ class TestMultiLabel(MultimodalSuite):
     HEAD, TARGET, DECLARED = MultiLabel, {"label": LABEL}, {"labels": 2}
 
 
+SCALED = {
+    "label": 60 + 10 * LABELS,
+    "label_mean": torch.full((ROWS,), 60.0),
+    "label_deviation": torch.full((ROWS,), 10.0),
+}
+
+
 class TestRegression(MultimodalSuite):
-    HEAD, TARGET, DECLARED = Regression, {"label": 60 + 10 * LABELS}, {"center": 60.0, "scale": 10.0}
+    TARGET = SCALED
+    HEAD, DECLARED = Regression, dict[str, float]()
 
 
 class SurvivalSuite(MultimodalSuite):

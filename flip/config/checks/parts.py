@@ -10,6 +10,7 @@ from flip.config.checks.hooks import in_part, misspelt
 from flip.config.checks.optimization import configured, optimization
 from flip.config.checks.parameters import parameter_problems
 from flip.config.checks.rounds import rounds_problems
+from flip.config.data_source import data_source
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
@@ -175,7 +176,9 @@ def _unusable(study: Study, name: str, site: Site) -> str:
             build.load_cohort(data)
     except build.DataError as error:
         missing = not Path(site.root).exists()
-        return f"{site.root} does not exist; {remedy}" if missing else f"{site.root} cannot be used: {error}"
+        source = data_source(study.where(f"dataset.{TARGET}"))
+        get = f"get or make the data ({source}), then " if source else ""
+        return f"{site.root} does not exist; {get}{remedy}" if missing else f"{site.root} cannot be used: {error}"
     return "" if persons else f"{site.root} holds no person; {remedy}, or leave the site out with ~sites.{name}"
 
 

@@ -26,12 +26,14 @@ from flip.federation.kit import (
     SITE,
     SITE_FILE,
     Kit,
+    check_numerics,
     temporary_files,
     whole_or_not,
     write,
     write_site,
 )
 from flip.federation.supervise import Child
+from flip.numerics import FAST
 
 CA, CERTIFICATE, CERTIFICATE_KEY, TOKEN, KEY = "ca.crt", "server.crt", "server.key", "token", "supernode"
 KEYS = "sites"  # in the server's kit: a public key per site, `<site>.pub`; the roster that the server believes
@@ -52,6 +54,7 @@ def prepare(
     port: int = 8000,
     runs: Path = Path("runs"),
     public_keys: Path | None = None,
+    numerics: str = FAST,
 ) -> None:
     """Write the kits of a server, of a researcher and of each site into a new folder.
 
@@ -62,22 +65,24 @@ def prepare(
         port: TCP port of the server.
         runs: the folder of runs that server and researcher share; `paths.runs` of the researcher's studies.
         public_keys: a folder with a `<site>.pub` that each site has made itself; without it the keys are made here.
+        numerics: how server and sites compute, `fast` or `portable`; a study that asks for more is refused.
     """
+    check_numerics(numerics)
     known = read_public_keys(public_keys, sites) if public_keys else {}
     with whole_or_not(out) as folder:
-        authority, certificate, key = certificates(host)
-        token = secrets.token_urlsafe(32)
+        (authority, certificate, key), token = certificates(host), secrets.token_urlsafe(32)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        write_server(folder / SERVER, {"bind": bound(host), "port": port, "runs": str(runs.expanduser().absolute())})
+        shared = str(runs.expanduser().absolute())
+        write_server(folder / SERVER, {"bind": bound(host), "port": port, "runs": shared, "numerics": numerics})
         for name, content in ((CA, authority), (CERTIFICATE, certificate), (CERTIFICATE_KEY, key), (TOKEN, token)):
             write(folder / SERVER / name, content)
         write_admin(folder / ADMIN, address, authority, token)
         for name in sites:
             private, public = (None, known[name]) if name in known else key_pair()
             write(folder / SERVER / KEYS / f"{name}.pub", public)
-            write_site_kit(folder / name, address, authority, private)
-    made = [SERVER, ADMIN, *(name for name in sites if name not in known)]
-    print(f"{out}: kits of {SERVER}, {ADMIN}, {', '.join(sites)}\nSecrets were made here for {', '.join(made)}: "
+            write_site_kit(folder / name, {"address": address, "numerics": numerics}, authority, private)
+    made = ", ".join([SERVER, ADMIN, *(name for name in sites if name not in known)])
+    print(f"{out}: kits of {SERVER}, {ADMIN}, {', '.join(sites)}\nSecrets were made here for {made}: "
           "hand those folders over safely, and delete them here.")  # fmt: skip
 
 
@@ -96,7 +101,7 @@ def children(kit: Kit) -> list[Child]:
 
 def surroundings(kit: Kit) -> dict[str, str]:
     """Settings of a party's processes."""
-    return {**ENVIRONMENT, "TMPDIR": str(temporary_files(kit.folder))}
+    return {**ENVIRONMENT, **kit.numerics(), "TMPDIR": str(temporary_files(kit.folder))}
 
 
 def keep_private(path: Path) -> None:
@@ -198,7 +203,7 @@ def write_server(folder: Path, values: dict[str, object]) -> None:
         + settings(SERVER, values)
         + "# bind: address to listen on, 0.0.0.0 for all; port: TCP; runs: the folder of runs that is shared with the\n"
         + f"# researcher (paths.runs of the study). {KEYS}/<site>.pub is the roster: remove a site's file and start\n"
-        + "# again, and the site is out.\n",
+        + "# again, and the site is out. numerics: fast, or portable (equal bits on every x86-64 with AVX2).\n",
     )
     write(
         folder / README,
@@ -216,9 +221,9 @@ def write_admin(folder: Path, address: str, authority: bytes, token: str) -> Non
     write(folder / README, admin_readme())
 
 
-def write_site_kit(folder: Path, address: str, authority: bytes, private: bytes | None) -> None:
+def write_site_kit(folder: Path, values: dict[str, object], authority: bytes, private: bytes | None) -> None:
     """A site's kit, its folder named after it; without a private key where the site has made its own."""
-    write(folder / KIT, settings(SITE, {"site": folder.name, "address": address}))
+    write(folder / KIT, settings(SITE, {"site": folder.name, **values}))
     write(folder / CA, authority)
     if private:
         write(folder / KEY, private)

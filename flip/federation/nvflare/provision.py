@@ -26,6 +26,7 @@ from flip.federation.kit import (
     SITE,
     SITE_FILE,
     Kit,
+    check_numerics,
     temporary_files,
     whole_or_not,
     write,
@@ -34,6 +35,7 @@ from flip.federation.kit import (
 from flip.federation.nvflare.app import CONTROLLER, EXECUTOR, LATE_SITES
 from flip.federation.nvflare.session import USER
 from flip.federation.supervise import Child
+from flip.numerics import FAST
 
 PROJECT, ORGANIZATION, ROLE = "flip", "flip", "lead"  # FLARE's names; a lead submits jobs, and sees his own alone
 STARTUP = {  # FLARE's files of each party; its shell scripts stay behind
@@ -50,7 +52,9 @@ RIGHTS = {"submit_job": "any", "manage_job": "n:submitter", "download_job": "n:s
 SITE_RIGHTS = {"submit_job": "any", "manage_job": "n:submitter"}
 
 
-def prepare(sites: Sequence[str], out: Path, host: str = "localhost", port: int = 8002) -> None:
+def prepare(
+    sites: Sequence[str], out: Path, host: str = "localhost", port: int = 8002, *, numerics: str = FAST
+) -> None:
     """Write the kits of a FLARE federation: `server`, `admin` (the researcher) and one per site.
 
     Args:
@@ -58,7 +62,9 @@ def prepare(sites: Sequence[str], out: Path, host: str = "localhost", port: int 
         out: folder of the kits, not there yet.
         host: name or address that the sites and the researcher reach the server at.
         port: the server's port, 1 to 65535.
+        numerics: how server and sites compute, `fast` or `portable`; a study that asks for more is refused.
     """
+    check_numerics(numerics)
     if not 0 < port < 65536:
         raise UserError(f"port={port}: must be from 1 to 65535")
     with whole_or_not(out) as folder:
@@ -68,7 +74,7 @@ def prepare(sites: Sequence[str], out: Path, host: str = "localhost", port: int 
             (ADMIN, USER, ADMIN),
             *((site, site, SITE) for site in sites),
         ]:
-            write_kit(folder / party, made / name, kind, party)
+            write_kit(folder / party, made / name, kind, {"name": party, "numerics": numerics})
         shutil.rmtree(folder / ".provisioned")  # the root's key goes with it
     print(
         f"{out}: kits for the server, the researcher (admin) and {', '.join(sites)}\n"
@@ -104,7 +110,7 @@ def provision(sites: Sequence[str], work: Path, host: str, port: int) -> Path:
     return Path(result[CtxKey.CURRENT_PROD_DIR])
 
 
-def write_kit(kit: Path, made: Path, kind: str, party: str) -> None:
+def write_kit(kit: Path, made: Path, kind: str, settings: dict[str, str]) -> None:
     """One party's folder: FLARE's files that it needs, what it permits, and what its reader has to know."""
     kit.mkdir(mode=0o700)
     (kit / "transfer").mkdir(mode=0o700)  # FLARE's, for jobs on their way
@@ -116,14 +122,14 @@ def write_kit(kit: Path, made: Path, kind: str, party: str) -> None:
         rights = {"format_version": "1.0", "permissions": {ROLE: RIGHTS if kind == SERVER else SITE_RIGHTS}}
         write(kit / "local" / "authorization.json", json.dumps(rights, indent=2))
         write(kit / "local" / "log_config.json", (made / "local" / "log_config.json.default").read_bytes())
-    write(kit / KIT, yaml.safe_dump({"backend": "nvflare", "party": kind, "name": party}))
+    write(kit / KIT, yaml.safe_dump({"backend": "nvflare", "party": kind, **settings}))
     readme = {
         SERVER: "The server of a federated study, on the machine that the sites reach. Needed there: flip-engine.\n"
         "Start it in this folder: python -m flip start .\n",
         ADMIN: "What a researcher submits studies with: python -m flip experiment=... federation=nvflare_provisioned\n"
         "federation.kit=<this folder>. Whoever has it can run studies at the sites, as their policies permit.\n",
-        SITE: f"The site {party}. Needed on its machine: flip-engine. Fill in {SITE_FILE}, which stays here; then\n"
-        "start it in this folder: python -m flip start .\n",
+        SITE: f"The site {settings['name']}. Needed on its machine: flip-engine. Fill in {SITE_FILE}, which stays\n"
+        "here; then start it in this folder: python -m flip start .\n",
     }[kind]
     if kind == SITE:
         write_site(kit, readme + HANDOVER + "\n")
@@ -153,6 +159,7 @@ def children(kit: Kit) -> list[Child]:
     file = "fed_server.json" if kit.party == SERVER else "fed_client.json"
     command = [sys.executable, "-u", "-m", f"nvflare.private.fed.app.{program}"]
     environment = {
+        **kit.numerics(),
         "PYTHONSAFEPATH": "1",
         "TMPDIR": str(temporary_files(kit.folder)),
         "NVFLARE_CLIENT_OUTCOME_WAIT_TIMEOUT": str(LATER),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from datamodules.remarks import MIXED_UNITS, NO_DESCENDANTS, NO_TABLE, OTHER_UNIT
 from datamodules.sources.omop import OMOP
 from datamodules.sources.omop_features import DOMAINS
 from tests.datamodules.sources.omop_files import (
@@ -34,7 +35,7 @@ from tests.datamodules.sources.omop_files import (
 
 LOW = -(2**63) + 1  # as hashed identifiers are: negative, and of 64 bits
 ONE = {"person": [person(1)], "visit_occurrence": [visit(1, 1)]}
-LAST = {"domain": "measurement", "concepts": [CREATININE], "aggregate": "last"}
+LAST = {"domain": "measurement", "concepts": [CREATININE], "aggregate": "last", "descendants": False}
 
 
 def feature(connection: Any, cohort: str = COHORT, **declared: Any) -> Any:
@@ -183,6 +184,64 @@ def test_concepts_below_a_declared_one_count_unless_they_are_not_to(connect):
     assert feature(connection, **declared, descendants=False) == 0
 
 
+def ancestor(above: int, below: int) -> dict[str, int]:
+    return {"ancestor_concept_id": above, "descendant_concept_id": below, "min_levels_of_separation": 0,
+            "max_levels_of_separation": 1}  # fmt: skip
+
+
+OLD = {**ONE, "condition_occurrence": [condition(1, 1, "2020-01-01", 99)]}
+
+
+@pytest.mark.parametrize(
+    ("tables", "said"),
+    [
+        (OLD, "the database has no table concept_ancestor"),
+        ({**OLD, "concept_ancestor": [ancestor(DIABETES, 99)]}, "has none of them in its table concept_ancestor"),
+    ],
+)
+def test_a_feature_with_what_is_below_its_concepts_is_never_narrowed_to_these(connect, tables, said):
+    declared = {"domain": "condition", "concepts": [SEPSIS], "aggregate": "any"}
+    with pytest.raises(
+        ValueError, match=f"feature x counts its concepts with those below them, and {said}" if "no " in said else said
+    ):
+        feature(connect(tables), **declared)
+    assert feature(connect(tables), **declared, descendants=False) == 0
+    assert feature(connect(tables), **{**declared, "concepts": []}) == 1
+
+
+def test_a_concept_that_the_vocabulary_does_not_know_is_said(connect):
+    tables = {**OLD, "concept_ancestor": [ancestor(SEPSIS, SEPSIS), ancestor(SEPSIS, 99)]}
+    declared = {"domain": "condition", "concepts": [SEPSIS, 2_000_000_001], "aggregate": "any"}
+    source = OMOP(connect(tables), cohort=COHORT, features={"x": declared})
+    assert source.read()["x"].tolist() == [1]
+    assert [each.reason for each in source.remarks] == [NO_DESCENDANTS]
+    assert "[2000000001] alone" in source.remarks[0].words
+
+
+TWO = {"person": [person(1), person(2), person(3)], "visit_occurrence": [visit(at, at) for at in (1, 2, 3)]}
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason", "rows"),
+    [
+        ({"units": {8840: 1.0}}, OTHER_UNIT, [False, True, True]),
+        ({}, MIXED_UNITS, [False, True, True]),
+        ({"units": {8840: 1.0, 8749: 0.0113122}}, OTHER_UNIT, [False, True, False]),
+        ({"units": {8840: 1.0, 8749: 0.0113122, 0: 1.0}}, None, None),
+        ({"aggregate": "count"}, None, None),
+        ({"window": [-2, 0]}, None, None),
+    ],
+    ids=["one unit", "none declared", "two", "all", "a count has no unit", "out of the window"],
+)
+def test_values_in_units_that_the_study_does_not_declare_are_said(connect, declared, reason, rows):
+    values = [(1, 1, 8840), (2, 1, 8840), (3, 2, 8840), (4, 2, ""), (5, 3, 8749), (6, 3, 8840)]
+    tables = {**TWO, "measurement": [measurement(key, who, "2020-03-01", 1.5, unit=unit) for key, who, unit in values]}
+    source = OMOP(connect(tables), cohort=COHORT, features={"x": {**LAST, **declared}})
+    source.read()
+    found = [(each.reason, each.rows.tolist()) for each in source.remarks]
+    assert found == ([(reason, rows)] if reason else [])
+
+
 def test_values_are_taken_in_the_declared_unit_and_others_left_out(connect):
     rows = [(1, 88.4, 8749), (2, 2.0, 8840), (3, 700, 123), (4, 500, "")]
     tables = {**ONE, "measurement": [measurement(key, 1, "2020-03-01", value, unit=unit) for key, value, unit in rows]}
@@ -214,7 +273,9 @@ def test_age_and_sex_are_of_the_person_at_the_index(connect):
 def test_a_feature_of_a_missing_table_is_missing_and_said(connect):
     source = OMOP(connect(ONE), cohort=COHORT, features={"sepsis": {"domain": "condition", "aggregate": "any"}})
     assert source.read()["sepsis"].tolist() == [None]
-    assert source.remarks == ["feature sepsis is missing in all rows: the database has no table condition_occurrence"]
+    (remark,) = source.remarks
+    assert (remark.reason, remark.rows.tolist()) == (NO_TABLE, [True])
+    assert remark.words == "feature sepsis is missing in all rows: the database has no table condition_occurrence"
 
 
 # No feature knows what came after the index.
@@ -243,7 +304,7 @@ def test_what_comes_after_the_index_is_no_feature(connect, domain):
             "next": "2020-03-11 08:00:00", "day": "2020-03-10", "midnight": "2020-03-10 00:00:00",
             "yesterday": "2020-03-09", "tomorrow": "2020-03-11"}  # fmt: skip
     known = {"before", "noon", "yesterday"}  # the day alone, or its midnight, may have been after noon
-    declared = {"domain": domain, "concepts": [concept] if concept else [], "aggregate": "count"}
+    declared = {"domain": domain, "concepts": [concept] if concept else [], "aggregate": "count", "descendants": False}
     rows = {name: make(key, at) for key, (name, at) in enumerate(when.items(), 10)}
     tables = {**ONE, "visit_occurrence": [visit(1, 1, "2020-03-10 12:00:00")]}
 
@@ -383,7 +444,7 @@ def test_the_official_synthetic_export_is_read_from_its_zip(data_dir):
     features = {
         "age": {"domain": "person", "aggregate": "age"},
         "labs": {"domain": "measurement", "aggregate": "count"},
-        "weight": {"domain": "measurement", "concepts": [3025315], "aggregate": "last"},
+        "weight": {"domain": "measurement", "concepts": [3025315], "aggregate": "last", "descendants": False},
     }
     table = OMOP(str(data_dir / "eunomia_synthea27nj" / "Synthea27Nj_5.4.zip"), cohort=query, features=features).read()
     assert table["person"].nunique() == 28

@@ -11,7 +11,7 @@ from tests.datamodules.sources.test_cohort_sql import _Raw
 pytestmark = pytest.mark.slow
 
 TABLES = {"person": [person(1)], "visit_occurrence": [visit(1, 1)], "measurement": [measurement(1, 1, "2020-03-09", 3)]}
-LAST = {"x": {"domain": "measurement", "concepts": [CREATININE], "aggregate": "last"}}
+LAST = {"x": {"domain": "measurement", "concepts": [CREATININE], "aggregate": "last", "descendants": False}}
 
 
 @pytest.fixture(scope="module")
@@ -88,5 +88,7 @@ def test_a_role_sees_only_the_tables_that_it_may_read(connection, server):
       GRANT SELECT ON hospital.person, hospital.visit_occurrence TO reader;""")
     source = OMOP({**connection, "user": "reader"}, cohort=COHORT, features=LAST)
     assert source.read()["x"].tolist() == [None]
-    assert source.remarks == ["feature x is missing in all rows: the database has no table measurement"]
+    assert [each.words for each in source.remarks] == [
+        "feature x is missing in all rows: the database has no table measurement"
+    ]
     server.psql("DROP OWNED BY reader; DROP ROLE reader")

@@ -1,8 +1,9 @@
-"""JPEG lossless by GDCM, whose plug-in in pydicom takes the pixels from it as text, for a third of the time.
+"""JPEG by GDCM where its plug-in in pydicom is not enough: lossless, and the lossy form of 12 bits.
 
-Its bindings return a buffer as `str`, which pydicom encodes to bytes again. A pointer to a value and its length are to
-be had as well, so here the bytes are copied once, and as many as there are. A pointer is believed, so this is for the
-decoder's child process alone.
+The plug-in takes the pixels from it as text, for a third of the time, and refuses the lossy form of 12 bits, which GDCM
+decodes to the same bits as libjpeg-turbo. Its bindings return a buffer as `str`, which pydicom encodes to bytes again.
+A pointer to a value and its length are to be had as well, so here the bytes are copied once, and as many as there are.
+A pointer is believed, so this is for the decoder's child process alone.
 """
 
 from __future__ import annotations
@@ -12,16 +13,16 @@ import ctypes
 import gdcm
 from pydicom.pixels.decoders.base import DecodeRunner, get_decoder
 from pydicom.pixels.decoders.gdcm import DECODER_DEPENDENCIES, is_available
-from pydicom.uid import JPEGLossless, JPEGLosslessSV1
+from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 __all__ = ["DECODER_DEPENDENCIES", "install", "is_available"]  # pydicom asks a plug-in's module for the two
 
-_SYNTAXES = (JPEGLossless, JPEGLosslessSV1)
+_SYNTAXES = (JPEGLossless, JPEGLosslessSV1, JPEGExtended12Bit)
 _PIXELS = gdcm.Tag(0x7FE0, 0x0010)
 
 
 def install(plugin: str) -> None:
-    """Put this in the place of pydicom's `plugin` for JPEG lossless, in this process."""
+    """Put this in the place of pydicom's `plugin` for these forms of JPEG, in this process."""
     for syntax in _SYNTAXES:
         decoder = get_decoder(syntax)
         if plugin in decoder.available_plugins:
