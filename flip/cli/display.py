@@ -61,7 +61,13 @@ class Display:
         if self.console.is_terminal:
             from rich.live import Live
 
-            self._live = Live(console=self.console, get_renderable=self._render, refresh_per_second=REFRESH)
+            self._live = Live(
+                console=self.console,
+                get_renderable=self._render,
+                refresh_per_second=REFRESH,
+                redirect_stdout=False,  # what libraries print is the log's, by file descriptor: Live would show it
+                redirect_stderr=False,
+            )
             self._live.start()
         else:
             how = "without federation" if self.backend == "none" else f"federation={self.backend}"

@@ -33,13 +33,22 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
-FIRST, MORE = 3, 7  # metrics that a page of 1080 pixels holds beside a cohort's counts, and without them
+FIRST, MORE = 56, 100  # letters of metrics' names that a table holds beside a cohort's counts, and without them
+LEAST = 17  # letters of an interval
 
 
 def metric_groups(names: Sequence[str]) -> list[list[str]]:
-    """Metrics by table, so that none is wider than the page: those beside the cohort's counts, then the others."""
-    others = names[FIRST:]
-    return [list(names[:FIRST]), *(list(others[at : at + MORE]) for at in range(0, len(others), MORE))]
+    """Metrics by table, so that none is wider than a page of 1080 pixels; the first beside the cohort's counts."""
+    groups: list[list[str]] = [[]]
+    room = FIRST
+    for name in names:
+        needed = max(len(name), LEAST)
+        if groups[-1] and needed > room:
+            groups.append([])
+            room = MORE
+        groups[-1].append(name)
+        room -= needed
+    return groups
 
 
 def withheld(run: RunRecord) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ from typing import Any
 from models.metrics.intervals import wilson
 
 POOLED = "pooled"
+WIDE = 9  # outcomes: of more, each has a row, and each site a column
 
 
 def outcome_panel(counts: Mapping[str, Sequence[int | None]], names: Sequence[str]) -> dict[str, Any]:
@@ -17,11 +18,11 @@ def outcome_panel(counts: Mapping[str, Sequence[int | None]], names: Sequence[st
     """
     rows = [[place, *counts[place], sum(each or 0 for each in counts[place])] for place in ordered(counts)]
     note = "By what was to be predicted. pooled: the sites that train. A dash is none, or withheld by a site."
-    return {
-        "title": "Outcomes in the test data",
-        "note": note,
-        "table": {"columns": ["site", *names, "all"], "rows": rows},
-    }
+    columns = ["site", *names, "all"]
+    if len(names) > WIDE:
+        whole = list(zip(columns, *rows, strict=True))
+        columns, rows = [str(each) for each in whole[0]], [list(each) for each in whole[1:]]
+    return {"title": "Outcomes in the test data", "note": note, "table": {"columns": columns, "rows": rows}}
 
 
 def share(hits: int, total: int) -> list[Any]:

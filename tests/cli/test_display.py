@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def test_a_terminal_shows_every_site_and_the_rounds(tmp_path: Path) -> None:
     assert all(site in shown for site in SITES)
     assert "validated" in shown
     assert "sites 4/4" not in shown  # no plain lines beside the live display
+
+
+def test_what_a_library_prints_or_warns_of_is_not_drawn_over_the_display(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, color_system=None)
+    with Display(study="heart", backend="none", rounds=1, sites=["va"], console=console):
+        print("FutureWarning: an argument is deprecated", file=sys.stderr)
+        print("a library says hello")
+    assert "FutureWarning" not in out.getvalue()
+    assert "hello" not in out.getvalue()
+    assert "FutureWarning" in capfd.readouterr().err  # which is the log, in a run
 
 
 def test_markup_in_a_name_is_shown_as_it_is(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_an_experiment_runs_to_its_report_under_a_policy(experiment, tmp_path):
     report = html.unescape((tmp_path / "run" / "report.html").read_text())
     main = f"test/pooled/{result['monitor']}"
     if main in result["metrics"]:
-        assert f"test {result['monitor']}, pooled" in report
+        assert f"Test {result['monitor']}, pooled over the sites that train" in report
     else:
         assert result["withheld"][main].startswith(RULES)
         assert f"withheld: {result['withheld'][main]}" in report

@@ -13,6 +13,7 @@ from models.heads.classification import Binary, MultiClass, MultiLabel
 from models.heads.regression import Determination, Regression, RootMeanSquaredError
 from models.heads.survival import Cox
 from models.metrics.counts import Confusion, FollowUp, LabelDecisions, told
+from models.panels.outcomes import outcome_panel
 from models.panels.survival import kaplan_meier
 
 DRAW = np.random.default_rng(3)
@@ -24,6 +25,14 @@ def scored(head, *rows: torch.Tensor):
     for metric in metrics.values():
         metric.update(*rows)
     return {"kings": metrics, "pooled": metrics}
+
+
+def test_many_outcomes_have_a_row_each() -> None:
+    names = [f"section {number}" for number in range(12)]
+    table = outcome_panel({"kings": list(range(12)), "pooled": list(range(12))}, names)["table"]
+    assert table["columns"] == ["site", "kings", "pooled"]
+    assert table["rows"][3] == ["section 3", 3, 3]
+    assert table["rows"][-1] == ["all", 66, 66]
 
 
 def titled(panels, title: str):

@@ -20,7 +20,7 @@ from flip.site import trainer as training
 from flip.site.batches import without_single
 from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.silo import Silo
-from flip.site.trainer import Device, RoundCallback, fit_round
+from flip.site.trainer import Device, RoundCallback, fit_round, passes
 from flip.strategies.fedavg import FedAvg
 from tests.studies import compose_study
 
@@ -162,6 +162,34 @@ def test_a_scheduler_that_cannot_be_kept_is_refused(way):
     with pytest.raises(UserError, match="scheduler holds a object, which cannot be kept; choose reset"):
         fitted(module, 3, keeps=True)
     fitted(module, 3)
+
+
+def by_pass(frequency: int) -> dict[str, Any]:
+    """A module whose learning rate is halved after so many passes."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=LEARNING_RATE)
+        scheduler = schedules.StepLR(optimizer, 1, gamma=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "frequency": frequency}}
+
+    return {"configure_optimizers": configure_optimizers}
+
+
+@pytest.mark.parametrize(("frequency", "steps"), [(1, 2), (2, 3), (2, 9)])
+def test_a_kept_schedule_by_pass_that_a_round_cannot_count_is_refused(frequency, steps, way):
+    whole = passes(rows(), CPU, steps)
+    with pytest.raises(UserError, match=f"every {frequency} passes .* a round here has {whole}"):
+        fitted(made(**by_pass(frequency)), steps, keeps=True, passes=whole)
+    fitted(made(**by_pass(frequency)), steps, passes=whole)
+
+
+def test_a_kept_schedule_by_pass_goes_on(way):
+    before, rates = None, []
+    for _ in range(3):
+        callback = fitted(made(**by_pass(2)), 6, keeps=True, before=before, passes=passes(rows(), CPU, 6))
+        before = callback.optimizer_arrays
+        rates.append(callback.learning_rate)
+    assert rates == [0.1, 0.05, 0.025]
 
 
 SCHEDULED = """

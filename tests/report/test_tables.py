@@ -1,0 +1,25 @@
+"""Tables of the report that fit the page."""
+
+import pytest
+
+from flip.report.tables import metric_groups
+
+MUSCLE = [f"{kind}_{tissue}" for kind in ("dice", "hd95") for tissue in ("muscle", "subcutaneous_fat", "visceral_fat")]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [*MUSCLE, "prevalence_predicted", "prevalence_reference", "sarcopenia_sensitivity"],
+        ["accuracy"],
+        ["x" * 200, "y"],
+    ],
+)
+def test_no_table_of_metrics_is_wider_than_the_page_and_none_is_lost(names: list[str]) -> None:
+    groups = metric_groups(names)
+    assert [name for group in groups for name in group] == names
+    assert all(sum(max(len(name), 17) for name in group) <= 100 or len(group) == 1 for group in groups)
+
+
+def test_three_short_metrics_stand_beside_the_counts() -> None:
+    assert metric_groups(["accuracy", "auroc", "loss"]) == [["accuracy", "auroc", "loss"]]
