@@ -12,7 +12,7 @@ START := $(shell date +%s)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=20
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-slow test-all test-transformers ci lint clean
+.PHONY: help demo test test-slow test-all test-transformers test-launchers ci lint clean
 
 help:
 	@echo "make demo        install, train the demo study over Flower, write its report (OVERRIDES=... is passed on)"
@@ -20,7 +20,8 @@ help:
 	@echo "make test-slow   install, run the tests that need minutes"
 	@echo "make test-all    install, run both"
 	@echo "make test-transformers   install the extra package beside the others, run the tests that need it"
-	@echo "make ci          lint, test-transformers and test-all"
+	@echo "make test-launchers      install Hydra's launchers and Optuna beside the others, sweep with them"
+	@echo "make ci          lint, test-transformers, test-launchers and test-all"
 	@echo "make lint        install, check style and types"
 	@echo "make clean       remove the environment and the caches; runs and data stay"
 
@@ -46,9 +47,14 @@ test-all: $(VENV)/.installed-test
 test-transformers: $(VENV)/.installed-transformers
 	PYTHONPATH=$(abspath $(VENV))/transformers $(BIN)/python -m pytest tests/datamodules/test_transformer.py
 
+# Likewise: what Hydra finds of them it loads in every sweep.
+test-launchers: $(VENV)/.installed-launchers
+	PYTHONPATH=$(abspath $(VENV))/launchers $(BIN)/python -m pytest -m slow tests/cli/test_launchers.py
+
 ci:
 	$(MAKE) lint
 	$(MAKE) test-transformers
+	$(MAKE) test-launchers
 	$(MAKE) test-all
 
 lint: $(VENV)/.installed-dev
@@ -67,6 +73,10 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-transformers: $(VENV)/.installed-test
 	$(INSTALL) --upgrade --target $(VENV)/transformers transformers
+	@touch $@
+
+$(VENV)/.installed-launchers: $(VENV)/.installed-test
+	$(INSTALL) --upgrade --target $(VENV)/launchers hydra-joblib-launcher hydra-submitit-launcher hydra-optuna-sweeper
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -25,6 +25,9 @@ from flip.cli.study import study_of
 from flip.cli.sweep_notes import Note, Notes, objective, record_of
 from flip.errors import UserError, mistakes_text, unique
 from flip.signals import Interrupted, handing_on
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
 
 NO_OBJECTIVE = (
     "the sweeper looks for the best main metric on validation data, and this study has none; declare a validation split"
@@ -67,7 +70,7 @@ class Sweep:
             print(f"the sweep has ended early: {failure}", file=sys.stderr)
         return self.show(notes) or int(bool(failure))
 
-    def _composed(self, hydra: Any) -> DictConfig:
+    def _composed(self, hydra: "Hydra") -> DictConfig:
         """The configuration of the sweep. Raises UserError."""
         composer = self.composer
         try:

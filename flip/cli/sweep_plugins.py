@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -17,10 +17,14 @@ from flip.errors import UserError
 from flip.files import MACHINE_KEYS
 from flip.runs.provenance import public_arguments
 
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from hydra.plugins.sweeper import Sweeper
+
 SAID = "hydra.sweeper.direction"
 
 
-def sweeper(cfg: DictConfig, hydra: Any, job: Callable[[DictConfig], float], composer: Composer) -> Any:
+def sweeper(cfg: DictConfig, hydra: "Hydra", job: Callable[[DictConfig], float], composer: Composer) -> "Sweeper":
     """The sweeper, made for a function that runs one job and returns its objective. Raises UserError.
 
     It is given the `hydra` part alone: it writes down what it is given (`multirun.yaml`), and sites' folders stand in

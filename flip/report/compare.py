@@ -205,7 +205,7 @@ def _means(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:
     return means
 
 
-def compare_table(runs: Sequence[Path], width: int) -> "Table":
+def compare_table(runs: Sequence[Path], width: int = 1000) -> "Table":
     """A table of several runs for a terminal: settings that differ, metrics, digest; means over seeds below.
 
     Raises UserError as `write` does.
