@@ -23,6 +23,7 @@ from flip.cli.compose import MISTAKES, Composer
 from flip.cli.hydra_errors import explain_sweep
 from flip.cli.study import study_of
 from flip.cli.sweep_notes import Note, Notes, objective, record_of
+from flip.cli.sweep_same import without_effect
 from flip.errors import UserError, mistakes_text, unique
 from flip.signals import Interrupted, handing_on
 
@@ -130,6 +131,8 @@ class Sweep:
             console = Console()
             table: Any = compare_table(folders, console.width)
             console.print(table)
+            for said in without_effect(known):
+                print(said)
             print(f"sweep   {notes.shown}")
         else:
             clear(notes.folder)

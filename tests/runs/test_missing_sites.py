@@ -79,6 +79,13 @@ def test_a_site_that_was_not_in_an_ok_run_is_named_everywhere(data, tmp_path, ca
     assert warning in capsys.readouterr().out.splitlines()
 
 
+def test_a_callback_that_watches_validation_data_that_are_not_there_ends_the_run_before_training(data, tmp_path):
+    stop = "trainer.callbacks={it: {_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/loss}}"
+    result = execute(tiny_heart_study(data, stop), tmp_path / "run")
+    assert (result["status"], result["rounds"]) == ("failed", 0)
+    assert result["reason"].startswith("trainer.callbacks: val/loss is watched, and there are no validation data")
+
+
 def test_the_cause_at_a_simulated_site_is_on_the_screen(data, tmp_path, capsys):
     own = ["sites.va.root=nowhere.csv", "strategy.min_sites=3"]
     result = execute(tiny_heart_study(data, "federation=inprocess", *own), tmp_path / "run")
