@@ -49,6 +49,12 @@ class Composer:
         """Where configuration is looked for, in order."""
         return [self.config_dir.absolute(), conf_folder()] if self.config_dir else [conf_folder()]
 
+    @property
+    def run_again(self) -> Path | None:
+        """The folder of the run that `--config-dir RUN --config-name run` runs again."""
+        run = self.config_dir.absolute() if self.config_dir and self.config_name == "run" else None
+        return run if run and (run / "run.yaml").is_file() else None
+
     @cached_property
     def arguments(self) -> list[str]:
         """The overrides as Hydra gets them."""

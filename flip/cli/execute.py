@@ -31,7 +31,7 @@ from flip.processes import nothing_left
 from flip.runs.folder import RunFolder
 from flip.runs.missing_sites import never_in
 from flip.runs.provenance import provenance
-from flip.runs.rerun import run_files
+from flip.runs.rerun import PRIVATE, run_files
 from flip.signals import Interrupted, deferred, ending_signals, interruptible
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultF
         trains = JOBS[study.job].trains
         if not asked:
             show_result(folder, trains)
+            if study.again and study.again != folder and result["status"] == "ok":
+                print(f"rerun   {rerun_words(study.again, folder)}")
             show_logs(folder, never_in(files.lines()) if trains and result["status"] == "ok" else None)
         print(last_words(result, folder, report, goes_on=bool(study.federation.get(TARGET))), flush=True)
         if asked is not None:
@@ -104,11 +106,21 @@ def to_result(
         return result, asked
 
 
+def rerun_words(before: Path, now: Path) -> str:
+    """`identical` to the run that was run again, or the first difference."""
+    from flip.runs.identity import difference
+
+    try:
+        return difference(before, now)
+    except UserError as error:  # the first has not ended, or was tidied away: this run is whole
+        return f"cannot be compared: {'; '.join(error.problems)}"
+
+
 def write_run_files(study: "Study", files: RunFolder) -> None:
     """Write what the run can be run again from; the sites' files are the owner's alone."""
     again = run_files(study)
     for path in sorted(again, key=lambda path: path == "run.yaml"):  # the last: with it the folder holds a run
-        files.text(path, again[path], mode=0o600 if path.startswith("sites/") else 0o644)
+        files.text(path, again[path], mode=0o600 if path.startswith(PRIVATE) else 0o644)
 
 
 def run_here(study: "Study", files: RunFolder, transport: Transport | None, run: str) -> Ending:

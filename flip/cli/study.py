@@ -19,7 +19,7 @@ def study_of(cfg: DictConfig, choices: Mapping[str, Any], composer: Composer) ->
     if twice := composer.named_twice(choices.get("experiment")):
         raise UserError(twice)
     numerics.choose(plain(cfg.get("numerics")))  # before the check imports the study's code, and torch with it
-    return checked(cfg, choices, composer)
+    return replace(checked(cfg, choices, composer), again=composer.run_again)
 
 
 def checked(cfg: DictConfig, choices: Mapping[str, object], composer: Composer) -> Study:

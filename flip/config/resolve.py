@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
     _absolute(config, "resume_from", "model_from")
     _absolute(config.paths, "data_dir", "runs", "demo_dir")
     study = _study(config, sites, where, problems, backend=backend, live=live)
+    study = replace(study, declared={key: OmegaConf.to_container(cfg[key]) for key in ("sites", "paths") if key in cfg})
     if problems:
         from flip.config.checks.study import code_problems
 

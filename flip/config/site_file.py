@@ -2,22 +2,24 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flip.config.conform import UNSET, _first_line, _missing, _names, conform
 from flip.config.schema import SIMULATED, Config, Site
 from flip.errors import UserError, unique
 
+PLACES = Path("paths") / "run.yaml"  # in a run's folder: where its cohorts lie
+
 
 def load_site(path: Path) -> Site:
     """Read a site's own file. Raises UserError naming file, key and remedy."""
     try:
         loaded = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-        values = OmegaConf.to_container(loaded, resolve=True)
+        values = OmegaConf.to_container(_placed(loaded, path.parent.parent / PLACES), resolve=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a site's file holds {', '.join(_names(Site))}") from error
     except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
@@ -35,6 +37,15 @@ def load_site(path: Path) -> Site:
         raise UserError(unique(problems))
     _absolute(site, "root", "secret")
     _absolute(site.cache, "folder")
+    return site
+
+
+def _placed(site: DictConfig | ListConfig, places: Path) -> DictConfig | ListConfig:
+    """The site's file with the folders that it may name by `${paths...}`: those of its run, in a simulation."""
+    if isinstance(site, DictConfig) and places.is_file():
+        known = OmegaConf.create({"paths": OmegaConf.load(places), "site": site})
+        OmegaConf.resolve(known)
+        return cast(DictConfig, known.site)
     return site
 
 

@@ -66,6 +66,8 @@ class Study:
         model_from: folder of the finished run whose model `job=measure` applies; it does not travel.
         where: where a key stands, for messages.
         new_folder: the folder of a run that begins now.
+        declared: `sites` and `paths` as they were written, `${paths.data_dir}` and the like unresolved.
+        again: the folder of the run that this one runs again, or None.
         typed: the command line that asks for it; None from Python.
     """
 
@@ -86,6 +88,8 @@ class Study:
     allow_targets: tuple[str, ...]
     where: Where = field(default=nowhere, repr=False, compare=False)
     new_folder: Callable[[], Path] = field(default=Path, repr=False, compare=False)
+    declared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    again: Path | None = field(default=None, repr=False, compare=False)
     typed: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
 
     @property

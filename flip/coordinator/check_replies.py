@@ -1,6 +1,7 @@
 """What a site's reply must look like before anyone uses it: it comes from elsewhere, so nothing in it is believed."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -9,6 +10,7 @@ import numpy as np
 from flip.messages import Fault, Payload, Reply, Task
 from flip.messages.summary import Summary, Topic
 
+HEX = re.compile("[0-9a-f]{64}")
 BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
 MOST_WHOLE = 2**53  # the largest of the whole numbers that a float64 holds exactly
 MOST_EXAMPLES = 10**9  # of a site whose number of training examples is not known yet; more is no hospital's
@@ -49,6 +51,8 @@ def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
     least = 1 if task.step == "fit" else 0
     if not least <= reply.examples <= wanted.most.get(reply.site, MOST_EXAMPLES):
         return Fault.INVALID
+    if not (isinstance(reply.fingerprint, Mapping) and all(map(is_print, reply.fingerprint.items()))):
+        return Fault.INVALID
     if not all(is_number(value) for value in reply.metrics.values()):
         return Fault.INVALID
     if not (same_form(reply.weights, wanted.weights) and same_form(reply.state, wanted.state)):
@@ -60,6 +64,12 @@ def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
     if not all(map(math.isfinite, reply.metrics.values())) or not all(map(finite, arrays)):
         return Fault.NOT_FINITE
     return None
+
+
+def is_print(item: tuple[object, object]) -> bool:
+    """Whether an entry is a fingerprint: one of two names, and 64 hexadecimal digits."""
+    part, value = item
+    return part in ("data", "file") and isinstance(value, str) and HEX.fullmatch(value) is not None
 
 
 def is_number(value: object) -> bool:

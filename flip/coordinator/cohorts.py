@@ -25,8 +25,7 @@ def agree(roster: Roster, ask: Ask, reasons: frozenset[str]) -> None:
 def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault]:
     """Ask every site for its cohort and tell the roster; returns the faults by site.
 
-    `reasons` are those for which the dataset can skip an example, and its remarks: no other text of a site's is passed
-    on.
+    `reasons` are those for which the dataset can skip an example, and its remarks: no other text of a site's passes.
     """
     cohort: dict[str, Any] = {}
     merged: dict[str, Summary] = {}
@@ -46,6 +45,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
             "warnings": counted(reply, Topic.WARNINGS, reasons),
             "outcomes": outcomes(agreed.get(LABELS), roster.manifest),
             "fault": fault.name if fault else None,
+            "fingerprint": dict(reply.fingerprint),
         }
         if fault is not None:
             faults[reply.site] = fault

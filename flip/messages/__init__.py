@@ -91,7 +91,8 @@ class Task:
 class Reply:
     """What a site answers: weights and strategy state as arrays, its number of examples, metrics, and aggregates.
 
-    `withheld` names the metrics that stay at the site, and by which rule; `seconds` are for the record.
+    `withheld` names the metrics that stay at the site, and by which rule; `seconds` and `fingerprint` (of its data and
+    its own file, under its secret) are for the record.
     """
 
     site: str
@@ -104,6 +105,7 @@ class Reply:
     withheld: Mapping[str, Withheld] = field(default_factory=dict)
     fault: Fault | None = None
     seconds: float = 0.0
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
 
 
 Ask = Callable[[Task, Sequence[str]], Iterator[Reply]]

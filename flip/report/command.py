@@ -22,11 +22,14 @@ def report(arguments: Sequence[str]) -> int:
 
     from flip.files import write_atomic
     from flip.report.compare import Comparison
+    from flip.runs.identity import difference
     from flip.runs.record import RunRecord
 
     comparison = Comparison.of([RunRecord.read(run) for run in chosen.runs])
     console = Console()
     console.print(comparison.table(console.width))
+    if len(chosen.runs) == 2:
+        print(difference(*chosen.runs))
     write_atomic(chosen.out, render("comparison.html.j2", {"comparison": comparison}).encode())
     print(chosen.out)
     return 0

@@ -13,6 +13,7 @@ from flip.files import append_whole, relative, write_atomic
 from flip.messages import Payload
 from flip.messages.safetensors import load_file, save_file
 from flip.messages.summary import Summaries, Summary, Topic
+from flip.messages.weights import digest
 from flip.messages.wire import join, take
 from flip.runs.missing_sites import warnings_of
 from flip.runs.record import records
@@ -88,6 +89,7 @@ class RunFolder:
         arrays = join(weights=progress.weights, state=progress.state, agreed=progress.agreed)
         plain = ("round", "best", "privacy", "best_watched", "waited")
         head = {name: getattr(progress, name) for name in plain} | {"lines": self._written}
+        head["digests"] = [*self.digests()[: progress.round], digest(progress.weights)]
         if (self.folder / PROGRESS).exists():
             keep(self.folder / PROGRESS, self.folder / BEFORE)
         save_file(self.folder / PROGRESS, arrays, head)
@@ -98,9 +100,15 @@ class RunFolder:
         if self.last_round() < 0:
             return None
         arrays, head = load_file(self.folder / PROGRESS)
-        del head["lines"]
+        del head["lines"], head["digests"]
         weights, state, agreed = (take(arrays, group) for group in ("weights", "state", "agreed"))
         return Progress(weights=weights, state=state, agreed=agreed, **head)
+
+    def digests(self) -> list[str]:
+        """The digest of the shared weights after each complete round."""
+        path = self.folder / PROGRESS
+        found: Sequence[str] = load_file(path)[1].get("digests", []) if path.exists() else []
+        return list(found)
 
     def last_round(self) -> int:
         """The last complete round, from 0; -1 before the first."""

@@ -20,6 +20,7 @@ from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.site.admission import Loaded, Place, admit, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
+from flip.site.fingerprint import fingerprint
 from flip.site.images_page import PAGE, write_images
 from flip.site.log import site_log
 from flip.site.measure import measure
@@ -149,8 +150,9 @@ class Silo:
             self._log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
         for words in remarks_in_words(data):
             self._log.info("%s", words)
-        examples = int(counts["train"])
-        return self._released(loaded.persons, loaded, task, examples=examples, metrics=counts, summaries=summaries)
+        place, told = self.place, {"examples": int(counts["train"]), "metrics": counts, "summaries": summaries}
+        told["fingerprint"] = fingerprint(place.name, place.site, place.home, datamodule=data, task=task)
+        return self._released(loaded.persons, loaded, task, **told)
 
     def _describe(self, loaded: Loaded, task: Task) -> Reply:
         """The cohort by column, with histograms where edges were agreed, an example's shapes; here a page of images.
