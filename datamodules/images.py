@@ -15,10 +15,11 @@ from torch.nn.functional import interpolate
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.dicom.radiograph import VIEWS, read_radiograph
+from datamodules.dicom.remarks import Noted, noted
 from datamodules.labels import read_nifti_volume
 from datamodules.pictures import VALUES, Unfit, as_declared, picture, read_array
 from datamodules.pixels import Pixels, room
-from datamodules.volume_cache import VolumeCache
+from datamodules.volume_cache import Arrays, VolumeCache
 
 UNREADABLE = "an image counts as missing: "
 UNREAD = frozenset(UNREADABLE + each.value for each in Reason)
@@ -96,37 +97,53 @@ class Images:
         kept = room(len(known), (self.channels, *self.size), self.memory_mb)
         row: dict[str, int] = {}
         unread: dict[str, str] = {}
+        series: dict[str, Noted] = {}
         with Decoder() as decoder:
             for accession in known:
                 try:
-                    kept[len(row)] = self._read(open_image(accession), decoder, cache)
+                    found = self._read(open_image(accession), decoder, cache)
                 except FileNotFoundError:
                     continue
                 except Unreadable as why:  # its row goes on without an image
                     unread[accession] = UNREADABLE + str(why)
                     continue
+                kept[len(row)] = found["image"]
                 row[accession] = len(row)
+                if "series" in found:
+                    series[accession] = found["series"]
         if unread and not row:
-            found = "; ".join(f"{number} x {reason}" for reason, number in Counter(unread.values()).items())
-            raise ValueError(f"none of the {len(unread)} images could be read: {found}")
+            reasons = "; ".join(f"{number} x {reason}" for reason, number in Counter(unread.values()).items())
+            raise ValueError(f"none of the {len(unread)} images could be read: {reasons}")
         index = np.array([row.get(each, -1) if each is not None else -1 for each in accessions], np.int64)
-        return Pixels(kept, index, unread, transforms=self.transforms, mean=self.mean, deviation=self.deviation)
+        return Pixels(
+            kept, index, unread, series=series, transforms=self.transforms, mean=self.mean, deviation=self.deviation
+        )
 
-    def _read(self, opened: Any, decoder: Decoder, cache: VolumeCache | None) -> np.ndarray:
-        """An image on the grid, from the cache if there is one and the image is in files."""
+    def _read(self, opened: Any, decoder: Decoder, cache: VolumeCache | None) -> Arrays:
+        """An image on the grid, from the cache if there is one and the image is in files; of DICOM volumes also
+        `series`, as `dicom.remarks.noted`."""
         if isinstance(opened, np.ndarray):
-            return self._on_grid(opened)
+            return {"image": self._on_grid(opened)}
         path = Path(opened)
         if cache is None:
-            return self._fitted(self._decode(path, decoder))
+            return self._from_file(path, decoder)
         names = ("size", "channels", "values", "background", "window", "view", "unmarked_upright")
         settings = {name: getattr(self, name) for name in names}
         files = regular_files(path) if path.is_dir() else [path]
 
-        def make() -> dict[str, np.ndarray]:
-            return {"image": self._fitted(self._decode(path, decoder)).astype(np.float16)}
+        def make() -> Arrays:
+            found = self._from_file(path, decoder)
+            return found | {"image": found["image"].astype(np.float16)}
 
-        return cache.arrays(files, settings, make)["image"]
+        return cache.arrays(files, settings, make)
+
+    def _from_file(self, path: Path, decoder: Decoder) -> Arrays:
+        """An image on the grid, and of DICOM volumes which series it is."""
+        if len(self.size) == 3 and not path.name.lower().endswith((*NIFTI, ARRAY)):
+            volume = read_series(path, decoder=decoder)
+            image = self._fitted(np.moveaxis(volume.voxels, 0, -1))
+            return {"image": image, "series": noted(volume.series_number, volume.remarks)}
+        return {"image": self._fitted(self._decode(path, decoder))}
 
     def _decode(self, path: Path, decoder: Decoder) -> np.ndarray:
         """An image in its own size, [h, w], [h, w, 3] or [h, w, d], with its values as the window expects them."""
@@ -134,8 +151,7 @@ class Images:
         if name.endswith(ARRAY):
             return as_declared(read_array(path), self.values)
         if len(self.size) == 3:
-            volume = read_nifti_volume(path) if name.endswith(NIFTI) else read_series(path, decoder=decoder)
-            return np.moveaxis(volume.voxels, 0, -1)
+            return np.moveaxis(read_nifti_volume(path).voxels, 0, -1)
         if path.is_dir() or path.suffix.lower() in DICOM:
             if self.values == "stored":
                 raise Unreadable(Reason.NOT_AS_STORED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from datamodules.images import Images
 from datamodules.pixels import Pixels
 from datamodules.tabular import Tabular
 from datamodules.text import HashedText, TransformerText
+from datamodules.volume_cache import VolumeCache
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,19 @@ class Inputs:
         used = {name: each.declared_sizes() for name, each in parts.items() if each is not None}
         return {f"{part}.{name}": size for part, sizes in used.items() for name, size in sizes.items()}
 
-    def refuse_none(self, pixels: Pixels) -> None:
-        """Raises ValueError where the image is all that there is to predict from, and no row has one."""
+    def decode(
+        self, image: Images, open_image: Callable[[str], Any], cohort: Cohort, cache: VolumeCache | None
+    ) -> Pixels:
+        """The images of a cohort: see `Images.read`.
+
+        Raises ValueError where the image is all that there is to predict from, and no row has one.
+        """
+        pixels = image.read(open_image, cohort.accession, cache)
         if self.tabular is None and self.text is None and not (pixels.index >= 0).any():
             raise ValueError(
                 "the table names no image that is there: see dataset.records.accession, dataset.image.folder"
             )
+        return pixels
 
     def describe(self, told: Description, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> None:
         """Say of each column, and of how many persons image and text are there; `texts` as the part reads them."""

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from datamodules import agreed_target
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
+from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
 from datamodules.pixels import Pixels
@@ -26,6 +27,7 @@ from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
 from datamodules.text import HashedText, TransformerText
 from datamodules.volume_cache import VolumeCache
+from datamodules.yes_no import undeclared_levels
 
 NO_PERSON = "the table gives no person"
 EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
@@ -59,7 +61,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS, REMARKS = frozenset({NO_PERSON, *UNREAD, *REASONS}), frozenset(LACKING)
+    REASONS, REMARKS = frozenset({NO_PERSON, *REASONS}), frozenset({*LACKING, *UNREAD, *OF_SERIES})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -136,10 +138,16 @@ class Multimodal(lightning.LightningDataModule):
         if not len(kept):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
+        undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
-        self.remarks, self.remarks_persons, self.remarks_in_words = counted(cohort.remarks, cohort.person)
+        remarks, lines = [*cohort.remarks], list[str]()
         if self.image is not None:
-            self._decode(cohort, self.image)
+            opener = image_opener(self.root, self.sources, self.image.folder)
+            self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
+            remarks += self._pixels.remarks(cohort.accession)
+            lines = self._pixels.series_lines()
+        self.remarks, self.remarks_persons, words = counted(remarks, cohort.person)
+        self.remarks_in_words = [*words, *undeclared, *lines]
         if self.text is not None:
             self._texts = self.text.read(cohort.table[self.text.column])
         strata = self.target.strata(self._target)
@@ -157,11 +165,6 @@ class Multimodal(lightning.LightningDataModule):
                 cohort = cohort.part(self.partition.rows(cohort.person, strata, self.part))
             self._cohort = cohort
         return self._cohort
-
-    def _decode(self, cohort: Cohort, image: Images) -> None:
-        self._pixels = image.read(image_opener(self.root, self.sources, image.folder), cohort.accession, self.cache)
-        self.skipped |= Counter(self._pixels.unread.values())
-        self.inputs.refuse_none(self._pixels)
 
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
         """Over the training rows: see `Tabular.statistics`, `HashedText.statistics` and `agreed_target.statistics`.
@@ -206,9 +209,8 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
-        arrays |= agreed_target.agreed(
-            self.target, len(cohort.person), merged, self._target.get("label", cohort.person)
-        )
+        label = self._target.get("label", cohort.person)
+        arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         self._datasets = {

@@ -61,7 +61,8 @@ def picture(path: Path, channels: int, *, values: str = "type", background: floa
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
-        with Image.open(path, formats=FORMATS) as opened:
+        # By its path Pillow maps uncompressed TIFF into memory, and scrambles the rows of one from a turned camera.
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise Unreadable(Reason.TOO_LARGE)
             if opened.format == "TIFF" and getattr(opened, "n_frames", 1) > 1:

@@ -1,4 +1,4 @@
-"""What a site's sources lack of the rows that are kept: values that are missing, or cannot be compared."""
+"""What is to know of the rows that are kept: values that a site's sources lack, images that were not read or chosen."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ LACKING = (NO_TABLE, OTHER_UNIT, MIXED_UNITS, NO_DESCENDANTS)
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing that a source lacks.
+    """One thing to know.
 
     Attributes:
-        reason: one of `LACKING`, which may leave the site.
+        reason: one of `LACKING` or another declared one, which may leave the site.
         words: what it is, for the site's own log.
-        rows: the rows that it is about, bool [n].
+        rows: the rows that it is about, bool [n]; or how often it is to be said of each, int [n].
     """
 
     reason: str
@@ -31,7 +31,8 @@ class Remark:
 
 
 def counted(remarks: Sequence[Remark], person: np.ndarray) -> tuple[dict[str, int], dict[str, int], list[str]]:
-    """By reason how many values are lacking, and of how many distinct persons; and what the site's own log says.
+    """By reason how many values are lacking, or how often it is to be said, and of how many distinct persons; and what
+    the site's own log says.
 
     `person` int64 [n] is whose each row is.
     """
@@ -39,6 +40,6 @@ def counted(remarks: Sequence[Remark], person: np.ndarray) -> tuple[dict[str, in
     values, rows = Counter[str](), dict[str, np.ndarray]()
     for each in made:
         values[each.reason] += int(each.rows.sum())
-        rows[each.reason] = rows.get(each.reason, False) | each.rows
+        rows[each.reason] = rows.get(each.reason, False) | (each.rows > 0)
     persons = {reason: len(np.unique(person[which])) for reason, which in rows.items()}
     return dict(values), persons, [f"{each.words}: {int(each.rows.sum())} examples" for each in made]

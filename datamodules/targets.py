@@ -1,7 +1,7 @@
 """What a study predicts: one class a kind. Each says which columns it needs and makes the batch's target from them.
 
 Each also says, from its declaration alone, the names of its `classes` and of what `must_occur` among the training rows
-of all sites, and the `sizes` that a model is made for.
+of all sites, the `sizes` that a model is made for, and the levels that are `declared` for a column.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Binary:
     ) -> None:
         self.columns, self.yes_no = [column], YesNo(positive, negative)
         self.classes = [f"{column} other", f"{column} {' or '.join(sorted(self.yes_no.positive))}"]
-        self.sizes = {"target.classes": 2}
+        self.sizes, self.declared = {"target.classes": 2}, {column: self.yes_no.declared}
         self.must_occur = [f"{column} {' or '.join(self.yes_no.negative)}", self.classes[1]]
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
@@ -68,7 +68,7 @@ class MultiClass:
     def __init__(self, column: str, levels: Sequence[str | float | bool]) -> None:
         self.columns, self.levels = [column], [level(each) for each in levels]
         self.classes = self.must_occur = self.levels
-        self.sizes = {"target.classes": len(self.levels)}
+        self.sizes, self.declared = {"target.classes": len(self.levels)}, {column: self.levels}
         if len(set(self.levels)) < 2 or len(set(self.levels)) < len(self.levels):
             raise ValueError("dataset.target.levels: must name two or more classes, each once")
 
@@ -106,6 +106,7 @@ class MultiLabel:
     ) -> None:
         self.columns, self.yes_no = list(columns), YesNo(positive, negative)
         self.classes, self.sizes = ["none", *self.columns], {"target.labels": len(self.columns)}
+        self.declared = dict.fromkeys(self.columns, self.yes_no.declared)
         self.must_occur = [*self.columns, *(f"not {name}" for name in self.columns)]
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
@@ -139,7 +140,7 @@ class Regression:
         self.columns = [column]
         self.classes: list[str] = []  # a number has none
         self.must_occur: list[str] = []
-        self.sizes = {"target.numbers": 1}
+        self.sizes, self.declared = {"target.numbers": 1}, dict[str, list[str]]()
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""
@@ -175,6 +176,7 @@ class Survival:
     ) -> None:
         self.columns, self.yes_no = [time, event], YesNo(positive, negative)
         self.classes, self.must_occur, self.sizes = ["censored", "event"], ["event"], {"target.events": 1}
+        self.declared = {event: self.yes_no.declared}
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
         """The target's arrays, and by row the reason why it has none (None where it has one)."""

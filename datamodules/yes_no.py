@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -39,11 +40,21 @@ class YesNo:
         self.negative = list(dict.fromkeys(no))
         if both := sorted(set(self.positive) & set(self.negative)):
             raise ValueError(f"dataset.target.negative: {both[0]} is in positive too; a level is one or the other")
+        self.declared = [*self.positive, *self.negative]
         if not self.positive or not self.negative:
             raise ValueError("dataset.target: positive and negative must each name a level or more")
 
     def read(self, column: pd.Series) -> tuple[np.ndarray, pd.Series, pd.Series]:
         """1 where the level is positive, float32 [n]; and where it is missing, and where it is not declared."""
         found = levels(column)
-        undeclared = found.notna() & ~found.isin([*self.positive, *self.negative])
+        undeclared = found.notna() & ~found.isin(self.declared)
         return found.isin(self.positive).to_numpy(np.float32), found.isna(), undeclared
+
+
+def undeclared_levels(declared: Mapping[str, Sequence[str]], table: pd.DataFrame) -> list[str]:
+    """How many rows of a table have which level that is not among those declared for its column, in words."""
+    found = [(name, text) for name in declared for text in levels(table[name]).dropna() if text not in declared[name]]
+    return [
+        f"column {name} has {number} rows of level {text!r}, which dataset.target does not declare: they are left out"
+        for (name, text), number in Counter(found).items()
+    ]

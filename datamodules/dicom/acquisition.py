@@ -11,11 +11,11 @@ from datamodules.dicom.values import Values, number
 
 @dataclass(frozen=True)
 class Acquisition:
-    """Of one image: numbers are None and texts empty where they are absent."""
+    """Of one image: numbers are None and texts empty where they are absent. `times`: of acquisition, and of content."""
 
     acquisition_number: float | None
     temporal_position: float | None
-    acquisition_time: str
+    times: tuple[str, str]
     contrast: str
     instance_number: float | None
 
@@ -25,8 +25,8 @@ class Acquisition:
         return cls(
             _number(data, "AcquisitionNumber"),
             _number(data, "TemporalPositionIdentifier"),
-            str(data.get("AcquisitionTime") or "").strip(),
-            str(data.get("ContrastBolusAgent") or "").strip().lower(),
+            (_text(data, "AcquisitionDateTime") or _text(data, "AcquisitionTime"), _text(data, "ContentTime")),
+            _text(data, "ContrastBolusAgent").lower(),
             _number(data, "InstanceNumber"),
         )
 
@@ -36,3 +36,7 @@ def _number(data: Dataset | Values, name: str) -> float | None:
         return number(data, name)
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _text(data: Dataset | Values, name: str) -> str:
+    return str(data.get(name) or "").strip()

@@ -124,9 +124,11 @@ def _alike(one: Header, other: Header) -> bool:
 def _continues(stack: Stack, other: Stack) -> bool:
     """Whether another series of the same kind lies where the stack has no slice, and is alone or of its number."""
     one, two = stack.first, other.first
-    if one.series == two.series or not _alike(one, two) or one.frame_of_reference != two.frame_of_reference:
+    if one.series == two.series or not _alike(one, two):
         return False
-    lone = len(stack.slices) == 1 and len(other.slices) == 1
+    lone = len(stack.slices) == 1 and len(other.slices) == 1  # whose frame of reference may have been made anew too
+    if not lone and one.frame_of_reference != two.frame_of_reference:
+        return False
     same = (one.original, one.thickness) == (two.original, two.thickness)
     if not same or not (lone or one.series_number == two.series_number):
         return False

@@ -29,7 +29,7 @@ _GROUPS = {
     "FrameContentSequence": {
         "FrameAcquisitionNumber": "AcquisitionNumber",
         "TemporalPositionIndex": "TemporalPositionIdentifier",
-        "FrameAcquisitionDateTime": "AcquisitionTime",
+        "FrameAcquisitionDateTime": "AcquisitionDateTime",
     },
 }
 
@@ -64,7 +64,6 @@ def _take(image: Dataset, groups: Dataset) -> None:
             for name, single in names.items():
                 if name in item:
                     tag = tag_for_keyword(single) or 0
-                    # Some have another representation in a frame, as a date and time has: it is taken as it is.
                     image[tag] = DataElement(tag, dictionary_VR(tag_for_keyword(name) or 0), item[name].value)
 
 

@@ -35,7 +35,9 @@ _TAGS = (
     "SeriesInstanceUID",
     "SeriesNumber",
     "AcquisitionNumber",
+    "AcquisitionDateTime",
     "AcquisitionTime",
+    "ContentTime",
     "TemporalPositionIdentifier",
     "InstanceNumber",
     "ImagePositionPatient",
@@ -102,6 +104,11 @@ class Header:
     tilt: float
     pixels: Stored | None
     rescale: Rescale
+
+    @property
+    def placeless(self) -> bool:
+        """Whether it says neither where it lies nor how it is turned."""
+        return not self.position.size and not self.orientation.any()
 
     @property
     def normal(self) -> Floats:

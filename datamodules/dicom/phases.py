@@ -24,9 +24,10 @@ Group = list[int]  # indices of slices
 def scans_of(alike: list[Header]) -> tuple[list[list[Header]], Reason | None]:
     """The scans, and why they cannot be told apart, or None.
 
-    What parts them, in this order: TemporalPositionIdentifier, AcquisitionNumber, ContrastBolusAgent, AcquisitionTime.
-    A scan in steps has an acquisition for each step: acquisitions that lie beside one another are one scan. Where
-    nothing parts the slices and each InstanceNumber occurs as often, there are as many scans: SEVERAL_SCANS.
+    What parts them, in this order: TemporalPositionIdentifier, AcquisitionNumber, ContrastBolusAgent, the time of
+    acquisition, that of content. A scan in steps has an acquisition for each step: acquisitions that lie beside one
+    another are one scan. Where nothing parts the slices, but each InstanceNumber occurs as often, or the numbers run
+    through the patient more than once, it is SEVERAL_SCANS.
     """
     if len(alike) < 3 or not is_near_axial(alike[0]):
         return [alike], None
@@ -42,13 +43,16 @@ def scans_of(alike: list[Header]) -> tuple[list[list[Header]], Reason | None]:
             return [[alike[index] for index in scan] for scan in scans], None
     if _is_one(along, alike[0].thickness):
         return [alike], None
-    scans = _apart(_sweeps([each.acquisition_time for each in told], along), along)
-    if len(scans) > 1 and all(is_even(np.diff(np.sort(along[scan]))) for scan in scans):
-        return [[alike[index] for index in scan] for scan in scans], None
-    numbers = Counter(each.instance_number for each in told)
-    repeated = len(numbers) > 1 and None not in numbers and min(numbers.values()) > 1
+    for times in zip(*(each.times for each in told), strict=True):
+        if len(scans := _whole_sweeps(times, along)) > 1:
+            return [[alike[index] for index in scan] for scan in scans], None
+    numbers = [each.instance_number for each in told]
+    if None in numbers:
+        return [alike], None
+    often = Counter(numbers)
     distinct = int((np.diff(np.sort(along)) > SAME_POSITION_MM).sum()) + 1
-    return [alike], Reason.SEVERAL_SCANS if repeated and distinct > len(numbers) else None
+    again = len(often) > 1 and min(often.values()) > 1 and distinct > len(often)
+    return [alike], Reason.SEVERAL_SCANS if again or len(_whole_sweeps(numbers, along)) > 1 else None
 
 
 def _groups(values: Sequence[Any]) -> list[Group]:
@@ -89,17 +93,30 @@ def _is_one(along: np.ndarray, thickness: float | None) -> bool:
     return thickness is None or float(np.median(steps)) >= _FOLLOWS * thickness
 
 
-def _sweeps(times: Sequence[str], along: np.ndarray) -> list[Group]:
-    """The slices by time, parted where the table is back: a scan runs one way, and a repeat begins anew."""
-    if "" in times or len(set(times)) < 2:
+def _whole_sweeps(order: Sequence[Any], along: np.ndarray) -> list[Group]:
+    """The slices by what orders them (text or number), parted where the table is back: a scan runs one way, and a
+    repeat begins anew. None where a slice has no value, all the same, or the parts are no scans of even steps."""
+    if None in order or "" in order or len(set(order)) < 2:
         return []
-    order = sorted(range(len(times)), key=lambda index: (times[index], along[index]))
-    if np.sign(np.diff(along[order])).sum() < 0:
-        order = sorted(range(len(times)), key=lambda index: (times[index], -along[index]))
-    way = np.sign(np.sign(np.diff(along[order])).sum()) or 1.0
-    sweeps: list[Group] = [[order[0]]]
-    for last, index in pairwise(order):
-        if (along[index] - along[last]) * way < SAME_POSITION_MM:
-            sweeps.append([])
-        sweeps[-1].append(index)
-    return sweeps
+    ways = (1.0, -1.0)
+    ranked = [sorted((value, way * along[index], index) for index, value in enumerate(order)) for way in ways]
+    scans = _apart(min(map(_runs, ranked), key=len), along)
+    return scans if all(_is_whole(along[scan]) for scan in scans) else []
+
+
+def _runs(ranked: Sequence[tuple[Any, float, int]]) -> list[Group]:
+    """Slices (value, position, index) in their order, parted where they do not go on; the same one twice goes on."""
+    runs: list[Group] = [[ranked[0][2]]]
+    for (last_value, last, _), (value, place, index) in pairwise(ranked):
+        again = value == last_value and abs(place - last) <= SAME_POSITION_MM
+        if place - last <= SAME_POSITION_MM and not again:
+            runs.append([])
+        runs[-1].append(index)
+    return runs
+
+
+def _is_whole(places: np.ndarray) -> bool:
+    """Whether positions, of which some may be there twice, are those of more than one slice in even steps."""
+    steps = np.diff(np.sort(places))
+    steps = steps[steps > SAME_POSITION_MM]
+    return steps.size > 0 and is_even(steps)

@@ -18,11 +18,12 @@ class Remark(Enum):
     STOOD_IN = "studies of which another series of the same extent was read, since the first could not be"
     OTHER_SERIES = "series beside those that were read"
     OTHER_SCAN = "phases or repeats beside those that were read, in the same series"
-    CAPTURE = "captures or reports that lay among slices, left out"
+    CAPTURE = "captures, localizers, projections or reports that lay among slices, left out"
     FOREIGN = "empty files or files of another kind that are named as DICOM files, left out"
     OTHER_STACK = "images of other size or orientation at places of the scan, left out of the same series"
 
 
+OF_SERIES = frozenset(each.value for each in Remark)
 Noted = NDArray[np.int64]  # SeriesNumber (-1 where it is unknown), then the number of each Remark
 
 

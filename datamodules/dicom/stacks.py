@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,7 +57,8 @@ def stacks_of(images: Sequence[Header]) -> list[Stack]:
     for image in images:
         if image.slice_like:
             by_series.setdefault(image.series, []).append(image)
-    for members in by_series.values():
+    others = Counter(image.series for image in images if not image.slice_like)
+    for series, members in by_series.items():
         slices = [image for image in members if image.problem is None]
         unusable = [image for image in members if image.problem is not None]
         if not slices:
@@ -67,15 +69,30 @@ def stacks_of(images: Sequence[Header]) -> list[Stack]:
         for alike in _by_geometry(slices):
             scans, mixed = scans_of(alike)
             for phase, scan in enumerate(scans):
-                found.append(Stack(tuple(scan), problem or mixed, phase, len(unusable) - len(spoiling)))
+                captures = len(unusable) - len(spoiling) + others[series]
+                found.append(Stack(tuple(scan), problem or mixed, phase, captures))
     return found
 
 
 def _is_capture(image: Header, slices: Sequence[Header]) -> bool:
-    """Whether an image that cannot be read is no slice of the series, by more than what is missing in it."""
+    """Whether an image that cannot be read is no slice of the series, by more than what is missing in it.
+
+    One of the slices' own kind and size that has no place is none either if their numbers are complete without it.
+    """
     alike = any((image.rows, image.columns) == (one.rows, one.columns) for one in slices)
     made = not image.original and all(one.original for one in slices)
-    return image.problem is not Reason.MULTIFRAME and (image.problem is Reason.NOT_GRAYSCALE or made or not alike)
+    beyond = image.placeless and _is_beyond(image, slices)
+    odd = image.problem is Reason.NOT_GRAYSCALE or made or not alike or beyond
+    return image.problem is not Reason.MULTIFRAME and odd
+
+
+def _is_beyond(image: Header, slices: Sequence[Header]) -> bool:
+    """Whether the InstanceNumbers of the slices have no gap, and that of the image is not the next one."""
+    own, numbers = image.acquisition.instance_number, [each.acquisition.instance_number for each in slices]
+    known = [number for number in numbers if number is not None]
+    if own is None or len(set(known)) < len(slices) or max(known) - min(known) != len(slices) - 1:
+        return False
+    return own not in (min(known) - 1, max(known) + 1)
 
 
 def _by_geometry(slices: Sequence[Header]) -> Iterator[list[Header]]:

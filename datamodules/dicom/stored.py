@@ -74,6 +74,8 @@ def low_bits(data: Values | Dataset) -> bool:
 
     Files of before 2003 may have them elsewhere, and where a header is wrong about it, so may be its values.
     """
+    if data.get("BitsAllocated") == 1:  # there is no other place for it
+        return True
     high, stored = data.get("HighBit"), data.get("BitsStored")
     return high is None or stored is None or int(high) == int(stored) - 1
 

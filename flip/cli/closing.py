@@ -10,6 +10,7 @@ from flip.coordinator.result import INTERRUPTED, ResultFile
 from flip.files import relative
 from flip.runs.missing_sites import last_error
 from flip.signals import Interrupted, interruptible
+from flip.site.environment import ignored
 from flip.tracking import Guarded
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 
 def begin(folder: Path, trackers: "Sequence[Tracker]", display: "Display") -> None:
-    """Start the trackers; what they have to say is shown."""
+    """Start the trackers; what they have to say is shown, and what of the environment has no effect."""
+    if words := ignored():
+        display.note(words)
     for tracker in trackers:
         if isinstance(tracker, Guarded):
             tracker.note = display.note

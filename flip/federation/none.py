@@ -36,7 +36,6 @@ def train_pooled(
     """
     from flip.determinism import seed_fit
     from flip.messages.weights import to_arrays
-    from flip.site.batches import without_single
     from flip.site.centralized import fit_centralized
     from flip.site.fit import centralized, device_of
 
@@ -48,10 +47,9 @@ def train_pooled(
     record = epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit")
     how = replace(centralized(manifest, folder, resume), record=record)
     seed_fit(manifest["seed"], POOLED, 0)
-    together = pooled_loader(train, shuffle=True)
     fit_centralized(
         module,
-        None if together is None else without_single(module.train(), together),
+        pooled_loader(train, shuffle=True),
         pooled_loader(validate, shuffle=False),
         device=device_of(manifest, silos[names[0]].site),
         how=how,

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from flip.federation.kit import Kit
 from flip.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants, prctl
+from flip.signals import ENDING
 
 GRACE = 10.0  # seconds that processes have to end by themselves
 LOOK = 0.05  # seconds between looks at processes that end
@@ -33,7 +34,7 @@ class Child:
 
 
 class Stopped(Exception):
-    """SIGTERM or SIGINT came."""
+    """SIGTERM, SIGINT or SIGHUP came."""
 
 
 def start(folder: Path) -> int:
@@ -55,8 +56,9 @@ def supervise(children: Sequence[Child]) -> int:
         raise Stopped
 
     try:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, stop)
+        for number in ENDING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as `nohup` has it
+                signal.signal(number, stop)
         for child in children:
             running.append(launch(child))
         mine = {process.pid: child for process, child in zip(running, children, strict=True)}
@@ -68,7 +70,7 @@ def supervise(children: Sequence[Child]) -> int:
     except Stopped:
         return 0
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
         end(running)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as lightning
 
+from flip.site.batches import without_single
 from flip.site.persons import Drawn
 from flip.site.trainer import Device, RoundCallback
 
@@ -63,6 +64,7 @@ def fit_centralized(
     Checkpoints, early stopping and resume are Lightning's own: `trainer.callbacks` and `resume_from`.
     """
     module.train()
+    train = None if train is None else without_single(module, train)
     losses = EpochCallback(how)
     losses.accumulate = device.accumulate
     checkpoints = any(isinstance(callback, lightning.callbacks.Checkpoint) for callback in how.callbacks)

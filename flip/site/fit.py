@@ -25,7 +25,7 @@ from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.disclosure import refuse_few, suppress_metrics
 from flip.site.secret import noise_key
 from flip.site.state import LocalState
-from flip.site.trainer import Device, RoundCallback, fit_round, updates
+from flip.site.trainer import Device, RoundCallback, fit_round, passes, updates
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
@@ -86,7 +86,8 @@ class LocalFit:
         own = {**local.loaded, **(kept or {}), **personal}
         private = self._protect(module, train, own, steps=steps, planned=steps * strategy.rounds)
         corrects = type(strategy).correct is not FedAvg.correct
-        callback = RoundCallback(strategy.correct if corrects else None, keeps=keep, before=kept)
+        whole = passes(train, device, steps)
+        callback = RoundCallback(strategy.correct if corrects else None, keeps=keep, before=kept, passes=whole)
         fit_round(private.module, private.loader, steps=steps, device=device, callback=callback)
         local.learning_rate = callback.learning_rate
         everything = self._weights(module, callback)
@@ -156,8 +157,11 @@ def try_step(manifest: Manifest, site: Site, module: "TrainableModule", datamodu
     """One step on one batch with a copy of the module; raises what a training would."""
     train = datamodule.train_dataloader()
     if train and examples_in(train):
-        device = device_of(manifest, site)
-        fit_round(copy.deepcopy(module), train, steps=1, device=device, callback=RoundCallback())
+        device, trainer = device_of(manifest, site), manifest["trainer"]
+        steps = updates(train, device, steps=trainer["steps"], epochs=trainer["epochs"])
+        keeps = trainer["optimizer_state"] == OptimizerState.keep.value
+        callback = RoundCallback(keeps=keeps, passes=passes(train, device, steps))
+        fit_round(copy.deepcopy(module), train, steps=1, device=device, callback=callback)
 
 
 def finite_loss(loss: float) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.optim.lr_scheduler import LRScheduler
 
 from flip.config.checks.optimization import KEEPS_NOTHING
@@ -61,6 +62,17 @@ def put_back(
         for scheduler, before in zip(schedulers, settings["schedulers"], strict=True):
             scheduler.load_state_dict(before)
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def refuse_still(schedules: Sequence[LRSchedulerConfig], passes: int) -> None:
+    """Raise UserError for a kept schedule by pass that would not move as declared: a round counts its passes anew."""
+    for each in schedules:
+        if each.interval == "epoch" and (passes == 0 or passes % each.frequency):
+            raise UserError(
+                f"model: its learning rate moves every {each.frequency} passes over the data (interval: epoch), and a "
+                f"round here has {passes}, each counted anew, so trainer.optimizer_state=keep cannot keep its pace; "
+                "take interval: step, or a multiple of it (trainer.epochs, with trainer.steps=null)"
+            )
 
 
 def _array(optimizer: str, value: object) -> np.ndarray:

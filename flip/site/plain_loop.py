@@ -34,9 +34,9 @@ class Fit(Protocol):
         self,
         module: torch.nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
-        schedulers: Sequence[LRScheduler],
+        schedules: Sequence[LRSchedulerConfig],
     ) -> None:
-        """The optimizers and their schedulers are made."""
+        """The optimizers and their schedules are made."""
 
     def before_step(self, optimizer: torch.optim.Optimizer) -> None:
         """The gradients are made."""
@@ -44,7 +44,7 @@ class Fit(Protocol):
     def batch_done(self, batch: object, outputs: object) -> None:
         """A batch was trained on; `outputs` holds its `loss`, divided by the batches of a step."""
 
-    def end(self, optimizers: Sequence[torch.optim.Optimizer], schedulers: Sequence[LRScheduler]) -> None:
+    def end(self, optimizers: Sequence[torch.optim.Optimizer], schedules: Sequence[LRSchedulerConfig]) -> None:
         """The last step was done."""
 
 
@@ -128,12 +128,11 @@ class PlainFit:
 
     def run(self, loader: "Loader", steps: int) -> None:
         """Pass over the loader until so many optimizer steps are done."""
-        schedulers: list[Any] = [each.scheduler for each in self.schedulers]
         with unlogged(self.module):
             self.module.zero_grad()
-            self.fit.start(self.module, [self.optimizer], schedulers)
+            self.fit.start(self.module, [self.optimizer], self.schedulers)
             self._passes(loader, steps)
-            self.fit.end([self.optimizer], schedulers)
+            self.fit.end([self.optimizer], self.schedulers)
 
     def _passes(self, loader: "Loader", steps: int) -> None:
         done, epoch, length, every = 0, 0, len(loader), self.settings.accumulate

@@ -21,7 +21,14 @@ from flip.contracts import (
 )
 from flip.contracts.dataset import examples_in
 from flip.messages.summary import KNOWN, Summary, SummaryKind, Topic
-from flip.site.disclosure import enough, suppress_groups, suppress_number, suppress_summary, suppress_total
+from flip.site.disclosure import (
+    enough,
+    suppress_complementary,
+    suppress_groups,
+    suppress_number,
+    suppress_summary,
+    suppress_total,
+)
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
 
 
@@ -146,15 +153,20 @@ def remarks_in_words(data: FederatedDataModule) -> list[str]:
 def remarks(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
     """What the dataset remarks of the examples that it kept, by its declared words.
 
-    A remark that is of all but a few persons would tell of those few: it stays at the site too.
+    A remark that is of all but a few persons would tell of those few: it stays at the site too. Remarks that are alike
+    up to a colon are parts of a whole: see `suppress_complementary`.
     """
     if not (isinstance(data, Remarks) and isinstance(data, DeclaresRemarks)):
         return {}
     whose = {remark: min(data.remarks_persons.get(remark, 0), persons) for remark in data.remarks}
+    for part in {remark.partition(": ")[0] for remark in whose if ": " in remark}:
+        alike = [remark for remark in whose if remark.startswith(f"{part}: ")]
+        kept = suppress_complementary(np.array([whose[remark] for remark in alike]), cell)
+        whose |= dict(zip(alike, kept.astype(int).tolist(), strict=True))
     return {
         remark: summary_of(whose[remark], "count/remarks", np.array([number]))
         for remark, number in data.remarks.items()
-        if remark in data.REMARKS and enough(whose[remark], cell)
+        if remark in data.REMARKS and whose[remark] and enough(whose[remark], cell)
         if whose[remark] == persons or enough(persons - whose[remark], cell)
     }
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from torch.optim.lr_scheduler import LRScheduler
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+from pytorch_lightning.utilities.types import LRSchedulerConfig
 from torch.utils.hooks import RemovableHandle
 
 from flip.config.checks.optimization import unfit_optimization
 from flip.errors import UserError
 from flip.messages.weights import plain_name
+from flip.site.environment import without_arguments
 from flip.site.needs_trainer import countable, needs_trainer
-from flip.site.optimizer_state import innermost, kept, put_back
+from flip.site.optimizer_state import innermost, kept, put_back, refuse_still
 from flip.site.persons import Drawn
 from flip.site.plain_loop import PlainFit, Settings, configured, settings_of
 
@@ -51,7 +53,10 @@ class Device:
         return int(self.settings.get("accumulate_grad_batches", 1))
 
     def trainer(self, **arguments: Any) -> lightning.Trainer:
-        """A quiet Trainer on one device."""
+        """A quiet Trainer on one device, which the environment does not change.
+
+        Lightning would take arguments from PL_TRAINER_..., and processes from what SLURM, torchrun and others set.
+        """
         quiet()
         merged: dict[str, Any] = {
             "logger": False,
@@ -62,7 +67,9 @@ class Device:
         merged |= {"accelerator": self.accelerator, "devices": 1, "num_sanity_val_steps": 0, **self.settings}
         if self.precision is not None:
             merged["precision"] = self.precision
-        return lightning.Trainer(**(merged | arguments))
+        merged["plugins"] = [LightningEnvironment()]  # no other is looked for
+        with without_arguments():
+            return lightning.Trainer(**(merged | arguments))
 
     def plain_settings(self) -> Settings | None:
         """How the plain loop does what this device's Trainer would do; None where it does not.
@@ -90,6 +97,7 @@ class RoundCallback(lightning.Callback):
         correct: changes the gradients before a step; None leaves them.
         keeps: whether the next round goes on from this one's optimizer and schedulers.
         before: what they were at the end of the round before; None begins anew.
+        passes: whole passes over the data that a round makes, at the end of which a schedule by pass moves.
 
     Attributes:
         accumulate: batches of a step, by which a loss comes divided.
@@ -97,9 +105,14 @@ class RoundCallback(lightning.Callback):
     """
 
     def __init__(
-        self, correct: Hook | None = None, *, keeps: bool = False, before: Mapping[str, np.ndarray] | None = None
+        self,
+        correct: Hook | None = None,
+        *,
+        keeps: bool = False,
+        before: Mapping[str, np.ndarray] | None = None,
+        passes: int = 1,
     ) -> None:
-        self.correct, self.keeps, self.before = correct, keeps, before
+        self.correct, self.keeps, self.before, self.passes = correct, keeps, before, passes
         self.accumulate, self.learning_rate = 1, float("nan")
         self.loss: torch.Tensor | float = 0.0
         self.batches, self.drawn, self.behind_loss = 0, Drawn(), Drawn()
@@ -111,7 +124,7 @@ class RoundCallback(lightning.Callback):
         self,
         module: torch.nn.Module,
         optimizers: Sequence[torch.optim.Optimizer],
-        schedulers: Sequence[LRScheduler],
+        schedules: Sequence[LRSchedulerConfig],
     ) -> None:
         """Load what optimizer and schedulers kept; under Opacus, hook the correction onto the innermost optimizer.
 
@@ -123,7 +136,9 @@ class RoundCallback(lightning.Callback):
         self._parameters = {name: parameter for name, parameter in named.items() if parameter.requires_grad}
         inner = [innermost(optimizer) for optimizer in optimizers]
         if self.before is not None:
-            put_back(inner[0], schedulers, self.before)
+            put_back(inner[0], [each.scheduler for each in schedules], self.before)
+        if self.keeps:
+            refuse_still(schedules, self.passes)
         self.learning_rate = float(inner[0].param_groups[0]["lr"])
         for outer, optimizer in zip(optimizers, inner, strict=True):
             if self.correct is not None and optimizer is not outer:
@@ -146,16 +161,16 @@ class RoundCallback(lightning.Callback):
             self.loss, self.batches = self.loss + loss, self.batches + 1
             self.behind_loss.add(batch)
 
-    def end(self, optimizers: Sequence[torch.optim.Optimizer], schedulers: Sequence[LRScheduler]) -> None:
+    def end(self, optimizers: Sequence[torch.optim.Optimizer], schedules: Sequence[LRSchedulerConfig]) -> None:
         """Keep the state of optimizer and schedulers, and take the hooks off again."""
         if self.keeps:
-            self.optimizer_arrays = kept(innermost(optimizers[0]), schedulers)
+            self.optimizer_arrays = kept(innermost(optimizers[0]), [each.scheduler for each in schedules])
         for handle in self._handles:
             handle.remove()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """`start`, as Lightning calls it."""
-        self.start(pl_module, trainer.optimizers, schedulers_of(trainer))
+        self.start(pl_module, trainer.optimizers, trainer.lr_scheduler_configs)
 
     def on_before_optimizer_step(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, optimizer: torch.optim.Optimizer
@@ -176,17 +191,12 @@ class RoundCallback(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """`end`, as Lightning calls it."""
-        self.end(trainer.optimizers, schedulers_of(trainer))
+        self.end(trainer.optimizers, trainer.lr_scheduler_configs)
 
     @property
     def mean_loss(self) -> float:
         """Mean loss over the batches of the fit, undivided."""
         return float(self.loss) * self.accumulate / self.batches if self.batches else float("nan")
-
-
-def schedulers_of(trainer: lightning.Trainer) -> list[LRScheduler]:
-    """The learning rate schedulers of a Trainer."""
-    return [each.scheduler for each in trainer.lr_scheduler_configs]
 
 
 def fit_round(
@@ -214,3 +224,8 @@ def updates(loader: "Loader", device: Device, *, steps: int | None, epochs: int 
     if steps is not None:
         return steps
     return (epochs or 1) * -(-len(loader) // device.accumulate)
+
+
+def passes(loader: "Loader", device: Device, steps: int) -> int:
+    """Whole passes over the loader in so many optimizer steps; 1 where they cannot be counted."""
+    return steps // -(-len(loader) // device.accumulate) if countable(loader) else 1

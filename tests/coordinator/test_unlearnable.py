@@ -1,5 +1,6 @@
 """A study whose data cannot teach what it predicts ends before the first round, by name, and no other one does."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,18 @@ def test_in_every_way(way, policy, tmp_path):
     result = execute(study(tmp_path, labels, target, *way, policy=policy), tmp_path / "run")
     assert (result["status"], f"'{said}'" in result["reason"]) == ("refused", True)
     assert (tmp_path / "run" / "cohort.json").exists()
+
+
+@pytest.mark.parametrize("target", [TARGETS["Binary"], SURVIVAL], ids=["yes or no", "an event"])
+def test_a_code_that_is_not_declared_is_left_out_counted_and_named_at_the_site(target, tmp_path):
+    labels = each(*[0, 1] * 15, *[9] * 5)
+    result = execute(study(tmp_path, {"a": labels}, target, *WAYS[2]), tmp_path / "run")
+    assert result["status"] == "ok", result["reason"]
+    cohort = json.loads((tmp_path / "run" / "cohort.json").read_text())["a"]
+    assert cohort["skipped"] == {"what the study predicts is outside the declared levels": 15}
+    assert cohort["persons"] == 105 and cohort["train"] == 30
+    log = (tmp_path / "run" / "sites" / "a" / "site.log").read_text()
+    assert "column label has 15 rows of level '9', which dataset.target does not declare" in log
 
 
 @pytest.mark.slow

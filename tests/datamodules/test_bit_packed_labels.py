@@ -67,6 +67,13 @@ def test_few_frames_on_whole_bytes_are_told_by_a_bit_beyond_the_standards_end(tm
     assert_masks(read_labels(path, volume), masks)
 
 
+def test_a_single_bit_has_but_one_place(tmp_path):
+    volume, masks, data, path = study(tmp_path, SHAPES[3])
+    data.HighBit = 7
+    data.save_as(path)
+    assert_masks(read_labels(path, volume), masks)
+
+
 def test_bits_in_words_of_the_other_byte_order(tmp_path):
     _, _, data, _ = study(tmp_path, SHAPES[3])
     wanted = list(BitFrames.of(data).read(range(4)))

@@ -147,7 +147,7 @@ def test_a_damaged_image_counts_as_missing(tmp_path):
     (folder / "images" / "a0.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     data = dataset(folder, trains=False)
     assert whole(data.test_dataloader())["image_present"][:3].tolist() == [0, 0, 1]
-    assert data.skipped == {UNREADABLE + Reason.CORRUPT.value: 1}
+    assert data.remarks == data.remarks_persons == {UNREADABLE + Reason.CORRUPT.value: 1}
 
 
 def test_an_archive_of_images_and_labels_needs_no_table(tmp_path):

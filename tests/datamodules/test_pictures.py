@@ -52,6 +52,19 @@ def test_a_picture_of_16_bits_is_that_of_8_bits(name, channels, tmp_path):
     assert eight.mean() == pytest.approx(0.5, abs=1e-3)
 
 
+@pytest.mark.parametrize("turned", [1, 3, 6, 8])
+@pytest.mark.parametrize(("ending", "options"), [("png", {}), ("tif", {}), ("tif", {"compression": "tiff_lzw"})])
+@pytest.mark.parametrize("values", [EIGHT, SIXTEEN], ids=["8 bits", "16 bits"])
+def test_a_picture_is_upright_as_its_camera_says(values, ending, options, turned, tmp_path):
+    marked = values.copy()
+    marked[:10, :5] = values.max()
+    says = Image.Exif()
+    says[0x0112] = turned
+    path = saved(tmp_path / f"a.{ending}", marked, exif=says, **options)
+    upright = np.rot90(marked, {1: 0, 3: 2, 6: -1, 8: 1}[turned])
+    assert picture(path, 1) == pytest.approx(upright * (255 / np.iinfo(values.dtype).max), abs=1e-3)
+
+
 def test_a_picture_of_16_bits_that_says_0_is_white_is_turned_over(tmp_path):
     inverted = white_is_zero(tmp_path / "a.tif", 65535 - SIXTEEN)
     assert picture(inverted, 1) == pytest.approx(255 * SEEN, abs=0.01)
@@ -220,8 +233,8 @@ def test_what_is_left_out_is_counted_by_its_reason(site):
     data = cohort(site)
     data.setup()
     reasons = (Reason.NO_RANGE, Reason.AMBIGUOUS_NAME)
-    assert data.skipped == {UNREADABLE + each.value: 1 for each in reasons}
-    assert set(data.skipped) <= data.REASONS
+    assert data.remarks == data.remarks_persons == {UNREADABLE + each.value: 1 for each in reasons}
+    assert set(data.remarks) <= data.REMARKS and not data.skipped
     assert data._pixels.unread == {
         f"a{row}": UNREADABLE + each.value for row, each in zip((6, 7), reasons, strict=True)
     }

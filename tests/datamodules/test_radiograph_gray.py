@@ -101,6 +101,18 @@ def test_lookup_tables_are_used(stored, tags, tmp_path):
     assert alike(read(write_radiograph(tmp_path / "film.dcm", stored, **tags))) == pytest.approx(1, abs=1e-6)
 
 
+def test_a_table_of_numbers_is_read_too(tmp_path):
+    numbers = table(np.arange(4096))
+    numbers.add_new("LUTData", "US", list(range(4096)))
+    path = write_radiograph(tmp_path / "film.dcm", STORED, VOILUTSequence=[numbers])
+    assert alike(read(path)) == pytest.approx(1)
+
+
+def test_a_negative_that_says_so_twice_is_turned_over_once(tmp_path):
+    says = {"PhotometricInterpretation": "MONOCHROME1", "PresentationLUTShape": "INVERSE"}
+    assert alike(read(write_radiograph(tmp_path / "film.dcm", 4095 - STORED, **says))) == pytest.approx(1)
+
+
 def test_a_table_of_bytes_is_read_with_two_in_a_word(tmp_path):
     packed = table(np.arange(256), bits=8)
     packed.add_new("LUTData", "OW", np.arange(256, dtype=np.uint8).tobytes())

@@ -16,7 +16,7 @@ from datamodules.targets import (
     Regression,
     Survival,
 )
-from datamodules.yes_no import YesNo
+from datamodules.yes_no import YesNo, undeclared_levels
 
 TABLE = pd.DataFrame(
     {"dx": ["MEL", "NEV", None, "XYZ"], "a": [1, 0, None, 1], "b": [0, 1, None, None], "age": [30, 40, None, 81],
@@ -40,6 +40,15 @@ NINE = pd.DataFrame({"x": [1, 0, 9, None], "y": [0, 1, 1, None], "days": [5, 6, 
 )
 def test_a_code_that_is_not_declared_is_no_label(target):
     assert target.read(NINE)[1].tolist() == [None, None, UNDECLARED, NO_TARGET]
+
+
+def test_an_undeclared_level_is_named_for_the_sites_own_log():
+    table = pd.DataFrame({"x": [1, 0, 9, 9.0, "lost", None], "t": [1, 2, 3, 4, 5, 6]}, dtype=object)
+    for target in (Binary("x", [1]), MultiClass("x", [0, 1]), Survival("t", "x"), MultiLabel(["x"])):
+        nine, lost = undeclared_levels(target.declared, table)
+        assert nine.startswith("column x has 2 rows of level '9', which dataset.target does not declare")
+        assert lost.startswith("column x has 1 rows of level 'lost'")
+    assert undeclared_levels(Regression("t").declared, table) == []
 
 
 @pytest.mark.parametrize(

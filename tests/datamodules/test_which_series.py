@@ -128,6 +128,10 @@ def test_a_frame_of_reference_of_its_own_for_each_file_means_nothing(tmp_path):
 
 TURNED = [0.999, 0.03, 0, -0.03, 0.999, 0]
 REST = {
+    "a series and a frame of reference for each file": (
+        {"SeriesInstanceUID": lambda index: generate_uid(), "FrameOfReferenceUID": lambda index: generate_uid()},
+        Reason.SERIES_OF_EACH,
+    ),
     "a series for each file": ({"SeriesInstanceUID": lambda index: generate_uid()}, Reason.SERIES_OF_EACH),
     "a series for the last": (
         {"SeriesInstanceUID": lambda index: f"1.2.3.{1 + (index == 3)}"},
@@ -246,6 +250,8 @@ PARTS = {
     "temporal position": {"TemporalPositionIdentifier": lambda phase, index: phase + 1},
     "contrast": {"ContrastBolusAgent": lambda phase, index: ["", "iohexol"][phase]},
     "time": {"AcquisitionTime": lambda phase, index: f"1200{30 * phase:02d}"},
+    "date and time": {"AcquisitionDateTime": lambda phase, index: f"202001011200{30 * phase:02d}"},
+    "time of the content": {"ContentTime": lambda phase, index: f"1200{30 * phase + index:02d}"},
     "time of each slice": {"AcquisitionTime": lambda phase, index: f"1200{30 * phase + index:02d}.5"},
     "time, downwards": {"AcquisitionTime": lambda phase, index: f"1200{30 * phase + 9 - index:02d}.5"},
 }
@@ -270,8 +276,17 @@ def test_phases_of_one_series_are_scans_of_their_own(tmp_path, parts, shift):
     assert volume.remarks == {Remark.FIRST_SERIES: 1, Remark.OTHER_SCAN: 1}
 
 
-def test_phases_that_nothing_tells_apart_are_refused(tmp_path):
-    assert reason_of(save(tmp_path, two_phases({}, SPACING[0] / 2))) is Reason.SEVERAL_SCANS
+NUMBERS = {
+    "numbered anew": lambda phase, index: index + 1,
+    "numbered on": lambda phase, index: 4 * phase + index + 1,
+    "numbered on, downwards": lambda phase, index: 4 * phase + 4 - index,
+}
+
+
+@pytest.mark.parametrize("number", NUMBERS.values(), ids=NUMBERS)
+def test_phases_that_nothing_tells_apart_are_refused(tmp_path, number):
+    images = two_phases({"InstanceNumber": number}, SPACING[0] / 2)
+    assert reason_of(save(tmp_path, images)) is Reason.SEVERAL_SCANS
 
 
 def test_acquisitions_that_continue_one_another_are_one_scan(tmp_path):
@@ -309,12 +324,21 @@ def larger(image):
     without_a_place(image)
 
 
+def screenshot(image):
+    image.ImageType = ["DERIVED", "SECONDARY", "SCREEN SAVE"]
+
+
+def numbered_apart(image):
+    image.InstanceNumber = 99
+    without_a_place(image)
+
+
 def derived(image):
     image.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     without_a_place(image)
 
 
-@pytest.mark.parametrize("made", [colored, larger, derived])
+@pytest.mark.parametrize("made", [colored, larger, derived, screenshot, numbered_apart])
 def test_one_stray_capture_in_the_series_is_left_out_and_counted(tmp_path, made):
     images = slices_of(body())
     stray = same_series(images, slices_of(body(1)))[0]

@@ -196,7 +196,7 @@ def alive(marker: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_what_was_started_and_all_that_came_of_it(number):
     process = ran("import time; time.sleep(600)")
     assert process.stdout is not None

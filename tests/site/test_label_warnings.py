@@ -10,7 +10,7 @@ from flip.report.cohorts import screen_table
 from flip.report.notices import notices
 from flip.runs.record import RunRecord
 from flip.site.disclosure import suppress_total
-from flip.site.statistics import cohort_counts, remarked
+from flip.site.statistics import cohort_counts, cohort_summaries
 from tests.datamodules.ct_sites import nifti, numbered, site, structures
 from tests.studies import compose_study
 
@@ -35,7 +35,7 @@ class Data:
 
 @pytest.mark.parametrize(("persons", "told"), [(42, {DOUBT}), (5, {DOUBT}), (4, set()), (40, set())])
 def test_what_puts_data_in_doubt_leaves_a_site_as_a_remark_does(persons, told):
-    found = remarked(42, Data(persons), CELL)
+    found, _ = cohort_summaries(42, Data(persons), CELL)
     assert set(found[Topic.WARNINGS]) == told and set(found[Topic.REMARKS]) == {BESIDE} | told
 
 

@@ -39,6 +39,18 @@ def test_a_remark_leaves_if_enough_persons_stand_behind_it_and_behind_its_absenc
     )
 
 
+@pytest.mark.parametrize(
+    ("persons", "leave"),
+    [([20, 10], [20, 10]), ([20, 2], []), ([20, 10, 2], [20]), ([20, 2, 1, 3], [20]), ([2], [])],
+)
+def test_of_remarks_that_are_parts_of_a_whole_no_small_one_is_told_by_the_others(persons, leave):
+    data = Data()
+    data.remarks = {f"an image counts as missing: {part}": number for part, number in enumerate(persons)}
+    data.remarks_persons, data.REMARKS = data.remarks, frozenset(data.remarks)
+    assert [int(found.values[0]) for found in remarks(48, data, 5).values()] == leave
+    assert [int(found.values[0]) for found in remarks(48, data, 1).values()] == persons
+
+
 def test_a_dataset_without_remarks_makes_none():
     assert remarks(48, object(), 5) == {}
 

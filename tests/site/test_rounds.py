@@ -20,7 +20,8 @@ from flip.site import trainer as training
 from flip.site.batches import without_single
 from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.silo import Silo
-from flip.site.trainer import Device, RoundCallback, fit_round
+from flip.site.trainer import Device, RoundCallback, fit_round, passes
+from flip.strategies.fedavg import FedAvg
 from tests.studies import compose_study
 
 CPU = Device("cpu", None, {})
@@ -163,6 +164,34 @@ def test_a_scheduler_that_cannot_be_kept_is_refused(way):
     fitted(module, 3)
 
 
+def by_pass(frequency: int) -> dict[str, Any]:
+    """A module whose learning rate is halved after so many passes."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), lr=LEARNING_RATE)
+        scheduler = schedules.StepLR(optimizer, 1, gamma=0.5)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "frequency": frequency}}
+
+    return {"configure_optimizers": configure_optimizers}
+
+
+@pytest.mark.parametrize(("frequency", "steps"), [(1, 2), (2, 3), (2, 9)])
+def test_a_kept_schedule_by_pass_that_a_round_cannot_count_is_refused(frequency, steps, way):
+    whole = passes(rows(), CPU, steps)
+    with pytest.raises(UserError, match=f"every {frequency} passes .* a round here has {whole}"):
+        fitted(made(**by_pass(frequency)), steps, keeps=True, passes=whole)
+    fitted(made(**by_pass(frequency)), steps, passes=whole)
+
+
+def test_a_kept_schedule_by_pass_goes_on(way):
+    before, rates = None, []
+    for _ in range(3):
+        callback = fitted(made(**by_pass(2)), 6, keeps=True, before=before, passes=passes(rows(), CPU, 6))
+        before = callback.optimizer_arrays
+        rates.append(callback.learning_rate)
+    assert rates == [0.1, 0.05, 0.025]
+
+
 SCHEDULED = """
 import torch
 from acme.parts import Model
@@ -219,14 +248,16 @@ UNFIT = {
 }
 
 
-def manifest(keep: str = "reset") -> Any:
-    return {"trainer": {"optimizer_state": keep}}
+def checked(module: Any, keep: str = "reset") -> list[str]:
+    """What the check says of how a module is trained."""
+    manifest: Any = {"trainer": {"optimizer_state": keep}, "model": {"optimizer": {}}}
+    return list(optimization(manifest, module, FedAvg(rounds=1)))
 
 
 @pytest.mark.parametrize("name", UNFIT)
 def test_a_module_whose_steps_a_round_cannot_count_is_refused_by_the_check(name):
     attributes, said = UNFIT[name]
-    (problem,) = optimization(manifest(), made(**attributes))
+    (problem,) = checked(made(**attributes))
     assert said in problem
 
 
@@ -249,12 +280,12 @@ def test_and_by_the_site(name):
     ids=["one", "with a scheduler", "two lists", "a list", "one that asks the Trainer", "LBFGS"],
 )
 def test_a_module_with_one_optimizer_passes(attributes):
-    assert not list(optimization(manifest(), made(**attributes)))
+    assert not checked(made(**attributes))
 
 
 def test_an_optimizer_whose_memory_is_of_other_weights_is_kept_by_nobody(way):
     module = made(optimizer=torch.optim.LBFGS)
-    (problem,) = optimization(manifest("keep"), module)
+    (problem,) = checked(module, "keep")
     assert "what LBFGS remembers is of a site's own last weights" in problem
     with pytest.raises(UserError, match="what LBFGS remembers"):
         fitted(module, 3, keeps=True)

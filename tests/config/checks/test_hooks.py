@@ -21,7 +21,10 @@ from flip.config.checks.hooks import in_part, misspelt
 from flip.contracts import KINDS, hooks
 
 # Asked of what Python, torch and Lightning make, and of a backend's class.
-OF_LIBRARIES = {"_is_runtime_protocol", "fget", "inplace", "sampler", "set_epoch", "shape", "submit"}
+OF_LIBRARIES = {
+    "_is_runtime_protocol", "buffer", "fget", "inplace", "name", "raw", "sampler", "set_epoch", "shape", "sparse",
+    "submit",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,52 @@
+"""A study of photographs and a table whose sites share one cohort runs live, with the weights of a simulation."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flip.federation.flower import provision as flower
+from flip.federation.nvflare import provision as nvflare
+from tests.cohorts.dermatology import dermatology
+from tests.commands import flip
+from tests.federation.live import Deployment, free_port, until
+from tests.federation.live_study import BACKENDS, PATIENCE
+
+pytestmark = pytest.mark.slow
+
+CLINICS = ["clinic_0", "clinic_1"]
+
+
+def flower_kits(root: Path, host: str) -> None:
+    flower.prepare(CLINICS, root / "kits", host=host, port=free_port(), runs=root / "runs")
+
+
+def nvflare_kits(root: Path, host: str) -> None:
+    nvflare.prepare(CLINICS, root / "kits", host, free_port())
+
+
+@pytest.mark.parametrize(("backend", "kits"), [("flower", flower_kits), ("nvflare", nvflare_kits)])
+def test_it_ends_with_the_weights_of_a_simulation(
+    backend: str, kits: Callable[[Path, str], None], tmp_path: Path
+) -> None:
+    words = ["experiment=dermatology", *dermatology(tmp_path / "data"), "strategy.rounds=1", "strategy.min_sites=2"]
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "here").mkdir()
+    with Deployment(tmp_path / "said", ["server", *CLINICS]) as place:
+        kits(tmp_path, place.address())
+        for part, clinic in enumerate(CLINICS):
+            own = {"root": str(tmp_path / "data" / "pad_ufes_20"), "part": part}
+            own |= {"policy": {"minimum_persons": 5, "minimum_cell": 1}}
+            (tmp_path / "kits" / clinic / "site.yaml").write_text(yaml.safe_dump(own))
+        for party in place.parties:
+            place.start(party, tmp_path / "kits" / party)
+            if party == "server" and backend == "flower":
+                until(lambda: "server: ready" in place.said("server"), PATIENCE)
+        live = [f"federation={BACKENDS[backend]}", f"federation.kit={tmp_path / 'kits' / 'admin'}"]
+        ended = place.flip(tmp_path, *words, *live, "federation.timeout=120")
+    assert ended.status == 0, ended.out + ended.err
+    here = flip(tmp_path / "here", *words, "federation=inprocess")
+    assert here.status == 0, here.err
+    for key in ("status", "digest", "rounds", "metrics", "warnings"):
+        assert ended.result[key] == here.result[key]
