@@ -125,7 +125,7 @@ def _lines(axes: "Axes", run: RunRecord, lines: Mapping[str, tuple[list[int], li
     if POOLED in lines and lines[POOLED][0]:
         axes.plot(*lines[POOLED], color=INK, linewidth=2.2, solid_capstyle="round")
     axes.grid(visible=False, axis="x")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=10, min_n_ticks=1))
     axes.spines["left"].set_visible(False)
 
 

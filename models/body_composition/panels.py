@@ -65,7 +65,8 @@ def agreement_panel(by_site: Mapping[str, Arrays]) -> dict[str, Any]:
         _interval(axes, row, (mean - half, mean, mean + half), COLORS[0], "limits of agreement" if row == 0 else "")
         axes.plot([mean - error, mean + error], [row, row], color=COLORS[1], linewidth=4, alpha=0.6,
                   label="95 % interval of the bias" if row == 0 else None)  # fmt: skip
-        axes.annotate(f"{mean:+.1f} ({mean - half:+.1f} to {mean + half:+.1f})", (mean, row), (0, 7),
+        limits = "" if math.isnan(deviation) else f" ({mean - half:+.1f} to {mean + half:+.1f})"  # of one person none
+        axes.annotate(f"{mean:+.1f}{limits}", (mean, row), (0, 7),
                       textcoords="offset points", ha="center", fontsize=8)  # fmt: skip
     _name_rows(axes, by_site, key, lambda array: array[0])
     _legend(axes)
@@ -90,7 +91,7 @@ def prevalence_panel(by_site: Mapping[str, Arrays], cut_off: CutOff) -> dict[str
             if persons:
                 found = stats.binomtest(int(number), persons).proportion_ci(method="wilson")
                 _interval(axes, row + shift, (found.low, number / persons, found.high), color, name if row == 0 else "")
-    axes.set_xlim(0, 1)
+    axes.set_xlim(-0.02, 1.02)  # a mark at an end is whole
     _name_rows(axes, by_site, key, lambda array: array.sum())
     _legend(axes)
     total = pooled(by_site).get(key)
