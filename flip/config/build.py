@@ -3,6 +3,7 @@
 `flip.config.checks.study.check` finds every mistake of a study first, all at once.
 """
 
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import signature
@@ -115,7 +116,7 @@ def datamodule(manifest: Manifest, name: str, site: Site) -> FederatedDataModule
 def declared(dataset: Mapping[str, object]) -> FederatedDataModule:
     """The study's LightningDataModule as declared, over no site's data. Raises UserError."""
     made: FederatedDataModule
-    made = _of_ours(lambda: instantiate(dataset, "dataset", "dataset", root="", columns={}, trains=True))
+    made = _of_ours(lambda: instantiate(dataset, "dataset", "dataset", root=os.devnull, columns={}, trains=True))
     return made
 
 

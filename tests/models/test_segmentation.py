@@ -109,7 +109,9 @@ def test_learns_muscle_and_fat_from_real_ct(data_dir):
         name: read_nifti_volume(folder / "patientA_sm_tissue" / f"{file}.nii.gz").voxels > 0
         for name, file in files.items()
     }
-    masks["vertebra_L3"] = masks["skeletal_muscle"]  # the level does not matter here: all planes are wanted
+    # The level does not matter here, since all planes are wanted; one that reaches an end of the scan would be refused.
+    masks["vertebra_L3"] = masks["skeletal_muscle"].copy()
+    masks["vertebra_L3"][[0, -1]] = False
     planes = planes_at_level(volume.voxels, volume.spacing, masks, count=30, step_mm=volume.spacing[0])
     on_grid = [plane.resampled(4.0, 96) for plane in planes]
     examples = Slices(on_grid, person=[0] * len(on_grid), grid=Grid(), augment=0.0)
