@@ -56,7 +56,7 @@ class Late(Data):
     """Cannot be read at a site while the file `late` lies beside its table; the coordinator's process is no site."""
 
     def __init__(self, root: str, columns: dict | None = None, trains: bool = True, *, batch_size: int = 4):
-        late = Path(root).with_name("late")
+        late = Path(root).parent / "late"  # without a root where the study alone is checked
         while late.exists() and late.read_text() != str(os.getpid()):
             time.sleep(0.05)
         super().__init__(root, columns, trains, batch_size=batch_size)
