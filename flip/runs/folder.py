@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from flip.errors import UserError
+from flip.errors import StudyFailed, UserError
 from flip.files import append_whole, relative, write_atomic
 from flip.messages import Payload
 from flip.messages.safetensors import load_file, save_file
@@ -71,8 +71,18 @@ class RunFolder:
         """Give the reserved space back."""
         (self.folder / RESERVE).unlink(missing_ok=True)
 
-    def cohort(self, cohort: Mapping[str, object]) -> None:
-        """Write `cohort.json`."""
+    def cohort(self, cohort: Mapping[str, Mapping[str, Any]]) -> None:
+        """Write `cohort.json`. Raises StudyFailed where a run would go on over other data than it was begun with."""
+        path = self.folder / COHORT
+        if (self.folder / PROGRESS).exists() and path.exists():
+            begun: dict[str, Mapping[str, Any]] = json.loads(path.read_text())
+            read = {site: [each.get(site, {}).get("fingerprint", {}) for each in (begun, cohort)] for site in begun}
+            pairs = {site: (was.get("data"), now.get("data")) for site, (was, now) in read.items()}
+            if others := [site for site, (was, now) in pairs.items() if was and now and was != now]:
+                raise StudyFailed(
+                    f"the data of {', '.join(others)} are others than when the run was begun; restore them, or start a "
+                    "new run"
+                )
         self.json(COHORT, cohort)
 
     def description(self, job: str, edges: Payload, found: Mapping[str, Summaries]) -> None:

@@ -44,7 +44,7 @@ class Recorder(Protocol):
     def line(self, record: Mapping[str, object]) -> None:
         """One line per round, site and phase."""
 
-    def cohort(self, cohort: Mapping[str, object]) -> None:
+    def cohort(self, cohort: Mapping[str, Mapping[str, Any]]) -> None:
         """Persons, examples and what was skipped, by site."""
 
     def description(self, job: str, edges: Payload, found: Mapping[str, Summaries]) -> None:

@@ -78,6 +78,18 @@ def test_other_rows_of_a_site_do_not_go_on(key, value, run, data):
         unfinished(run).refuse_other(study)
 
 
+def test_other_data_of_a_site_do_not_go_on_and_the_run_stays_as_it_was(whole, run, data, tmp_path, capsys):
+    moved = tmp_path / "moved"
+    shutil.copytree(data, moved)
+    (table,) = moved.rglob("processed.va.data")
+    rows = table.read_text().splitlines(keepends=True)
+    table.write_text("".join([*rows[:-1], rows[-1].replace(rows[-1].split(",")[0], "61.0", 1)]))
+    assert launch([f"resume={run}", f"paths.data_dir={moved}"]) == 1
+    assert "the data of va are others than when the run was begun" in capsys.readouterr().out
+    assert launch([f"resume={run}", f"paths.data_dir={data}"]) == 0
+    assert json.loads((run / "result.json").read_text())["digest"] == whole[1]["digest"]
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
