@@ -12,6 +12,14 @@ DOWN = ["federation=inprocess", "+privacy.full._target_=acme.parts.FullPrecision
 
 # (overrides of the study `acme`, what the message says)
 MISTAKES = {
+    "seed out of range": (
+        ["seed=99999999999999999999"],
+        ["seed (the command line): 9999", "must be from 0 to 4294967295"],
+    ),
+    "one cohort as two sites": (
+        ["sites.north.root=${sites.south.root}"],
+        ["sites.south.root", "is the cohort of north as well; name another"],
+    ),
     "unknown option": (["strategy=fedavgg"], ["strategy=fedavgg (the command line)", "did you mean 'fedavg'"]),
     "unknown experiment": (["experiment=acmee"], ["experiment=acmee (the command line)", "did you mean 'acme'"]),
     "unknown key": (["seeed=3"], ["seeed (the command line): no such key", "did you mean 'seed'"]),

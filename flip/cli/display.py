@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from flip.files import CENTRALIZED, POOLED
+from flip.report.format import number as number_text
 from flip.report.tables import fault_text
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Display:
             return
         words = [f"{self._unit} {self._done}/{self.rounds}"]
         if (loss := _mean_loss(fits.values())) is not None:
-            words.append(f"loss {loss:.3f}")
+            words.append(f"loss {number_text(loss)}")
         if self.backend == "none":
             words += [
                 text
@@ -192,7 +193,7 @@ class Display:
         for site, row in list(self.rows.items()):
             wrong = row.state not in STATES.values() and row.state != "waiting"
             score = f"{row.name} {row.score:.3f}" if row.score is not None else ""
-            loss = f"{row.loss:.3f}" if row.loss is not None else ""
+            loss = number_text(row.loss) if row.loss is not None else ""
             table.add_row(
                 Text(site), Text(row.state, style="red" if wrong else ""), loss, Text(score), f"{row.seconds:.1f}"
             )

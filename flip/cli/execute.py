@@ -98,12 +98,19 @@ def to_result(
                 return run_live(study, files, cast(LiveTransport, transport), run), None
             return run_here(study, files, transport, run).reach(started), None
     except Interrupted as asked:
-        result = files.result()
-        if result is None:
-            seconds, rounds = time.perf_counter() - started, files.last_round() + 1
-            result = no_result(asked.words, seconds, rounds=rounds, status=INTERRUPTED)
-            files.json("result.json", result)
-        return result, asked
+        return ended(files, started, asked.words, INTERRUPTED), asked
+    except Exception as error:  # before the loop began; its traceback is in the log
+        return ended(files, started, why(error, files, relative(files.folder)), "failed"), None
+
+
+def ended(files: RunFolder, started: float, reason: str, status: str) -> ResultFile:
+    """The result that the run has, else one that says why there is no other."""
+    result = files.result()
+    if result is None:
+        seconds, rounds = time.perf_counter() - started, files.last_round() + 1
+        result = no_result(reason, seconds, rounds=rounds, status=status)
+        files.json("result.json", result)
+    return result
 
 
 def rerun_words(before: Path, now: Path) -> str:

@@ -23,7 +23,8 @@ def show(run: RunRecord, console: "Console") -> None:
     verdict = Verdict(run)
     if run.main and any(math.isfinite(run.tested(run.main, at)) for at in (*run.sites, None)):
         console.print(table(run))
-    said = [*notices(run), *(f"against {gap.against}: {gap.words}" for gap in verdict.differences)]
+    said = [*notices(run), *([verdict.sentence] if verdict.sentence else [])]
+    said += [f"against {gap.against}: {gap.words}" for gap in verdict.differences]
     if verdict.absent:
         said += verdict.sites
     for why, names in withheld(run).items():
@@ -39,7 +40,9 @@ def table(run: RunRecord) -> "Table":
     from rich.text import Text
 
     main, own = run.main or "", "centralized" if run.backend == "none" else "this run"
-    columns = {own: "", "centralized": f"baseline/{CENTRALIZED}/", "alone": "baseline/alone/{site}/"}
+    columns = {own: ""}
+    if run.backend != "none":
+        columns |= {"centralized": f"baseline/{CENTRALIZED}/", "alone": "baseline/alone/{site}/"}
     rows: list[str | None] = [*run.sites, None]
     cells = {
         name: [_cell(run, main, site, prefix.format(site=site)) if site or name != "alone" else "" for site in rows]

@@ -55,6 +55,7 @@ def public(cfg: DictConfig) -> DictConfig:
     with read_write(own), open_dict(own):
         own.hydra.sweep.dir = folder
         own.hydra.overrides.task = public_arguments([str(each) for each in cfg.hydra.overrides.task])
+        own.hydra.job.override_dirname = ",".join(str(each) for each in own.hydra.overrides.task)
     return own
 
 

@@ -38,6 +38,7 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "fa
         "metrics": {},
         "withheld": {},
         "warnings": [],
+        "rescaled": False,
     }
 
 
@@ -87,7 +88,10 @@ class Ending:
             status, reason, asked = INTERRUPTED, signaled.words, signaled
         except (Exception, SystemExit) as error:  # of the engine, a backend or a library that means to end the process
             status, reason = "failed", why(error, self.files, self.run)
-        seconds, rounds = time.perf_counter() - started, self.coordinator.rounds_done
+        seconds = time.perf_counter() - started
+        rounds = max(
+            self.coordinator.rounds_done, self.files.last_round() + 1
+        )  # of a resume that is refused, the run's
         result = no_result(reason, seconds, rounds=rounds, status=status) | {
             "digest": digest(final) if final is not None else None,
             "stopped": self.coordinator.stopped,
@@ -98,6 +102,7 @@ class Ending:
             "metrics": self.coordinator.evaluation.metrics,
             "withheld": self.coordinator.evaluation.withheld,
             "warnings": self.files.warnings(),
+            "rescaled": self.coordinator.roster.rescaled,
         }
         with deferred():
             self.files.json("result.json", result)

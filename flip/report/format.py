@@ -9,10 +9,12 @@ def number(value: float | str | None) -> str:
         return "\u2013"
     if isinstance(value, str):
         return value
-    if isinstance(value, int) or (float(value).is_integer() and abs(value) >= 100):
+    if isinstance(value, int) or (float(value).is_integer() and 100 <= abs(value) < 1e9):
         return f"{int(value):,}"
     if not math.isfinite(value):
         return "\u221e" if value > 0 else "\u2212\u221e"
+    if abs(value) >= 1e9:
+        return f"{value:.1e}".replace("e+", "e").replace("-", "\u2212")
     text = f"{value:,.3f}" if abs(value) < 100 else f"{value:,.1f}"
     if value and abs(value) < 0.0005:
         mantissa, power = f"{value:.1e}".split("e")

@@ -9,6 +9,11 @@ from flip.report.tables import warnings
 from flip.runs.record import RunRecord
 
 DIVERGED = 10.0  # a last training loss so many times the first
+HUGE = 1e6  # a loss above this is none that any shipped model has before it learns anything
+RESCALED = (
+    "Pooled numbers are of test rows scaled by the mean and deviation of all sites, as the dataset declares; the "
+    "sites' own are of rows that each scales by itself, so that a pooled number is no mean of theirs."
+)
 LEAST = 5  # rounds below which a best last one says nothing
 
 
@@ -16,18 +21,20 @@ def notices(run: RunRecord) -> list[str]:
     """One sentence each, the worst first; those that `result.json` names come before."""
     found = [str(each) for each in run.result.get("warnings") or ()]
     doubts = [f"{site}: {words}." for site, words in warnings(run)]
-    return [*found, *doubts, *_diverged(run), *_not_converged(run)]
+    rescaled = [RESCALED] if run.result.get("rescaled") and len(run.sites) > 1 else []
+    return [*found, *doubts, *_diverged(run), *_not_converged(run), *rescaled]
 
 
 def _diverged(run: RunRecord) -> list[str]:
     unit, (_, losses) = _unit(run), mean_series(run)
     for what, values in (("Training loss", losses), ("Validation loss", _validated(run, "loss"))):
-        if len(values) > 1 and abs(values[-1]) > DIVERGED * max(abs(values[0]), 1.0):
+        worse = len(values) > 1 and abs(values[-1]) > DIVERGED * max(abs(values[0]), 1.0)
+        if worse or (values and abs(values[-1]) > HUGE):
             return [
                 f"Diverged: {what.lower()} is {number(values[-1])} in the last {unit}, {number(values[0])} at first."
             ]
     tested = run.tested("loss", None)
-    if math.isfinite(tested) and losses and tested > DIVERGED**2 * max(abs(losses[0]), 1.0):
+    if math.isfinite(tested) and (tested > HUGE or (losses and tested > DIVERGED**2 * max(abs(losses[0]), 1.0))):
         return [f"Diverged: test loss is {number(tested)}."]
     return []
 

@@ -40,6 +40,14 @@ class Difference:
     sites: Sequence[str]
     worse: Sequence[str]
 
+    def says(self, higher_is_better: bool) -> str:
+        """Whether this run is better or worse, as far as the interval tells; empty without one."""
+        if self.interval is None:
+            return ""
+        low, high = self.interval if higher_is_better else (-self.interval[1], -self.interval[0])
+        found = "better than" if low > 0 else "worse than" if high < 0 else "not clearly different from"
+        return f"{found} {self.against}"
+
     @property
     def words(self) -> str:
         """The difference with its interval, and where this run is worse."""
@@ -62,8 +70,9 @@ class Verdict:
         main, run = self.run.main, self.run
         if main is None:
             return []
-        federated = "centralized" if run.backend == "none" else "this run"
-        named = {federated: "", "centralized": f"baseline/{CENTRALIZED}/"}
+        if run.backend == "none":
+            return [Model("centralized", run.tested(main, None), run.interval(main, None))]
+        named = {"this run": "", "centralized": f"baseline/{CENTRALIZED}/"}
         named |= {f"{site} alone": f"baseline/alone/{site}/" for site in run.sites}
         found = [Model(name, run.tested(main, None, at), run.interval(main, None, at)) for name, at in named.items()]
         central, alone = ([each for each in part if math.isfinite(each.value)] for part in (found[1:2], found[2:]))
@@ -83,6 +92,13 @@ class Verdict:
             self._difference("each site's own model", {site: f"baseline/alone/{site}/" for site in self.run.sites}),
         ]
         return [each for each in found if each is not None]
+
+    @cached_property
+    def sentence(self) -> str:
+        """Whether this run is better or worse than the baselines, in one sentence; empty where no interval tells."""
+        higher = self.run.higher_is_better(self.run.main) if self.run.main else True
+        said = [text for gap in self.differences if (text := gap.says(higher))]
+        return f"This run is {' and '.join(said)}." if said else ""
 
     def _difference(self, against: str, prefixes: Mapping[str, str]) -> Difference | None:
         main, run = self.run.main or "", self.run
@@ -139,7 +155,10 @@ class Verdict:
         tests = [site for site, role in self.roles.items() if role == "tested only"]
         said = [f"{len(trained)} of {len(self.roles) - len(tests)} sites trained."]
         said += [f"{', '.join(tests)}: tested only, in no pooled number."] if tests else []
-        return said + [f"{site}: {self.roles[site]}, {self.why(site)}." for site in self.absent]
+        for site in self.absent:
+            role, why = self.roles[site], self.why(site)
+            said.append(f"{site}: {why}." if why.startswith(role) else f"{site}: {role}, {why}.")
+        return said
 
     @cached_property
     def cohort(self) -> list[str]:
@@ -165,7 +184,7 @@ class Verdict:
                 total[name] = total.get(name, 0) + int(persons)
         declared = outcome_names(self.run.config.get("dataset") or {})
         ordered = [name for name in declared if name in total] or list(total)
-        parts = "; ".join(f"{name} {total[name]:,}" for name in ordered)
+        parts = "; ".join(f"{name}: {total[name]:,}" for name in ordered)
         return [f"Persons trained on, by outcome: {parts}."] if parts else []
 
 

@@ -6,6 +6,7 @@ import pytest
 from rich.console import Console
 
 from flip.cli.final import show
+from flip.report.verdict import Verdict
 from flip.runs.record import RunRecord
 from tests.report.fixture import write_run
 
@@ -40,13 +41,27 @@ def test_the_final_table_holds_intervals_and_baselines_on_a_terminal_as_in_a_log
 def test_a_site_that_refused_is_named_with_its_reason(tmp_path: Path) -> None:
     text = shown(write_run(tmp_path / "run", refused={"switzerland": "REFUSED_COHORT"}))
     assert "3 of 4 sites trained." in text
-    assert "switzerland: refused, refused by the site's policy" in text
+    assert "switzerland: refused by the site's policy" in text
 
 
 def test_what_was_withheld_is_named_with_the_rule_and_who_withholds_it(tmp_path: Path) -> None:
     withheld = {"test/pooled/accuracy": "a count is too small (switzerland)"}
     run = write_run(tmp_path / "run", result={"withheld": withheld, "metrics": {"test/pooled/loss": 0.5}})
     assert "withheld: accuracy, pooled: a count is too small (switzerland)" in shown(run)
+
+
+def test_a_run_without_federation_shows_its_own_numbers(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", backend="none", baselines=False)
+    lines = shown(run).splitlines()
+    assert lines[0].split() == ["test", "accuracy", "n", "centralized"]
+    assert [line.split()[0] for line in lines if "\u2013\n" in line + "\n"] == []
+    (model,) = Verdict(RunRecord.read(run)).models
+    assert (model.name, model.value) == ("centralized", RunRecord.read(run).tested("accuracy", None))
+
+
+def test_pooled_numbers_of_rows_that_are_scaled_once_more_say_so(tmp_path: Path) -> None:
+    assert "no mean of theirs" in shown(write_run(tmp_path / "run", result={"rescaled": True}))
+    assert "no mean of theirs" not in shown(write_run(tmp_path / "other"))
 
 
 def test_a_run_that_failed_before_its_test_shows_no_table(tmp_path: Path) -> None:

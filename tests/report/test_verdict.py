@@ -8,7 +8,7 @@ import pytest
 
 from flip.report import page as report
 from flip.report.notices import notices
-from flip.report.verdict import Verdict, paired
+from flip.report.verdict import Difference, Verdict, paired
 from flip.runs.record import RunRecord
 from tests.report.fixture import Page, line, write_json, write_run
 
@@ -47,6 +47,21 @@ def test_a_run_below_centralized_training_everywhere_says_so(tmp_path: Path) -> 
     assert "worse at 4 of 4 sites" in against.words
 
 
+@pytest.mark.parametrize(
+    ("interval", "higher", "said"),
+    [
+        ((-0.08, -0.02), True, "worse than"),
+        ((0.02, 0.08), True, "better than"),
+        ((0.02, 0.08), False, "worse than"),
+        ((-0.02, 0.08), True, "not clearly different from"),
+    ],
+)
+def test_the_sentence_says_what_the_interval_does(interval: tuple[float, float], higher: bool, said: str) -> None:
+    gap = Difference("centralized training", 0.0, interval, ["a", "b", "c"], [])
+    assert gap.says(higher) == f"{said} centralized training"
+    assert Difference("centralized training", 0.0, None, ["a"], []).says(higher) == ""
+
+
 def test_a_run_is_held_against_each_sites_own_model_on_that_sites_data(tmp_path: Path) -> None:
     metrics = scores([0.7, 0.6, 0.6, 0.6], [0.6, 0.7, 0.7, 0.7], "baseline/alone/{site}/")
     [against] = verdict(write_run(tmp_path, result={"metrics": metrics, "monitor": "accuracy"})).differences
@@ -68,7 +83,7 @@ def test_a_site_that_refused_or_failed_in_every_round_is_named_with_its_reason(t
         "cleveland": "took part", "hungarian": "took part", "switzerland": "refused", "va": "lost",
     }  # fmt: skip
     assert found.sites[0] == "2 of 4 sites trained."
-    assert any(said.startswith("switzerland: refused, refused by the site's policy") for said in found.sites)
+    assert any(said.startswith("switzerland: refused by the site's policy") for said in found.sites)
     assert any(said.startswith("va: lost, the site did not answer") for said in found.sites)
 
 
@@ -92,7 +107,7 @@ def test_what_was_used_is_told_of_how_much_and_who_lost_much(tmp_path: Path) -> 
     write_json(run / "cohort.json", cohort)
     assert verdict(run).cohort == [
         "740 of 835 persons used.", "switzerland leaves out 63% of its own.",
-        "Persons trained on, by outcome: died 40; alive 80.",
+        "Persons trained on, by outcome: died: 40; alive: 80.",
     ]  # fmt: skip
 
 
@@ -123,6 +138,11 @@ def test_validation_that_still_improves_at_the_last_round_is_not_converged(
 ) -> None:
     found = notices(with_validation(write_run(tmp_path, result={"monitor": "accuracy"}), values))
     assert any(text.startswith("Not converged") for text in found) == said
+
+
+def test_a_loss_that_was_huge_from_the_first_round_is_told_too(tmp_path: Path) -> None:
+    run = with_validation(write_run(tmp_path), [2e29, 2e29], "loss")
+    assert notices(run)[0].startswith("Diverged: validation loss is 2.0e29")
 
 
 @pytest.mark.parametrize("loss", [4e29, 25.0])

@@ -1,6 +1,7 @@
 """What can be wrong in a site's own file: its device, its policy, and where it says that its data come from."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from flip.config import build
 from flip.config.checks.signatures import Slot, bind
@@ -96,14 +97,17 @@ def _shared(study: Study) -> Iterator[str]:
     """Two sites with the same cohort, or the same part of one, would train and test on the same persons."""
     if study.live:  # each site's root is in its own file, which is not read here
         return
-    if _dataset(study) is None or "part" not in build.takes(study.manifest["dataset"], ("part",)):
+    if _dataset(study) is None:
         return
+    parted = "part" in build.takes(study.manifest["dataset"], ("part",))
+    remedy = "give each its part of it, as in part: 0" if parted else "name another"
     owner: dict[str, str] = {}
     for name, site in study.sites.items():
-        first = owner.setdefault(repr((site.root, site.sources, site.part)), name)
+        if not (parted or Path(site.root).exists()):  # a dataset of the study's own may need none
+            continue
+        first = owner.setdefault(repr((Path(site.root).resolve(), site.sources, site.part)), name)
         if first != name:
-            key = at(f"sites.{name}.root", study.where)
-            yield f"{key}: {site.root} is the cohort of {first} as well; give each its part of it, as in part: 0"
+            yield f"{at(f'sites.{name}.root', study.where)}: {site.root} is the cohort of {first} as well; {remedy}"
 
 
 def _dataset(study: Study) -> Callable[..., object] | None:

@@ -18,6 +18,8 @@ from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET
 from flip.errors import UserError, Where, at, nearest, unique
 from flip.messages.weights import LAST_WEIGHTS
 
+SEEDS = 2**32  # as many as NumPy and Lightning take
+
 
 def check(study: Study) -> None:
     """Find every mistake of a study before it runs. Raises UserError with all of them."""
@@ -74,7 +76,9 @@ def slots(study: Study) -> list[Slot]:
 
 
 def _trainer(study: Study) -> Iterator[str]:
-    trainer = study.manifest["trainer"]
+    trainer, seed = study.manifest["trainer"], study.manifest["seed"]
+    if not 0 <= seed < SEEDS:
+        yield f"{at('seed', study.where)}: {seed} must be from 0 to {SEEDS - 1}"
     for name in trainer["lightning"]:
         if name not in build.LIGHTNING:
             key = at(f"trainer.lightning.{name}", study.where)
