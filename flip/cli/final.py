@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from flip.files import CENTRALIZED, POOLED
 from flip.report.forest import tested_examples
 from flip.report.format import number
-from flip.report.notices import notices
+from flip.report.notices import notes, notices
 from flip.report.tables import withheld
 from flip.report.verdict import Verdict
 from flip.runs.record import RunRecord
@@ -25,6 +25,7 @@ def show(run: RunRecord, console: "Console") -> None:
         console.print(table(run))
     said = [*notices(run), *([verdict.sentence] if verdict.sentence else [])]
     said += [f"against {gap.against}: {gap.words}" for gap in verdict.differences]
+    said += notes(run)
     if verdict.absent:
         said += verdict.sites
     for why, names in withheld(run).items():

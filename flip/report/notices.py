@@ -21,8 +21,12 @@ def notices(run: RunRecord) -> list[str]:
     """One sentence each, the worst first; those that `result.json` names come before."""
     found = [str(each) for each in run.result.get("warnings") or ()]
     doubts = [f"{site}: {words}." for site, words in warnings(run)]
-    rescaled = [RESCALED] if run.result.get("rescaled") and len(run.sites) > 1 else []
-    return [*found, *doubts, *_diverged(run), *_not_converged(run), *rescaled]
+    return [*found, *doubts, *_diverged(run), *_not_converged(run)]
+
+
+def notes(run: RunRecord) -> list[str]:
+    """What a reader must know of how the numbers were made; nothing is wrong with them."""
+    return [RESCALED] if run.result.get("rescaled") and len(run.sites) > 1 else []
 
 
 def _diverged(run: RunRecord) -> list[str]:

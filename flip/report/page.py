@@ -11,7 +11,7 @@ from flip.config.jobs import JOBS
 from flip.files import write_atomic
 from flip.report.forest import tested_examples
 from flip.report.format import number, seconds, signed, size, whole
-from flip.report.notices import notices
+from flip.report.notices import notes, notices
 from flip.report.subgroups import subgroups
 from flip.report.tables import costs, counted, matrix, metric_groups, participation, site_rows, withheld
 from flip.report.verdict import Verdict
@@ -59,6 +59,7 @@ def context(run: RunRecord) -> dict[str, Any]:
         "main": main,
         "verdict": Verdict(run),
         "notices": notices(run),
+        "notes": notes(run),
         "tested": tested_examples(run),
         "pooled": run.tested(main, None) if main else math.nan,
         "worst": run.worst_site(main) if main else None,
