@@ -28,22 +28,30 @@ SINGLE_VOXELS = 1e-5
 _AROUND = -500.0
 
 
-def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool) -> None:
-    """Refuse a volume whose values cannot be HU; NaN is declared padding, which counts as air.
+Meant = Sequence[tuple[float, float] | None]
+
+
+def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool, meant: Meant = ()) -> None:
+    """Refuse a volume whose values cannot be HU; NaN is declared padding.
 
     `whole_picture`: whether it is as the scanner wrote it, so that there is air in it; a file that was cut to an organ
-    may have none. Raises `Unreadable`: BELOW_AIR, ABOVE_METAL, NO_AIR.
+    may have none. `meant`: as in `check_padding`; padding counts as air where its own values hold air, since of another
+    one it is all that a lost intercept leaves. Raises `Unreadable`: BELOW_AIR, ABOVE_METAL, NO_AIR.
     """
     single = SINGLE_VOXELS * hu.size
     if np.count_nonzero(hu < LEAST_AIR) > single:
         raise Unreadable(Reason.BELOW_AIR)
     if np.count_nonzero(hu > METAL) > MOST_METAL * hu.size or np.count_nonzero(hu > HIGHEST) > single:
         raise Unreadable(Reason.ABOVE_METAL)
-    if whole_picture and not (hu <= MOST_AIR).any() and not np.isnan(hu).any():
+    # Of a range that holds air all the air there is may be padding.
+    airy = np.flatnonzero(
+        [each is not None and -np.inf < each[0] <= MOST_AIR and each[1] >= LEAST_AIR for each in meant]
+    )
+    if whole_picture and not (hu <= MOST_AIR).any() and not np.isnan(hu[airy]).any():
         raise Unreadable(Reason.NO_AIR)
 
 
-def check_padding(hu: NDArray[np.float32], meant: Sequence[tuple[float, float] | None]) -> None:
+def check_padding(hu: NDArray[np.float32], meant: Meant) -> None:
     """Refuse a volume (slice, row, column) with padding (NaN) amid the body: what is there is not known.
 
     `meant`: by slice, the lowest and highest HU of the values that mark padding, or None without any. Where these are

@@ -45,6 +45,14 @@ def padded(images, value):
     return images
 
 
+def lost(hu, *, padding):
+    """Its images without their intercept."""
+    images = flagged(slices_of(hu), RescaleIntercept=0)
+    for image in images:
+        image.add_new("PixelPaddingValue", "US", padding)
+    return images
+
+
 def reason_of(folder):
     with pytest.raises(Unreadable) as caught:
         read_series(folder)
@@ -80,6 +88,8 @@ IMPOSSIBLE = {
     ),
     "a slope of ten": (lambda: flagged(slices_of(scan(muscle=100)), RescaleSlope=10), Reason.ABOVE_METAL),
     "no intercept": (lambda: flagged(slices_of(scan()), RescaleIntercept=0), Reason.NO_AIR),
+    "no intercept, and padding": (lambda: lost(scan(outside=-1024), padding=0), Reason.NO_AIR),
+    "no intercept, and padding beyond the scale": (lambda: lost(scan(outside=30_000), padding=31_024), Reason.NO_AIR),
     "nothing but tissue": (lambda: slices_of(np.full(SHAPE, 40, np.int16)), Reason.NO_AIR),
     "bits at the high end": (lambda: flagged(slices_of(scan()), BitsStored=12, HighBit=15), Reason.HIGH_BIT),
     "a high bit of 16 with 12 stored": (lambda: flagged(slices_of(scan()), BitsStored=12), Reason.HIGH_BIT),
@@ -165,6 +175,11 @@ def test_padding_amid_the_body_is_refused(tmp_path, case):
 def test_padding_that_is_air_or_reaches_the_edge_is_read(tmp_path, hu):
     volume = read_series(save(tmp_path, padded(signed(hu), -1024)))
     np.testing.assert_array_equal(volume.voxels, np.where(hu == -1024, AIR, hu))
+
+
+def test_padding_whose_value_is_of_air_may_be_all_the_air_there_is(tmp_path):
+    hu = np.where(np.indices(SHAPE)[2] < 12, -1024, 40).astype(np.int16)
+    assert read_series(save(tmp_path, padded(signed(hu), -1024))).voxels.min() == AIR
 
 
 def test_padding_in_a_corner_behind_air_is_read(tmp_path):
