@@ -66,6 +66,9 @@ class Reason(Enum):
     )
     NO_RANGE = "its values are signed or floats, without a range of their own; dataset.image.values: stored takes them"
     NOT_AS_STORED = "16 bits of color, or a film in DICOM, is not read as stored; dataset.image.values: type reads it"
+    WHITE_IS_ZERO = (
+        "a TIFF of floats or 32 bits says that 0 is white (WhiteIsZero), and has no range to turn it over in"
+    )
     NOT_FINITE = "a value of the image is not a number"
     OTHER_SHAPE = "the image has other dimensions than dataset.image.size, or channels that are neither 1 nor 3"
     AMBIGUOUS_NAME = "two files have the name of the image; the table may name one with its ending"
