@@ -117,6 +117,23 @@ POSSIBLE = {
 }
 
 
+def noisy(deviation, air=AIR):
+    """A scan whose air has the noise of a sharp kernel."""
+    noise = np.random.default_rng(0).normal(air - AIR, deviation, SHAPE)
+    return np.where(scan() == AIR, scan() + noise, scan()).astype(np.int16)
+
+
+@pytest.mark.parametrize("deviation", [30, 60])
+def test_noise_of_air_is_read(tmp_path, deviation):
+    hu = noisy(deviation)
+    assert (hu < -1100).any()
+    np.testing.assert_array_equal(read_series(save(tmp_path, signed(hu))).voxels, hu)
+
+
+def test_noise_about_another_value_than_air_is_refused(tmp_path):
+    assert reason_of(save(tmp_path, signed(noisy(60, air=-1124)))) is Reason.BELOW_AIR
+
+
 @pytest.mark.parametrize("case", POSSIBLE)
 def test_what_can_be_is_read(tmp_path, case):
     np.testing.assert_array_equal(read_series(save(tmp_path, signed(POSSIBLE[case]()))).voxels, POSSIBLE[case]())
@@ -201,16 +218,30 @@ def written(path, hu):
 @pytest.mark.parametrize(
     ("hu", "reason"),
     [
-        (scan(outside=-3024), Reason.BELOW_AIR),
+        (patch(3, -3024, np.s_[1, 17:, 17:]), Reason.BELOW_AIR),
+        (np.where(np.indices(SHAPE)[2] < 5, -2000, scan(outside=-3024)).astype(np.int16), Reason.BELOW_AIR),
+        (scan() - np.int16(1024), Reason.BELOW_AIR),
         (scan().astype(np.uint16), Reason.ABOVE_METAL),
         (scan().astype(np.float32) * 50, Reason.BELOW_AIR),
     ],
-    ids=["padding", "signed as unsigned", "another scale"],
+    ids=[
+        "padding amid the body",
+        "two values of padding",
+        "an intercept taken twice",
+        "signed as unsigned",
+        "another scale",
+    ],
 )
 def test_nifti_whose_values_cannot_be_is_refused(tmp_path, hu, reason):
     with pytest.raises(Unreadable) as caught:
         read_nifti_volume(written(tmp_path / "ct.nii", hu))
     assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("outside", [-1500, -2000, -2048, -3024])
+def test_nifti_cannot_declare_padding_so_it_is_told_by_its_place(tmp_path, outside):
+    volume = read_nifti_volume(written(tmp_path / "ct.nii", scan(outside=outside)))
+    np.testing.assert_array_equal(volume.voxels[:, ::-1], scan())
 
 
 def test_nifti_that_was_cut_to_an_organ_is_read(tmp_path):
