@@ -58,7 +58,7 @@ class Reason(Enum):
     NO_SUCH_VIEW = "the study holds no film of the wanted view (dataset.image.view)"
     FOR_PROCESSING = "the study holds raw films (FOR PROCESSING) alone, which are not made to be looked at"
     INVALID_NUMBER = "a number in the header is not written as DICOM writes one, as with a decimal comma"
-    INVALID_DISPLAY = "the lookup table or the window function of the film cannot be used"
+    INVALID_DISPLAY = "the lookup table, the window or its function cannot be used to show the film"
     NO_PICTURE = "the file is no picture of a kind that is read (PNG, JPEG, BMP, TIFF of 1 to 16 bits or floats)"
     SEVERAL_PAGES = "the picture has several pages"
     TRANSPARENT = (
