@@ -23,7 +23,7 @@ from datamodules import phantom
 from datamodules.ct.cohort import PROBLEMS, Study, described, read_cohort
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
-from datamodules.ct.labels import NO_SEGMENT, NOT_MARKED, SEGMENTS, LabelFiles
+from datamodules.ct.labels import NOT_MARKED, SEGMENTS, UNFIT, LabelFiles
 from datamodules.ct.planes import AT_LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
 from datamodules.description import Edges
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
@@ -77,7 +77,7 @@ class CTSlices(lightning.LightningDataModule):
 
     WARNINGS = frozenset(NOT_MARKED.values())
     REMARKS = WARNINGS | {each.value for each in Remark}
-    REASONS = frozenset((*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *NO_SEGMENT.values()))
+    REASONS = frozenset((*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *UNFIT))
 
     def __init__(
         self,

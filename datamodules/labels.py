@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from datamodules.dicom import Reason, Unreadable, Volume
 from datamodules.dicom.files import check_file, regular_files
 from datamodules.dicom.geometry import MAX_OBLIQUE_DEGREES, MAX_TILT_DEGREES
-from datamodules.dicom.hounsfield import check_hounsfield
+from datamodules.dicom.hounsfield import check_hounsfield, undeclared_padding
 from datamodules.dicom.segmentation import GRID_TOLERANCE, read_segmentation
 from datamodules.dicom.volume import MAX_MASK_BYTES, MAX_VOXELS
 
@@ -102,6 +102,8 @@ def _read_ids(path: Path, volume: Volume) -> NDArray[np.generic]:
 def read_nifti_volume(path: Path) -> Volume:
     """CT in HU from NIfTI (.nii, .nii.gz), turned to the standard orientation (see `Volume`); the UIDs are empty.
 
+    What `undeclared_padding` finds is air.
+
     Raises `Unreadable`: FOLDER_MISSING, OUTSIDE_FOLDER, TOO_LARGE, CORRUPT (no 3-D image of real numbers),
     MISSING_GEOMETRY (neither sform nor qform), INVALID_GEOMETRY, GANTRY_TILT (sheared), NOT_AXIAL (oblique),
     NOT_HOUNSFIELD (not finite) and those of `check_hounsfield`.
@@ -120,6 +122,7 @@ def read_nifti_volume(path: Path) -> Volume:
     voxels = np.ascontiguousarray(values, np.float32)
     if not np.isfinite(voxels).all():
         raise Unreadable(Reason.NOT_HOUNSFIELD)
+    voxels = undeclared_padding(voxels)
     check_hounsfield(voxels, whole_picture=False)
     return Volume(
         voxels=voxels,

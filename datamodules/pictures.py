@@ -19,7 +19,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MOST_PIXELS = 2**26  # of one picture, 8,192 a side: a file is written by whoever sent it
 VALUES = ("type", "stored")
 COLORS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes of 8 bits a channel
-BITS_PER_SAMPLE, PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0  # TIFF's tags, and a value of the second
+BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
+WHITE_IS_ZERO, SIGNED = 0, 2  # values of the second and of the third
 
 
 class Unfit(Unreadable, ValueError):
@@ -56,7 +57,7 @@ def picture(path: Path, channels: int, *, values: str = "type", background: floa
     """A picture, [h, w] or [h, w, 3], upright as its camera says, its values `as_declared`; of 8 bits uint8.
 
     `background`: the gray level, 0 to 255, that shows where the picture is transparent. Raises `Unreadable`: TOO_LARGE,
-    NO_PICTURE, SEVERAL_PAGES, TRANSPARENT, NO_RANGE, NOT_AS_STORED, CORRUPT.
+    NO_PICTURE, SEVERAL_PAGES, TRANSPARENT, NO_RANGE, NOT_AS_STORED, WHITE_IS_ZERO, CORRUPT.
     """
     from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -71,6 +72,8 @@ def picture(path: Path, channels: int, *, values: str = "type", background: floa
                 return _numbers(opened, values, background)
             if values == "stored" and any(";16" in str(tile[3]) for tile in opened.tile):  # Pillow keeps 8 bits of them
                 raise Unreadable(Reason.NOT_AS_STORED)
+            if SIGNED in np.atleast_1d(getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, 1)):  # Pillow wraps 8 bits
+                raise Unfit(Reason.NO_RANGE if values == "type" else Reason.NOT_AS_STORED)
             upright = _opaque(ImageOps.exif_transpose(opened), background)
             return np.asarray(upright.convert("L" if channels == 1 else "RGB"))
     except Unreadable:
@@ -108,6 +111,8 @@ def _numbers(opened: Image, values: str, background: float | None) -> NDArray[An
     if not opened.mode.startswith("I;16"):
         if opened.mode not in ("I", "F"):
             raise Unreadable(Reason.NO_PICTURE)
+        if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # without a range of its own there is no other end to turn it to
+            raise Unfit(Reason.WHITE_IS_ZERO)
         return as_declared(found, values)
     bits = int(tags.get(BITS_PER_SAMPLE, (16,))[0])
     found = found.astype(np.uint16)

@@ -16,6 +16,9 @@ from datamodules.labels import NIFTI_SUFFIXES, read_labels
 
 SEGMENTS = (*TISSUES, LEVEL)
 NO_SEGMENT = {name: f"the labels have no segment {name}" for name in SEGMENTS}
+NO_NUMBER = "the site's columns must give a whole number for each structure of a NIfTI file, not a name"
+ONE_NUMBER = "the site's columns give two structures of a NIfTI file the same number"
+UNFIT = (*NO_SEGMENT.values(), NO_NUMBER, ONE_NUMBER)
 NOT_MARKED = {name: f"studies, no label file of which marks {name} by its declared number or name" for name in SEGMENTS}
 
 
@@ -23,7 +26,8 @@ class LabelFiles:
     """What lies below `labels/` of a site, one of these by accession:
 
     - `<accession>.dcm`: a DICOM SEG, whose segments have the site's own names.
-    - `<accession>.nii.gz` or `.nii`: a NIfTI of numbers, which the site's `columns` give; else 1 to 4 by `SEGMENTS`.
+    - `<accession>.nii.gz` or `.nii`: a NIfTI of numbers, which the site's `columns` give; 1 to 4 by `SEGMENTS` where
+      these declare nothing.
     - `<accession>/`: a folder of one NIfTI mask for each structure, `<own name>.nii.gz` or `.nii`.
 
     Args:
@@ -35,6 +39,7 @@ class LabelFiles:
 
     def __init__(self, root: Path, columns: Mapping[str, Any]) -> None:
         self.folder, self.own = root / "labels", {name: str(columns.get(name, name)) for name in SEGMENTS}
+        self.floats = {name for name, own in columns.items() if isinstance(own, float)}
         self.read, self.marked = False, set[str]()
 
     def path(self, accession: str) -> Path:
@@ -51,11 +56,13 @@ class LabelFiles:
         return regular_files(path) if path.is_dir() else [path] if path.is_file() else []
 
     def masks(self, accession: str, volume: Volume) -> dict[str, NDArray[np.bool_]]:
-        """The study's masks by the names of `SEGMENTS`. Raises `Skip`: NO_SEGMENT; `Unreadable` as `read_labels`."""
+        """The study's masks by the names of `SEGMENTS`.
+
+        Raises `Skip`: NO_SEGMENT, NO_NUMBER, ONE_NUMBER; `Unreadable` as `read_labels`.
+        """
         path = self.path(accession)
-        numbers = {int(number): name for name, number in self.own.items() if number.isdecimal()}
         if path.name.lower().endswith(NIFTI_SUFFIXES):
-            found = read_labels(path, volume, numbers or dict(enumerate(SEGMENTS, start=1)))
+            found = read_labels(path, volume, self._numbers())
         else:
             own = read_labels(path, volume, dict(enumerate(self.own.values())))
             found = {name: own[self.own[name]] for name in SEGMENTS if self.own[name] in own}
@@ -63,6 +70,17 @@ class LabelFiles:
         if missing := [name for name in SEGMENTS if name not in found]:
             raise Skip(NO_SEGMENT[missing[0]])
         return found
+
+    def _numbers(self) -> dict[int, str]:
+        """The structures of a NIfTI by number: as declared, a float that is whole by its whole number, else 1 to 4."""
+        declared = {name: own.removesuffix(".0") if name in self.floats else own for name, own in self.own.items()}
+        declared = {name: own for name, own in declared.items() if own != name}
+        if not all(own.isdecimal() for own in declared.values()):
+            raise Skip(NO_NUMBER)
+        numbers = {int(own): name for name, own in declared.items()}
+        if len(numbers) < len(declared):
+            raise Skip(ONE_NUMBER)
+        return numbers or dict(enumerate(SEGMENTS, start=1))
 
     def note(self, marked: Iterable[str]) -> None:
         """The labels of a study were read, now or before they were cached, and mark these structures."""

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from datamodules.dicom.geometry import SAME_POSITION_MM, heights, is_axial, is_even
-from datamodules.dicom.headers import Header
+from datamodules.dicom.headers import NO_NUMBER, Header
 from datamodules.dicom.references import References
 from datamodules.dicom.remarks import Remark
 from datamodules.dicom.stacks import Stack, same_grid, same_orientation
@@ -89,7 +89,7 @@ def check_whole(stack: Stack, stacks: Iterable[Stack]) -> None:
     if rest := [each for each in others if _continues(stack, each)]:
         joined = np.concatenate([stack.places(), *(each.places() for each in rest)])
         # By chance two lone slices are as far apart as a scan's: three in even steps, or one number, is no chance.
-        numbered = all(each.first.series_number == stack.first.series_number for each in rest)
+        numbered = all(_same_number(each.first, stack.first) for each in rest)
         if is_even(np.diff(np.sort(joined))) and (numbered or len(joined) > 2):
             raise Unreadable(Reason.SERIES_OF_EACH)
 
@@ -121,6 +121,11 @@ def _alike(one: Header, other: Header) -> bool:
     return same_grid(one, other) and same_orientation(one, other)
 
 
+def _same_number(one: Header, other: Header) -> bool:
+    """Whether two series have one number; without any nothing says so."""
+    return one.series_number == other.series_number != NO_NUMBER
+
+
 def _continues(stack: Stack, other: Stack) -> bool:
     """Whether another series of the same kind lies where the stack has no slice, and is alone or of its number."""
     one, two = stack.first, other.first
@@ -130,7 +135,7 @@ def _continues(stack: Stack, other: Stack) -> bool:
     if not lone and one.frame_of_reference != two.frame_of_reference:
         return False
     same = (one.original, one.thickness) == (two.original, two.thickness)
-    if not same or not (lone or one.series_number == two.series_number):
+    if not same or not (lone or _same_number(one, two)):
         return False
     places = np.array(stack.places())
     return bool((np.abs(heights(other.slices)[:, None] - places) > SAME_POSITION_MM).all())

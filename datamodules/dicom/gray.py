@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 # Share of the pixels beyond each end of the gray range where the file gives no window: more than hot pixels and one
 # dead line of a film of a thousand, less than a marker of lead.
 BEYOND = 0.001
+# A film of which more is black or white through its window was not made to be seen through it: a placeholder.
+MOST_ENDS, _END = 0.9, 1e-6
 SHAPES = {"MONOCHROME1": ("", "INVERSE"), "MONOCHROME2": ("", "IDENTITY")}  # by the standard, of PresentationLUTShape
 
 
@@ -40,10 +42,17 @@ def gray_levels(stored: NDArray[Any], data: FileDataset) -> NDArray[np.float32]:
         levels = _between(values, float(voi[1].min()), float(voi[1].max()))
     elif window[0] is not None and window[1] is not None and window[1] > 0:
         levels = _windowed(values, window[0], window[1], str(data.get("VOILUTFunction") or "LINEAR").strip().upper())
+        if _is_flat(levels[~padded]) and not _is_flat(_between(values, *_range(values[~padded]))[~padded]):
+            raise Unreadable(Reason.INVALID_DISPLAY)
     else:
         levels = _between(values, *_range(values[~padded]))
     levels = 1 - levels if inverse else levels
     return np.where(padded, 0.0, levels).astype(np.float32)
+
+
+def _is_flat(levels: Floats) -> bool:
+    """Whether nearly all levels, 0 to 1, are of one end or the other."""
+    return int(((levels <= _END) | (levels >= 1 - _END)).sum()) > MOST_ENDS * levels.size
 
 
 def _inverse(data: Dataset) -> bool:

@@ -19,6 +19,8 @@ from datamodules.dicom.volume import Reason, Unreadable
 AIR = -1000.0
 # Air as scanners give it: noise and undershoot beside metal reach 100 HU down, lung and partial volume reach 150 up.
 LEAST_AIR, MOST_AIR = -1100.0, -850.0
+# No noise of air comes so far down: sharp kernels give it a standard deviation of up to 60 HU, about a mean that stays.
+NOISE, LEAST_MEAN = -1500.0, -1060.0
 # Two artificial hips are some 3 % of a scan of the pelvis. Signed air that is flagged unsigned is a fifth and more.
 METAL, MOST_METAL = 4096.0, 0.05
 HIGHEST = 2.0**15  # no scanner's scale goes beyond: it is the sign of 16 bits
@@ -26,24 +28,35 @@ HIGHEST = 2.0**15  # no scanner's scale goes beyond: it is the sign of 16 bits
 SINGLE_VOXELS = 1e-5
 # What lies around the body: half of each voxel at its border is air.
 _AROUND = -500.0
+_BODY = 0.1  # a body is more than this of the scanner's round field
 
 
-def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool) -> None:
-    """Refuse a volume whose values cannot be HU; NaN is declared padding, which counts as air.
+Meant = Sequence[tuple[float, float] | None]
+
+
+def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool, meant: Meant = ()) -> None:
+    """Refuse a volume whose values cannot be HU; NaN is declared padding.
 
     `whole_picture`: whether it is as the scanner wrote it, so that there is air in it; a file that was cut to an organ
-    may have none. Raises `Unreadable`: BELOW_AIR, ABOVE_METAL, NO_AIR.
+    may have none. `meant`: as in `check_padding`; padding counts as air where its own values hold air, since of another
+    one it is all that a lost intercept leaves. Raises `Unreadable`: BELOW_AIR, ABOVE_METAL, NO_AIR.
     """
     single = SINGLE_VOXELS * hu.size
-    if np.count_nonzero(hu < LEAST_AIR) > single:
+    if np.count_nonzero(hu < LEAST_AIR) > single and (
+        np.median(hu[hu < MOST_AIR]) < LEAST_MEAN or np.count_nonzero(hu <= NOISE) > single
+    ):
         raise Unreadable(Reason.BELOW_AIR)
     if np.count_nonzero(hu > METAL) > MOST_METAL * hu.size or np.count_nonzero(hu > HIGHEST) > single:
         raise Unreadable(Reason.ABOVE_METAL)
-    if whole_picture and not (hu <= MOST_AIR).any() and not np.isnan(hu).any():
+    # Of a range that holds air all the air there is may be padding.
+    airy = np.flatnonzero(
+        [each is not None and -np.inf < each[0] <= MOST_AIR and each[1] >= LEAST_AIR for each in meant]
+    )
+    if whole_picture and not (hu <= MOST_AIR).any() and not np.isnan(hu[airy]).any():
         raise Unreadable(Reason.NO_AIR)
 
 
-def check_padding(hu: NDArray[np.float32], meant: Sequence[tuple[float, float] | None]) -> None:
+def check_padding(hu: NDArray[np.float32], meant: Meant) -> None:
     """Refuse a volume (slice, row, column) with padding (NaN) amid the body: what is there is not known.
 
     `meant`: by slice, the lowest and highest HU of the values that mark padding, or None without any. Where these are
@@ -54,6 +67,22 @@ def check_padding(hu: NDArray[np.float32], meant: Sequence[tuple[float, float] |
     amid = sum(_amid_body(hu[index]) for index in np.flatnonzero(odd))
     if amid > SINGLE_VOXELS * hu.size:
         raise Unreadable(Reason.PADDED_BODY)
+
+
+def undeclared_padding(hu: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A volume (slice, row, column) of a format that cannot declare padding, in which what can be nothing else is air.
+
+    That is one value below all noise of air, all of which reaches the edge of the picture as `check_padding` has it,
+    where the rest holds a body: of one whose intercept was taken twice next to nothing but bone is above -500 HU.
+    """
+    if (lowest := hu.min()) > NOISE:
+        return hu
+    padding = hu == lowest
+    marked = np.where(padding, np.float32(np.nan), hu)
+    body = np.count_nonzero(hu > _AROUND) > _BODY * (hu.size - np.count_nonzero(padding))
+    if not body or sum(_amid_body(plane) for plane in marked) > SINGLE_VOXELS * hu.size:
+        return hu
+    return np.where(padding, np.float32(AIR), hu)
 
 
 def _amid_body(plane: NDArray[np.float32]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.dicom.acquisition import Acquisition
 from datamodules.dicom.geometry import SAME_POSITION_MM, heights, is_even, is_near_axial
 from datamodules.dicom.headers import Header
 from datamodules.dicom.volume import Reason
@@ -27,7 +28,8 @@ def scans_of(alike: list[Header]) -> tuple[list[list[Header]], Reason | None]:
     What parts them, in this order: TemporalPositionIdentifier, AcquisitionNumber, ContrastBolusAgent, the time of
     acquisition, that of content. A scan in steps has an acquisition for each step: acquisitions that lie beside one
     another are one scan. Where nothing parts the slices, but each InstanceNumber occurs as often, or the numbers run
-    through the patient more than once, it is SEVERAL_SCANS.
+    through the patient more than once, it is SEVERAL_SCANS. So it is where the time of content alone parts slices that
+    follow evenly: one scan may be reconstructed in two goes, and half of it is not the whole.
     """
     if len(alike) < 3 or not is_near_axial(alike[0]):
         return [alike], None
@@ -45,6 +47,8 @@ def scans_of(alike: list[Header]) -> tuple[list[list[Header]], Reason | None]:
         return [alike], None
     for times in zip(*(each.times for each in told), strict=True):
         if len(scans := _whole_sweeps(times, along)) > 1:
+            if _of_content_alone(told) and _is_one(along, None):
+                return [alike], Reason.SEVERAL_SCANS
             return [[alike[index] for index in scan] for scan in scans], None
     numbers = [each.instance_number for each in told]
     if None in numbers:
@@ -53,6 +57,11 @@ def scans_of(alike: list[Header]) -> tuple[list[list[Header]], Reason | None]:
     distinct = int((np.diff(np.sort(along)) > SAME_POSITION_MM).sum()) + 1
     again = len(often) > 1 and min(often.values()) > 1 and distinct > len(often)
     return [alike], Reason.SEVERAL_SCANS if again or len(_whole_sweeps(numbers, along)) > 1 else None
+
+
+def _of_content_alone(told: Sequence[Acquisition]) -> bool:
+    """Whether images have neither numbers nor times of acquisition that differ."""
+    return len({(each.acquisition_number, each.times[0]) for each in told}) == 1
 
 
 def _groups(values: Sequence[Any]) -> list[Group]:

@@ -111,7 +111,8 @@ def settle(hu: NDArray[np.float32], rescales: Sequence[Rescale]) -> None:
         if gain > 0:
             hu[marked] = flipped
     if rescales[0].hounsfield:
-        check_hounsfield(hu, whole_picture=True)
-        check_padding(hu, [each.meant_by_padding for each in rescales])
+        meant = [each.meant_by_padding for each in rescales]
+        check_hounsfield(hu, whole_picture=True, meant=meant)
+        check_padding(hu, meant)
     if any(each.padding for each in rescales):
         hu[np.isnan(hu)] = AIR

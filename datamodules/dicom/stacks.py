@@ -98,9 +98,11 @@ def _is_beyond(image: Header, slices: Sequence[Header]) -> bool:
 def _by_geometry(slices: Sequence[Header]) -> Iterator[list[Header]]:
     """The slices of one series by size, spacing, orientation and frame of reference.
 
-    Where each file names a frame of reference of its own, the identifiers were made anew for each and mean nothing.
+    Where each image names a frame of reference of its own, the identifiers were made anew for each and mean nothing. A
+    copy of a file is the same image.
     """
-    each_own = len({image.frame_of_reference for image in slices}) == len(slices)
+    images = {(image.sop_instance or place, image.frame) for place, image in enumerate(slices)}
+    each_own = len({image.frame_of_reference for image in slices}) == len(images)
     alike: list[list[Header]] = []
     for image in slices:
         for stack in alike:

@@ -58,7 +58,7 @@ class Reason(Enum):
     NO_SUCH_VIEW = "the study holds no film of the wanted view (dataset.image.view)"
     FOR_PROCESSING = "the study holds raw films (FOR PROCESSING) alone, which are not made to be looked at"
     INVALID_NUMBER = "a number in the header is not written as DICOM writes one, as with a decimal comma"
-    INVALID_DISPLAY = "the lookup table or the window function of the film cannot be used"
+    INVALID_DISPLAY = "the lookup table, the window or its function cannot be used to show the film"
     NO_PICTURE = "the file is no picture of a kind that is read (PNG, JPEG, BMP, TIFF of 1 to 16 bits or floats)"
     SEVERAL_PAGES = "the picture has several pages"
     TRANSPARENT = (
@@ -66,6 +66,9 @@ class Reason(Enum):
     )
     NO_RANGE = "its values are signed or floats, without a range of their own; dataset.image.values: stored takes them"
     NOT_AS_STORED = "16 bits of color, or a film in DICOM, is not read as stored; dataset.image.values: type reads it"
+    WHITE_IS_ZERO = (
+        "a TIFF of floats or 32 bits says that 0 is white (WhiteIsZero), and has no range to turn it over in"
+    )
     NOT_FINITE = "a value of the image is not a number"
     OTHER_SHAPE = "the image has other dimensions than dataset.image.size, or channels that are neither 1 nor 3"
     AMBIGUOUS_NAME = "two files have the name of the image; the table may name one with its ending"

@@ -45,6 +45,14 @@ def padded(images, value):
     return images
 
 
+def lost(hu, *, padding):
+    """Its images without their intercept."""
+    images = flagged(slices_of(hu), RescaleIntercept=0)
+    for image in images:
+        image.add_new("PixelPaddingValue", "US", padding)
+    return images
+
+
 def reason_of(folder):
     with pytest.raises(Unreadable) as caught:
         read_series(folder)
@@ -80,6 +88,8 @@ IMPOSSIBLE = {
     ),
     "a slope of ten": (lambda: flagged(slices_of(scan(muscle=100)), RescaleSlope=10), Reason.ABOVE_METAL),
     "no intercept": (lambda: flagged(slices_of(scan()), RescaleIntercept=0), Reason.NO_AIR),
+    "no intercept, and padding": (lambda: lost(scan(outside=-1024), padding=0), Reason.NO_AIR),
+    "no intercept, and padding beyond the scale": (lambda: lost(scan(outside=30_000), padding=31_024), Reason.NO_AIR),
     "nothing but tissue": (lambda: slices_of(np.full(SHAPE, 40, np.int16)), Reason.NO_AIR),
     "bits at the high end": (lambda: flagged(slices_of(scan()), BitsStored=12, HighBit=15), Reason.HIGH_BIT),
     "a high bit of 16 with 12 stored": (lambda: flagged(slices_of(scan()), BitsStored=12), Reason.HIGH_BIT),
@@ -105,6 +115,23 @@ POSSIBLE = {
     "air that was clipped": lambda: np.maximum(scan(), -900),
     "noise in air": lambda: scan() - np.int16(90) * (scan() == AIR),
 }
+
+
+def noisy(deviation, air=AIR):
+    """A scan whose air has the noise of a sharp kernel."""
+    noise = np.random.default_rng(0).normal(air - AIR, deviation, SHAPE)
+    return np.where(scan() == AIR, scan() + noise, scan()).astype(np.int16)
+
+
+@pytest.mark.parametrize("deviation", [30, 60])
+def test_noise_of_air_is_read(tmp_path, deviation):
+    hu = noisy(deviation)
+    assert (hu < -1100).any()
+    np.testing.assert_array_equal(read_series(save(tmp_path, signed(hu))).voxels, hu)
+
+
+def test_noise_about_another_value_than_air_is_refused(tmp_path):
+    assert reason_of(save(tmp_path, signed(noisy(60, air=-1124)))) is Reason.BELOW_AIR
 
 
 @pytest.mark.parametrize("case", POSSIBLE)
@@ -167,6 +194,11 @@ def test_padding_that_is_air_or_reaches_the_edge_is_read(tmp_path, hu):
     np.testing.assert_array_equal(volume.voxels, np.where(hu == -1024, AIR, hu))
 
 
+def test_padding_whose_value_is_of_air_may_be_all_the_air_there_is(tmp_path):
+    hu = np.where(np.indices(SHAPE)[2] < 12, -1024, 40).astype(np.int16)
+    assert read_series(save(tmp_path, padded(signed(hu), -1024))).voxels.min() == AIR
+
+
 def test_padding_in_a_corner_behind_air_is_read(tmp_path):
     hu = scan()
     hu[:, 1:4, 1:4] = -2000  # along its rows and columns there is padding or air to the edge
@@ -186,16 +218,30 @@ def written(path, hu):
 @pytest.mark.parametrize(
     ("hu", "reason"),
     [
-        (scan(outside=-3024), Reason.BELOW_AIR),
+        (patch(3, -3024, np.s_[1, 17:, 17:]), Reason.BELOW_AIR),
+        (np.where(np.indices(SHAPE)[2] < 5, -2000, scan(outside=-3024)).astype(np.int16), Reason.BELOW_AIR),
+        (scan() - np.int16(1024), Reason.BELOW_AIR),
         (scan().astype(np.uint16), Reason.ABOVE_METAL),
         (scan().astype(np.float32) * 50, Reason.BELOW_AIR),
     ],
-    ids=["padding", "signed as unsigned", "another scale"],
+    ids=[
+        "padding amid the body",
+        "two values of padding",
+        "an intercept taken twice",
+        "signed as unsigned",
+        "another scale",
+    ],
 )
 def test_nifti_whose_values_cannot_be_is_refused(tmp_path, hu, reason):
     with pytest.raises(Unreadable) as caught:
         read_nifti_volume(written(tmp_path / "ct.nii", hu))
     assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("outside", [-1500, -2000, -2048, -3024])
+def test_nifti_cannot_declare_padding_so_it_is_told_by_its_place(tmp_path, outside):
+    volume = read_nifti_volume(written(tmp_path / "ct.nii", scan(outside=outside)))
+    np.testing.assert_array_equal(volume.voxels[:, ::-1], scan())
 
 
 def test_nifti_that_was_cut_to_an_organ_is_read(tmp_path):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from datamodules.ct.grid import Grid
+from datamodules.ct.labels import NO_NUMBER, ONE_NUMBER
 from datamodules.ct.planes import CUT_LEVEL
 from datamodules.ct_slices import CTSlices
 from datamodules.dicom import Reason
@@ -132,6 +133,27 @@ def test_a_level_that_the_scan_cuts_is_skipped_with_the_reason(tmp_path):
     nifti(root / "labels" / "A.nii", numbered(masks))
     data = loaded(root)
     assert data.skipped == {CUT_LEVEL: 1} and CUT_LEVEL in CTSlices.REASONS
+
+
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [("muscle", NO_NUMBER), ("7.0", NO_NUMBER), ("label 7", NO_NUMBER), (7.5, NO_NUMBER), (2, ONE_NUMBER)],
+)
+def test_a_structure_of_one_file_needs_a_number_of_its_own(tmp_path, declared, reason):
+    root = site(tmp_path / "site", ["A", "B"])
+    FORMS[".nii"](root, "A")
+    own = {"skeletal_muscle": declared, "subcutaneous_fat": 2, "visceral_fat": 3, "vertebra_L3": 4}
+    as_masks(root, "B", names=[str(name) for name in own.values()])
+    data = loaded(root, columns=own)
+    assert data.skipped == {reason: 1} and reason in CTSlices.REASONS
+
+
+@pytest.mark.parametrize("declared", [7, "7", 7.0])
+def test_a_whole_float_is_its_number(tmp_path, declared):
+    root = site(tmp_path / "site", ["A"])
+    nifti(root / "labels" / "A.nii", numbered(structures(), (7, 2, 3, 4)))
+    columns = dict(zip(SEGMENTS, (declared, 2.0, "3", 4), strict=True))
+    assert areas(loaded(root, columns=columns)) == [pytest.approx([AREA] * 3)]
 
 
 # A structure that no labels mark

@@ -46,8 +46,9 @@ def test_a_level_that_touches_the_edge_of_the_scan_is_cut(parts):
     assert reason_of(marked(*parts)) == CUT_LEVEL
 
 
-def test_the_only_slice_of_a_scan_does_not_show_the_whole_level():
-    assert reason_of(marked((0, 1, slice(None)), slices=1)) == CUT_LEVEL
+def test_the_only_slice_of_a_scan_is_the_chosen_level():
+    assert level_slice(marked((0, 1, slice(None)), slices=1)) == 0
+    assert reason_of(marked((0, 2, slice(None)), slices=2)) == CUT_LEVEL
 
 
 @pytest.mark.parametrize("masks", [{}, marked()], ids=["no such segment", "an empty one"])

@@ -42,6 +42,25 @@ def white_is_zero(path: Path, values: np.ndarray) -> Path:
     return path
 
 
+def signed(path: Path, values: np.ndarray) -> Path:
+    """A TIFF of 8 bits that says that they are signed."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[339] = 2
+    return saved(path, values.view(np.uint8), tiffinfo=tags)
+
+
+@pytest.mark.parametrize(("values", "refused"), [("type", Reason.NO_RANGE), ("stored", Reason.NOT_AS_STORED)])
+def test_signed_pictures_of_8_bits_are_not_wrapped(values, refused, tmp_path):
+    path = signed(tmp_path / "a.tif", (SEEN * 254 - 127).round().astype(np.int8))
+    assert reason(picture, path, 1, values=values) is refused
+
+
+@pytest.mark.parametrize("values", ["type", "stored"])
+def test_numbers_of_which_0_is_white_are_not_read_upside_down(values, tmp_path):
+    path = white_is_zero(tmp_path / "a.tif", (1000 * SEEN).astype(np.float32))
+    assert reason(picture, path, 1, values=values) is Reason.WHITE_IS_ZERO
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_a_picture_of_16_bits_is_that_of_8_bits(name, channels, tmp_path):

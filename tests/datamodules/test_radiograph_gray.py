@@ -71,6 +71,21 @@ def test_a_window_that_shows_nothing_is_none(tags, tmp_path):
 
 
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
+@pytest.mark.parametrize(("center", "width"), [(0, 1), (0.5, 1), (0, 2), (2048, 2), (-6000, 1600), (9000, 400)])
+def test_a_window_that_leaves_black_and_white_alone_is_refused(center, width, function, tmp_path):
+    tags = {"WindowCenter": center, "WindowWidth": width, "VOILUTFunction": function}
+    path = write_radiograph(tmp_path / "film.dcm", STORED, **tags)
+    with pytest.raises(Unreadable) as refused:
+        read(path)
+    assert refused.value.reason is Reason.INVALID_DISPLAY
+
+
+def test_a_film_of_two_values_is_read_through_its_window(tmp_path):
+    path = write_radiograph(tmp_path / "film.dcm", (STORED > 2000) * 4095, WindowCenter=2048, WindowWidth=2)
+    assert set(np.unique(read(path))) == {0, 1}
+
+
+@pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 def test_a_window_shows_what_pydicom_shows_through_it(function, tmp_path):
     window = {"WindowCenter": [1500, 40], "WindowWidth": [900, 400], "VOILUTFunction": function}
     rescale = {"RescaleSlope": "0.5", "RescaleIntercept": "-100"}

@@ -153,6 +153,24 @@ def test_a_frame_of_reference_of_its_own_for_each_file_means_nothing(tmp_path):
     assert volume.frame_of_reference_uid == ""
 
 
+def test_a_copy_of_a_file_is_no_image_more(tmp_path):
+    images = edited(slices_of(body()), FrameOfReferenceUID=lambda index: generate_uid())
+    save(tmp_path / "copy", images[1:2])
+    np.testing.assert_array_equal(read_series(save(tmp_path, images)).voxels, body())
+
+
+@pytest.mark.parametrize("number", [None, 2])
+def test_series_without_a_number_do_not_continue_one_another(tmp_path, number):
+    chest, abdomen = edited(slices_of(body(4)), SeriesNumber=number), slices_of(body(4), series="1.2.3.9")
+    for image in edited(abdomen, SeriesNumber=number):
+        image.ImagePositionPatient[2] += 4 * SPACING[0]
+    save(tmp_path, [*chest, *abdomen])
+    if number is None:
+        assert read_series(tmp_path).remarks == {Remark.FIRST_SERIES: 1, Remark.OTHER_SERIES: 1}
+    else:
+        assert reason_of(tmp_path) is Reason.SERIES_OF_EACH
+
+
 TURNED = [0.999, 0.03, 0, -0.03, 0.999, 0]
 REST = {
     "a series and a frame of reference for each file": (
@@ -298,6 +316,9 @@ def two_phases(parts, shift):
 @pytest.mark.parametrize("shift", [0, SPACING[0] / 2], ids=["at the same places", "half a slice apart"])
 @pytest.mark.parametrize("parts", PARTS.values(), ids=PARTS)
 def test_phases_of_one_series_are_scans_of_their_own(tmp_path, parts, shift):
+    if shift and [*parts] == ["ContentTime"]:  # or one scan that was reconstructed in two goes
+        assert reason_of(save(tmp_path, two_phases(parts, shift))) is Reason.SEVERAL_SCANS
+        return
     volume = read_series(save(tmp_path, two_phases(parts, shift)))
     np.testing.assert_array_equal(volume.voxels, body())
     assert volume.remarks == {Remark.FIRST_SERIES: 1, Remark.OTHER_SCAN: 1}
