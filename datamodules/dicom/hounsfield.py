@@ -26,6 +26,8 @@ METAL, MOST_METAL = 4096.0, 0.05
 HIGHEST = 2.0**15  # no scanner's scale goes beyond: it is the sign of 16 bits
 # Of this share are single voxels, as undershoot makes them: 260 of 100 slices of 512 x 512.
 SINGLE_VOXELS = 1e-5
+# From one slice to the next the middle of what is at the edge of the picture (air, a table, fat) stays within this, HU.
+EDGE_STEP = 300.0
 # What lies around the body: half of each voxel at its border is air.
 _AROUND = -500.0
 _BODY = 0.1  # a body is more than this of the scanner's round field
@@ -48,12 +50,28 @@ def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool, meant: Mea
         raise Unreadable(Reason.BELOW_AIR)
     if np.count_nonzero(hu > METAL) > MOST_METAL * hu.size or np.count_nonzero(hu > HIGHEST) > single:
         raise Unreadable(Reason.ABOVE_METAL)
+    if not whole_picture:
+        return
     # Of a range that holds air all the air there is may be padding.
     airy = np.flatnonzero(
         [each is not None and -np.inf < each[0] <= MOST_AIR and each[1] >= LEAST_AIR for each in meant]
     )
-    if whole_picture and not (hu <= MOST_AIR).any() and not np.isnan(hu[airy]).any():
+    aired = (hu <= MOST_AIR).any(axis=(1, 2))
+    aired[airy] |= np.isnan(hu[airy]).any(axis=(1, 2))
+    if not aired.any() or _lost(hu, aired):
         raise Unreadable(Reason.NO_AIR)
+
+
+def _lost(hu: NDArray[np.float32], aired: NDArray[np.bool_]) -> bool:
+    """Whether a slice without air has an edge far above those of the slices beside it: its intercept was lost."""
+    if aired.all():
+        return False
+    edges = np.concatenate([hu[:, 0], hu[:, -1], hu[:, :, 0], hu[:, :, -1]], axis=1)
+    known = np.flatnonzero(~np.isnan(edges).all(axis=1))
+    middle = np.full(len(hu) + 2, -np.inf)
+    middle[known + 1] = np.nanmedian(edges[known], axis=1)
+    beside = np.maximum(middle[:-2], middle[2:])
+    return bool((~aired & np.isfinite(beside) & (middle[1:-1] > beside + EDGE_STEP)).any())
 
 
 def check_padding(hu: NDArray[np.float32], meant: Meant) -> None:

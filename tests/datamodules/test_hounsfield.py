@@ -151,6 +151,20 @@ def test_only_ct_is_in_hounsfield_units(tmp_path):
     assert read_series(save(tmp_path, images), modality="MR").voxels.max() == 40
 
 
+@pytest.mark.parametrize("slices", [[0], [1], [2], [0, 2]], ids=["first", "middle", "last", "every second"])
+def test_slices_that_lost_their_intercept_are_refused(tmp_path, slices):
+    images = slices_of(scan())
+    for index in slices:
+        images[index].RescaleIntercept = 0
+    assert reason_of(save(tmp_path, images)) is Reason.NO_AIR
+
+
+def test_slices_without_air_in_a_field_that_the_body_fills_are_read(tmp_path):
+    hu = np.full(SHAPE, 40, np.int16)
+    hu[1, 10:14, 10:14] = -1000  # gas
+    assert read_series(save(tmp_path, signed(hu))).voxels.min() == AIR
+
+
 # Padding
 
 
