@@ -137,8 +137,11 @@ def server_app() -> "ServerApp":
         sites = Sites(grid, public_keys(kit), job.timeout)
         alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending
         with alone, (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
-            sites.wait(job.trains, float(request["join"]))
-            serve(job, folder, sites.ask)
+            try:
+                sites.wait(job.trains, float(request["join"]))
+                serve(job, folder, sites.ask)
+            except Stopped as stopped:
+                raise SystemExit("the run was stopped") from stopped
 
     return app
 
@@ -169,6 +172,11 @@ def shared_folder(runs: Path, relative: str, marker: str) -> Path:
     return folder
 
 
+class Stopped(BaseException):
+    """The run was stopped from outside. No `Exception` and no `SystemExit`, which the loop takes for a failure and
+    writes down: whoever stopped the run says how it ended."""
+
+
 @dataclass
 class Sites:
     """The sites of the roster as Flower's nodes.
@@ -194,7 +202,7 @@ class Sites:
     def ask(self, task: Task, sites: Sequence[str]) -> Iterator[Reply]:
         """Send a task to those of the sites that are there; the others count as lost this time.
 
-        Raises SystemExit once the run has been stopped: then nothing more is written.
+        Raises Stopped once the run has been stopped.
         """
         from flwr.supercore.run import RunNotRunningException
 
@@ -203,7 +211,7 @@ class Sites:
             asked = {site: present[site] for site in sites if site in present}
             yield from in_order(exchange(self.grid, task, asked, self.timeout), task, sites)
         except RunNotRunningException as stopped:
-            raise SystemExit("the run was stopped") from stopped
+            raise Stopped from stopped
 
 
 if __name__ == "__main__":
