@@ -150,3 +150,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
     return folder
+
+
+@pytest.fixture(autouse=True)
+def same_umask() -> Iterator[None]:
+    """What starts a kit narrows the umask of its process, which here goes on to other tests."""
+    before = os.umask(0o077)
+    os.umask(before)
+    yield
+    os.umask(before)

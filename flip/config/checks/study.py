@@ -77,7 +77,7 @@ def slots(study: Study) -> list[Slot]:
 
 def _trainer(study: Study) -> Iterator[str]:
     trainer, seed = study.manifest["trainer"], study.manifest["seed"]
-    if not 0 <= seed < SEEDS:
+    if isinstance(seed, int) and not 0 <= seed < SEEDS:  # of another type it is a mistake of its own
         yield f"{at('seed', study.where)}: {seed} must be from 0 to {SEEDS - 1}"
     for name in trainer["lightning"]:
         if name not in build.LIGHTNING:
