@@ -65,12 +65,15 @@ class Ending:
         coordinator: the study's coordinator.
         train: trains and tests; returns the final weights, or None where nothing was to be trained.
         run: the run's folder as the user knows it.
+        served: at a backend's server, whose process is told to end by SystemExit: then nothing more is written, since
+            whoever stopped the run says how it ended.
     """
 
     files: RunFolder
     coordinator: Coordinator
     train: Callable[[], Payload | None]
     run: str
+    served: bool = False
 
     def reach(self, started: float) -> ResultFile:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log.
@@ -87,6 +90,8 @@ class Ending:
         except Interrupted as signaled:
             status, reason, asked = INTERRUPTED, signaled.words, signaled
         except (Exception, SystemExit) as error:  # of the engine, a backend or a library that means to end the process
+            if self.served and isinstance(error, SystemExit):
+                raise
             status, reason = "failed", why(error, self.files, self.run)
         seconds = time.perf_counter() - started
         rounds = max(

@@ -68,7 +68,7 @@ def serve(submission: Submission, folder: Path, ask: Ask) -> None:
         files=files,
         alone=submission.alone,
     )
-    Ending(files, loop, partial(program(submission.job, loop), ask), "RUN").reach(started)
+    Ending(files, loop, partial(program(submission.job, loop), ask), "RUN", served=True).reach(started)
 
 
 def unfit(manifest: Manifest) -> str:
