@@ -7,6 +7,7 @@ its labels (see `datamodules.ct.labels`), with the segments `skeletal_muscle`, `
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping
@@ -212,6 +213,15 @@ class CTSlices(lightning.LightningDataModule):
         """Planes at L3 of a cohort that is read, for the site's own eyes: see `datamodules.intensities.thumbnails`."""
         planes = [self._shown.get(row) for row in range(len(self.accessions))]
         return thumbnails(planes, self.accessions, self.skipped_accessions, number)
+
+    def fingerprint(self) -> dict[str, NDArray[np.uint8]]:
+        """A digest of the table and of the planes that are used; no image is opened for it."""
+        self.setup()
+        total = hashlib.sha256(repr(read_cohort(self.root, self.columns)).encode())
+        cases = [(plane.hu, plane.label) for name in ("validate", "test") for *_, plane in self._sets[name].cases]
+        for array in itertools.chain.from_iterable([*self._sets["train"].planes, *cases]):
+            total.update(np.ascontiguousarray(array))
+        return {"data": np.frombuffer(total.digest(), np.uint8)}
 
     def whose(self, split: str) -> NDArray[np.int64]:
         """A code of the person of each example of a split, int64 [n]."""
