@@ -67,16 +67,9 @@ def _weights(first: RunRecord, second: RunRecord) -> str:
     if final[0] == final[1] and len(one) == len(other):
         return SAME
     rounds = f"{len(other)} rounds, was {len(one)}" if len(one) != len(other) else "other weights"
-    return (
-        rounds
-        if all(final)
-        else f"{rounds}; "
-        + ", ".join(
-            f"{words} run is {run.result.get('status')}"
-            for words, run in (("the first", first), ("the second", second))
-            if not run.result.get("digest")
-        )
-    )
+    ends = zip(("the first", "the second"), (first, second), strict=True)
+    unfinished = [f"{which} run is {run.result.get('status')}" for which, run in ends if not run.result.get("digest")]
+    return f"{rounds}; {', '.join(unfinished)}" if unfinished else rounds
 
 
 def _metrics(first: RunRecord, second: RunRecord) -> str:

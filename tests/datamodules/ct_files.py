@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
+from datamodules.dicom import Unreadable, read_series
+
 AIR = -1000
 ORIGIN = (-20.0, -30.0, 100.0)
 SPACING = (3.0, 0.8, 0.7)  # slice, row, column, mm
@@ -112,3 +114,19 @@ def transcode(folder: Path, syntax: int) -> None:
         writer.SetFile(reader.GetFile())
         writer.SetImage(change.GetOutput())
         assert writer.Write()
+
+
+def outcomes_of_damage(path: Path, rng: np.random.Generator, *, times: int, first: int) -> set[str]:
+    """How the only file of a folder is read after damage to up to five random bytes from `first` on, so many times."""
+    whole, outcomes = path.read_bytes(), set()
+    for _ in range(times):
+        damaged = bytearray(whole)
+        for place in rng.integers(first, len(whole), rng.integers(1, 6)):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            read_series(path.parent)
+            outcomes.add("read")
+        except Unreadable as refusal:
+            outcomes.add(refusal.reason.name)
+    return outcomes
