@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 from flip.federation.limits import Limits
 from flip.federation.nvflare.bridge import Link, bound
 from flip.federation.nvflare.components import TASK, answer_with, client_settings, server_settings
+from flip.federation.nvflare.ports import use_quiet_ports
 from flip.federation.nvflare.relay import relay_over
 from flip.messages import Ask, Result
 from flip.processes import nothing_left
@@ -116,6 +117,7 @@ def serve() -> None:
     """The server's process: run FLARE's server and start its clients, until killed."""
     from nvflare.private.fed.app.simulator.simulator_runner import SimulatorRunner
 
+    use_quiet_ports()
     folder, clients = Path(sys.argv[1]), sys.argv[3:]
     BRIDGES.append(Connection(int(sys.argv[2])))
     runner = SimulatorRunner(
