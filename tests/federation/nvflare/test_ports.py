@@ -5,11 +5,12 @@ import subprocess
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
-from flip.federation.nvflare import ports
-from flip.federation.nvflare.ports import OUTGOING, quiet_ports, use_quiet_ports
+from flip.federation.nvflare import ports, simulator
+from flip.federation.nvflare.ports import OUTGOING, quiet_ports
 
 FIRST, LAST = (int(word) for word in OUTGOING.read_text().split())
 
@@ -41,7 +42,12 @@ def test_flare_starts_a_site_s_process_on_such_a_port(tmp_path, monkeypatch):
 
     for module in (simulator_deployer, simulator_runner):
         monkeypatch.setattr(module, "get_open_ports", module.get_open_ports)
-    use_quiet_ports()
+    monkeypatch.setattr(simulator, "Connection", lambda number: None)
+    monkeypatch.setattr(simulator, "BRIDGES", [])
+    monkeypatch.setattr(simulator_runner, "SimulatorRunner", Mock(side_effect=InterruptedError))
+    monkeypatch.setattr("sys.argv", ["serve", str(tmp_path), "0", "site-1"])
+    with pytest.raises(InterruptedError):
+        simulator.serve()
     assert simulator_deployer.get_open_ports is quiet_ports
     for part in ("startup", "local"):
         (tmp_path / "site-1" / part).mkdir(parents=True)
