@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 TASK, WORK = "flip", "flip_work"  # FLARE's names of our task, and of the word that there is one
 SERVER = "server"  # the name of FLARE's server among its cells
 POLL = 0.05  # seconds between a client's answer and its next look for work
+MESSAGE = 60.0  # seconds that a message of a megabyte (`files.py`) may take at most, where others use the machine
 IDLE = 5.0  # seconds after which a client looks for work that nobody told it of
 
 
@@ -31,11 +32,14 @@ def server_settings() -> dict[str, Any]:
 
 
 def client_settings(executor: dict[str, Any], timeout: float) -> dict[str, Any]:
-    """What a job tells FLARE's client: our executor, and seconds that a message may take (FLARE's 5 cut it off)."""
+    """What a job tells FLARE's client: our executor, and seconds that a message may take (FLARE's 5 cut it off).
+
+    A message that was lost on the way costs as many seconds: FLARE then sends it again, and takes none twice.
+    """
     return {
         "format_version": 2,
-        "get_task_timeout": timeout,
-        "submit_task_result_timeout": timeout,
+        "get_task_timeout": min(timeout, MESSAGE),
+        "submit_task_result_timeout": min(timeout, MESSAGE),
         "executors": [{"tasks": [TASK], "executor": executor}],
     }
 
