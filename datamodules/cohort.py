@@ -18,6 +18,7 @@ from datamodules.images import files_below
 from datamodules.npz import NPZ
 from datamodules.records import Records
 from datamodules.remarks import Remark
+from datamodules.units import InUnit
 
 PERSON, ACCESSION = "person", "accession"
 
@@ -37,19 +38,21 @@ class CohortQuery:
 @dataclass(frozen=True)
 class Cohort:
     """The aligned table, of each row `person`, an int64 code (-1 unknown), and `accession` (None where unknown); and
-    what the source lacks of them.
+    what the source lacks of them, and in which units it has its values.
     """
 
     table: pd.DataFrame
     person: np.ndarray
     accession: list[str | None]
     remarks: Sequence[Remark] = ()
+    units: Sequence[InUnit] = ()
 
     def rows(self, rows: np.ndarray) -> Cohort:
         """Some rows of it, by their number."""
         accession = [self.accession[row] for row in rows]
         remarks = [replace(each, rows=each.rows[rows]) for each in self.remarks]
-        return Cohort(self.table.iloc[rows].reset_index(drop=True), self.person[rows], accession, remarks)
+        units = [replace(each, rows=each.rows[rows]) for each in self.units]
+        return Cohort(self.table.iloc[rows].reset_index(drop=True), self.person[rows], accession, remarks, units)
 
     def part(self, mine: np.ndarray) -> Cohort:
         """The rows of known persons where `mine` is true, bool [n]."""
@@ -86,8 +89,22 @@ def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, An
         accessions = _accessions(table, person, sources)
     if notes is not None and query.text:
         table[query.text] = _notes(_asked(notes, records), table, person, accessions)
-    remarks = list(getattr(sources.get("table"), "remarks", ()))
-    return Cohort(table, persons.astype(np.int64), accessions, remarks)
+    remarks, units = (list(getattr(sources.get("table"), name, ())) for name in ("remarks", "units"))
+    return Cohort(table, persons.astype(np.int64), accessions, remarks, _declared(units, mapped, query.columns))
+
+
+def _declared(units: Sequence[InUnit], columns: Mapping[str, Any], wanted: Sequence[str]) -> list[InUnit]:
+    """Units of columns under their declared names; none of a column that the site converts to the study's unit."""
+    rules = {name: columns.get(name, name) for name in dict.fromkeys(wanted)}
+    own = {name: each.get("name", name) if isinstance(each, Mapping) else each for name, each in rules.items()}
+    converted = {name for name, each in rules.items() if isinstance(each, Mapping) and {"factor", "offset"} & {*each}}
+    return [
+        replace(each, column=name)
+        for name in own
+        if name not in converted
+        for each in units
+        if each.column == own[name]
+    ]
 
 
 def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callable[[str], Any]:
