@@ -97,7 +97,7 @@ class Images:
         """Decode the images of the accessions, None where there is none.
 
         `open_image` gives a path or an array by accession, and raises FileNotFoundError where there is no such image.
-        Raises ValueError where all that there are cannot be read.
+        Raises ValueError where none can be read.
         """
         known = list(dict.fromkeys(each for each in accessions if each is not None))
         kept = room(len(known), (self.channels, *self.size), self.memory_mb)
@@ -108,10 +108,8 @@ class Images:
             for accession in known:
                 try:
                     found = self._read(open_image(accession), decoder, cache)
-                except FileNotFoundError:
-                    continue
-                except Unreadable as why:  # its row goes on without an image
-                    unread[accession] = UNREADABLE + str(why)
+                except (FileNotFoundError, Unreadable) as why:  # its row goes on without an image
+                    unread[accession] = UNREADABLE + str(why if isinstance(why, Unreadable) else Reason.NO_IMAGE.value)
                     continue
                 kept[len(row)] = found["image"]
                 row[accession] = len(row)

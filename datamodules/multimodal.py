@@ -12,7 +12,7 @@ import pytorch_lightning as lightning
 from torch.utils.data import DataLoader
 
 from datamodules import agreed_target
-from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
+from datamodules.cohort import COPY, NO_PERSON, Cohort, CohortQuery, image_opener, left_out, read_cohort
 from datamodules.description import Description, Edges
 from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
@@ -29,7 +29,6 @@ from datamodules.units import differing, persons_by_unit
 from datamodules.volume_cache import VolumeCache
 from datamodules.yes_no import undeclared_levels
 
-NO_PERSON = "the table gives no person"
 EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
 
 
@@ -61,7 +60,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS, REMARKS = frozenset({NO_PERSON, *REASONS}), frozenset({*LACKING, *UNREAD, *OF_SERIES})
+    REASONS, REMARKS = frozenset({NO_PERSON, COPY, *REASONS}), frozenset({*LACKING, *UNREAD, *OF_SERIES})
     WARNINGS = frozenset({MIXED_UNITS})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
@@ -141,7 +140,7 @@ class Multimodal(lightning.LightningDataModule):
             return
         cohort = self._read()
         arrays, reasons = self.target.read(cohort.table)
-        reasons = reasons.where(cohort.person >= 0, NO_PERSON)
+        reasons = left_out(cohort, reasons)
         self.skipped = dict(Counter(reasons.dropna()))
         self.skipped_persons = persons_by(zip(reasons, cohort.person, strict=True))
         kept = np.flatnonzero(reasons.isna())
@@ -150,7 +149,7 @@ class Multimodal(lightning.LightningDataModule):
         self._target = {name: array[kept] for name, array in arrays.items()}
         undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
-        remarks, lines = [*cohort.remarks], list[str]()
+        remarks, lines = [*cohort.remarks, *self.inputs.remarks(cohort)], list[str]()
         if self.image is not None:
             opener = image_opener(self.root, self.sources, self.image.folder)
             self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)

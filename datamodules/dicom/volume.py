@@ -78,6 +78,7 @@ class Reason(Enum):
         "an array of three dimensions, the last 1 or 3, is a picture or a volume; [h, w, d, 1] is a volume"
     )
     OTHER_SHAPE = "the image has other dimensions than dataset.image.size, or channels that are neither 1 nor 3"
+    NO_IMAGE = "no file or study has the name that the table gives (dataset.records.accession, dataset.image.folder)"
     AMBIGUOUS_NAME = "two files have the name of the image; the table may name one with its ending"
     TRUNCATED = "the pixel data is cut short"
     UNKNOWN_SYNTAX = "the pixel data is compressed, and the file does not say how (no file meta information)"

@@ -295,11 +295,11 @@ def cohort(root: Path, **arguments: object) -> Multimodal:
 def test_what_is_left_out_is_counted_by_its_reason(site):
     data = cohort(site)
     data.setup()
-    reasons = (Reason.NO_RANGE, Reason.AMBIGUOUS_NAME)
+    reasons = (Reason.NO_RANGE, Reason.AMBIGUOUS_NAME, Reason.NO_IMAGE)
     assert data.remarks == data.remarks_persons == {UNREADABLE + each.value: 1 for each in reasons}
     assert set(data.remarks) <= data.REMARKS and not data.skipped
     assert data._pixels.unread == {
-        f"a{row}": UNREADABLE + each.value for row, each in zip((6, 7), reasons, strict=True)
+        f"a{row}": UNREADABLE + each.value for row, each in zip((6, 7, 8), reasons, strict=True)
     }
     (batch,) = data.test_dataloader()
     assert batch["image_present"].tolist() == [1] * 6 + [0] * 3
@@ -311,14 +311,15 @@ def test_a_site_without_any_image_that_can_be_read_says_why(site):
     for row in range(6):
         (site / "images" / f"a{row}.png").unlink()
     with pytest.raises(
-        ValueError, match=r"none of the 2 images could be read: 1 x .*signed or floats.*; 1 x .*two files"
+        ValueError,
+        match=r"none of the 9 images could be read: 7 x .*no file or study.*; 1 x .*signed.*; 1 x .*two files",
     ):
         cohort(site).setup()
 
 
 def test_a_study_of_images_alone_needs_one(site):
     pd.DataFrame({"acc": ["x", "y"], "dx": [0, 1]}).to_csv(site / "cohort.csv", index=False)
-    with pytest.raises(ValueError, match="names no image that is there"):
+    with pytest.raises(ValueError, match=r"2 x .*no file or study has the name that the table gives"):
         cohort(site).setup()
 
 
