@@ -6,9 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from datamodules.description import Description
 from datamodules.targets import MultiClass, MultiLabel, Regression, Target
 
 PERSONS, MOMENTS = "count/label", "moments/target"
+ROUNDING = 1e-7  # of a mean: what float32 does not hold
 Arrays = dict[str, np.ndarray]
 
 
@@ -28,6 +30,39 @@ def statistics(target: Target, arrays: Mapping[str, np.ndarray], person: np.ndar
     return {PERSONS: np.array([float(len(np.unique(person[each]))) for each in has])}
 
 
+def describe(target: Target, arrays: Mapping[str, np.ndarray], told: Description) -> None:
+    """Say of the rows with what the study predicts how many persons have which class, or how its number is spread."""
+    if target.classes:
+        told.classes(target.strata(arrays), target.classes)
+    else:
+        told.rows("labels", np.ones(len(arrays["label"]), bool))
+        told.number(target.columns[0], arrays["label"])
+
+
+def constant(target: Target, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+    """A sentence where a number to predict is the same in all training rows, by site what `statistics` tells."""
+    sums = [each[MOMENTS] for each in told.values() if MOMENTS in each and each[MOMENTS].shape == (3,)]
+    if not isinstance(target, Regression) or not sums or _mean_and_deviation(np.sum(sums, axis=0))[1]:
+        return []
+    return [
+        f"{target.columns[0]} is the same number in every training row of all sites, so nothing can be learned of it; "
+        "correct dataset.target, or a site's columns"
+    ]
+
+
+def _mean_and_deviation(moments: np.ndarray) -> tuple[float, float]:
+    """Of number, sum and sum of squares; a deviation of 0 where only rounding parts the values, as float32 holds them.
+
+    0 and 1 of no value.
+    """
+    number, total, squares = (float(each) for each in moments)
+    if not number:
+        return 0.0, 1.0
+    mean = total / number
+    deviation = float(np.sqrt(max(squares / number - mean**2, 0.0)))
+    return mean, deviation if deviation > ROUNDING * abs(mean) else 0.0
+
+
 def agreed(target: Target, rows: int, merged: Mapping[str, np.ndarray], label: np.ndarray) -> Arrays:
     """What a batch holds besides the target, by the sums of all sites' training rows.
 
@@ -42,9 +77,7 @@ def agreed(target: Target, rows: int, merged: Mapping[str, np.ndarray], label: n
         weights = np.where(known, weights, weights.max() or 1.0)
         return {"class_weight": weights[label].astype(np.float32)}
     if isinstance(target, Regression):
-        number, total, squares = merged.get(MOMENTS, np.zeros(3))
-        mean = total / number if number else 0.0
-        deviation = float(np.sqrt(max(squares / number - mean**2, 0.0))) if number else 0.0
+        mean, deviation = _mean_and_deviation(merged.get(MOMENTS, np.zeros(3)))
         pair = {"label_mean": mean, "label_deviation": deviation or 1.0}
         return {name: np.full(rows, value, np.float32) for name, value in pair.items()}
     return {}

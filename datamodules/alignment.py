@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
+from datetime import date, time, timedelta
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+WHOLE = re.compile(r"([-+]?[0-9]{1,99})(?:\.0*)?")  # float() takes 1_0 and 1e1 as well, which are other codes
+COMMA = re.compile(r"[-+]?[0-9]+(,[0-9]+)+(\.[0-9]+)?")
 CONVERSION = ("name", "factor", "offset", "values")
 
 
@@ -55,14 +59,25 @@ def _column(table: pd.DataFrame, name: str, own: Any, missing: Collection[str]) 
 
 
 def numbers(values: pd.Series[Any], name: str) -> pd.Series[Any]:
-    """A column as float64 with NaN where it is missing. Raises ValueError for text that is no number."""
-    found = pd.to_numeric(values.map(_plain), errors="coerce").astype(np.float64)
+    """A column as float64 with NaN where it is missing. Raises ValueError for text that is no number, and for dates.
+
+    No decimal comma, separator of thousands, unit or sign as < is read: what is meant by 1,234 only the site knows.
+    """
+    plain = values.astype(object).map(_plain).astype(object)
+    dates = (
+        plain.map(lambda each: isinstance(each, date | time | timedelta | np.datetime64 | np.timedelta64))
+        & plain.notna()
+    )
+    found = pd.to_numeric(plain.where(~dates.astype(bool), ""), errors="coerce").astype(np.float64)
     found = found.where(np.isfinite(found))
     wrong = found.isna() & values.notna()
     if wrong.any():
+        text = "dates, which are no numbers" if dates.any() else "text that is not a number"
+        commas = plain[wrong & ~dates].map(lambda each: COMMA.fullmatch(str(each).strip()) is not None).any()
         raise ValueError(
-            f"column {name} holds text that is not a number, {int(wrong.sum())} times; name it in the dataset's "
-            "`missing`, or translate it by `values` in the site's `columns`"
+            f"column {name} holds {text}, {int(wrong.sum())} times"
+            + (" (some with a comma: write 12.5 and 1234 for 12,5 and 1,234)" if commas else "")
+            + "; name it in the dataset's `missing`, or translate it by `values` in the site's `columns`"
         )
     return found
 
@@ -75,11 +90,8 @@ def levels(values: pd.Series[Any]) -> pd.Series[Any]:
 def level(value: Any) -> str:
     """The text of a category: `1`, `1.0` and "1" are one level, and so are `true` and "True"."""
     text = str(_plain(value)).strip()
-    try:
-        number = float(text)
-    except ValueError:
-        return text
-    return str(int(number)) if number.is_integer() else text
+    found = WHOLE.fullmatch(text)
+    return text if found is None else str(int(found[1]))
 
 
 def identifier(value: Any) -> str | None:

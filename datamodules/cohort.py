@@ -18,8 +18,11 @@ from datamodules.images import files_below
 from datamodules.npz import NPZ
 from datamodules.records import Records
 from datamodules.remarks import Remark
+from datamodules.units import InUnit
 
 PERSON, ACCESSION = "person", "accession"
+NO_PERSON = "the table gives no person"
+COPY = "the row is a copy of another one of the same accession"
 
 
 @dataclass(frozen=True)
@@ -37,19 +40,23 @@ class CohortQuery:
 @dataclass(frozen=True)
 class Cohort:
     """The aligned table, of each row `person`, an int64 code (-1 unknown), and `accession` (None where unknown); and
-    what the source lacks of them.
+    what the source lacks of them, and in which units it has its values.
     """
 
     table: pd.DataFrame
     person: np.ndarray
     accession: list[str | None]
     remarks: Sequence[Remark] = ()
+    units: Sequence[InUnit] = ()
+    told_apart: bool = False  # whether the table itself gives the accessions, each its row
 
     def rows(self, rows: np.ndarray) -> Cohort:
         """Some rows of it, by their number."""
         accession = [self.accession[row] for row in rows]
         remarks = [replace(each, rows=each.rows[rows]) for each in self.remarks]
-        return Cohort(self.table.iloc[rows].reset_index(drop=True), self.person[rows], accession, remarks)
+        units = [replace(each, rows=each.rows[rows]) for each in self.units]
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return replace(self, table=table, person=self.person[rows], accession=accession, remarks=remarks, units=units)
 
     def part(self, mine: np.ndarray) -> Cohort:
         """The rows of known persons where `mine` is true, bool [n]."""
@@ -86,8 +93,41 @@ def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, An
         accessions = _accessions(table, person, sources)
     if notes is not None and query.text:
         table[query.text] = _notes(_asked(notes, records), table, person, accessions)
-    remarks = list(getattr(sources.get("table"), "remarks", ()))
-    return Cohort(table, persons.astype(np.int64), accessions, remarks)
+    remarks, units = (list(getattr(sources.get("table"), name, ())) for name in ("remarks", "units"))
+    declared = _declared(units, mapped, query.columns)
+    return Cohort(table, persons.astype(np.int64), accessions, remarks, declared, told_apart=accession is not None)
+
+
+def _declared(units: Sequence[InUnit], columns: Mapping[str, Any], wanted: Sequence[str]) -> list[InUnit]:
+    """Units of columns under their declared names; none of a column that the site converts to the study's unit."""
+    rules = {name: columns.get(name, name) for name in dict.fromkeys(wanted)}
+    own = {name: each.get("name", name) if isinstance(each, Mapping) else each for name, each in rules.items()}
+    converted = {name for name, each in rules.items() if isinstance(each, Mapping) and {"factor", "offset"} & {*each}}
+    return [
+        replace(each, column=name)
+        for name in own
+        if name not in converted
+        for each in units
+        if each.column == own[name]
+    ]
+
+
+def left_out(cohort: Cohort, reasons: pd.Series) -> pd.Series:
+    """The reason why each row is left out (None where it is not): those of the target, no person, and copies.
+
+    Raises ValueError for an accession that has several rows which differ: nothing says which of them is right.
+    """
+    reasons = reasons.where(cohort.person >= 0, NO_PERSON)
+    known = np.array([each is not None for each in cohort.accession], bool) & cohort.told_apart & reasons.isna()
+    rows = cohort.table.assign(**{PERSON: cohort.person, ACCESSION: cohort.accession})[known]
+    copies = rows.index[rows.astype(str).duplicated()]
+    again = rows.drop(index=copies)[ACCESSION].duplicated()
+    if again.any():
+        raise ValueError(
+            f"{int(again.sum())} rows have the accession of another row and differ from it: leave the wrong ones out, "
+            "or name a column that tells them apart (dataset.records.accession, or accession of sources.table)"
+        )
+    return reasons.where(~reasons.index.isin(copies), COPY)
 
 
 def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callable[[str], Any]:
@@ -158,6 +198,12 @@ def _notes(
     joined = notes.dropna(subset=["text"]).groupby(ACCESSION if by_accession else PERSON, sort=False)["text"]
     found = {identifier(key): "\n".join(map(str, texts)) for key, texts in joined}
     keys = accessions if by_accession else [identifier(each) for each in table[person]]
+    if found and found.keys().isdisjoint(keys):
+        what = ACCESSION if by_accession else PERSON
+        raise ValueError(
+            f"none of the notes of {len(found)} is of a row of the table: `{what}` of the site's sources.notes is "
+            "written otherwise than the table's own"
+        )
     return [found.get(key) if key is not None else None for key in keys]
 
 

@@ -124,6 +124,11 @@ class Description:
         for code, name in enumerate(names):
             self._part(f"count/label/{name}", self._persons(codes == code), codes == code, codes >= 0)
 
+    def subgroups(self, groups: Mapping[str, Any], table: Any) -> None:
+        """Persons by subgroup (`datamodules.targets.Subgroups`) of a table."""
+        for name, group in groups.items():
+            self.category(f"subgroup {name}", np.array([*group.names, ""])[group.read(table)], group.names)
+
     def images(self, images: Sequence[NDArray[Any] | None]) -> None:
         """The image of each row, None where it has none: how it looks, its mean, and of a few persons its intensities.
 

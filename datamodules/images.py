@@ -14,10 +14,10 @@ from torch.nn.functional import interpolate
 
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
-from datamodules.dicom.radiograph import VIEWS, read_radiograph
+from datamodules.dicom.radiograph import VIEWS, chosen_film, read_film
 from datamodules.dicom.remarks import Noted, noted
 from datamodules.labels import read_nifti_volume
-from datamodules.pictures import VALUES, Unfit, as_declared, picture, read_array
+from datamodules.pictures import LUMINANCE, VALUES, Unfit, as_declared, picture, read_array
 from datamodules.pixels import Pixels, room
 from datamodules.volume_cache import Arrays, VolumeCache
 
@@ -47,6 +47,8 @@ class Images:
         mean, deviation: of the values after the window; the network sees (value - mean) / deviation.
         transforms: MONAI's random transforms of [c, ...] tensors, for training alone.
         view: which film of a study of radiographs, "frontal" or "lateral".
+        body_part: words of which BodyPartExamined of a film must have one, as [CHEST, THORAX]; a film that says no body
+            part is read if no other is there. None: a study of films of several body parts is not read.
         unmarked_upright: whether a radiograph that does not say its orientation is taken for upright, or not read.
         memory_mb: images beyond this are kept in an unnamed file of the temporary folder instead of in memory.
     """
@@ -64,6 +66,7 @@ class Images:
         deviation: float = 0.25,
         transforms: Sequence[Callable[[Tensor], Tensor]] = (),
         view: str = "frontal",
+        body_part: Sequence[str] | None = None,
         unmarked_upright: bool = False,
         memory_mb: int = 1024,
     ) -> None:
@@ -79,7 +82,10 @@ class Images:
         self.size, self.channels, self.folder = tuple(size), channels, folder
         self.window, self.mean, self.deviation = (float(window[0]), float(window[1])), mean, deviation
         self.transforms, self.memory_mb = list(transforms), memory_mb
+        if isinstance(body_part, str) or (body_part is not None and not body_part):
+            raise ValueError(f"dataset.image.body_part={body_part}: must be a list of words, as [CHEST], or null")
         self.view, self.unmarked_upright = view, unmarked_upright
+        self.body_part = None if body_part is None else list(body_part)
 
     def declared_sizes(self) -> dict[str, int]:
         """`channels`: those of `image`."""
@@ -91,7 +97,7 @@ class Images:
         """Decode the images of the accessions, None where there is none.
 
         `open_image` gives a path or an array by accession, and raises FileNotFoundError where there is no such image.
-        Raises ValueError where all that there are cannot be read.
+        Raises ValueError where none can be read.
         """
         known = list(dict.fromkeys(each for each in accessions if each is not None))
         kept = room(len(known), (self.channels, *self.size), self.memory_mb)
@@ -102,10 +108,8 @@ class Images:
             for accession in known:
                 try:
                     found = self._read(open_image(accession), decoder, cache)
-                except FileNotFoundError:
-                    continue
-                except Unreadable as why:  # its row goes on without an image
-                    unread[accession] = UNREADABLE + str(why)
+                except (FileNotFoundError, Unreadable) as why:  # its row goes on without an image
+                    unread[accession] = UNREADABLE + str(why if isinstance(why, Unreadable) else Reason.NO_IMAGE.value)
                     continue
                 kept[len(row)] = found["image"]
                 row[accession] = len(row)
@@ -127,7 +131,7 @@ class Images:
         path = Path(opened)
         if cache is None:
             return self._from_file(path, decoder)
-        names = ("size", "channels", "values", "background", "window", "view", "unmarked_upright")
+        names = ("size", "channels", "values", "background", "window", "view", "body_part", "unmarked_upright")
         settings = {name: getattr(self, name) for name in names}
         files = regular_files(path) if path.is_dir() else [path]
 
@@ -143,24 +147,36 @@ class Images:
             volume = read_series(path, decoder=decoder)
             image = self._fitted(np.moveaxis(volume.voxels, 0, -1))
             return {"image": image, "series": noted(volume.series_number, volume.remarks)}
-        return {"image": self._fitted(self._decode(path, decoder))}
+        if len(self.size) == 2 and (path.is_dir() or path.suffix.lower() in DICOM):
+            return self._film(path, decoder)
+        return {"image": self._fitted(self._decode(path))}
 
-    def _decode(self, path: Path, decoder: Decoder) -> np.ndarray:
+    def _film(self, path: Path, decoder: Decoder) -> Arrays:
+        """A radiograph on the grid, and what is to know of its choice."""
+        if self.values == "stored":
+            raise Unreadable(Reason.NOT_AS_STORED)
+        file, remarks = chosen_film(path, view=self.view, body_part=self.body_part)
+        film = read_film(file, decoder, view=self.view, unmarked_upright=self.unmarked_upright)
+        return {"image": self._fitted(255 * film), "series": noted(None, remarks)}
+
+    def _decode(self, path: Path) -> np.ndarray:
         """An image in its own size, [h, w], [h, w, 3] or [h, w, d], with its values as the window expects them."""
         name = path.name.lower()
         if name.endswith(ARRAY):
-            return as_declared(read_array(path), self.values)
+            return self._array(read_array(path))
         if len(self.size) == 3:
             return np.moveaxis(read_nifti_volume(path).voxels, 0, -1)
-        if path.is_dir() or path.suffix.lower() in DICOM:
-            if self.values == "stored":
-                raise Unreadable(Reason.NOT_AS_STORED)
-            return 255 * read_radiograph(path, decoder, view=self.view, unmarked_upright=self.unmarked_upright)
         return picture(path, self.channels, values=self.values, background=self.background)
 
     def _on_grid(self, array: np.ndarray) -> np.ndarray:
-        """An array of the site's own, as the network takes it. Raises `Unfit`: NO_RANGE, OTHER_SHAPE, NOT_FINITE."""
-        return self._fitted(as_declared(array, self.values))
+        """An array of the site's own, as the network takes it. Raises as `_array` and `_fitted`."""
+        return self._fitted(self._array(array))
+
+    def _array(self, array: np.ndarray) -> np.ndarray:
+        """An array `as_declared`. Raises `Unfit`: NO_RANGE, COLOR_OR_VOLUME where volumes are declared."""
+        if array.ndim == len(self.size) == 3 and array.shape[-1] in (1, 3):
+            raise Unfit(Reason.COLOR_OR_VOLUME)
+        return as_declared(array, self.values)
 
     def _fitted(self, image: np.ndarray) -> np.ndarray:
         """[c, *size], resized, 0 to 1 within the window. Raises `Unfit`: OTHER_SHAPE, NOT_FINITE."""
@@ -169,12 +185,13 @@ class Images:
             image = image[..., None]
         if image.ndim != dimensions + 1 or image.shape[-1] not in (1, 3) or not image.size:
             raise Unfit(Reason.OTHER_SHAPE)
-        with np.errstate(over="ignore"):  # what is beyond float32 is refused below
+        with np.errstate(over="ignore"):  # refused below
             tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float32))[None]
         if not torch.isfinite(tensor).all():
             raise Unfit(Reason.NOT_FINITE)
         if tensor.shape[1] != self.channels:
-            tensor = tensor.mean(dim=1, keepdim=True).expand(-1, self.channels, *tensor.shape[2:])
+            gray = torch.tensor(LUMINANCE if tensor.shape[1] == 3 else (1.0,)).view(1, -1, *[1] * dimensions)
+            tensor = (tensor * gray).sum(dim=1, keepdim=True).expand(-1, self.channels, *tensor.shape[2:])
         if tuple(tensor.shape[2:]) != self.size:
             # Smoothing while shrinking exists for two dimensions alone; for volumes, area averages.
             how = {"mode": "bilinear", "antialias": True} if dimensions == 2 else {"mode": "area"}

@@ -12,6 +12,7 @@ from datamodules.cohort import Cohort
 from datamodules.description import Description
 from datamodules.images import Images
 from datamodules.pixels import Pixels
+from datamodules.remarks import Remark
 from datamodules.tabular import Tabular
 from datamodules.text import HashedText, TransformerText
 from datamodules.volume_cache import VolumeCache
@@ -50,9 +51,13 @@ class Inputs:
         pixels = image.read(open_image, cohort.accession, cache)
         if self.tabular is None and self.text is None and not (pixels.index >= 0).any():
             raise ValueError(
-                "the table names no image that is there: see dataset.records.accession, dataset.image.folder"
+                "the table names no image, and there is nothing else to predict from: see dataset.records.accession"
             )
         return pixels
+
+    def remarks(self, cohort: Cohort) -> list[Remark]:
+        """What is to know of the values of a cohort: categories that are not declared, which count as missing."""
+        return self.tabular.remarks(cohort.table) if self.tabular is not None else []
 
     def describe(self, told: Description, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> None:
         """Say of each column, and of how many persons image and text are there; `texts` as the part reads them."""

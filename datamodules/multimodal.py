@@ -9,27 +9,26 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as lightning
-import torch
 from torch.utils.data import DataLoader
 
 from datamodules import agreed_target
-from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
+from datamodules.cohort import COPY, NO_PERSON, Cohort, CohortQuery, image_opener, left_out, read_cohort
 from datamodules.description import Description, Edges
 from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
 from datamodules.pixels import Pixels
 from datamodules.records import Records
-from datamodules.remarks import LACKING, counted
-from datamodules.rows import Rows, collate
-from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet, persons_by
+from datamodules.remarks import LACKING, MIXED_UNITS, counted
+from datamodules.rows import Rows, collate, split_rows
+from datamodules.splits import ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
 from datamodules.text import HashedText, TransformerText
+from datamodules.units import differing, persons_by_unit
 from datamodules.volume_cache import VolumeCache
 from datamodules.yes_no import undeclared_levels
 
-NO_PERSON = "the table gives no person"
 EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
 
 
@@ -61,7 +60,8 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS, REMARKS = frozenset({NO_PERSON, *REASONS}), frozenset({*LACKING, *UNREAD, *OF_SERIES})
+    REASONS, REMARKS = frozenset({NO_PERSON, COPY, *REASONS}), frozenset({*LACKING, *UNREAD, *OF_SERIES})
+    WARNINGS = frozenset({MIXED_UNITS})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
@@ -121,6 +121,15 @@ class Multimodal(lightning.LightningDataModule):
         self.setup()
         return self.target.occurs({name: array[self._splits == "train"] for name, array in self._target.items()})
 
+    def compared(self) -> dict[str, np.ndarray]:
+        """Persons by unit of the numbers whose unit the study does not declare: see `datamodules.units`."""
+        self.setup()
+        return persons_by_unit(self._read().units, self._read().person)
+
+    def unlearnable(self, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+        """What speaks against the study, by site what it tells: other units, a constant number to predict."""
+        return [*differing(told, self.query.columns), *agreed_target.constant(self.target, told)]
+
     def persons(self) -> int:
         """Number of distinct persons in the table, or in the site's part of it."""
         return self._read().persons
@@ -131,7 +140,7 @@ class Multimodal(lightning.LightningDataModule):
             return
         cohort = self._read()
         arrays, reasons = self.target.read(cohort.table)
-        reasons = reasons.where(cohort.person >= 0, NO_PERSON)
+        reasons = left_out(cohort, reasons)
         self.skipped = dict(Counter(reasons.dropna()))
         self.skipped_persons = persons_by(zip(reasons, cohort.person, strict=True))
         kept = np.flatnonzero(reasons.isna())
@@ -140,7 +149,7 @@ class Multimodal(lightning.LightningDataModule):
         self._target = {name: array[kept] for name, array in arrays.items()}
         undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
-        remarks, lines = [*cohort.remarks], list[str]()
+        remarks, lines = [*cohort.remarks, *self.inputs.remarks(cohort)], list[str]()
         if self.image is not None:
             opener = image_opener(self.root, self.sources, self.image.folder)
             self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
@@ -183,16 +192,11 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         told = Description(cohort.person, edges)
         told.rows("studies", np.ones(len(cohort.person), bool))
-        if self.target.classes:
-            told.classes(self.target.strata(self._target), self.target.classes)
-        else:
-            told.rows("labels", np.ones(len(cohort.person), bool))
-            told.number(self.target.columns[0], self._target["label"])
+        agreed_target.describe(self.target, self._target, told)
         self.inputs.describe(told, cohort, self._pixels, self._texts)
-        for name, group in self.groups.items():
-            # Persons counted in two ways, by band and by bin, would be told apart where the two do not agree.
-            if self.tabular is None or group.column not in self.tabular.columns:
-                told.category(f"subgroup {name}", np.array([*group.names, ""])[group.read(cohort.table)], group.names)
+        # Persons counted in two ways, by band and by bin, would be told apart where the two do not agree.
+        twice = self.tabular.columns if self.tabular else ()
+        told.subgroups({name: each for name, each in self.groups.items() if each.column not in twice}, cohort.table)
         return told.found()
 
     def thumbnails(self, number: int) -> list[tuple[str, str, np.ndarray | None]]:
@@ -212,11 +216,7 @@ class Multimodal(lightning.LightningDataModule):
         label = self._target.get("label", cohort.person)
         arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        self._datasets = {
-            split: Rows(tensors, self._pixels, np.flatnonzero(self._splits == split), augmented=split == "train")
-            for split in SPLITS
-        }
+        self._datasets = split_rows(arrays, self._pixels, self._splits)
 
     def fingerprint(self) -> dict[str, np.ndarray]:
         """A digest of what was read, wherever it came from: other data have other privacy noise."""

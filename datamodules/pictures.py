@@ -17,10 +17,11 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MOST_PIXELS = 2**26  # of one picture, 8,192 a side: a file is written by whoever sent it
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue in a gray level (ITU-R BT.601), as Pillow converts pictures
 VALUES = ("type", "stored")
 COLORS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes of 8 bits a channel
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
-WHITE_IS_ZERO, SIGNED = 0, 2  # values of the second and of the third
+WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2  # values of the second and of the third
 
 
 class Unfit(Unreadable, ValueError):
@@ -113,6 +114,9 @@ def _numbers(opened: Image, values: str, background: float | None) -> NDArray[An
             raise Unreadable(Reason.NO_PICTURE)
         if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO:  # without a range of its own there is no other end to turn it to
             raise Unfit(Reason.WHITE_IS_ZERO)
+        # Of unsigned numbers of 32 bits Pillow wraps the upper half.
+        if opened.mode == "I" and opened.format == "TIFF" and tags.get(SAMPLE_FORMAT, (UNSIGNED,))[0] == UNSIGNED:
+            found = found.view(np.uint32)
         return as_declared(found, values)
     bits = int(tags.get(BITS_PER_SAMPLE, (16,))[0])
     found = found.astype(np.uint16)

@@ -12,7 +12,8 @@ NO_TABLE = "values that a feature needs a table for which the site's database do
 OTHER_UNIT = "values left out since their unit is none of those that the study declares for the feature"
 MIXED_UNITS = "values of a feature without declared units, in another unit than most of the site's have"
 NO_DESCENDANTS = "values of a feature with a concept that the site's concept_ancestor does not know"
-LACKING = (NO_TABLE, OTHER_UNIT, MIXED_UNITS, NO_DESCENDANTS)
+OTHER_LEVEL = "values of a category that the study does not declare, which count as missing"
+LACKING = (OTHER_LEVEL, NO_TABLE, OTHER_UNIT, MIXED_UNITS, NO_DESCENDANTS)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from datamodules.splits import SPLITS
+
 if TYPE_CHECKING:
     from datamodules.pixels import Pixels
 
@@ -34,6 +36,12 @@ class Rows(Dataset[dict[str, Tensor]]):
         images = self.pixels.take(rows, augmented=self.augmented) if self.pixels else {}
         taken = torch.from_numpy(rows)
         return {**images, **{name: value[taken] for name, value in self.arrays.items()}}
+
+
+def split_rows(arrays: Mapping[str, np.ndarray], pixels: Pixels | None, splits: np.ndarray) -> dict[str, Rows]:
+    """The rows of each split; `splits` are those of the cohort's rows, as text."""
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+    return {name: Rows(tensors, pixels, np.flatnonzero(splits == name), augmented=name == "train") for name in SPLITS}
 
 
 def collate(batch: Any) -> dict[str, Tensor]:

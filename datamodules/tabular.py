@@ -11,6 +11,7 @@ import pandas as pd
 from datamodules.alignment import level, levels, numbers
 from datamodules.description import Description, behind_moments, untold
 from datamodules.harmonize import ComBat
+from datamodules.remarks import OTHER_LEVEL, Remark
 
 LEVELS, MOMENTS = "count/levels/", "moments/tabular/"
 SMALLEST = 1e-9  # a deviation below it is that of a constant column, which becomes 0
@@ -81,6 +82,17 @@ class Tabular:
             told.number(name, found[name].to_numpy(np.float64))
         for name, declared in self.declared.items():
             told.category(name, found[name].tolist(), declared)
+
+    def remarks(self, table: pd.DataFrame) -> list[Remark]:
+        """By column the rows with a level that the study does not declare, which count as missing."""
+        found = []
+        for name, declared in self.declared.items():
+            values = levels(table[name])
+            other = values.notna() & ~values.isin(declared if declared is not None else values)
+            if other.any():
+                words = ", ".join(map(repr, sorted(set(values[other]))))
+                found.append(Remark(OTHER_LEVEL, f"column {name} has levels {words} ({OTHER_LEVEL})", other.to_numpy()))
+        return found
 
     # What sites tell each other.
 

@@ -46,8 +46,10 @@ class HashedText:
         return {"buckets": self.buckets}
 
     def read(self, values: pd.Series) -> list[Counter[int] | None]:
-        """The buckets of each text with their counts; None where there is none."""
-        return [None if value is None or value != value else Counter(self.hashed(str(value))) for value in values]
+        """The buckets of each text with their counts; None where there is none, and for one without a word."""
+        return [
+            None if value is None or value != value else Counter(self.hashed(str(value))) or None for value in values
+        ]
 
     def hashed(self, text: str) -> list[int]:
         """The buckets of a text's n-grams, 1 to `buckets`: CRC-32 of the words in lower case, joined by blanks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pydicom.uid import DigitalXRayImageStorageForProcessing
 from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.files import is_dicom, malformed_is, read_dicom, regular_files
 from datamodules.dicom.gray import gray_levels
+from datamodules.dicom.remarks import Remark
 from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
 
 MODALITIES = ("DX", "CR")
@@ -32,7 +34,8 @@ WORDS = {
 }
 TAGS = (
     "SpecificCharacterSet", "SOPClassUID", "Modality", "ImageType", "PresentationIntentType", "ViewPosition",
-    "ViewCodeSequence", "PatientOrientation", "InstanceNumber", "PatientID",
+    "ViewCodeSequence", "PatientOrientation", "InstanceNumber", "PatientID", "SOPInstanceUID", "BodyPartExamined",
+    "AnatomicRegionSequence",
 )  # fmt: skip
 
 
@@ -48,6 +51,8 @@ class Film:
     path: Path
     view: str = ""  # frontal, lateral, other; empty where the file does not say
     patient: str = ""
+    uid: str = ""
+    part: frozenset[str] = frozenset()  # words of the body part; none where the file does not say
 
     @classmethod
     def of(cls, path: Path) -> Film | None:
@@ -56,27 +61,42 @@ class Film:
         with malformed_is(Reason.CORRUPT):
             if str(head.get("Modality") or "").strip().upper() not in MODALITIES:
                 return None
-            words, view = _words(head), _view(head)
+            words, view = _words(head.get("ViewPosition")), _view(head)
             ranks = [rank for rank, word in enumerate(WORDS["frontal"]) if word in words]
             rank = min(ranks, default=len(WORDS["frontal"]) + (not view))
             kinds = [str(each).strip().upper() for each in head.get("ImageType") or ()]
             number = int(head.get("InstanceNumber") or 0)
             secondary, patient = kinds[1:2] == ["SECONDARY"], str(head.get("PatientID") or "").strip()
-            return cls(_processing(head), secondary, rank, number, path.name, path, view, patient)
+            uid, part = str(head.get("SOPInstanceUID") or path), frozenset(_words(_part(head)))
+            return cls(_processing(head), secondary, rank, number, path.name, path, view, patient, uid, part)
+
+    @property
+    def alike(self) -> tuple[bool, bool, int]:
+        """What films have in common of which only their numbers say which is read."""
+        return self.processing, self.secondary, self.rank
 
 
 def read_radiograph(
-    path: Path, decoder: Decoder, *, unmarked_upright: bool = False, view: str = "frontal"
+    path: Path,
+    decoder: Decoder,
+    *,
+    unmarked_upright: bool = False,
+    view: str = "frontal",
+    body_part: Sequence[str] | None = None,
 ) -> NDArray[np.float32]:
     """A radiograph as float32 [rows, columns], 0 dark (air) to 1 bright (bone), in the standard orientation.
 
-    `path` is a file, or a folder of which a film of the `view` ("frontal", PA before AP, or "lateral") is taken, which
-    ViewPosition, the code of the view or PatientOrientation tells. Without PatientOrientation the picture is taken as
-    it is if `unmarked_upright`, else it is not read: a network trained on sideways films learns where the film lay.
-    Raises `Unreadable`: NO_DICOM, NO_SUCH_MODALITY, SEVERAL_PATIENTS, NO_SUCH_VIEW, FOR_PROCESSING, MULTIFRAME,
-    NOT_GRAYSCALE, MISSING_GEOMETRY, INVALID_GEOMETRY, TOO_LARGE and those of `gray_levels`, of reading and of decoding.
+    `path` is a file, or a folder of which `chosen_film` is taken. Without PatientOrientation the picture is taken as it
+    is if `unmarked_upright`, else it is not read: a network trained on sideways films learns where the film lay. Raises
+    `Unreadable`: MULTIFRAME, NOT_GRAYSCALE, MISSING_GEOMETRY, INVALID_GEOMETRY, TOO_LARGE and those of `chosen_film`,
+    of `gray_levels`, of reading and of decoding.
     """
-    file = _chosen(path, view)
+    file, _ = chosen_film(path, view=view, body_part=body_part)
+    return read_film(file, decoder, view=view, unmarked_upright=unmarked_upright)
+
+
+def read_film(file: Path, decoder: Decoder, *, view: str, unmarked_upright: bool) -> NDArray[np.float32]:
+    """The film of a file that was chosen: see `read_radiograph`."""
     data = read_dicom(file)
     with malformed_is(Reason.CORRUPT):
         photometric = str(data.get("PhotometricInterpretation", "")).strip()
@@ -93,8 +113,17 @@ def read_radiograph(
     return upright(gray_levels(stored, data), *axes)
 
 
-def _chosen(path: Path, view: str) -> Path:
-    """The file to read."""
+def chosen_film(
+    path: Path, *, view: str = "frontal", body_part: Sequence[str] | None = None
+) -> tuple[Path, dict[Remark, int]]:
+    """The film of a study that is read, or the one in a file, and what is to know of the choice.
+
+    It is of the `view` ("frontal", PA before AP, or "lateral"), which ViewPosition, the code of the view or
+    PatientOrientation tells, and of the `body_part`: one of these words is in BodyPartExamined, else in the meaning of
+    the code of the anatomic region. A film that says no body part is taken if no other one is. Of films that are alike
+    the lowest InstanceNumber is, and it is remarked. Raises `Unreadable`: NO_DICOM, NO_SUCH_MODALITY, SEVERAL_PATIENTS,
+    NO_SUCH_VIEW, NO_SUCH_PART, SEVERAL_PARTS (where the study does not declare which), FOR_PROCESSING.
+    """
     files = [path] if path.is_file() else [each for each in regular_files(path) if is_dicom(each)]
     if not files:
         raise Unreadable(Reason.NO_DICOM)
@@ -106,10 +135,25 @@ def _chosen(path: Path, view: str) -> Path:
     films = [film for film in films if film.view in (view, "")]
     if not films:
         raise Unreadable(Reason.NO_SUCH_VIEW)
-    film = min(films)
+    films = _of_part(films, body_part)
+    film = min(films, key=lambda each: (each.alike, each.number, each.name, each.path))
     if film.processing:
         raise Unreadable(Reason.FOR_PROCESSING)
-    return film.path
+    alike = {each.uid for each in films if each.alike == film.alike}
+    return film.path, {Remark.FIRST_FILM: 1} if len(alike) > 1 else {}
+
+
+def _of_part(films: list[Film], body_part: Sequence[str] | None) -> list[Film]:
+    """The films of a body part; of one that none says, those that say nothing."""
+    if body_part is None:
+        if len({film.part for film in films if film.part}) > 1:
+            raise Unreadable(Reason.SEVERAL_PARTS)
+        return films
+    wanted = {word for each in body_part for word in _words(each)}
+    found = [film for film in films if film.part & wanted] or [film for film in films if not film.part]
+    if not found:
+        raise Unreadable(Reason.NO_SUCH_PART)
+    return found
 
 
 def _processing(head: Dataset) -> bool:
@@ -118,13 +162,19 @@ def _processing(head: Dataset) -> bool:
     return intent == "FOR PROCESSING" or head.get("SOPClassUID") == DigitalXRayImageStorageForProcessing
 
 
-def _words(head: Dataset) -> set[str]:
-    return set(re.split(r"[^A-Z]+", str(head.get("ViewPosition") or "").upper())) - {""}
+def _words(value: object) -> set[str]:
+    return set(re.split(r"[^A-Z]+", str(value or "").upper())) - {""}
+
+
+def _part(head: Dataset) -> str:
+    """What the file says of the body part; its code may stand in a list, as of chest and abdomen."""
+    said = str(head.get("BodyPartExamined") or "").strip()
+    return said or " ".join(str(each.get("CodeMeaning") or "") for each in head.get("AnatomicRegionSequence") or ())
 
 
 def _view(head: Dataset) -> str:
     """The view by all that says it, of which one word is enough that a film is no frontal one."""
-    words = _words(head)
+    words = _words(head.get("ViewPosition"))
     said = {view for view, known in WORDS.items() if words.intersection(known)} | _coded(head)
     side = next((each for each in _letters(head) if each in "LRAP"), "")
     said |= {view for view, (_, letters) in SIDEWARD.items() if side and side in letters}

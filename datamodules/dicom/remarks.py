@@ -20,6 +20,7 @@ class Remark(Enum):
     OTHER_SCAN = "phases or repeats beside those that were read, in the same series"
     CAPTURE = "captures, localizers, projections or reports that lay among slices, left out"
     FOREIGN = "empty files or files of another kind that are named as DICOM files, left out"
+    FIRST_FILM = "studies of several films that are alike, of which the one with the lowest InstanceNumber was read"
     OTHER_STACK = "images of other size or orientation at places of the scan, left out of the same series"
 
 
@@ -67,6 +68,8 @@ class SeriesRead:
 
 
 def _line(number: int, remarks: Mapping[Remark, int]) -> str:
+    if remarks[Remark.FIRST_FILM]:
+        return "several films are alike, the one with the lowest InstanceNumber was read"
     others = [f"{count} {remark.value}" for remark, count in remarks.items() if count and remark not in _CHOSEN]
     how = next((words for remark, words in _CHOSEN.items() if remarks[remark]), "")
     return "; ".join([f"series {number if number >= 0 else 'without a number'}{how}", *others])

@@ -56,6 +56,10 @@ class Reason(Enum):
     PADDED_BODY = "pixels amid the body are declared as padding, so their value is not known"
     AMBIGUOUS_POLARITY = "it cannot be told whether dark is dense or light (MONOCHROME1, PresentationLUTShape)"
     NO_SUCH_VIEW = "the study holds no film of the wanted view (dataset.image.view)"
+    NO_SUCH_PART = "the study holds no film of the wanted body part (dataset.image.body_part)"
+    SEVERAL_PARTS = (
+        "the study holds films of several body parts, and dataset.image.body_part does not say which to take"
+    )
     FOR_PROCESSING = "the study holds raw films (FOR PROCESSING) alone, which are not made to be looked at"
     INVALID_NUMBER = "a number in the header is not written as DICOM writes one, as with a decimal comma"
     INVALID_DISPLAY = "the lookup table, the window or its function cannot be used to show the film"
@@ -70,7 +74,11 @@ class Reason(Enum):
         "a TIFF of floats or 32 bits says that 0 is white (WhiteIsZero), and has no range to turn it over in"
     )
     NOT_FINITE = "a value of the image is not a number"
+    COLOR_OR_VOLUME = (
+        "an array of three dimensions, the last 1 or 3, is a picture or a volume; [h, w, d, 1] is a volume"
+    )
     OTHER_SHAPE = "the image has other dimensions than dataset.image.size, or channels that are neither 1 nor 3"
+    NO_IMAGE = "no file or study has the name that the table gives (dataset.records.accession, dataset.image.folder)"
     AMBIGUOUS_NAME = "two files have the name of the image; the table may name one with its ending"
     TRUNCATED = "the pixel data is cut short"
     UNKNOWN_SYNTAX = "the pixel data is compressed, and the file does not say how (no file meta information)"

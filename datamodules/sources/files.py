@@ -1,6 +1,9 @@
 """Files of tables: CSV, gzipped CSV, Parquet, alone or within a zip, copied into DuckDB."""
 
+import codecs
+import csv
 import gzip
+import re
 import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -46,20 +49,45 @@ def create_table(
 ) -> None:
     """Copy a file into a table: Parquet with its types, a CSV as text.
 
-    An empty field and those of `missing` become NULL. Without a delimiter, the header tells it. Raises duckdb.Error.
+    An empty field and those of `missing` become NULL. Without a delimiter, the header tells it. Raises duckdb.Error,
+    also for a row of more or fewer cells than the header: its cells would stand in the wrong columns.
     """
     if ending(file.name) == ".parquet":
         relation = connection.read_parquet(str(file))
     else:
+        header = _header(file)
+        delimiter = delimiter or max(DELIMITERS, key=header.count)
+        names = next(csv.reader([header], delimiter=delimiter), [])
+        # What DuckDB is not told it guesses from the first rows: of few ones it may take the first for a header.
         relation = connection.read_csv(
-            str(file), header=True, all_varchar=True, delimiter=delimiter or _delimiter(file), quotechar='"',
-            escapechar='"', na_values=["", *missing], strict_mode=False,
+            str(file), header=True, auto_detect=False, columns=_columns(names), delimiter=delimiter, quotechar='"',
+            escapechar='"', na_values=["", *missing], strict_mode=True,
         )  # fmt: skip
-    relation.create(name)
+    try:
+        relation.create(name)
+    except duckdb.InvalidInputException as error:
+        raise duckdb.InvalidInputException(_without_row(str(error))) from None
 
 
-def _delimiter(file: Path) -> str:
-    """The character that separates the columns, from the header: names of columns hold none of them."""
+def _without_row(error: str) -> str:
+    """What is wrong with which line, by DuckDB's message, which quotes the line itself: a patient's row."""
+    line, wrong = (
+        re.search(r"Line: (\d+)", error),
+        re.search(r"Expected Number.*|Value with.*|Invalid unicode.*", error),
+    )
+    return f"line {line[1]}: {wrong[0] if wrong else 'it is damaged'}" if line else error
+
+
+def _columns(names: Sequence[str]) -> dict[str, str]:
+    """Text for each; one without a name is numbered, and a second one of a name too."""
+    found: dict[str, str] = {}
+    for at, name in enumerate(names):
+        found[name if name and name not in found else f"{name or 'column'}_{at}"] = "VARCHAR"
+    return found
+
+
+def _header(file: Path) -> str:
+    """The first line, by which names of columns and what separates them are known."""
     with gzip.open(file, "rb") if file.suffix.lower() == ".gz" else file.open("rb") as opened:
-        header = opened.readline(MAX_HEADER).decode("utf-8", "replace")
-    return max(DELIMITERS, key=header.count)
+        line = opened.readline(MAX_HEADER).removeprefix(codecs.BOM_UTF8).decode("utf-8", "replace")
+    return line.splitlines()[0] if line.splitlines() else ""

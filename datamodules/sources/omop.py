@@ -28,6 +28,7 @@ from datamodules.sources.omop_queries import (
     person_query,
     units_query,
 )
+from datamodules.units import InUnit
 
 
 class OMOP:
@@ -59,6 +60,7 @@ class OMOP:
         self.cohorts = Cohorts(connection, cohort, root, seconds=seconds, rows=rows)
         self.features = _features(features)
         self.remarks: list[Remark] = []
+        self.units: list[InUnit] = []
 
     def read(
         self, *, cohort: str | None = None, features: Mapping[str, Mapping[str, Any]] | None = None
@@ -66,13 +68,14 @@ class OMOP:
         """`person` (text), `accession` (text) if the query gives it, its other columns, then the features.
 
         A feature whose table the database lacks is missing in all rows; `remarks` then says so, as it does of values
-        in a unit that is not declared. Raises FileNotFoundError, ConnectionError, TimeoutError and ValueError, each
-        with what is wrong: also for a feature with the concepts below its own, without the table that names them.
+        in a unit that is not declared; `units` says which rows are in which where none is declared. Raises
+        FileNotFoundError, ConnectionError, TimeoutError and ValueError, each with what is wrong: also for a feature
+        with the concepts below its own, without the table that names them.
         """
         if features and self.features:
             raise ValueError("the study declares features, so the site's `sources` may not: leave them out there")
         wanted = _features(features) if features else self.features
-        self.remarks = []
+        self.remarks, self.units = [], []
         with self.cohorts.open(cohort, {each.table for each in wanted.values()} | {"concept_ancestor"}) as opened:
             table = opened.examples()
             if clash := sorted(set(table.columns) & set(wanted)):
@@ -118,6 +121,9 @@ class OMOP:
         number: Counter[Any] = Counter()
         for _, unit, values in found:
             number[unit] += values
+        if not feature.units:
+            having = {unit: [place for place, other, _ in found if other == unit] for unit in number}
+            self.units += [InUnit(name, unit, np.isin(np.arange(examples), having[unit])) for unit in number]
         declared = set(feature.units or number.most_common(1)[0][:1] if number else ())
         other = {unit: values for unit, values in number.items() if unit not in declared}
         if other:

@@ -8,6 +8,7 @@ import sqlglot
 from sqlglot import exp
 
 from datamodules.sources.omop_features import DOMAINS, Domain, Feature, bounds
+from datamodules.units import NO_UNIT
 
 # In PostgreSQL's SQL; `{...}` are names and expressions of this file, never of a study, whose values are parameters.
 _COHORT = """(SELECT unnest(CAST(:place AS BIGINT[])) AS place, unnest(CAST(:person AS BIGINT[])) AS person_id,
@@ -26,6 +27,8 @@ _BELOW = (
 _EVENTS = """(SELECT person_id, {key} AS event, {value} AS value, {text} AS text, {at} AS moment
   FROM {table} {where}) AS events
   ON events.person_id = cohort.person_id AND events.moment >= cohort.low AND events.moment <= cohort.high"""
+
+_UNIT = f"COALESCE(unit_concept_id, {NO_UNIT})"
 
 _RESULTS = {
     "count": "SELECT place, CAST(COUNT(*) AS DOUBLE PRECISION) FROM {joined} GROUP BY place",
@@ -68,12 +71,13 @@ def events_query(feature: Feature, columns: Mapping[str, set[str]]) -> exp.Expr:
 def units_query(feature: Feature, columns: Mapping[str, set[str]]) -> exp.Expr | None:
     """Rows of (place, concept of the unit, number of values) for a feature of values; None where nothing has a unit.
 
-    A value without a unit has the unit 0, which is OMOP's "no matching concept".
+    A value without a unit has the unit 0, which is OMOP's "no matching concept", and so have all of a table without
+    units.
     """
-    table = DOMAINS[feature.domain].table
-    if feature.aggregate in ("any", "count") or "unit_concept_id" not in columns[table]:
+    if feature.aggregate in ("any", "count"):
         return None
-    unit = "CASE WHEN value_as_number IS NOT NULL THEN COALESCE(unit_concept_id, 0) END"
+    known = "unit_concept_id" in columns[DOMAINS[feature.domain].table]
+    unit = f"CASE WHEN value_as_number IS NOT NULL THEN {_UNIT if known else NO_UNIT} END"
     joined = events_of(feature, columns, value=unit)
     query = f"SELECT place, value, COUNT(*) FROM {joined} WHERE value IS NOT NULL GROUP BY place, value"
     return sqlglot.parse_one(query, dialect="postgres")
@@ -103,7 +107,7 @@ def _value(feature: Feature) -> str:
     if not feature.units:
         return value
     cases = " ".join(f"WHEN {int(unit)} THEN {value} * {float(factor)!r}" for unit, factor in feature.units.items())
-    return f"CASE unit_concept_id {cases} END"
+    return f"CASE {_UNIT} {cases} END"
 
 
 def person_query(columns: set[str]) -> exp.Expr:

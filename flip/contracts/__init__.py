@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from flip.contracts.dataset import (
     Agrees,
+    ComparesSites,
     ConvertsColumns,
     CountsExamples,
     DeclaresReasons,
@@ -50,10 +51,10 @@ from flip.contracts.model import (
 )
 
 __all__ = [
-    "KINDS", "Agrees", "Coarsens", "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons",
-    "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks",
-    "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval", "HasSources",
-    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod",
+    "KINDS", "Agrees", "Coarsens", "ComparesSites", "ConvertsColumns", "CountsExamples", "Decides",
+    "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores",
+    "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval",
+    "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod",
     "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips",
     "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
@@ -62,7 +63,8 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs,
-        Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, HasSources,
+        ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns,
+        HasSources,
     ),
     "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes, DrawsScores),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),

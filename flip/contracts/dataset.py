@@ -135,6 +135,19 @@ class KnowsWhatOccurs(Protocol):
 
 
 @runtime_checkable
+class ComparesSites(Protocol):
+    """A dataset that knows by what its sites tell whether they can learn together, as in one unit. The study ends
+    before the first round where they cannot."""
+
+    def compared(self) -> Arrays:
+        """Of this site, tested or trained on, persons by what has to be alike; a name starts with `count/`."""
+
+    def unlearnable(self, told: Mapping[str, Arrays]) -> Sequence[str]:
+        """A sentence for each reason against the study, by site what it tells: `compared`, and `statistics` of those
+        that train. Asked of the study as declared, over no site's data."""
+
+
+@runtime_checkable
 class KnowsPersonsBehind(Protocol):
     """A dataset whose statistics may each rest on fewer persons than the cohort has."""
 

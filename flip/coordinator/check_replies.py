@@ -12,6 +12,7 @@ from flip.messages.summary import Summary, Topic
 
 HEX = re.compile("[0-9a-f]{64}")
 BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
+COUNTS = (Topic.SKIPPED, Topic.REMARKS, Topic.WARNINGS, Topic.ABSENT, Topic.COMPARED)  # of one number each
 MOST_WHOLE = 2**53  # the largest of the whole numbers that a float64 holds exactly
 MOST_EXAMPLES = 10**9  # of a site whose number of training examples is not known yet; more is no hospital's
 
@@ -94,7 +95,7 @@ def sound(topic: Topic, name: str, summary: Summary, *, wanted: Wanted) -> bool:
         like = wanted.states.get(name)
         counts = like is not None and np.issubdtype(like.dtype, np.integer)
         return like is not None and summary.values.shape == like.shape and not (counts and (summary.values < 0).any())
-    return topic not in (Topic.SKIPPED, Topic.REMARKS, Topic.WARNINGS, Topic.ABSENT) or summary.values.shape == (1,)
+    return topic not in COUNTS or summary.values.shape == (1,)
 
 
 def finite(array: np.ndarray) -> bool:

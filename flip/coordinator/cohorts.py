@@ -1,7 +1,10 @@
 """Before round 0: the sites' cohorts, what they skipped, and the statistics of the dataset that all agree on."""
 
 import json
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from flip.config.outcome_names import outcome_names
 from flip.coordinator.check_replies import Wanted, addable
@@ -31,37 +34,45 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     merged: dict[str, Summary] = {}
     faults: dict[str, Fault] = {}
     absent: list[set[str]] = []
+    compared: dict[str, dict[str, np.ndarray]] = {}
     wanted = Wanted({}, {}, frozenset(COUNTS), {}, {})
     task = roster.task("statistics", 0, {})
     for reply in roster.asked(ask, task, sorted(roster.trains), "statistics", wanted):
-        counts = {name: int(reply.metrics.get(name, 0)) for name in COUNTS}
         agreed = reply.summaries.get(Topic.STATISTICS, {})
         fault = reply.fault or (None if addable(agreed, merged) else Fault.INVALID)
-        cohort[reply.site] = {
-            **counts,
-            "trains": roster.trains[reply.site],
-            "skipped": counted(reply, Topic.SKIPPED, reasons),
-            "remarks": counted(reply, Topic.REMARKS, reasons),
-            "warnings": counted(reply, Topic.WARNINGS, reasons),
-            "outcomes": outcomes(agreed.get(LABELS), roster.manifest),
-            "fault": fault.name if fault else None,
-            "fingerprint": dict(reply.fingerprint),
-        }
+        cohort[reply.site] = told = _cohort(roster, replace(reply, fault=fault), reasons)
         if fault is not None:
             faults[reply.site] = fault
             continue
-        roster.validates |= counts["validate"] > 0
-        roster.trained_on[reply.site] = counts["train"]
+        roster.validates |= told["validate"] > 0
+        roster.trained_on[reply.site] = told["train"]
+        compared[reply.site] = {name: each.values for name, each in reply.summaries.get(Topic.COMPARED, {}).items()}
         if roster.trains[reply.site]:
+            compared[reply.site] |= {name: each.values for name, each in agreed.items()}
             merge_into(merged, agreed)
             absent.append(set(reply.summaries.get(Topic.ABSENT, {})))
     everywhere = set.intersection(*absent) if absent else set()
     roster.absent = [name for number, name in enumerate(roster.must_occur) if str(number) in everywhere]
+    roster.against = roster.compare(compared)
     roster.recorder.cohort(cohort)
     roster.agreed = join(statistics={name: summary.values for name, summary in merged.items()})
     unusable = (Fault.DATA, Fault.INVALID)
     roster.left_out = {site for site, fault in faults.items() if fault.refused or fault in unusable}
     return faults
+
+
+def _cohort(roster: Roster, reply: Reply, reasons: frozenset[str]) -> dict[str, Any]:
+    """What is written down of a site's cohort."""
+    return {
+        **{name: int(reply.metrics.get(name, 0)) for name in COUNTS},
+        "trains": roster.trains[reply.site],
+        "skipped": counted(reply, Topic.SKIPPED, reasons),
+        "remarks": counted(reply, Topic.REMARKS, reasons),
+        "warnings": counted(reply, Topic.WARNINGS, reasons),
+        "outcomes": outcomes(reply.summaries.get(Topic.STATISTICS, {}).get(LABELS), roster.manifest),
+        "fault": reply.fault.name if reply.fault else None,
+        "fingerprint": dict(reply.fingerprint),
+    }
 
 
 def outcomes(persons: Summary | None, manifest: str) -> dict[str, int]:

@@ -1,14 +1,14 @@
 """The coordinator of a study, and what it does with an `Ask` for each `job=`."""
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from flip.config import build
 from flip.config.jobs import JOBS
 from flip.config.study import Manifest
 from flip.config.targets import resolve
-from flip.contracts import DeclaresReasons, DeclaresRemarks, KnowsWhatOccurs, ScaledForPooling
+from flip.contracts import ComparesSites, DeclaresReasons, DeclaresRemarks, KnowsWhatOccurs, ScaledForPooling
 from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
@@ -21,7 +21,8 @@ def coordinator(
 ) -> Coordinator:
     """The coordinator of a study; goes on after the last complete round that the folder holds."""
     strategy, dataset = build.strategy(manifest), resolve(str(manifest["dataset"]["_target_"]))
-    roster = Roster(run, text, trains, strategy.min_sites, files, must_occur=must_occur(manifest))
+    roster = Roster(run, text, trains, strategy.min_sites, files)
+    whole_cohort(roster, manifest)
     roster.rescaled = isinstance(dataset, ScaledForPooling)
     return Coordinator(
         roster,
@@ -35,12 +36,15 @@ def coordinator(
     )
 
 
-def must_occur(manifest: Manifest) -> Sequence[str]:
-    """What has to be among the training rows of some site; empty for a dataset that does not know."""
-    if not hasattr(resolve(str(manifest["dataset"]["_target_"])), "occurs"):
-        return ()
+def whole_cohort(roster: Roster, manifest: Manifest) -> None:
+    """Tell the roster what a dataset that knows it asks of all sites together; of no other one is anything made."""
+    if not any(hasattr(resolve(str(manifest["dataset"]["_target_"])), name) for name in ("occurs", "compared")):
+        return
     dataset = build.declared(manifest["dataset"])
-    return list(dataset.must_occur) if isinstance(dataset, KnowsWhatOccurs) else ()
+    if isinstance(dataset, KnowsWhatOccurs):
+        roster.must_occur = list(dataset.must_occur)
+    if isinstance(dataset, ComparesSites):
+        roster.compare = dataset.unlearnable
 
 
 def declared(dataset: object) -> frozenset[str]:

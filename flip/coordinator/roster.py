@@ -1,6 +1,6 @@
 """The sites of a study: who takes part, what they are asked, and what of their answers is written down."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flip.coordinator.check_replies import Wanted, checked
@@ -39,6 +39,8 @@ class Roster:
         privacy: by site, epsilon and delta spent so far.
         must_occur: names of what has to be among the training rows of some site.
         absent: those of them that no site has.
+        compare: what speaks against the study, a sentence each, by what each site tells (`ComparesSites`).
+        against: what it found.
         rescaled: whether pooled numbers are of rows that each site scales once more, as for a pooled cohort.
     """
 
@@ -54,6 +56,8 @@ class Roster:
     privacy: dict[str, dict[str, float]] = field(default_factory=dict)
     must_occur: Sequence[str] = ()
     absent: Sequence[str] = ()
+    compare: Callable[[Mapping[str, Payload]], Sequence[str]] = lambda told: ()
+    against: Sequence[str] = ()
     rescaled: bool = False
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
@@ -92,7 +96,9 @@ class Roster:
             raise StudyFailed(f"{text}. {why or 'no other that was asked has a weight above 0'}", missing.values())
 
     def learnable(self) -> None:
-        """Raise StudyFailed where no site has a training row of something that must occur."""
+        """Raise StudyFailed where no site has a training row of something that must occur, or the sites differ."""
+        if self.against:
+            raise Unlearnable("; ".join(self.against))
         if self.absent:
             names = "', '".join(self.absent)
             raise Unlearnable(

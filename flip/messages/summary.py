@@ -57,6 +57,7 @@ class Topic(Enum):
     STATISTICS = "statistics"  # what all sites agree on before the first round
     SKIPPED = "skipped"  # examples that were left out, by reason
     ABSENT = "absent"  # what no training row has, by its number among what must occur
+    COMPARED = "compared"  # what has to be alike at all sites, as persons by unit
     WARNINGS = "warnings"  # of the remarks, those that put a result in doubt
     REMARKS = "remarks"  # what is to know of the examples that were kept, by remark
     DESCRIPTION = "description"  # what a cohort holds, by column

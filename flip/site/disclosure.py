@@ -20,7 +20,7 @@ from flip.metrics import EXAMPLES, exact_of, levels_of, metrics_of
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
 
-PARTS = {"known": 3, "levels": 3, "label": 2}
+PARTS = {"known": 3, "levels": 3, "units": 3, "label": 2}
 """Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
 Behind = Callable[[Any], Any]
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from flip.contracts import (
     Agrees,
+    ComparesSites,
     DeclaresReasons,
     DeclaresRemarks,
     DeclaresWarnings,
@@ -127,6 +128,14 @@ def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
     return {str(number): summary_of(persons, "count/absent", np.zeros(1)) for number in np.flatnonzero(~data.occurs())}
 
 
+def compared(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
+    """Persons by what has to be alike at all sites, as a unit, by name; none whose number is withheld, as a level's."""
+    if not isinstance(data, ComparesSites):
+        return {}
+    kept = suppress_groups(data.compared(), cell)
+    return {name: summary_of(persons, name, array) for name, array in kept.items() if array.any()}
+
+
 def cohort_summaries(
     persons: int, data: FederatedDataModule, cell: int
 ) -> tuple[dict[Topic, dict[str, Summary]], dict[str, int]]:
@@ -141,6 +150,7 @@ def cohort_summaries(
         Topic.WARNINGS: {remark: summary for remark, summary in told.items() if remark in doubtful},
         Topic.STATISTICS: dataset_summaries(trained, data, cell),
         Topic.ABSENT: absent(trained.number, data),
+        Topic.COMPARED: compared(persons, data, cell),
     }, others
 
 

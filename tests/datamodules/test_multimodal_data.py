@@ -11,11 +11,13 @@ import torch
 from monai.transforms import RandFlip
 from PIL import Image
 
+from datamodules.cohort import COPY, NO_PERSON
 from datamodules.dicom import Reason
 from datamodules.images import UNREADABLE, Images
-from datamodules.multimodal import NO_PERSON, Multimodal
+from datamodules.multimodal import Multimodal
 from datamodules.npz import NPZ
 from datamodules.records import Records
+from datamodules.remarks import OTHER_LEVEL
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet
 from datamodules.tabular import Tabular
 from datamodules.targets import Bands, Binary, Levels, MultiClass
@@ -142,12 +144,65 @@ def test_rows_without_person_or_target_are_left_out_and_counted(tmp_path):
     assert set(data.skipped) <= Multimodal.REASONS
 
 
+def test_a_copied_row_is_left_out_and_counted(tmp_path):
+    folder = write_cohort(tmp_path / "site")
+    whole_table = (folder / "cohort.csv").read_text()
+    (folder / "cohort.csv").write_text(whole_table + whole_table.splitlines()[2] + "\n")
+    data, alone = dataset(folder), dataset(write_cohort(tmp_path / "other"))
+    data.setup()
+    alone.setup()
+    assert data.skipped == data.skipped_persons == {COPY: 1} and COPY in Multimodal.REASONS and not alone.skipped
+    assert [len(data.whose(split)) for split in SPLITS] == [len(alone.whose(split)) for split in SPLITS]
+
+
+def test_rows_of_one_accession_that_differ_are_refused(tmp_path):
+    folder = write_cohort(tmp_path / "site")
+    cells = (folder / "cohort.csv").read_text().splitlines()[1].split(",")
+    with (folder / "cohort.csv").open("a") as file:
+        file.write(",".join([*cells[:2], "99", *cells[3:]]) + "\n")
+    with pytest.raises(ValueError, match="1 rows have the accession of another row and differ from it"):
+        dataset(folder).setup()
+
+
+def test_a_category_that_is_not_declared_is_counted_and_named_at_the_site(tmp_path):
+    data = dataset(write_cohort(tmp_path / "site"), tabular=Tabular(["age"], {"sex": ["F"]}))
+    data.setup()
+    assert data.remarks[OTHER_LEVEL] > 0 and OTHER_LEVEL in Multimodal.REMARKS
+    assert any("column sex has levels 'M'" in line for line in data.remarks_in_words)
+
+
+def test_a_note_without_a_word_is_none():
+    assert HashedText("note").read(pd.Series(["word", "...", "", None], dtype=object))[1:] == [None] * 3
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_notes_of_which_none_is_of_a_row_are_refused(same, tmp_path):
+    class Notes:
+        def read(self) -> pd.DataFrame:
+            return pd.DataFrame({"person": [f"{'p' if same else 'P-'}{each}" for each in range(5)], "text": "a note"})
+
+    records = Records(person="pid")
+    data = dataset(write_cohort(tmp_path / "site"), sources={"notes": Notes()}, image=None, records=records)
+    if same:
+        data.setup()
+    else:
+        with pytest.raises(ValueError, match="none of the notes of 5 is of a row of the table"):
+            data.setup()
+
+
 def test_a_damaged_image_counts_as_missing(tmp_path):
     folder = write_cohort(tmp_path / "site")
     (folder / "images" / "a0.png").write_bytes(b"\x89PNG\r\n\x1a\n damaged")
     data = dataset(folder, trains=False)
     assert whole(data.test_dataloader())["image_present"][:3].tolist() == [0, 0, 1]
-    assert data.remarks == data.remarks_persons == {UNREADABLE + Reason.CORRUPT.value: 1}
+    assert (
+        data.remarks
+        == data.remarks_persons
+        == {
+            UNREADABLE + Reason.CORRUPT.value: 1,
+            UNREADABLE + Reason.NO_IMAGE.value: 30,
+        }
+    )
 
 
 def test_an_archive_of_images_and_labels_needs_no_table(tmp_path):
@@ -248,7 +303,7 @@ def test_a_site_takes_its_table_and_notes_from_sources_and_converts_its_columns(
         ({"columns": {"age": "AGE"}}, "the table has no column AGE"),
         ({"records": Records("other.csv")}, "no table at"),
         ({"image": Images([8, 8], folder="scans")}, "no folder of images"),
-        ({"image": Images([8, 8, 8])}, "none of the 30 images could be read"),
+        ({"image": Images([8, 8, 8])}, "none of the 60 images could be read"),
         ({"target": MultiClass("dx", ["a", "b"])}, "no row can be used: what the study predicts is outside"),
     ],
 )

@@ -42,6 +42,15 @@ def white_is_zero(path: Path, values: np.ndarray) -> Path:
     return path
 
 
+def unsigned_32(path: Path, values: np.ndarray) -> Path:
+    """A TIFF of unsigned numbers of 32 bits; Pillow writes that they are signed, whatever it is told."""
+    tag = TiffImagePlugin.SAMPLEFORMAT.to_bytes(2, "little") + b"\x03\x00\x01\x00\x00\x00"
+    content = bytearray(saved(path, values.view(np.int32)).read_bytes())
+    content[content.index(tag) + len(tag)] = 1
+    path.write_bytes(bytes(content))
+    return path
+
+
 def signed(path: Path, values: np.ndarray) -> Path:
     """A TIFF of 8 bits that says that they are signed."""
     tags = TiffImagePlugin.ImageFileDirectory_v2()
@@ -133,6 +142,41 @@ def test_an_unsigned_array_is_taken_by_its_whole_range(values, scaled):
     assert as_declared(values, "type") == pytest.approx(255 * (SEEN > 0.5) if scaled is None else scaled, abs=0.01)
 
 
+def test_a_picture_of_32_unsigned_bits_is_taken_by_its_whole_range(tmp_path):
+    numbers = (SEEN * (2**32 - 1)).astype(np.uint32)
+    path = unsigned_32(tmp_path / "a.tif", numbers)
+    assert picture(path, 1) == pytest.approx(255 * SEEN, abs=0.01)
+    assert np.array_equal(picture(path, 1, values="stored"), numbers)
+
+
+COLORS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [9, 90, 200]]], np.uint8)
+
+
+@pytest.mark.parametrize("form", ["archive", "npy", "16 bits"])
+def test_colors_become_gray_alike_in_arrays_and_in_pictures(form, tmp_path):
+    images = Images([1, 4], mean=0, deviation=1)
+    with Decoder() as decoder:
+        right = images._from_file(saved(tmp_path / "a.png", COLORS), decoder)["image"]
+        np.save(tmp_path / "a.npy", COLORS if form == "npy" else COLORS.astype(np.uint16) * 257)
+        found = (
+            images._on_grid(COLORS) if form == "archive" else images._from_file(tmp_path / "a.npy", decoder)["image"]
+        )
+    assert found == pytest.approx(right, abs=0.6 / 255) and right[0, 0, 1] > 2 * right[0, 0, 2] > 0
+
+
+@pytest.mark.parametrize("last", [1, 3])
+def test_a_color_picture_is_no_volume(last, tmp_path):
+    images = Images([4, 4, 2], values="type")
+    array = np.zeros((8, 8, last), np.uint8)
+    np.save(tmp_path / "a.npy", array)
+    with Decoder() as decoder:
+        assert reason(images._on_grid, array) is Reason.COLOR_OR_VOLUME
+        assert reason(images._from_file, tmp_path / "a.npy", decoder) is Reason.COLOR_OR_VOLUME
+    assert (
+        images._on_grid(array[..., None]).shape == images._on_grid(np.zeros((8, 8, 5), np.uint8)).shape == (1, 4, 4, 2)
+    )
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.float16, np.float32, np.float64, np.complex64])
 def test_an_array_without_a_range_is_refused(dtype):
     with pytest.raises(ValueError, match="without a range of their own"):
@@ -208,7 +252,7 @@ def test_what_is_no_picture_is_said(tmp_path):
 def test_gray_levels_of_a_film_are_no_stored_values(tmp_path):
     film = write_radiograph(tmp_path / "a.dcm", SIXTEEN // 16)
     with Decoder() as decoder:
-        assert reason(Images([48, 64], values="stored")._decode, film, decoder) is Reason.NOT_AS_STORED
+        assert reason(Images([48, 64], values="stored")._from_file, film, decoder) is Reason.NOT_AS_STORED
 
 
 def test_two_files_of_one_name_are_ambiguous_unless_the_table_says_which(tmp_path):
@@ -251,11 +295,11 @@ def cohort(root: Path, **arguments: object) -> Multimodal:
 def test_what_is_left_out_is_counted_by_its_reason(site):
     data = cohort(site)
     data.setup()
-    reasons = (Reason.NO_RANGE, Reason.AMBIGUOUS_NAME)
+    reasons = (Reason.NO_RANGE, Reason.AMBIGUOUS_NAME, Reason.NO_IMAGE)
     assert data.remarks == data.remarks_persons == {UNREADABLE + each.value: 1 for each in reasons}
     assert set(data.remarks) <= data.REMARKS and not data.skipped
     assert data._pixels.unread == {
-        f"a{row}": UNREADABLE + each.value for row, each in zip((6, 7), reasons, strict=True)
+        f"a{row}": UNREADABLE + each.value for row, each in zip((6, 7, 8), reasons, strict=True)
     }
     (batch,) = data.test_dataloader()
     assert batch["image_present"].tolist() == [1] * 6 + [0] * 3
@@ -267,14 +311,15 @@ def test_a_site_without_any_image_that_can_be_read_says_why(site):
     for row in range(6):
         (site / "images" / f"a{row}.png").unlink()
     with pytest.raises(
-        ValueError, match=r"none of the 2 images could be read: 1 x .*signed or floats.*; 1 x .*two files"
+        ValueError,
+        match=r"none of the 9 images could be read: 7 x .*no file or study.*; 1 x .*signed.*; 1 x .*two files",
     ):
         cohort(site).setup()
 
 
 def test_a_study_of_images_alone_needs_one(site):
     pd.DataFrame({"acc": ["x", "y"], "dx": [0, 1]}).to_csv(site / "cohort.csv", index=False)
-    with pytest.raises(ValueError, match="names no image that is there"):
+    with pytest.raises(ValueError, match=r"2 x .*no file or study has the name that the table gives"):
         cohort(site).setup()
 
 
@@ -298,8 +343,8 @@ def test_a_file_of_one_array_is_read_by_its_type(tmp_path):
     (tmp_path / "b.npy").write_bytes(b"\x93NUMPY damaged")
     images = Images([48, 64], mean=0, deviation=1)
     with Decoder() as decoder:
-        assert images._fitted(images._decode(tmp_path / "a.npy", decoder))[0] == pytest.approx(SEEN, abs=1e-3)
-        assert reason(images._decode, tmp_path / "b.npy", decoder) is Reason.CORRUPT
+        assert images._from_file(tmp_path / "a.npy", decoder)["image"][0] == pytest.approx(SEEN, abs=1e-3)
+        assert reason(images._from_file, tmp_path / "b.npy", decoder) is Reason.CORRUPT
 
 
 @pytest.mark.parametrize("arguments", [{"values": "guess"}, {"background": 300}, {"view": "side"}])

@@ -250,6 +250,12 @@ def test_values_are_taken_in_the_declared_unit_and_others_left_out(connect):
     assert feature(connect(tables), **{**declared, "aggregate": "min"}) == pytest.approx(1.0, abs=1e-4)
 
 
+@pytest.mark.parametrize("unit", ["", 0])
+def test_a_value_without_a_unit_has_the_unit_0(connect, unit):
+    tables = {**ONE, "measurement": [measurement(1, 1, "2020-03-01", 4.0, unit=unit)]}
+    assert feature(connect(tables), **{**LAST, "units": {8840: 1.0, 0: 2.0}}) == 8.0
+
+
 def test_a_study_that_came_as_json_declares_units_by_text(connect):
     tables = {**ONE, "measurement": [measurement(1, 1, "2020-03-01", 88.4, unit=8749)]}
     declared = {**LAST, "units": {"8749": 0.0113122}}
