@@ -32,8 +32,8 @@ class Images:
 
     Batches hold `image` float32 [n, c, h, w] or [n, c, h, w, d], and `image_present` float32 [n]. Pictures (PNG, JPEG,
     BMP, TIFF) and arrays (.npz, .npy) are taken by `values`. A radiograph in DICOM is brought upright and to bright
-    bones, and its gray levels to 0 to 255. CT series and NIfTI volumes keep their values (HU), as [h, w, d] with d from
-    inferior to superior. All are resized to the grid, cut to the window, and standardized.
+    bones, and its gray levels to 0 to 255. Series in DICOM and NIfTI volumes keep their values (HU of CT), as [h, w, d]
+    with d from inferior to superior. All are resized to the grid, cut to the window, and standardized.
 
     Args:
         size: the grid: [h, w] pixels, or [h, w, d] for volumes.
@@ -46,6 +46,8 @@ class Images:
         window: lowest and highest value that the network tells apart, 0 and 1 before standardizing.
         mean, deviation: of the values after the window; the network sees (value - mean) / deviation.
         transforms: MONAI's random transforms of [c, ...] tensors, for training alone.
+        modality: of volumes, as DICOM writes it: "CT", whose values have to be HU, or another one such as "MR". A NIfTI
+            does not say it.
         view: which film of a study of radiographs, "frontal" or "lateral".
         unmarked_upright: whether a radiograph that does not say its orientation is taken for upright, or not read.
         memory_mb: images beyond this are kept in an unnamed file of the temporary folder instead of in memory.
@@ -63,6 +65,7 @@ class Images:
         mean: float = 0.5,
         deviation: float = 0.25,
         transforms: Sequence[Callable[[Tensor], Tensor]] = (),
+        modality: str = "CT",
         view: str = "frontal",
         unmarked_upright: bool = False,
         memory_mb: int = 1024,
@@ -79,7 +82,7 @@ class Images:
         self.size, self.channels, self.folder = tuple(size), channels, folder
         self.window, self.mean, self.deviation = (float(window[0]), float(window[1])), mean, deviation
         self.transforms, self.memory_mb = list(transforms), memory_mb
-        self.view, self.unmarked_upright = view, unmarked_upright
+        self.modality, self.view, self.unmarked_upright = modality, view, unmarked_upright
 
     def declared_sizes(self) -> dict[str, int]:
         """`channels`: those of `image`."""
@@ -127,7 +130,7 @@ class Images:
         path = Path(opened)
         if cache is None:
             return self._from_file(path, decoder)
-        names = ("size", "channels", "values", "background", "window", "view", "unmarked_upright")
+        names = ("size", "channels", "values", "background", "window", "modality", "view", "unmarked_upright")
         settings = {name: getattr(self, name) for name in names}
         files = regular_files(path) if path.is_dir() else [path]
 
@@ -140,7 +143,7 @@ class Images:
     def _from_file(self, path: Path, decoder: Decoder) -> Arrays:
         """An image on the grid, and of DICOM volumes which series it is."""
         if len(self.size) == 3 and not path.name.lower().endswith((*NIFTI, ARRAY)):
-            volume = read_series(path, decoder=decoder)
+            volume = read_series(path, modality=self.modality, decoder=decoder)
             image = self._fitted(np.moveaxis(volume.voxels, 0, -1))
             return {"image": image, "series": noted(volume.series_number, volume.remarks)}
         return {"image": self._fitted(self._decode(path, decoder))}
@@ -151,7 +154,7 @@ class Images:
         if name.endswith(ARRAY):
             return as_declared(read_array(path), self.values)
         if len(self.size) == 3:
-            return np.moveaxis(read_nifti_volume(path).voxels, 0, -1)
+            return np.moveaxis(read_nifti_volume(path, self.modality).voxels, 0, -1)
         if path.is_dir() or path.suffix.lower() in DICOM:
             if self.values == "stored":
                 raise Unreadable(Reason.NOT_AS_STORED)
