@@ -14,7 +14,7 @@ import pandas as pd
 
 from datamodules.alignment import aligned, identifier
 from datamodules.csv_table import read_csv
-from datamodules.images import files_below
+from datamodules.image_files import files_below
 from datamodules.npz import NPZ
 from datamodules.records import Records
 from datamodules.remarks import Remark

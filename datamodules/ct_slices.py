@@ -11,6 +11,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,8 @@ class CTSlices(lightning.LightningDataModule):
         """Read one study: its planes as `packed`, `series` as `remarks.noted`, and `marked`, whether its labels mark
         each of SEGMENTS. Raises Skip or Unreadable."""
         references = read_references(self.labels.path(accession))
-        volume = read_series(self.root / "dicom" / accession, decoder=decoder, references=references)
+        fits = partial(self.labels.fit, accession)
+        volume = read_series(self.root / "dicom" / accession, decoder=decoder, references=references, fits=fits)
         masks = self.labels.masks(accession, volume)
         planes = planes_at_level(
             volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm

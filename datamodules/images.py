@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.dicom.radiograph import VIEWS, chosen_film, read_film
 from datamodules.dicom.remarks import Noted, noted
+from datamodules.image_files import ARRAY, DICOM, NIFTI
 from datamodules.labels import read_nifti_volume
 from datamodules.pictures import LUMINANCE, VALUES, Unfit, as_declared, picture, read_array
 from datamodules.pixels import Pixels, room
@@ -23,8 +24,6 @@ from datamodules.volume_cache import Arrays, VolumeCache
 
 UNREADABLE = "an image counts as missing: "
 UNREAD = frozenset(UNREADABLE + each.value for each in Reason)
-DICOM, PICTURES, NIFTI = (".dcm", ".dicom", ""), (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".nii", ".nii.gz")
-ARRAY = ".npy"
 
 
 class Images:
@@ -32,8 +31,8 @@ class Images:
 
     Batches hold `image` float32 [n, c, h, w] or [n, c, h, w, d], and `image_present` float32 [n]. Pictures (PNG, JPEG,
     BMP, TIFF) and arrays (.npz, .npy) are taken by `values`. A radiograph in DICOM is brought upright and to bright
-    bones, and its gray levels to 0 to 255. CT series and NIfTI volumes keep their values (HU), as [h, w, d] with d from
-    inferior to superior. All are resized to the grid, cut to the window, and standardized.
+    bones, and its gray levels to 0 to 255. Series in DICOM and NIfTI volumes keep their values (HU of CT), as [h, w, d]
+    with d from inferior to superior. All are resized to the grid, cut to the window, and standardized.
 
     Args:
         size: the grid: [h, w] pixels, or [h, w, d] for volumes.
@@ -46,6 +45,8 @@ class Images:
         window: lowest and highest value that the network tells apart, 0 and 1 before standardizing.
         mean, deviation: of the values after the window; the network sees (value - mean) / deviation.
         transforms: MONAI's random transforms of [c, ...] tensors, for training alone.
+        modality: of volumes, as DICOM writes it: "CT", whose values have to be HU, or another one such as "MR". A NIfTI
+            does not say it.
         view: which film of a study of radiographs, "frontal" or "lateral".
         body_part: words of which BodyPartExamined of a film must have one, as [CHEST, THORAX]; a film that says no body
             part is read if no other is there. None: a study of films of several body parts is not read.
@@ -65,6 +66,7 @@ class Images:
         mean: float = 0.5,
         deviation: float = 0.25,
         transforms: Sequence[Callable[[Tensor], Tensor]] = (),
+        modality: str = "CT",
         view: str = "frontal",
         body_part: Sequence[str] | None = None,
         unmarked_upright: bool = False,
@@ -84,7 +86,7 @@ class Images:
         self.transforms, self.memory_mb = list(transforms), memory_mb
         if isinstance(body_part, str) or (body_part is not None and not body_part):
             raise ValueError(f"dataset.image.body_part={body_part}: must be a list of words, as [CHEST], or null")
-        self.view, self.unmarked_upright = view, unmarked_upright
+        self.modality, self.view, self.unmarked_upright = modality, view, unmarked_upright
         self.body_part = None if body_part is None else list(body_part)
 
     def declared_sizes(self) -> dict[str, int]:
@@ -131,7 +133,17 @@ class Images:
         path = Path(opened)
         if cache is None:
             return self._from_file(path, decoder)
-        names = ("size", "channels", "values", "background", "window", "view", "body_part", "unmarked_upright")
+        names = (
+            "size",
+            "channels",
+            "values",
+            "background",
+            "window",
+            "modality",
+            "view",
+            "body_part",
+            "unmarked_upright",
+        )
         settings = {name: getattr(self, name) for name in names}
         files = regular_files(path) if path.is_dir() else [path]
 
@@ -144,7 +156,7 @@ class Images:
     def _from_file(self, path: Path, decoder: Decoder) -> Arrays:
         """An image on the grid, and of DICOM volumes which series it is."""
         if len(self.size) == 3 and not path.name.lower().endswith((*NIFTI, ARRAY)):
-            volume = read_series(path, decoder=decoder)
+            volume = read_series(path, modality=self.modality, decoder=decoder)
             image = self._fitted(np.moveaxis(volume.voxels, 0, -1))
             return {"image": image, "series": noted(volume.series_number, volume.remarks)}
         if len(self.size) == 2 and (path.is_dir() or path.suffix.lower() in DICOM):
@@ -165,7 +177,7 @@ class Images:
         if name.endswith(ARRAY):
             return self._array(read_array(path))
         if len(self.size) == 3:
-            return np.moveaxis(read_nifti_volume(path).voxels, 0, -1)
+            return np.moveaxis(read_nifti_volume(path, self.modality).voxels, 0, -1)
         return picture(path, self.channels, values=self.values, background=self.background)
 
     def _on_grid(self, array: np.ndarray) -> np.ndarray:
@@ -198,51 +210,3 @@ class Images:
             tensor = interpolate(tensor, size=self.size, **how)
         low, high = self.window
         return ((tensor[0] - low) / (high - low)).clamp(0, 1).numpy()
-
-
-class FilesByName(Mapping[str, Path]):
-    """Files, and folders that hold a study, by their name with its ending or without it.
-
-    Raises (by `[]`): KeyError, `Unfit` (AMBIGUOUS_NAME) for a name without an ending that several have.
-    """
-
-    def __init__(self, files: Iterable[Path]) -> None:
-        self._exact, self._by_stem = dict[str, Path](), dict[str, list[Path]]()
-        for path in files:
-            self._by_stem.setdefault(stem(path.name), []).append(path)
-            if stem(path.name) != path.name:
-                self._exact[path.name] = path
-
-    def __getitem__(self, name: str) -> Path:
-        if name in self._exact:
-            return self._exact[name]
-        found = self._by_stem[stem(name)]
-        if len(found) > 1:
-            raise Unfit(Reason.AMBIGUOUS_NAME)
-        return found[0]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._by_stem)
-
-    def __len__(self) -> int:
-        return len(self._by_stem)
-
-
-def files_below(folder: Path) -> FilesByName:
-    """What is in a folder of images, but for links and hidden files."""
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no folder of images at {folder}: set dataset.image.folder, or the site's sources.images"
-        )
-    return FilesByName(
-        path for path in sorted(folder.iterdir()) if not path.is_symlink() and not path.name.startswith(".")
-    )
-
-
-def stem(name: str) -> str:
-    """A file's name without the ending of an image."""
-    lowered = name.lower()
-    for ending in (*NIFTI, *PICTURES, ARRAY, ".dcm", ".dicom"):
-        if lowered.endswith(ending):
-            return name[: -len(ending)]
-    return name

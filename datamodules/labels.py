@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from datamodules.dicom import Reason, Unreadable, Volume
 from datamodules.dicom.files import check_file, regular_files
 from datamodules.dicom.geometry import MAX_OBLIQUE_DEGREES, MAX_TILT_DEGREES
-from datamodules.dicom.hounsfield import check_hounsfield, undeclared_padding
-from datamodules.dicom.segmentation import GRID_TOLERANCE, read_segmentation
+from datamodules.dicom.hounsfield import check_hounsfield
+from datamodules.dicom.padding import undeclared_padding
+from datamodules.dicom.segmentation import GRID_TOLERANCE, lies_on, read_segmentation
 from datamodules.dicom.volume import MAX_MASK_BYTES, MAX_VOXELS
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -64,8 +65,36 @@ def read_labels(path: Path, volume: Volume, names: Mapping[int, str] | None = No
     return {name: np.isin(ids, [key for key in names if names[key] == name]) for name in dict.fromkeys(names.values())}
 
 
+def labels_fit(path: Path, volume: Volume, names: Mapping[int, str] | None = None) -> bool:
+    """Whether all labels lie on the grid of a volume, whose voxels are not looked at; arguments as of `read_labels`.
+
+    Raises `Unreadable` as `read_labels`, but LABELS_MISMATCH.
+    """
+    if path.is_dir():
+        paths = list(_files_of(path, None if names is None else frozenset(names.values())).values())
+    elif path.name.lower().endswith(NIFTI_SUFFIXES):
+        paths = [path]
+    else:
+        check_file(path)
+        return lies_on(path, volume)
+    for each in paths:
+        check_file(each)
+        grid, affine = _read_nifti(each, Reason.LABELS_UNREADABLE, header_alone=True)
+        if not _same_grid(grid.shape, affine, volume):
+            return False
+    return True
+
+
 def _read_folder(folder: Path, volume: Volume, wanted: Set[str] | None) -> dict[str, NDArray[np.bool_]]:
     """Masks by the names of their files, of those in `wanted` or all."""
+    files = _files_of(folder, wanted)
+    if len(files) * volume.voxels.size > MAX_MASK_BYTES:
+        raise Unreadable(Reason.TOO_LARGE)
+    return {name: _mask(_read_ids(path, volume)) for name, path in files.items()}
+
+
+def _files_of(folder: Path, wanted: Set[str] | None) -> dict[str, Path]:
+    """The NIfTI files of a folder by their names without ending, of those in `wanted` or all."""
     if folder.is_symlink():
         raise Unreadable(Reason.OUTSIDE_FOLDER)
     files: dict[str, Path] = {}
@@ -77,9 +106,7 @@ def _read_folder(folder: Path, volume: Volume, wanted: Set[str] | None) -> dict[
         if name in files:
             raise Unreadable(Reason.SEVERAL_LABELS)
         files[name] = path
-    if len(files) * volume.voxels.size > MAX_MASK_BYTES:
-        raise Unreadable(Reason.TOO_LARGE)
-    return {name: _mask(_read_ids(path, volume)) for name, path in files.items()}
+    return files
 
 
 def _mask(ids: NDArray[np.generic]) -> NDArray[np.bool_]:
@@ -94,19 +121,20 @@ def _read_ids(path: Path, volume: Volume) -> NDArray[np.generic]:
     """The whole numbers of a NIfTI on the grid of the volume."""
     check_file(path)
     ids, affine = _read_nifti(path, Reason.LABELS_UNREADABLE)
-    if ids.shape != volume.voxels.shape or not _same_grid(affine, volume):
+    if not _same_grid(ids.shape, affine, volume):
         raise Unreadable(Reason.LABELS_MISMATCH)
     return _whole(ids)
 
 
-def read_nifti_volume(path: Path) -> Volume:
-    """CT in HU from NIfTI (.nii, .nii.gz), turned to the standard orientation (see `Volume`); the UIDs are empty.
+def read_nifti_volume(path: Path, modality: str = "CT") -> Volume:
+    """A volume from NIfTI (.nii, .nii.gz), turned to the standard orientation (see `Volume`); the UIDs are empty.
 
-    What `undeclared_padding` finds is air.
+    The file does not say of which `modality` it is. Of CT the values are HU, and what `undeclared_padding` finds is
+    air; of another one they are taken as they are.
 
     Raises `Unreadable`: FOLDER_MISSING, OUTSIDE_FOLDER, TOO_LARGE, CORRUPT (no 3-D image of real numbers),
     MISSING_GEOMETRY (neither sform nor qform), INVALID_GEOMETRY, GANTRY_TILT (sheared), NOT_AXIAL (oblique),
-    NOT_HOUNSFIELD (not finite) and those of `check_hounsfield`.
+    NOT_HOUNSFIELD (not finite), NOT_FINITE (of another modality) and of CT those of `check_hounsfield`.
     """
     check_file(path)
     if not path.name.lower().endswith(NIFTI_SUFFIXES):
@@ -120,10 +148,12 @@ def read_nifti_volume(path: Path) -> Volume:
     if axes[2, 2] < np.cos(np.radians(MAX_OBLIQUE_DEGREES)):
         raise Unreadable(Reason.NOT_AXIAL)
     voxels = np.ascontiguousarray(values, np.float32)
+    hounsfield = modality.upper() == "CT"
     if not np.isfinite(voxels).all():
-        raise Unreadable(Reason.NOT_HOUNSFIELD)
-    voxels = undeclared_padding(voxels)
-    check_hounsfield(voxels, whole_picture=False)
+        raise Unreadable(Reason.NOT_HOUNSFIELD if hounsfield else Reason.NOT_FINITE)
+    if hounsfield:
+        voxels = undeclared_padding(voxels)
+        check_hounsfield(voxels, whole_picture=False)
     return Volume(
         voxels=voxels,
         affine=affine,
@@ -134,8 +164,11 @@ def read_nifti_volume(path: Path) -> Volume:
     )
 
 
-def _read_nifti(path: Path, malformed: Reason) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    """Values (slice, row, column) in the standard orientation, and their affine as `Volume` has it."""
+def _read_nifti(
+    path: Path, malformed: Reason, *, header_alone: bool = False
+) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Values (slice, row, column) in the standard orientation, and their affine as `Volume` has it. Of the header alone
+    the values are 0."""
     try:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image) or image.header.get_data_dtype().kind not in "iuf":
@@ -148,7 +181,8 @@ def _read_nifti(path: Path, malformed: Reason) -> tuple[NDArray[np.generic], NDA
         if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
             raise Unreadable(Reason.MISSING_GEOMETRY)
         unit = image.header.get_xyzt_units()[0]
-        values = np.asanyarray(image.dataobj).reshape(shape[:3])
+        stored = np.broadcast_to(np.uint8(0), shape) if header_alone else np.asanyarray(image.dataobj)
+        values = stored.reshape(shape[:3])
     except _NIBABEL_ERRORS:
         raise Unreadable(malformed) from None  # nibabel quotes the path
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-6 or unit not in ("mm", "unknown"):
@@ -168,8 +202,10 @@ def _whole(ids: NDArray[np.generic]) -> NDArray[np.generic]:
     return near
 
 
-def _same_grid(affine: NDArray[np.float64], volume: Volume) -> bool:
+def _same_grid(shape: tuple[int, ...], affine: NDArray[np.float64], volume: Volume) -> bool:
     """Whether the corners of the volume lie on the same points under `affine`, to GRID_TOLERANCE of a voxel."""
+    if shape != volume.voxels.shape:
+        return False
     slices, rows, columns = volume.voxels.shape
     corners = np.array([(c, r, s, 1) for c in (0, columns - 1) for r in (0, rows - 1) for s in (0, slices - 1)], float)
     apart = np.linalg.inv(volume.affine) @ affine @ corners.T - corners.T

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from datamodules.ct.planes import LEVEL, TISSUES, Skip
 from datamodules.dicom import Reason, Unreadable, Volume
 from datamodules.dicom.files import regular_files
-from datamodules.labels import NIFTI_SUFFIXES, read_labels
+from datamodules.labels import NIFTI_SUFFIXES, labels_fit, read_labels
 
 SEGMENTS = (*TISSUES, LEVEL)
 NO_SEGMENT = {name: f"the labels have no segment {name}" for name in SEGMENTS}
@@ -64,12 +64,19 @@ class LabelFiles:
         if path.name.lower().endswith(NIFTI_SUFFIXES):
             found = read_labels(path, volume, self._numbers())
         else:
-            own = read_labels(path, volume, dict(enumerate(self.own.values())))
+            own = read_labels(path, volume, self._names())
             found = {name: own[self.own[name]] for name in SEGMENTS if self.own[name] in own}
         self.note(name for name in found if found[name].any())
         if missing := [name for name in SEGMENTS if name not in found]:
             raise Skip(NO_SEGMENT[missing[0]])
         return found
+
+    def fit(self, accession: str, volume: Volume) -> bool:
+        """Whether the study's labels lie on the grid of a volume. Raises `Unreadable` as `labels_fit`."""
+        return labels_fit(self.path(accession), volume, self._names())
+
+    def _names(self) -> dict[int, str]:
+        return dict(enumerate(self.own.values()))
 
     def _numbers(self) -> dict[int, str]:
         """The structures of a NIfTI by number: as declared, a float that is whole by its whole number, else 1 to 4."""

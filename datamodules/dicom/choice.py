@@ -141,12 +141,11 @@ def _continues(stack: Stack, other: Stack) -> bool:
     return bool((np.abs(heights(other.slices)[:, None] - places) > SAME_POSITION_MM).all())
 
 
-def remarks_on(stack: Stack, stacks: Sequence[Stack], references: References) -> dict[Remark, int]:
-    """What is to know of the stack that was read: how it was chosen, and how much lay beside it."""
+def remarks_on(stack: Stack, stacks: Sequence[Stack], chosen: Remark) -> dict[Remark, int]:
+    """What is to know of the stack that was read: how it was `chosen`, and how much lay beside it."""
     beside = [each for each in stacks if each is not stack and each.first.series == stack.first.series]
     scans = [each for each in beside if each.placed and _alike(each.first, stack.first)]
     series = len({each.first.series for each in stacks}) - 1
-    chosen = Remark.NAMED_SERIES if references else Remark.FIRST_SERIES
     return {
         chosen: int(series + len(scans) > 0),
         Remark.OTHER_SERIES: series,

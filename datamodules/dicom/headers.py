@@ -31,6 +31,7 @@ _TAGS = (
     "PatientID",
     "ContrastBolusAgent",
     "SliceThickness",
+    "ReconstructionDiameter",
     "GantryDetectorTilt",
     "SeriesInstanceUID",
     "SeriesNumber",
@@ -79,7 +80,7 @@ class Header:
     column index and the row index grow. `spacing`: (between rows, between columns), mm. `thickness`: mm, or None.
     `patient`: PatientID, maybe empty. `intensities`: False for a color picture and for a
     map of another unit than the modality's.
-    `tilt`: of the gantry as the file says, degrees.
+    `tilt`: of the gantry as the file says, degrees. `field`: diameter of the reconstruction, mm, or None.
     `frame`: its index in the file. `pixels`: where they lie, or None where only parsing the whole file tells.
     """
 
@@ -102,6 +103,7 @@ class Header:
     spacing: tuple[float, float]
     thickness: float | None
     tilt: float
+    field: float | None
     pixels: Stored | None
     rescale: Rescale
 
@@ -169,6 +171,7 @@ def _header(path: Path, data: Values, place: PixelValue | None, modality: str, *
         spacing=(float(spacing[0]), float(spacing[1])) if spacing.size == 2 else (0.0, 0.0),
         thickness=thickness if thickness is not None and thickness > 0 else None,
         tilt=number(data, "GantryDetectorTilt") or 0.0,
+        field=number(data, "ReconstructionDiameter"),
         pixels=pixels,
         rescale=Rescale.of(data),
     )

@@ -15,7 +15,8 @@ from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.files import malformed_is, read_dicom
 from datamodules.dicom.geometry import InPlane
 from datamodules.dicom.headers import Header
-from datamodules.dicom.hounsfield import AIR, check_hounsfield, check_padding
+from datamodules.dicom.hounsfield import AIR, check_hounsfield
+from datamodules.dicom.padding import check_padding
 from datamodules.dicom.rescale import Rescale
 from datamodules.dicom.stored import GRAYSCALE
 from datamodules.dicom.volume import Reason, Unreadable
@@ -92,8 +93,10 @@ def _parsed(path: Path, frames: Sequence[int], decoder: Decoder) -> Iterator[NDA
     yield from decoder.frames(data, path, frames)
 
 
-def settle(hu: NDArray[np.float32], rescales: Sequence[Rescale]) -> None:
+def settle(hu: NDArray[np.float32], rescales: Sequence[Rescale], *, whole_picture: bool) -> bool:
     """Settle polarity, then padding (NaN), of a volume (slice, row, column) in place; `rescales` are of its slices.
+
+    Whether the scale is confirmed, as that of CT is by air; `whole_picture` as in `check_hounsfield`.
 
     By the standard, MONOCHROME1 concerns display alone and the rescaled values are HU as they stand. Converters that
     stored inverted values under that name exist all the same. A body tells: nearly none of it is denser than 400 HU.
@@ -110,9 +113,11 @@ def settle(hu: NDArray[np.float32], rescales: Sequence[Rescale]) -> None:
             raise Unreadable(Reason.AMBIGUOUS_POLARITY)
         if gain > 0:
             hu[marked] = flipped
+    confirmed = True
     if rescales[0].hounsfield:
         meant = [each.meant_by_padding for each in rescales]
-        check_hounsfield(hu, whole_picture=True, meant=meant)
+        confirmed = check_hounsfield(hu, whole_picture=whole_picture, meant=meant)
         check_padding(hu, meant)
     if any(each.padding for each in rescales):
         hu[np.isnan(hu)] = AIR
+    return confirmed

@@ -15,6 +15,7 @@ class Remark(Enum):
 
     NAMED_SERIES = "studies of several series, of which the one was read that the labels name"
     FIRST_SERIES = "studies of several series, of which the first by rank was read, since no label names one"
+    FITTING_SERIES = "studies of several series, of which the one was read that has the grid of the labels"
     STOOD_IN = "studies of which another series of the same extent was read, since the first could not be"
     OTHER_SERIES = "series beside those that were read"
     OTHER_SCAN = "phases or repeats beside those that were read, in the same series"
@@ -22,6 +23,7 @@ class Remark(Enum):
     FOREIGN = "empty files or files of another kind that are named as DICOM files, left out"
     FIRST_FILM = "studies of several films that are alike, of which the one with the lowest InstanceNumber was read"
     OTHER_STACK = "images of other size or orientation at places of the scan, left out of the same series"
+    NO_AIR = "studies without air in view, since the field was zoomed into the body: nothing but headers tells their HU"
 
 
 OF_SERIES = frozenset(each.value for each in Remark)
@@ -78,5 +80,6 @@ def _line(number: int, remarks: Mapping[Remark, int]) -> str:
 _CHOSEN = {
     Remark.STOOD_IN: ", since the first by rank could not be read",
     Remark.NAMED_SERIES: ", which the labels name",
+    Remark.FITTING_SERIES: ", which has the grid of the labels",
     Remark.FIRST_SERIES: ", the first by rank",
 }

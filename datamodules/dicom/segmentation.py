@@ -5,7 +5,7 @@ Frames are unpacked one at a time with pydicom: a segmentation of a hundred stru
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +48,6 @@ def read_segmentation(path: Path, volume: Volume, wanted: Set[str] | None) -> di
         full = int(data.MaximumFractionalValue) if kind == "FRACTIONAL" else 1
         rows, columns = int(data.Rows), int(data.Columns)
         frames = _frames(data, label_map=kind == "LABELMAP")
-        frame_of_reference = str(data.get("FrameOfReferenceUID") or "")
     labels = {number: label for number, label in labels.items() if wanted is None or label in wanted}
     if max(rows, columns) > MAX_SIDE or len(set(labels.values())) * volume.voxels.size > MAX_MASK_BYTES:
         raise Unreadable(Reason.TOO_LARGE)
@@ -59,7 +58,7 @@ def read_segmentation(path: Path, volume: Volume, wanted: Set[str] | None) -> di
     sources = frozenset[str]().union(*(frames[index].sources for index in kept))
     if sources and volume.sop_instance_uids and sources.isdisjoint(volume.sop_instance_uids):
         raise Unreadable(Reason.LABELS_MISMATCH)
-    views = [_view(frames[index], (rows, columns), volume, frame_of_reference) for index in kept]
+    views = _views([frames[index] for index in kept], data, volume)
     with Decoder() as decoder:
         for index, view, pixels in zip(kept, views, decoder.frames(data, path, kept), strict=True):
             for number, label in labels.items():
@@ -68,6 +67,20 @@ def read_segmentation(path: Path, volume: Volume, wanted: Set[str] | None) -> di
                 elif number == frames[index].segment:
                     view.of(masks[label])[...] |= 2 * pixels.astype(np.int32) >= full
     return masks
+
+
+def lies_on(path: Path, volume: Volume) -> bool:
+    """Whether all frames lie on slices of a volume, whose voxels are not looked at. Raises as `read_segmentation`."""
+    data = read_dicom(path)
+    with malformed_is(Reason.LABELS_UNREADABLE):
+        frames = _frames(data, label_map=str(data.SegmentationType).upper() == "LABELMAP")
+    try:
+        _views(frames, data, volume)
+    except Unreadable as refusal:
+        if refusal.reason is not Reason.LABELS_MISMATCH:
+            raise
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -86,6 +99,19 @@ class _View:
         part = mask[self.index, row : row + self.size[0], column : column + self.size[1]]
         part = part[:: -1 if self.flip[0] else 1, :: -1 if self.flip[1] else 1]
         return part.T if self.transpose else part
+
+
+def _views(frames: Sequence[_Frame], data: Dataset, volume: Volume) -> list[_View]:
+    """Find the frames in the volume. Raises `Unreadable`: LABELS_MISMATCH.
+
+    Frames that name no image and leave out every second slice were drawn on a series of thicker slices.
+    """
+    shape, frame_of_reference = (int(data.Rows), int(data.Columns)), str(data.get("FrameOfReferenceUID") or "")
+    views = [_view(frame, shape, volume, frame_of_reference) for frame in frames]
+    slices = np.unique([view.index for view in views])
+    if len(slices) > 1 and np.diff(slices).min() > 1 and not any(frame.sources for frame in frames):
+        raise Unreadable(Reason.LABELS_MISMATCH)
+    return views
 
 
 def _view(frame: _Frame, shape: tuple[int, int], volume: Volume, frame_of_reference: str) -> _View:

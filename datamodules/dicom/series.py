@@ -3,7 +3,8 @@
 1. Considered: images of the wanted modality (`listing`). Left out: other modalities (SEG, SR, plans), screenshots
    without a position (dose reports), and by the value of ImageType localizers and projections.
 2. Images of one series are parted by size, spacing, orientation, frame of reference and phase (`stacks`, `phases`).
-3. The stack that the labels name is read and no other; where no label names one, the first by rank (`choice`).
+3. The stack that the labels name is read and no other; where they name none, the only one whose grid they have
+   (`fitting`); without labels, the first by rank (`choice`).
 4. Nothing is left out of a scan without a word. Where the rest of it lies in another stack or in a file that cannot
    be parsed, it is refused. Where the first stack cannot be read, only a scan of the same kind and extent stands in.
    What else lay in the study is counted in `Volume.remarks`.
@@ -19,8 +20,9 @@ import numpy as np
 
 from datamodules.dicom.choice import check_whole, ranked, remarks_on, stands_in
 from datamodules.dicom.decoder import Decoder
+from datamodules.dicom.fitting import Fits, fitting, shape_of, volume_of
 from datamodules.dicom.geometry import affine_of, check_axial, in_plane, slots
-from datamodules.dicom.headers import NO_NUMBER
+from datamodules.dicom.headers import NO_NUMBER, Header
 from datamodules.dicom.listing import list_images
 from datamodules.dicom.pixels import read_planes, settle
 from datamodules.dicom.references import NONE, References
@@ -28,9 +30,18 @@ from datamodules.dicom.remarks import Remark
 from datamodules.dicom.stacks import Stack, stacks_of
 from datamodules.dicom.volume import MAX_VOXELS, Reason, Unreadable, Volume
 
+# A picture of so many mm may lie within the trunk, as those of the spine and of the heart do, or as one that was cut
+# out of a larger field: no air has to be in view. It may be wider than its field by rounding.
+_ZOOMED, _ROUNDING = 250.0, 1.05
+
 
 def read_series(
-    folder: Path, *, modality: str = "CT", decoder: Decoder | None = None, references: References = NONE
+    folder: Path,
+    *,
+    modality: str = "CT",
+    decoder: Decoder | None = None,
+    references: References = NONE,
+    fits: Fits | None = None,
 ) -> Volume:
     """The diagnostic axial series below `folder`, in HU, in the standard orientation (see `Volume`).
 
@@ -40,15 +51,14 @@ def read_series(
     of an axial cut. A single slice is read if it has a thickness. The package's `Reason` lists all that is refused.
 
     `references` are those of the study's labels (`references.read_references`): the series that they name is read.
-
-    `decoder` is one that is open already: its child process takes most of a second to start, which over a cohort of
-    compressed series would be most of the reading.
+    Where they name none, it is the only one whose grid the labels fit. `decoder` is one that is open already: its child
+    process takes most of a second to start, which over a cohort of compressed series would be most of the reading.
 
     Raises `Unreadable`; never anything else for what a file may contain.
     """
     listing = list_images(folder, modality)
     stacks = stacks_of(listing.images)
-    candidates = ranked(stacks, references)
+    candidates, chosen = _candidates(stacks, references, fits)
     refusal: Unreadable | None = None
     with nullcontext(decoder) if decoder else Decoder() as opened:
         for stack in candidates:
@@ -61,10 +71,19 @@ def read_series(
             except Unreadable as why:
                 refusal = refusal or why
                 continue
-            beside = {Remark.STOOD_IN: int(refusal is not None), Remark.FOREIGN: foreign}
-            found = remarks_on(stack, stacks, references) | beside
+            beside = {**volume.remarks, Remark.STOOD_IN: int(refusal is not None), Remark.FOREIGN: foreign}
+            found = remarks_on(stack, stacks, chosen) | beside
             return replace(volume, remarks={remark: number for remark, number in found.items() if number})
     raise refusal or Unreadable(Reason.ONLY_LOCALIZERS)
+
+
+def _candidates(stacks: list[Stack], references: References, fits: Fits | None) -> tuple[list[Stack], Remark]:
+    """The stacks that may be read, the best first, and what tells which it is."""
+    found = ranked(stacks, references)
+    if references or fits is None or len(found) == 1:
+        return found, Remark.NAMED_SERIES if references else Remark.FIRST_SERIES
+    found = fitting(found, fits)
+    return found, Remark.FITTING_SERIES if len(found) == 1 else Remark.FIRST_SERIES
 
 
 def _read_stack(stack: Stack, decoder: Decoder) -> Volume:
@@ -74,17 +93,14 @@ def _read_stack(stack: Stack, decoder: Decoder) -> Volume:
     by_slice = slots(stack.slices) if stack.placed else [list(stack.slices)]
     ordered = [copies[0] for copies in by_slice]
     check_axial(ordered)
-    first = ordered[0]
-    affine = affine_of(ordered)
-    if len(ordered) * first.rows * first.columns > MAX_VOXELS:
+    affine, shape = affine_of(ordered), shape_of(ordered)
+    if np.prod(shape, dtype=np.float64) > MAX_VOXELS:
         raise Unreadable(Reason.TOO_LARGE)
-    instances = tuple(image.sop_instance for image in ordered)
     named = [(image.sop_instance, image.frame) for image in ordered if image.sop_instance]
     if len(set(named)) < len(named):
         raise Unreadable(Reason.CONFLICTING_DUPLICATES)
-    turn = in_plane(first)
-    shape = (first.columns, first.rows) if turn.transpose else (first.rows, first.columns)
-    voxels = np.empty((len(ordered), *shape), np.float32)
+    first, turn = ordered[0], in_plane(ordered[0])
+    voxels = np.empty(shape, np.float32)
     rescales = []
     planes = read_planes([image for copies in by_slice for image in copies], decoder)
     for index, copies in enumerate(by_slice):
@@ -94,16 +110,15 @@ def _read_stack(stack: Stack, decoder: Decoder) -> Volume:
                 raise Unreadable(Reason.CONFLICTING_DUPLICATES)
         plane.into(voxels[index], turn)
         rescales.append(plane.rescale)
-    settle(voxels, rescales)
-    framed = {image.frame_of_reference for image in ordered}
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    return Volume(
-        voxels=voxels,
-        affine=affine,
-        spacing=(float(lengths[2]), float(lengths[1]), float(lengths[0])),
-        series_instance_uid=first.series,
-        # Where each file has one of its own, they mean nothing.
-        frame_of_reference_uid=first.frame_of_reference if len(framed) == 1 else "",
-        sop_instance_uids=instances,
+    confirmed = settle(voxels, rescales, whole_picture=not _is_zoomed(first))
+    return replace(
+        volume_of(ordered, voxels, affine),
         series_number=first.series_number if first.series_number < NO_NUMBER else None,
+        remarks={Remark.NO_AIR: int(not confirmed)},
     )
+
+
+def _is_zoomed(image: Header) -> bool:
+    """Whether a picture is small enough to lie within the body, and its header knows the field that it is of."""
+    side = max(image.rows * image.spacing[0], image.columns * image.spacing[1])
+    return image.field is not None and side <= min(image.field * _ROUNDING, _ZOOMED)

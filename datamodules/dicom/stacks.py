@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from datamodules.dicom.geometry import heights, is_near_axial, slots
+from datamodules.dicom.geometry import (
+    SAME_POSITION_MM,
+    SPACING_TOLERANCE,
+    SPACING_TOLERANCE_MM,
+    heights,
+    is_near_axial,
+    slots,
+)
 from datamodules.dicom.headers import Header
 from datamodules.dicom.phases import scans_of
 from datamodules.dicom.volume import Reason
@@ -98,21 +106,40 @@ def _is_beyond(image: Header, slices: Sequence[Header]) -> bool:
 def _by_geometry(slices: Sequence[Header]) -> Iterator[list[Header]]:
     """The slices of one series by size, spacing, orientation and frame of reference.
 
-    Where each image names a frame of reference of its own, the identifiers were made anew for each and mean nothing. A
-    copy of a file is the same image.
+    Where each image names a frame of reference of its own, or each of the acquisitions that continue one another, the
+    identifiers were made anew for each and mean nothing. A copy of a file is the same image.
     """
     images = {(image.sop_instance or place, image.frame) for place, image in enumerate(slices)}
     each_own = len({image.frame_of_reference for image in slices}) == len(images)
-    alike: list[list[Header]] = []
+    found: list[list[Header]] = []
     for image in slices:
-        for stack in alike:
-            framed = each_own or stack[0].frame_of_reference == image.frame_of_reference
-            if framed and same_grid(stack[0], image) and same_orientation(stack[0], image):
-                stack.append(image)
+        for alike in found:
+            if same_grid(alike[0], image) and same_orientation(alike[0], image):
+                alike.append(image)
                 break
         else:
-            alike.append([image])
-    yield from alike
+            found.append([image])
+    for alike in found:
+        by_frame: dict[str, list[Header]] = {}
+        for image in alike:
+            by_frame.setdefault(image.frame_of_reference, []).append(image)
+        if each_own or len(by_frame) == 1 or _continue_one_another(alike, len(by_frame)):
+            yield alike
+        else:
+            yield from by_frame.values()
+
+
+def _continue_one_another(slices: Sequence[Header], frames: int) -> bool:
+    """Whether slices of so many frames of reference, each in one piece, follow as evenly and as straight as one scan's:
+    a patient who lay down anew would lie elsewhere."""
+    if not is_near_axial(slices[0]):
+        return False
+    ordered = [slices[index] for index in np.argsort(heights(slices), kind="stable")]
+    pieces = 1 + sum(one.frame_of_reference != two.frame_of_reference for one, two in pairwise(ordered))
+    steps = np.diff(np.stack([image.position for image in ordered]), axis=0)
+    usual = np.median(steps, axis=0)
+    apart, step = np.linalg.norm(steps - usual, axis=1).max(), float(np.linalg.norm(usual))
+    return pieces == frames and step > SAME_POSITION_MM and apart <= max(SPACING_TOLERANCE_MM, SPACING_TOLERANCE * step)
 
 
 def same_grid(one: Header, other: Header) -> bool:

@@ -52,7 +52,13 @@ class Reason(Enum):
     HIGH_BIT = "the bits of a pixel lie elsewhere than at its low end (HighBit is not BitsStored - 1)"
     BELOW_AIR = "values lie below -1100 HU, which is less than air, and are not declared as padding"
     ABOVE_METAL = "more values lie above 4096 HU than metal explains, as of signed pixels that are flagged unsigned"
-    NO_AIR = "no value is that of air, so the values are not Hounsfield units or air was cut away"
+    NO_AIR = (
+        "no value is that of air, so the values are not Hounsfield units or air was cut away; a picture of 250 mm or "
+        "less may lie within the body, if it names its field (ReconstructionDiameter)"
+    )
+    UNEVEN_SCALE = "slices of one scan lie a constant of HU apart, as where some of them lost their rescale intercept"
+    DENSE_BODY = "most of the body is as dense as bone, as where the rescale intercept was lost"
+    AIR_ELSEWHERE = "the air around the body is not at -1000 HU (-1060 to -940), as with a wrong rescale intercept"
     PADDED_BODY = "pixels amid the body are declared as padding, so their value is not known"
     AMBIGUOUS_POLARITY = "it cannot be told whether dark is dense or light (MONOCHROME1, PresentationLUTShape)"
     NO_SUCH_VIEW = "the study holds no film of the wanted view (dataset.image.view)"
@@ -87,6 +93,10 @@ class Reason(Enum):
     LABELS_UNREADABLE = "the label file is not a usable DICOM SEG or NIfTI file"
     SEVERAL_LABELS = "a study or a structure has more than one label file, and nothing says which to take"
     LABELS_MISMATCH = "the labels do not lie on the grid of the images"
+    LABELS_FIT_SEVERAL = (
+        "several series of the study have the grid of the labels, which name none: keep in its folder the one that "
+        "they were drawn on, or give them as a DICOM SEG, which names it"
+    )
 
 
 class Unreadable(Exception):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from pydicom.uid import RLELossless
 
-from datamodules.dicom import Reason, Unreadable, read_series
+from datamodules.dicom import Reason, Remark, Unreadable, read_series
 from datamodules.dicom.hounsfield import AIR
 from datamodules.labels import read_nifti_volume
 from tests.datamodules.ct_files import save, slices_of, store
@@ -112,8 +112,9 @@ def test_a_high_bit_is_looked_at_in_compressed_slices_too(tmp_path):
 POSSIBLE = {
     "a body": scan,
     "an artificial hip": lambda: patch(10, 20_000),
-    "air that was clipped": lambda: np.maximum(scan(), -900),
-    "noise in air": lambda: scan() - np.int16(90) * (scan() == AIR),
+    "air that was cut off at -1000": lambda: np.maximum(noisy(30), -1000),
+    "air that was cut off at -1024": lambda: np.maximum(noisy(30, air=-1010), -1024),
+    "an undeclared field beside air": lambda: np.where(noisy(30) == AIR, noisy(30), scan(outside=-1024)),
 }
 
 
@@ -121,6 +122,28 @@ def noisy(deviation, air=AIR):
     """A scan whose air has the noise of a sharp kernel."""
     noise = np.random.default_rng(0).normal(air - AIR, deviation, SHAPE)
     return np.where(scan() == AIR, scan() + noise, scan()).astype(np.int16)
+
+
+@pytest.mark.parametrize("deviation", [0, 20, 60])
+@pytest.mark.parametrize("wrong", [-124, -80, 80, 124, 150])
+def test_an_intercept_that_is_wrong_by_less_than_air_varies_is_refused(tmp_path, wrong, deviation):
+    images = flagged(signed(noisy(deviation)), RescaleIntercept=wrong)
+    assert reason_of(save(tmp_path, images)) in (Reason.AIR_ELSEWHERE, Reason.BELOW_AIR)
+
+
+@pytest.mark.parametrize("wrong", [-40, 0, 24, 40])
+def test_the_air_of_a_scanner_that_is_a_little_off_is_read(tmp_path, wrong):
+    assert read_series(save(tmp_path, flagged(signed(noisy(20)), RescaleIntercept=wrong))).voxels.max() == 50 + wrong
+
+
+def test_a_wrong_intercept_shows_beside_padding_that_is_declared(tmp_path):
+    images = flagged(padded(signed(scan(outside=-2000)), -2000), RescaleIntercept=100)
+    assert reason_of(save(tmp_path, images)) is Reason.AIR_ELSEWHERE
+
+
+def test_a_wrong_intercept_shows_where_all_the_air_is_padding(tmp_path):
+    images = flagged(padded(signed(scan()), -1000), RescaleIntercept=100)
+    assert reason_of(save(tmp_path, images)) is Reason.NO_AIR
 
 
 @pytest.mark.parametrize("deviation", [30, 60])
@@ -151,18 +174,86 @@ def test_only_ct_is_in_hounsfield_units(tmp_path):
     assert read_series(save(tmp_path, images), modality="MR").voxels.max() == 40
 
 
-@pytest.mark.parametrize("slices", [[0], [1], [2], [0, 2]], ids=["first", "middle", "last", "every second"])
-def test_slices_that_lost_their_intercept_are_refused(tmp_path, slices):
-    images = slices_of(scan())
+def long(slices=8):
+    return np.stack([scan()[0]] * slices)
+
+
+LOST = {
+    "first": [0],
+    "last": [7],
+    "one": [3],
+    "two": [3, 4],
+    "a run": [2, 3, 4, 5],
+    "half": [0, 1, 2, 3],
+    "every second": [0, 2, 4, 6],
+}
+
+
+@pytest.mark.parametrize("slices", LOST.values(), ids=LOST)
+@pytest.mark.parametrize("intercept", [0, -924, -8192])
+def test_slices_of_another_intercept_are_refused(tmp_path, slices, intercept):
+    images = slices_of(long())
     for index in slices:
-        images[index].RescaleIntercept = 0
-    assert reason_of(save(tmp_path, images)) is Reason.NO_AIR
+        images[index].RescaleIntercept = intercept
+    assert reason_of(save(tmp_path, images)) in (Reason.UNEVEN_SCALE, Reason.BELOW_AIR)
+
+
+def test_slices_that_lost_their_intercept_on_both_sides_of_padding_are_refused(tmp_path):
+    hu = long()
+    hu[4] = -2000
+    images = padded(signed(hu), -2000)
+    for image in images[5:]:
+        image.RescaleIntercept = 1024
+    for image in images[4:5]:
+        image.RescaleIntercept = 0
+    assert reason_of(save(tmp_path, images)) is Reason.UNEVEN_SCALE
+
+
+def test_a_body_that_grows_from_slice_to_slice_is_read(tmp_path):
+    hu = long(4)
+    row, column = np.indices(hu.shape[1:]) - 19.5
+    for index, radius in enumerate((3, 9, 15, 19)):
+        hu[index] = np.where(row**2 + column**2 < radius**2, 50, AIR)
+    np.testing.assert_array_equal(read_series(save(tmp_path, signed(hu))).voxels, hu)
 
 
 def test_slices_without_air_in_a_field_that_the_body_fills_are_read(tmp_path):
     hu = np.full(SHAPE, 40, np.int16)
     hu[1, 10:14, 10:14] = -1000  # gas
     assert read_series(save(tmp_path, signed(hu))).voxels.min() == AIR
+
+
+def zoomed(images, field):
+    return flagged(images, ReconstructionDiameter=field)
+
+
+FILLED = np.full(SHAPE, 40, np.int16)  # 28 by 32 mm
+
+
+@pytest.mark.parametrize("field", [32, 500])
+def test_a_picture_within_the_body_is_read_with_a_remark(tmp_path, field):
+    volume = read_series(save(tmp_path, zoomed(signed(FILLED), field)))
+    np.testing.assert_array_equal(volume.voxels, FILLED)
+    assert volume.remarks == {Remark.NO_AIR: 1}
+
+
+@pytest.mark.parametrize(
+    ("images", "reason"),
+    [
+        (lambda: zoomed(flagged(signed(FILLED), PixelSpacing=[9, 9]), 500), Reason.NO_AIR),
+        (lambda: zoomed(signed(FILLED), 20), Reason.NO_AIR),
+        (lambda: zoomed(flagged(slices_of(FILLED), RescaleIntercept=0), 180), Reason.DENSE_BODY),
+    ],
+    ids=["a wide picture", "a picture wider than its field", "without its intercept"],
+)
+def test_missing_air_that_no_small_field_explains_is_refused(tmp_path, images, reason):
+    assert reason_of(save(tmp_path, images())) is reason
+
+
+def test_a_zoomed_field_with_gas_needs_no_remark(tmp_path):
+    hu = FILLED.copy()
+    hu[1, 10:14, 10:14] = -1000
+    assert read_series(save(tmp_path, zoomed(signed(hu), 180))).remarks == {}
 
 
 # Padding
@@ -173,6 +264,13 @@ def test_declared_padding_outside_the_round_field_is_air(tmp_path):
     np.testing.assert_array_equal(volume.voxels, scan())
 
 
+def opened(hu, value, first=3):
+    """A channel from the left edge to the middle of the body, of one value."""
+    hu = hu.copy()
+    hu[:, 19:21, first:20] = value
+    return hu
+
+
 AMID = {
     "the value of a tissue": lambda: padded(signed(scan()), 50),
     "a hole in the muscle": lambda: padded(signed(patch(4, -2000, np.s_[1, 17:, 17:])), -2000),
@@ -180,6 +278,10 @@ AMID = {
     "the corners and a hole": lambda: padded(
         signed(np.where(scan() == 50, scan(), scan(outside=-2000)) - (scan() == 50) * np.int16(2050)), -2000
     ),
+    "the value of fat beneath the skin": lambda: padded(signed(scan()), -100),
+    "the value of a tissue that touches air": lambda: padded(signed(opened(scan(), 50)), 50),
+    "the value of a tissue that reaches the edge": lambda: padded(signed(opened(scan(), 50, first=0)), 50),
+    "water where a channel leads out": lambda: padded(signed(opened(scan(muscle=0), -1000)), 0),
     "a range that holds fat": lambda: flagged(
         padded(signed(scan(fat=30, muscle=-100)), -2000), PixelPaddingRangeLimit=-90
     ),
@@ -211,6 +313,15 @@ def test_padding_that_is_air_or_reaches_the_edge_is_read(tmp_path, hu):
 def test_padding_whose_value_is_of_air_may_be_all_the_air_there_is(tmp_path):
     hu = np.where(np.indices(SHAPE)[2] < 12, -1024, 40).astype(np.int16)
     assert read_series(save(tmp_path, padded(signed(hu), -1024))).voxels.min() == AIR
+
+
+@pytest.mark.parametrize("value", [0, 50, 3071])
+def test_padding_of_a_value_that_tissue_may_have_is_read_around_the_field(tmp_path, value):
+    hu = scan(fat=-101, muscle=51)
+    row, column = np.indices(SHAPE[1:]) - 19.5
+    hu[:, row**2 + column**2 >= 19**2] = value
+    volume = read_series(save(tmp_path, padded(signed(hu), value)))
+    np.testing.assert_array_equal(volume.voxels, scan(fat=-101, muscle=51))
 
 
 def test_padding_in_a_corner_behind_air_is_read(tmp_path):
@@ -258,5 +369,48 @@ def test_nifti_cannot_declare_padding_so_it_is_told_by_its_place(tmp_path, outsi
     np.testing.assert_array_equal(volume.voxels[:, ::-1], scan())
 
 
-def test_nifti_that_was_cut_to_an_organ_is_read(tmp_path):
-    assert read_nifti_volume(written(tmp_path / "ct.nii", np.full(SHAPE, 40, np.int16))).voxels.max() == 40
+@pytest.mark.parametrize(
+    ("hu", "reason"),
+    [
+        (scan() + np.int16(1024), Reason.DENSE_BODY),
+        (scan() + np.int16(1000), Reason.DENSE_BODY),
+        (scan(outside=-1024) + np.int16(1024), Reason.DENSE_BODY),
+        (scan() + np.int16(2048), Reason.DENSE_BODY),
+        (scan(outside=-3024) + np.int16(1024), Reason.DENSE_BODY),
+        (np.full(SHAPE, 1064, np.int16), Reason.DENSE_BODY),
+        (scan() + np.int16(100), Reason.AIR_ELSEWHERE),
+        (scan() - np.int16(80), Reason.AIR_ELSEWHERE),
+        (np.concatenate([scan(), scan() + np.int16(1024)]), Reason.UNEVEN_SCALE),
+    ],
+    ids=["lost", "lost, of -1000", "lost, cut off at 0", "lost twice", "lost beside padding", "lost, of an organ",
+         "100 too high", "80 too low", "lost in half of the slices"],
+)  # fmt: skip
+def test_nifti_without_its_intercept_is_refused(tmp_path, hu, reason):
+    with pytest.raises(Unreadable) as caught:
+        read_nifti_volume(written(tmp_path / "ct.nii", hu))
+    assert caught.value.reason is reason
+
+
+def lung():
+    noise = np.random.default_rng(0).normal(-850, 80, SHAPE)
+    return np.where(np.indices(SHAPE)[2] < 30, noise, 40).astype(np.int16)
+
+
+def skull():
+    """A brain in bone of all densities, without air."""
+    bone = np.random.default_rng(0).uniform(300, 1900, SHAPE)
+    return np.where(np.indices(SHAPE)[2] < 10, bone, 35).astype(np.int16)
+
+
+@pytest.mark.parametrize("hu", [np.full(SHAPE, 40, np.int16), lung(), skull()], ids=["organ", "lung", "skull"])
+def test_nifti_that_was_cut_to_an_organ_is_read(tmp_path, hu):
+    np.testing.assert_array_equal(read_nifti_volume(written(tmp_path / "ct.nii", hu)).voxels, hu)
+
+
+def test_nifti_of_another_modality_is_not_in_hounsfield_units(tmp_path):
+    hu = np.linspace(0, 30_000, 3 * 40 * 40).reshape(SHAPE).astype(np.uint16)
+    path = written(tmp_path / "mr.nii", hu)
+    np.testing.assert_array_equal(read_nifti_volume(path, "MR").voxels, hu)
+    with pytest.raises(Unreadable) as caught:
+        read_nifti_volume(path)
+    assert caught.value.reason is Reason.ABOVE_METAL

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from datamodules.dicom import Decoder, Reason, Unreadable
-from datamodules.images import UNREADABLE, Images, files_below
+from datamodules.image_files import files_below
+from datamodules.images import UNREADABLE, Images
 from datamodules.multimodal import Multimodal
 from datamodules.npz import NPZ
 from datamodules.pictures import Unfit, as_declared, picture

@@ -1,7 +1,9 @@
 """Volumes of a cohort of images: which series was read, counted for the study and told to the site."""
 
+import nibabel
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from datamodules.dicom import Remark
 from datamodules.images import Images
@@ -32,3 +34,29 @@ def test_which_series_was_read_is_remarked_and_told_to_the_site(folder, tmp_path
         assert pixels.series_lines() == ["A2: series 2, the first by rank; 1 series beside those that were read"]
         wanted = (np.moveaxis(body(), 0, -1) + 1024) / 2048
         np.testing.assert_allclose(pixels.kept[pixels.index[0]][0], wanted, atol=1e-3)
+
+
+def as_nifti(path, values):
+    nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), np.diag([-1.0, -1, 1, 1])), path / "mr.nii.gz")
+    return path / "mr.nii.gz"
+
+
+def as_dicom(path, values):
+    for file in save(path / "mr", slices_of(values, intercept=0)).iterdir():
+        image = dcmread(file)
+        image.Modality = "MR"
+        image.save_as(file)
+    return path / "mr"
+
+
+@pytest.mark.parametrize("form", [as_nifti, as_dicom])
+def test_volumes_of_a_declared_modality_other_than_ct_keep_their_values(tmp_path, form):
+    values = np.linspace(0, 20_000, 4 * 10 * 8).reshape(4, 10, 8).astype(np.int16)
+    path, cache = form(tmp_path, values), VolumeCache(tmp_path / "cache", 1)
+
+    def read(modality):
+        return Images([10, 8, 4], window=[0, 20_000], modality=modality).read(lambda name: path, ["A"], cache)
+
+    np.testing.assert_allclose(read("MR").kept[0, 0], np.moveaxis(values, 0, -1) / 20_000, atol=1e-3)
+    with pytest.raises(ValueError, match="none of the 1 images could be read"):
+        read("CT")

@@ -153,6 +153,14 @@ def test_a_frame_of_reference_of_its_own_for_each_file_means_nothing(tmp_path):
     assert volume.frame_of_reference_uid == ""
 
 
+@pytest.mark.parametrize("of_each", [2, 3, 5])
+def test_acquisitions_with_frames_of_reference_of_their_own_that_continue_one_another_are_one_scan(tmp_path, of_each):
+    images = edited(slices_of(body(6)), FrameOfReferenceUID=lambda index: f"1.2.3.{1 + index // of_each}")
+    volume = read_series(save(tmp_path, edited(images, AcquisitionNumber=lambda index: 1 + index // of_each)))
+    np.testing.assert_array_equal(volume.voxels, body(6))
+    assert volume.frame_of_reference_uid == "" and volume.remarks == {}
+
+
 def test_a_copy_of_a_file_is_no_image_more(tmp_path):
     images = edited(slices_of(body()), FrameOfReferenceUID=lambda index: generate_uid())
     save(tmp_path / "copy", images[1:2])
@@ -182,8 +190,22 @@ REST = {
         {"SeriesInstanceUID": lambda index: f"1.2.3.{1 + (index == 3)}"},
         Reason.SERIES_OF_EACH,
     ),
-    "two frames of reference": (
-        {"FrameOfReferenceUID": lambda index: f"1.2.3.{1 + index // 2}"},
+    "two frames of reference in turn": (
+        {"FrameOfReferenceUID": lambda index: f"1.2.3.{1 + index % 2}"},
+        Reason.FRAMES_OF_REFERENCE,
+    ),
+    "two frames of reference, the second beside the first": (
+        {
+            "FrameOfReferenceUID": lambda index: f"1.2.3.{1 + index // 2}",
+            "ImagePositionPatient": lambda index: [-20 + 2 * (index // 2), -30, 100 + 3 * index],
+        },
+        Reason.FRAMES_OF_REFERENCE,
+    ),
+    "two frames of reference with a gap": (
+        {
+            "FrameOfReferenceUID": lambda index: f"1.2.3.{1 + index // 2}",
+            "ImagePositionPatient": lambda index: [-20, -30, 100 + 3 * index + 3 * (index // 2)],
+        },
         Reason.FRAMES_OF_REFERENCE,
     ),
     "two orientations": (
