@@ -4,14 +4,13 @@ import json
 from typing import Any
 
 from flip.config.outcome_names import outcome_names
-from flip.coordinator.check_replies import Wanted, addable
+from flip.coordinator.check_replies import COUNTS, Wanted, addable
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Reply
 from flip.messages.summary import LABELS, Summary, Topic
 from flip.messages.wire import join
 
-COUNTS = ("persons", "train", "validate", "test")
 OTHER_REASON = "another reason, which the site's own log names"
 
 
@@ -59,7 +58,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     roster.absent = [name for number, name in enumerate(roster.must_occur) if str(number) in everywhere]
     roster.recorder.cohort(cohort)
     roster.agreed = join(statistics={name: summary.values for name, summary in merged.items()})
-    unusable = (Fault.DATA, Fault.INVALID)
+    unusable = (Fault.DATA, Fault.INVALID, Fault.IMPLAUSIBLE)
     roster.left_out = {site for site, fault in faults.items() if fault.refused or fault in unusable}
     return faults
 
