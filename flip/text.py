@@ -1,6 +1,7 @@
 """Text of others (a study's, a site's) on its way to a screen, log, table or figure: one line, printable, short."""
 
 LONGEST_SHOWN = 200  # characters of a name; what is longer is cut, and ends in "..."
+LONGEST_LINE = 4000  # of a sentence, which may hold many
 
 
 def printable(text: object, most: int = LONGEST_SHOWN) -> str:
