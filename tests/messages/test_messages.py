@@ -197,6 +197,18 @@ def test_a_reply_can_still_be_read_after_the_next_one_and_its_file_is_gone(tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("form", ["bytes", "file"])
+def test_a_reply_that_is_longer_than_any_can_be_takes_no_disk(form, tmp_path, monkeypatch):
+    monkeypatch.setattr("flip.federation.spool.BESIDE", 1000)
+    monkeypatch.setattr("flip.federation.spool.tempfile.tempdir", str(tmp_path))
+    blob = pack_reply(replace(reply("a"), state={"more": np.zeros(500)}))
+    found = [spool(tmp_path / "a", [blob]) if form == "file" else blob, pack_reply(reply("b"))]
+    replies = in_order(zip("ab", found, strict=True), TASK, ["a", "b"])
+    assert next(replies).fault is Fault.INVALID
+    assert next(replies).fault is None
+    assert not (tmp_path / "a").exists()
+
+
 def test_an_empty_file_is_no_reply(tmp_path):
     (tmp_path / "a").touch()
     (found,) = in_order(iter([("a", tmp_path / "a")]), TASK, ["a"])

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flip.errors import StudyFailed
+from flip.federation.answer import answer_parts
 from flip.federation.flower.messages import POLL, RECORD, SITE, blob_of, deliver, exchange, record
 from flip.federation.flower.ray_workers import workers
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
 from flip.messages import Ask, Fault, Reply, Result, Task
-from flip.messages.wire import pack_reply, unpack_task
 from flip.processes import end, nothing_left
 from flip.signals import deferred
 
@@ -176,7 +176,7 @@ def answer_message(message: "Message", context: "Context", files: Mapping[str, s
     path = Path(files[name])
     if str(path) not in SILOS:
         SILOS[str(path)] = Silo(name, load_site(path), path.with_suffix(""))
-    return Message(record(pack_reply(SILOS[str(path)].answer(unpack_task(blob))), name), reply_to=message)
+    return Message(record(b"".join(answer_parts(SILOS[str(path)], blob)), name), reply_to=message)
 
 
 def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -22,13 +23,16 @@ from flip.cli.execute import execute
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.flower import provision as deploy
+from flip.federation.flower.fleet import Unreachable
 from flip.federation.flower.gate import Gate
 from flip.federation.flower.messages import MARKER, exchange, pause
 from flip.federation.flower.server import Sites, public_keys, shared_folder
 from flip.federation.flower.superlink import FlowerSuperLink
-from flip.federation.flower.supernode import answer
+from flip.federation.flower.supernode import answer, work
 from flip.federation.kit import SITE_TEMPLATE, Kit
-from flip.messages import Fault, Task
+from flip.messages import Fault, Reply, Task
+from flip.messages.safetensors import pack
+from flip.messages.wire import pack_task, unpack_reply
 from flip.processes import command
 from tests.cohorts.heart import HOSPITALS, write_tiny_heart
 from tests.commands import Finished, flip
@@ -198,6 +202,39 @@ def test_a_message_that_holds_no_task_does_not_reach_the_site(capsys):
     silo: Any = SimpleNamespace(name="kings", answer=None)
     assert answer(silo, b"no task") == b""
     assert "ignored" in capsys.readouterr().out
+
+
+def test_a_task_without_parameters_does_not_end_the_sites_process(capsys):
+    silo: Any = SimpleNamespace(name="kings", answer=None)
+    head = {"run": "r", "stage": "study", "round": 0, "step": "fit", "params": None, "manifest": "{}"}
+    assert answer(silo, pack({}, head)) == b""
+    assert "ignored" in capsys.readouterr().out
+
+
+class Server:
+    """A server whose messages cannot be read, until it is gone."""
+
+    left = 3
+
+    def receive(self) -> None:
+        self.left -= 1
+        raise KeyError("no such object") if self.left else Unreachable("gone")
+
+
+def test_a_message_that_cannot_be_read_does_not_end_the_sites_process(monkeypatch, capsys):
+    monkeypatch.setattr("flip.federation.flower.supernode.RECONNECT", 0)
+    silo: Any = SimpleNamespace(name="kings")
+    link: Any = Server()
+    with pytest.raises(Unreachable):
+        work(link, silo)
+    assert capsys.readouterr().out.count("ignored") == 2
+
+
+def test_a_reply_that_cannot_be_packed_is_an_error_of_the_sites(tmp_path):
+    reply = Reply("kings", TASK.digest, weights={"w": np.zeros(1, np.complex128)})
+    silo: Any = SimpleNamespace(name="kings", home=tmp_path, answer=lambda task: reply)
+    assert unpack_reply(answer(silo, pack_task(TASK))).fault is Fault.RAISED
+    assert "cannot be packed" in (tmp_path / "site.log").read_text()
 
 
 def test_a_long_wait_is_looked_into_less_often():
