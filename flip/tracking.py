@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flip.files import NOT_SETTINGS, POOLED, write_atomic
+from flip.text import printable
 
 Fields = Mapping[str, Any]  # of a line of rounds.jsonl, or of result.json
 PATIENCE = 60.0  # seconds that W&B's server may take to begin a run, and to end it
@@ -89,8 +90,9 @@ class CsvTracker:
         table.writerow(["round", "phase", "site", "metric", "value"])
         lines = (run / "rounds.jsonl").read_text().splitlines() if (run / "rounds.jsonl").exists() else []
         for record in map(json.loads, lines):
+            about = [record["round"] + 1, printable(record["phase"]), printable(record["site"])]
             for name, value in values_of(record):
-                table.writerow([record["round"] + 1, record["phase"], record["site"], name, value])
+                table.writerow([*about, printable(name), value])
         write_atomic(run / "metrics.csv", out.getvalue().encode())
 
 

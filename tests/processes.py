@@ -20,6 +20,7 @@ class Family:
     def __init__(self, process: int) -> None:
         self.processes = {(process, started(process))}
         self.ports: set[str] = set()
+        self.bound: set[str] = set()  # addresses that any of them has listened on
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -42,7 +43,10 @@ class Family:
             if parent in known and number not in known:
                 self.processes.add((number, started(number)))
                 known.add(number)
-        self.ports |= {socket for number in known for socket in sockets(number)} & listening()
+        listens = listening()
+        mine = {socket for number in known for socket in sockets(number)} & set(listens)
+        self.ports |= mine
+        self.bound |= {listens[socket] for socket in mine}
 
     def alive(self) -> set[tuple[int, str]]:
         """Those that have not ended."""
@@ -51,9 +55,9 @@ class Family:
     def left(self, seconds: float = 20.0) -> list[str]:
         """What is left of them after so many seconds at most: processes by their command line, and ports."""
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline and (self.alive() or self.ports & listening()):
+        while time.monotonic() < deadline and (self.alive() or self.ports & set(listening())):
             time.sleep(LOOK)
-        return [command(number) for number, _ in self.alive()] + sorted(self.ports & listening())
+        return [command(number) for number, _ in self.alive()] + sorted(self.ports & set(listening()))
 
 
 def started(process: int) -> str:
@@ -69,12 +73,19 @@ def sockets(process: int) -> set[str]:
     return {each.removeprefix("socket:[").rstrip("]") for each in held(process) if each.startswith("socket:[")}
 
 
-def listening() -> set[str]:
-    """The numbers of all sockets that listen for TCP."""
-    found = set()
+def listening() -> dict[str, str]:
+    """The numbers of all sockets that listen for TCP, with the address that each is bound to, as the kernel has it."""
+    found = {}
     for table in ("tcp", "tcp6"):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
             entries = line.split()
             if entries[3] == "0A":  # TCP_LISTEN
-                found.add(entries[9])
+                found[entries[9]] = entries[1].partition(":")[0]
     return found
+
+
+LOOPBACK = {
+    "0100007F",  # 127.0.0.1
+    "00000000000000000000000001000000",  # ::1
+    "0000000000000000FFFF00000100007F",  # ::ffff:127.0.0.1
+}

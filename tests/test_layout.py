@@ -80,7 +80,7 @@ def repository_files() -> list[str]:
 # Directions: the packages of `flip` in the order in which a study flows through them. Each may import those of the
 # lines above its own; the ground files may also import each other.
 ORDER = (
-    {"errors", "files", "processes", "signals", "determinism", "numerics", "contracts", "metrics", "version"},
+    {"errors", "files", "processes", "signals", "determinism", "numerics", "contracts", "metrics", "text", "version"},
     {"messages"},
     {"strategies", "privacy", "tracking"},
     {"config"},

@@ -11,6 +11,7 @@ from flip.files import relative
 from flip.runs.missing_sites import last_error
 from flip.signals import Interrupted, interruptible
 from flip.site.environment import ignored
+from flip.text import LONGEST_LINE, printable
 from flip.tracking import Guarded
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def last_words(result: ResultFile, folder: Path, report: float | None, *, goes_o
         early = f"{result['stopped']}\n" if result["stopped"] else ""
         took = f", report {report:.1f} s" if report is not None else ""
         return f"{early}ok  {result['seconds']:.1f} s{took}{digest}\n{page}"
-    return f"{result['status']}  {result['reason']}\n{page}\nlog     {place}/log.txt"
+    return f"{result['status']}  {printable(result['reason'], LONGEST_LINE)}\n{page}\nlog     {place}/log.txt"
 
 
 def show_result(folder: Path, trains: bool) -> None:
@@ -106,4 +107,4 @@ def show_logs(folder: Path, sites: Collection[str] | None) -> None:
     for log in sorted((folder / "sites").glob("*/site.log")):
         name = log.parent.name
         if (sites is None or name in sites) and (words := last_error(folder, name)):
-            print(f"{name}: {words}")
+            print(f"{name}: {printable(words, LONGEST_LINE)}")

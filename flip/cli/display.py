@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from flip.files import CENTRALIZED, POOLED
 from flip.report.format import number as number_text
 from flip.report.tables import fault_text
+from flip.text import LONGEST_LINE, printable
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -90,7 +91,7 @@ class Display:
 
     def note(self, text: str) -> None:
         """Show a message of one line."""
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text, LONGEST_LINE), markup=False, highlight=False, soft_wrap=True)
 
     def line(self, record: Mapping[str, Any]) -> None:
         """Take in a line of `rounds.jsonl` as it is written. Cheap: nothing is drawn here but a round's plain line."""
@@ -178,7 +179,7 @@ class Display:
         )
         clock = clock_text(elapsed) + (f", {clock_text(max(left, 0))} left" if left is not None and running else "")
         bar = ProgressBar(total=max(self.rounds, 1), completed=self._done, width=30)
-        head.add_row(Text(self.study, style="bold"), bar, Text(doing), Text(clock))
+        head.add_row(Text(printable(self.study), style="bold"), bar, Text(doing), Text(clock))
         return Group(head, self._site_table())
 
     def _site_table(self) -> "Table":
@@ -195,7 +196,11 @@ class Display:
             score = f"{row.name} {row.score:.3f}" if row.score is not None else ""
             loss = number_text(row.loss) if row.loss is not None else ""
             table.add_row(
-                Text(site), Text(row.state, style="red" if wrong else ""), loss, Text(score), f"{row.seconds:.1f}"
+                Text(printable(site)),
+                Text(printable(row.state), style="red" if wrong else ""),
+                loss,
+                Text(printable(score)),
+                f"{row.seconds:.1f}",
             )
         return table
 

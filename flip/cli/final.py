@@ -10,6 +10,7 @@ from flip.report.notices import notes, notices
 from flip.report.tables import withheld
 from flip.report.verdict import Verdict
 from flip.runs.record import RunRecord
+from flip.text import LONGEST_LINE, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -32,7 +33,7 @@ def show(run: RunRecord, console: "Console") -> None:
         more = f"; and {len(names) - NAMED} more" if len(names) > NAMED else ""
         said.append(f"withheld: {'; '.join(names[:NAMED])}{more}: {why}")
     for text in said:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(text, LONGEST_LINE), markup=False, highlight=False, soft_wrap=True)
 
 
 def table(run: RunRecord) -> "Table":

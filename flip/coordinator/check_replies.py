@@ -1,20 +1,24 @@
 """What a site's reply must look like before anyone uses it: it comes from elsewhere, so nothing in it is believed."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from flip.messages import Fault, Payload, Reply, Task
-from flip.messages.summary import Summary, Topic
+from flip.messages.forms import MOST_WHOLE, check_reply
+from flip.messages.summary import Summaries, Summary, SummaryKind, Topic
+from flip.text import printable
 
-HEX = re.compile("[0-9a-f]{64}")
 BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
-COUNTS = (Topic.SKIPPED, Topic.REMARKS, Topic.WARNINGS, Topic.ABSENT, Topic.COMPARED)  # of one number each
-MOST_WHOLE = 2**53  # the largest of the whole numbers that a float64 holds exactly
-MOST_EXAMPLES = 10**9  # of a site whose number of training examples is not known yet; more is no hospital's
+ONE = (Topic.SKIPPED, Topic.REMARKS, Topic.WARNINGS, Topic.ABSENT, Topic.COMPARED)  # of one number each
+MOST_EXAMPLES = 10**8  # of a site whose number of training examples nothing else bounds; a country's, not a hospital's
+GROWTH = 1e9  # times that a fit may enlarge the largest number of an array, or 1; a variance of raw CT grows 10^6 times
+LARGEST = 1e36  # of a sum over persons: that of a hundred sites still fits into float32, in which the sites compute
+ROUNDING = 1e-6  # of sums of squares, relative
+COUNTS = ("persons", "train", "validate", "test")  # metrics of the reply to "statistics"
+FREE = (Topic.DESCRIPTION, Topic.SHAPE, Topic.OUTCOMES)  # topics whose names are the sites' own, and are shown
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class Wanted:
     """What a task's reply must hold.
 
     Attributes:
-        weights: arrays of the names, shapes and types of the weights; empty where none are asked for.
+        weights: arrays of the names, shapes and types of the weights, those sent; empty where none are asked for.
         state: the same for the strategy's arrays.
         metrics: names that may occur.
         states: arrays like the summed states of metrics, by `metric/state`.
@@ -37,73 +41,116 @@ class Wanted:
 
 
 def checked(reply: Reply, task: Task, wanted: Wanted) -> Reply:
-    """The reply, or in its place a fault of the site without any content."""
-    fault = reply.fault or problem(reply, task, wanted)
-    seconds = reply.seconds if isinstance(reply.seconds, float) and math.isfinite(reply.seconds) else 0.0
-    return Reply(reply.site, task.digest, fault=fault, seconds=seconds) if fault else replace(reply, seconds=seconds)
+    """The reply, or in its place a fault of the site without any content. Raises nothing, whatever the reply holds."""
+    try:
+        check_reply(reply)
+        fault, summaries = reply.fault or problem(reply, task, wanted), shown(reply.summaries)
+    except (ValueError, TypeError, AttributeError):  # fields of types that no reply has
+        fault, summaries = Fault.INVALID, {}
+    seconds = reply.seconds if isinstance(reply.seconds, float) and 0 <= reply.seconds < math.inf else 0.0
+    if fault:
+        return Reply(reply.site, task.digest, fault=fault, seconds=seconds)
+    return replace(reply, seconds=seconds, summaries=summaries)
 
 
 def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
-    """Why a reply cannot be used, or None."""
+    """Why a reply cannot be used, or None. Raises ValueError, TypeError or AttributeError for fields of other types."""
     if reply.task_digest != task.digest or not {*reply.metrics, *reply.withheld} <= wanted.metrics:
-        return Fault.INVALID
-    if not (is_number(reply.examples) and isinstance(reply.examples, int)):
-        return Fault.INVALID
-    least = 1 if task.step == "fit" else 0
-    if not least <= reply.examples <= wanted.most.get(reply.site, MOST_EXAMPLES):
-        return Fault.INVALID
-    if not (isinstance(reply.fingerprint, Mapping) and all(map(is_print, reply.fingerprint.items()))):
-        return Fault.INVALID
-    if not all(is_number(value) for value in reply.metrics.values()):
         return Fault.INVALID
     if not (same_form(reply.weights, wanted.weights) and same_form(reply.state, wanted.state)):
         return Fault.INVALID
     summaries = [(topic, name, each) for topic, named in reply.summaries.items() for name, each in named.items()]
-    if not all(sound(topic, name, each, wanted=wanted) for topic, name, each in summaries):
+    if not all(well_formed(topic, name, each, wanted) for topic, name, each in summaries):
         return Fault.INVALID
-    arrays = [*reply.weights.values(), *reply.state.values(), *(each.values for *_, each in summaries)]
-    if not all(map(math.isfinite, reply.metrics.values())) or not all(map(finite, arrays)):
+    sizes = {name: largest(array) for name, array in reply.weights.items()}
+    others = [largest(array) for array in (*reply.state.values(), *(each.values for *_, each in summaries))]
+    if not all(map(math.isfinite, (*reply.metrics.values(), *sizes.values(), *others))):
         return Fault.NOT_FINITE
-    return None
+    grown = any(size > bound(wanted.weights[name]) for name, size in sizes.items())
+    counted = likely(reply, task, wanted) and all(credible(*each, wanted, reply) for each in summaries)
+    return Fault.IMPLAUSIBLE if grown or not counted or max(others, default=0) > LARGEST else None
 
 
-def is_print(item: tuple[object, object]) -> bool:
-    """Whether an entry is a fingerprint: one of two names, and 64 hexadecimal digits."""
-    part, value = item
-    return part in ("data", "file") and isinstance(value, str) and HEX.fullmatch(value) is not None
-
-
-def is_number(value: object) -> bool:
-    """Whether a value is a number that can be computed with, and no truth value: JSON's whole numbers know no end."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) <= MOST_WHOLE
-    return isinstance(value, float)
+def likely(reply: Reply, task: Task, wanted: Wanted) -> bool:
+    """Whether numbers of examples can be: those of a fit are at most what the site said before, those of splits too."""
+    least = 1 if task.step == "fit" else 0
+    if not least <= reply.examples <= wanted.most.get(reply.site, MOST_EXAMPLES):
+        return False
+    if task.step != "statistics":
+        return True
+    counts = [reply.metrics[name] for name in COUNTS if name in reply.metrics]
+    return all(0 <= each <= MOST_EXAMPLES and each == int(each) for each in counts)
 
 
 def same_form(arrays: Payload, wanted: Payload) -> bool:
-    """Whether arrays have exactly the names, shapes and types of others."""
+    """Whether arrays have exactly the names, shapes and types of others; none of their numbers is read."""
     return set(arrays) == set(wanted) and all(
         array.shape == wanted[name].shape and array.dtype == wanted[name].dtype for name, array in arrays.items()
     )
 
 
-def sound(topic: Topic, name: str, summary: Summary, *, wanted: Wanted) -> bool:
-    """Whether a summary is of the form that its topic has; what a metric counts in whole numbers cannot be negative."""
-    if summary.values.dtype != np.float64 or not isinstance(summary.persons, int) or summary.persons < 0:
+def well_formed(topic: Topic, name: str, summary: Summary, wanted: Wanted) -> bool:
+    """Whether a summary is of the form that its topic, or its kind, has."""
+    shape = summary.values.shape
+    if summary.values.dtype != np.float64:
         return False
     if topic is Topic.METRIC:
-        like = wanted.states.get(name)
-        counts = like is not None and np.issubdtype(like.dtype, np.integer)
-        return like is not None and summary.values.shape == like.shape and not (counts and (summary.values < 0).any())
-    return topic not in COUNTS or summary.values.shape == (1,)
+        return name in wanted.states and shape == wanted.states[name].shape
+    if topic in ONE:
+        return shape == (1,)
+    return summary.withheld or summary.kind is not SummaryKind.MOMENTS or shape[-1:] == (3,)
 
 
-def finite(array: np.ndarray) -> bool:
-    """Whether an array holds neither NaN nor infinite numbers."""
-    if not np.issubdtype(array.dtype, np.inexact):
+def credible(topic: Topic, name: str, summary: Summary, wanted: Wanted, reply: Reply) -> bool:
+    """Whether the numbers of an aggregate can be what it says.
+
+    No count is below 0; the squares of so many numbers with this sum are at least sum^2 / n (Cauchy, Schwarz); and what
+    all sites agree on is of one value for each training example at most.
+    """
+    values = summary.values
+    if topic is Topic.METRIC:
+        counts = np.issubdtype(wanted.states[name].dtype, np.integer)
+        weighs = counts or name.endswith("/weight")  # of torchmetrics' MeanMetric: how many rows
+        return not weighs or bool(((values >= 0) & (values <= MOST_WHOLE)).all())
+    if summary.kind is SummaryKind.SUM or summary.withheld:
         return True
+    most = reply.metrics.get("train", 0) if topic is Topic.STATISTICS else MOST_WHOLE
+    if summary.kind is SummaryKind.MOMENTS:
+        number, total, squares = np.moveaxis(values, -1, 0)
+        with np.errstate(over="ignore"):
+            fits = number * squares * (1 + ROUNDING) >= total**2
+        values = np.where(fits & (squares >= 0), number, -1)
+    return bool(((values >= 0) & (values <= most)).all())
+
+
+def shown(summaries: Summaries) -> Summaries:
+    """Summaries with names that can be shown. Raises ValueError where two names of a topic would look alike."""
+    found = {}
+    for topic, named in summaries.items():
+        found[topic] = {printable(name): each for name, each in named.items()} if topic in FREE else dict(named)
+        if len(found[topic]) < len(named):
+            raise ValueError("names that look alike")
+    return found
+
+
+def largest(array: np.ndarray) -> float:
+    """The largest absolute number of an array, a block at a time; NaN where it holds one, 0 for whole numbers."""
+    if not (np.issubdtype(array.dtype, np.inexact) and array.size):
+        return 0.0
     flat = array.reshape(-1)
-    return all(np.isfinite(flat[start : start + BLOCK]).all() for start in range(0, flat.size, BLOCK))
+    blocks = (flat[start : start + BLOCK] for start in range(0, flat.size, BLOCK))
+    return float(np.max([max_of(block) for block in blocks]))
+
+
+def max_of(block: np.ndarray) -> float:
+    """The largest absolute number of a block, without a copy of it."""
+    return float(np.maximum(block.max(), -block.min()))
+
+
+def bound(sent: np.ndarray) -> float:
+    """The largest number that a fit from this array can give: beyond it sums over sites overflow, or no fit came so."""
+    most = float(np.finfo(sent.dtype).max) / 4 if np.issubdtype(sent.dtype, np.inexact) else 0.0
+    return min(GROWTH * max(1.0, largest(sent)), most)
 
 
 def addable(found: Mapping[str, Summary], sums: Mapping[str, Summary]) -> bool:

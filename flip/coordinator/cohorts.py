@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from flip.config.outcome_names import outcome_names
-from flip.coordinator.check_replies import Wanted, addable
+from flip.coordinator.check_replies import COUNTS, Wanted, addable
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Reply
 from flip.messages.summary import LABELS, Summary, Topic
 from flip.messages.wire import join
 
-COUNTS = ("persons", "train", "validate", "test")
 OTHER_REASON = "another reason, which the site's own log names"
 
 
@@ -56,7 +55,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
     roster.against = roster.compare(compared)
     roster.recorder.cohort(cohort)
     roster.agreed = join(statistics={name: summary.values for name, summary in merged.items()})
-    unusable = (Fault.DATA, Fault.INVALID)
+    unusable = (Fault.DATA, Fault.INVALID, Fault.IMPLAUSIBLE)
     roster.left_out = {site for site, fault in faults.items() if fault.refused or fault in unusable}
     return faults
 

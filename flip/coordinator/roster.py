@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flip.coordinator.check_replies import Wanted, checked
+from flip.coordinator.check_replies import MOST_EXAMPLES, Wanted, checked
 from flip.errors import StudyFailed
 from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
 from flip.runs.recorder import Recorder, line_of
@@ -81,8 +81,13 @@ class Roster:
             yield reply
 
     def fits(self, weights: Payload, state: Payload) -> Wanted:
-        """What the reply to a fit must hold: arrays like these."""
-        return Wanted(weights, state, FIT_METRICS, {}, self.trained_on)
+        """What the reply to a fit must hold: arrays like these, of no more examples than the site said that it has.
+
+        A site that did not say so, and came later, counts for no more than all that did: at most half of the mean.
+        """
+        others = sum(self.trained_on.values()) or MOST_EXAMPLES
+        most = {site: self.trained_on.get(site, others) for site in self.trains}
+        return Wanted(weights, state, FIT_METRICS, {}, most)
 
     def enough(self, used: int, faults: Mapping[str, Fault], when: str) -> None:
         """Raise StudyFailed, with the faults of sites that train, if fewer can be used than the strategy needs."""

@@ -18,11 +18,12 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from flip.config.site_file import load_site
+from flip.federation.answer import answer_parts
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order, spool
 from flip.files import mapped
 from flip.messages import Ask, Fault, Reply, Result, Task
-from flip.messages.wire import reply_parts, task_parts, unpack_task
+from flip.messages.wire import task_parts
 from flip.processes import PR_SET_PDEATHSIG, prctl
 from flip.signals import leave_to_parent
 from flip.site.silo import Silo
@@ -107,7 +108,7 @@ def work(pipe: Connection, sites: Mapping[str, Path], folder: Path, inherited: S
             return
         reply = folder / f"reply-{number}"
         with suppress(FileNotFoundError):  # the question has been given up, and the answer counts for nothing
-            spool(reply, reply_parts(silos[name].answer(unpack_task(mapped(folder / task)))))
+            spool(reply, answer_parts(silos[name], mapped(folder / task)))
         pipe.send_bytes(json.dumps([number, name, reply.name]).encode())
 
 

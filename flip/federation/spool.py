@@ -14,6 +14,8 @@ from flip.files import mapped
 from flip.messages import Fault, Reply, Task
 from flip.messages.wire import unpack_reply
 
+TIMES = 4  # of what was sent: weights, and a strategy's arrays like them
+BESIDE = 256 << 20  # bytes of aggregates, and of the head
 Arrival = tuple[str, bytes | Path | Fault]
 """A site's name with its packed reply, as bytes or in a file that is given away, or with why there will be none."""
 
@@ -29,12 +31,27 @@ def in_order(arrivals: Iterator[Arrival], task: Task, sites: Sequence[str]) -> I
         pending = list(sites)
         for site, answer in arrivals:
             if site in sites and site not in come:
-                come[site] = spool(Path(folder) / str(len(come)), [answer]) if isinstance(answer, bytes) else answer
+                come[site] = kept(answer, Path(folder) / str(len(come)), task)
             del answer  # or it would stay in memory until the next one is there
             while pending and pending[0] in come:
                 yield from take(come[pending[0]], task, pending.pop(0))
         for site in pending:
             yield from take(come.get(site, Fault.LOST), task, site)
+
+
+def kept(answer: bytes | Path | Fault, path: Path, task: Task) -> Path | Fault:
+    """What has arrived as a file; what is longer than any reply to the task can be is none.
+
+    That is arrays as large as those sent, a few times, and aggregates.
+    """
+    if isinstance(answer, Fault):
+        return answer
+    sent = sum(array.nbytes for array in (*task.weights.values(), *task.state.values()))
+    if (len(answer) if isinstance(answer, bytes) else answer.stat().st_size) > TIMES * sent + BESIDE:
+        if isinstance(answer, Path):
+            answer.unlink()
+        return Fault.INVALID
+    return spool(path, [answer]) if isinstance(answer, bytes) else answer
 
 
 def spool(path: Path, parts: Sequence[Any]) -> Path:

@@ -30,6 +30,7 @@ class Fault(Enum):
     TIMEOUT = "the site did not answer within federation.timeout"
     INVALID = "the site's reply did not fit the task (wrong task, missing or misshapen arrays)"
     NOT_FINITE = "the site's reply held NaN or infinite numbers"
+    IMPLAUSIBLE = "the site's reply held numbers that no fit or count gives (counts below 0, weights beyond all bounds)"
     DATA = "the site could not read its cohort; its own log has the details"
     DISK = "no space is left on the site's disk"
     REFUSED_COHORT = "refused by the site's policy: fewer distinct persons than its minimum cohort"

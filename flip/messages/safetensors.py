@@ -23,7 +23,10 @@ DTYPES = {name: np.dtype(dtype) for dtype, name in FORMATS.items()}
 ALIGNED = 8  # bytes of the widest of these types
 
 
-LONGEST_HEADER = 100_000_000  # bytes, as the library has it: room for a million arrays
+LONGEST_HEADER = 1 << 24  # bytes: room for a hundred thousand arrays; read as JSON it takes some ten times its size
+
+
+MOST_AXES = 64  # of an array, as NumPy has it: more are not multiplied
 
 
 def parts(arrays: Mapping[str, np.ndarray], head: Mapping[str, object]) -> list[Any]:
@@ -76,7 +79,7 @@ def unpack(blob: bytes | mmap.mmap) -> tuple[dict[str, np.ndarray], dict[str, An
         arrays, end = {}, 0
         for name, entry in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
             dtype, shape, (start, stop) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
-            count = math.prod(shape)
+            count = math.prod(shape) if len(shape) <= MOST_AXES else -1
             if start != end or stop - start != count * dtype.itemsize:
                 raise ValueError("arrays that do not lie one after the other")
             arrays[name] = (

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from flip.messages import Fault, Reply, Task, Withheld
+from flip.messages.forms import check_reply, check_task, is_number
 from flip.messages.safetensors import parts, unpack
 from flip.messages.summary import Summary, SummaryKind, Topic
 
@@ -22,6 +23,14 @@ def take(arrays: Mapping[str, np.ndarray], group: str) -> dict[str, np.ndarray]:
     """One group out of what `join` put together."""
     start = f"{group}/"
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
+
+
+def groups(arrays: Mapping[str, np.ndarray], *names: str) -> dict[str, dict[str, np.ndarray]]:
+    """Arrays by these groups. Raises ValueError for one of none of them: nobody would look at it."""
+    found = {name: take(arrays, name) for name in names}
+    if sum(map(len, found.values())) != len(arrays):
+        raise ValueError("an array of an unknown group")
+    return found
 
 
 def pack_task(task: Task) -> bytes:
@@ -40,9 +49,12 @@ def unpack_task(blob: bytes | mmap.mmap) -> Task:
     """The inverse of `pack_task`; its arrays are views of the blob. Raises ValueError for anything else."""
     arrays, head = unpack(blob)
     try:
-        return Task(weights=take(arrays, "weights"), state=take(arrays, "state"), **head)
+        found = groups(arrays, "weights", "state")
+        task = Task(weights=found["weights"], state=found["state"], **head)
     except TypeError as error:
         raise ValueError("not a task") from error
+    check_task(task)
+    return task
 
 
 def pack_reply(reply: Reply) -> bytes:
@@ -73,21 +85,27 @@ def unpack_reply(blob: bytes | mmap.mmap) -> Reply:
     """
     arrays, head = unpack(blob)
     try:
-        values = take(arrays, "summaries")
+        found = groups(arrays, "weights", "state", "summaries")
+        values = found.pop("summaries")
         summaries: dict[Topic, dict[str, Summary]] = {}
         for key, (kind, persons) in head.pop("summaries").items():
             topic, name = key.split("/", 1)
-            summary = Summary(SummaryKind(kind), values[key], int(persons))
-            summaries.setdefault(Topic(topic), {})[name] = summary
+            summaries.setdefault(Topic(topic), {})[name] = Summary(SummaryKind(kind), values.pop(key), persons)
+        if values:
+            raise ValueError("an aggregate that the head does not name")
         withheld = {name: Withheld[rule] for name, rule in head.pop("withheld").items()}
         fault = head.pop("fault")
-        return Reply(
-            weights=take(arrays, "weights"),
-            state=take(arrays, "state"),
+        reply = Reply(
+            weights=found["weights"],
+            state=found["state"],
             summaries=summaries,
             withheld=withheld,
-            fault=Fault[fault] if fault else None,
+            fault=None if fault is None else Fault[fault],
             **head,
         )
+        check_reply(reply)
+        if not is_number(reply.seconds):
+            raise ValueError("seconds")
+        return reply
     except (TypeError, KeyError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError("not a reply") from error

@@ -3,6 +3,23 @@
 import logging
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+from flip.text import LONGEST_LINE, printable
+
+
+class Lines(logging.Formatter):
+    """One line a record, then its traceback indented: nothing that a task or a cohort holds can pass for a record."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """The record's line."""
+        record.message = printable(record.message, LONGEST_LINE)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """The traceback, each line of it indented and printable."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"    {printable(line, LONGEST_LINE)}" for line in lines)
 
 
 class SiteFile(logging.FileHandler):
@@ -22,6 +39,6 @@ def site_log(name: str, home: Path) -> logging.Logger:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     log = logging.Logger(f"flip.site.{name}")
     handler = SiteFile(home / "site.log", delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(Lines("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     return log

@@ -106,3 +106,19 @@ def test_an_error_in_the_run_passes_through(terminal: bool) -> None:
         Display(study="heart", backend="none", rounds=1, sites=["a"], console=console),
     ):
         raise KeyError("stop")
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_no_name_of_a_site_or_metric_begins_a_line_or_moves_the_cursor(terminal: bool, tmp_path: Path) -> None:
+    forged = "kings\x1b[2J\nok  1.0 s  digest fake"
+    run = write_run(tmp_path / "run")
+    lines = [json.loads(text) for text in (run / "rounds.jsonl").read_text().splitlines()]
+    for each in lines:
+        each["metrics"] = {forged: 0.5, **(each.get("metrics") or {})}
+        each["site"] = each["site"] if each["site"] == "pooled" else forged
+        each["fault"] = forged if each["phase"] in ("statistics", "fit") else None
+    (run / "rounds.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    shown = follow(run, terminal=terminal, sites=[forged])
+    assert not [text for text in shown.splitlines() if text.lstrip().startswith("ok")]
+    assert "\x1b[2J" not in shown
+    assert "digest fake" in shown

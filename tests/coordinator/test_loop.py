@@ -197,12 +197,20 @@ def test_a_site_that_refused_is_not_asked_again():
         ({"weights": {}}, "INVALID"),
         ({"weights": {"weight": np.ones(2, np.float64)}}, "INVALID"),
         ({"task_digest": "of an old round"}, "INVALID"),
-        ({"examples": 0}, "INVALID"),
+        ({"examples": 0}, "IMPLAUSIBLE"),
+        ({"examples": -(10**6)}, "IMPLAUSIBLE"),
+        ({"examples": 10**9}, "IMPLAUSIBLE"),
+        ({"weights": {"weight": np.array([3e38, 0], np.float32)}}, "IMPLAUSIBLE"),
+        ({"weights": {"weight": np.array([0, -5e9], np.float32)}}, "IMPLAUSIBLE"),
+        ({"metrics": []}, "INVALID"),
+        ({"summaries": {"moments": 5}}, "INVALID"),
+        ({"fingerprint": None}, "INVALID"),
+        ({"examples": True}, "INVALID"),
         ({"metrics": {"name of a patient": 1.0}}, "INVALID"),
         ({"metrics": {"loss": "text"}}, "INVALID"),
         ({"metrics": {"loss": 10**400}}, "INVALID"),  # JSON's whole numbers know no end
         ({"metrics": {"loss": float("nan")}}, "NOT_FINITE"),
-        ({"examples": 7}, "INVALID"),  # more than the site said that it has
+        ({"examples": 7}, "IMPLAUSIBLE"),  # more than the site said that it has
         ({"examples": "6"}, "INVALID"),
         ({"state": {"weight": np.ones(2, np.float32)}}, "INVALID"),
     ],
@@ -215,7 +223,63 @@ def test_a_reply_that_does_not_fit_is_a_fault_and_not_averaged(change, fault):
     assert notes.lines[4]["fault"] == fault
 
 
-@pytest.mark.parametrize("seconds", ["long", float("inf"), 10**400])
+def moments(*numbers: float) -> dict[Topic, dict[str, Summary]]:
+    return {Topic.STATISTICS: {"moments/age": Summary(SummaryKind.MOMENTS, np.array(numbers, float), 10)}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"summaries": moments(-1e6, 300, 16000)},
+        {"summaries": moments(1e9, 300, 16000)},
+        {"summaries": moments(6, 300, 10)},  # squares of less than the mean's
+        {"summaries": moments(6, 1e150, 1e300)},
+        {"summaries": {Topic.STATISTICS: {"count/label": Summary(SummaryKind.COUNT, np.array([-5.0, 6.0]), 10)}}},
+        {"metrics": {"persons": 10.0, "train": -1e6, "validate": 0.0, "test": 4.0}},
+        {"metrics": {"persons": 10.0, "train": 1e9, "validate": 0.0, "test": 4.0}, "examples": 10**9},
+        {"metrics": {"persons": 10.0, "train": 6.5, "validate": 0.0, "test": 4.0}},
+    ],
+)
+def test_sums_and_counts_that_cannot_be_leave_their_site_out_before_they_reach_the_others(change):
+    seen, notes = [], Notes()
+
+    def spoil(reply, task):
+        seen.append(task)
+        return replace(reply, **change) if (reply.site, task.step) == ("b", "statistics") else reply
+
+    assert coordinator(notes)(Sites(spoil=spoil).ask)["weight"].tolist() == [4, 4]
+    assert [line["fault"] for line in notes.lines if line["site"] == "b"] == ["IMPLAUSIBLE"]
+    assert seen[-1].state["statistics/moments/age"].tolist() == [12, 600, 32000]
+
+
+def test_a_site_whose_size_is_not_known_has_at_most_half_of_the_mean():
+    def spoil(number):
+        def late(reply, task):
+            if (reply.site, task.step) == ("b", "statistics"):
+                return Reply("b", task.digest, fault=Fault.TIMEOUT)
+            return replace(reply, examples=number) if (reply.site, task.step) == ("b", "fit") else reply
+
+        return late
+
+    for number, fault in ((12, None), (13, "IMPLAUSIBLE")):
+        notes = Notes()
+        coordinator(notes, rounds=1)(Sites(spoil=spoil(number)).ask)
+        assert [line["fault"] for line in notes.lines if line["site"] == "b" and line["phase"] == "fit"] == [fault]
+
+
+def test_a_loss_of_fewer_than_no_rows_is_a_fault():
+    def spoil(reply, task):
+        if (reply.site, task.step) != ("b", "evaluate"):
+            return reply
+        wrong = Summary(SummaryKind.SUM, np.array(-1e6), 4)
+        return replace(reply, summaries={Topic.METRIC: {**reply.summaries[Topic.METRIC], "loss/weight": wrong}})
+
+    notes = Notes()
+    coordinator(notes, rounds=1)(Sites(spoil=spoil).ask)
+    assert [line["fault"] for line in notes.lines if line["site"] == "b"][-1] == "IMPLAUSIBLE"
+
+
+@pytest.mark.parametrize("seconds", ["long", float("inf"), 10**400, -1.0])
 def test_what_a_site_says_of_its_seconds_ends_no_study(seconds):
     notes = Notes()
     coordinator(notes)(Sites(spoil=lambda reply, task: replace(reply, seconds=seconds)).ask)

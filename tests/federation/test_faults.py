@@ -6,6 +6,7 @@ first two rounds.
 """
 
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from flip.messages.safetensors import load_file
 from tests.disks import can_mount, fill, tmpfs
 from tests.federation.backends import FLARE, FLOWER, FORKED, ONE, Backend, each
 from tests.federation.faulty_site import Faulty, Running
+from tests.processes import LOOPBACK
 
 BAD = ["raise", "nan", "inf", "shape", "missing", "dtype", "old", "twice"]
 ROUNDS = 10
@@ -48,11 +50,12 @@ def plan(backend: Backend) -> dict[str, dict[int, str]]:
 
 
 @pytest.fixture(scope="module", params=each(ONE, FORKED, FLOWER, FLARE, fast=[FORKED]))
-def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, short: Path) -> Iterator[Ended]:
+def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
     """The study on one backend."""
     backend: Backend = request.param
-    study = Faulty(tmp_path_factory.mktemp("faults"), short / f"f-{backend.id}", plan(backend))
     with ExitStack() as stack:
+        short = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="t")))  # for the sockets of Ray
+        study = Faulty(tmp_path_factory.mktemp("faults"), short / "f", plan(backend))
         home = study.home("full")
         if can_mount():
             stack.enter_context(tmpfs(home, megabytes=1))
@@ -162,6 +165,11 @@ def escaped(text: str) -> str:
 def test_nothing_is_left(ended: Ended) -> None:
     assert ended.left == []
     assert ended.study.temporary_files() == []
+
+
+def test_nobody_outside_this_machine_could_reach_any_of_its_processes(ended: Ended) -> None:
+    assert ended.running.family.bound <= LOOPBACK
+    assert bool(ended.running.family.bound) == (ended.backend in (FLOWER, FLARE))
 
 
 def test_every_line_on_disk_is_whole(ended: Ended) -> None:

@@ -1,5 +1,6 @@
 """Tasks, replies and summaries: what crosses a boundary, and what may not."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from flip.federation.spool import in_order, spool
 from flip.messages import Fault, Reply, Task, Withheld
-from flip.messages.safetensors import pack
+from flip.messages.safetensors import pack, unpack
 from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.messages.wire import pack_reply, pack_task, reply_parts, unpack_reply, unpack_task
 
@@ -87,6 +88,70 @@ def test_a_summary_of_no_known_topic_is_not_a_reply(name):
         unpack_reply(blob.replace(b"skipped/gap", name))
 
 
+HEAD = {"run": "r", "stage": "study", "round": 0, "step": "fit", "params": {}, "manifest": "{}"}
+ANSWER = {
+    "site": "kings", "task_digest": "", "examples": 1, "metrics": {}, "seconds": 0.0, "summaries": {}, "withheld": {},
+    "fault": None, "fingerprint": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"params": None}, {"params": [1]}, {"params": {"split": ["test"]}}, {"params": {"split": "x" * 1001}},
+        {"params": {"threshold": 10**400}}, {"params": {"threshold": float("nan")}}, {"round": -1}, {"round": 10**9},
+        {"round": True}, {"round": 1.0}, {"round": "0"}, {"step": None}, {"step": ["fit"]}, {"run": 5},
+        {"run": "r" * 1001}, {"stage": {}}, {"manifest": {"seed": 1}}, {"manifest": None}, {"more": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_task_of_other_types_is_not_one(change):
+    assert unpack_task(pack({}, HEAD)).step == "fit"
+    with pytest.raises(ValueError, match="not a task"):
+        unpack_task(pack({}, {**HEAD, **change}))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metrics": []}, {"metrics": None}, {"metrics": {"loss": None}}, {"metrics": {"loss": True}},
+        {"metrics": {"loss": 10**400}}, {"metrics": {"l" * 1001: 1.0}}, {"examples": None}, {"examples": 1.5},
+        {"examples": True}, {"examples": 10**30}, {"site": None}, {"site": ["kings"]}, {"task_digest": 7},
+        {"seconds": "long"}, {"seconds": []}, {"fingerprint": []}, {"fingerprint": {"data": "a person"}},
+        {"withheld": []}, {"withheld": {"auroc": 5}}, {"withheld": {"auroc": ["CELL"]}}, {"fault": []}, {"fault": ""},
+        {"fault": 0}, {"summaries": []}, {"summaries": {"metric/x": ["count", 1]}}, {"summaries": {"metric/x": 5}},
+        {"summaries": None}, {"state": {}}, {"more": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_reply_of_other_types_is_not_one(change):
+    assert unpack_reply(pack({}, ANSWER)).examples == 1
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(pack({}, {**ANSWER, **change}))
+
+
+@pytest.mark.parametrize("persons", [-1, 1.5, True, "5", None, 10**30])
+def test_an_aggregate_of_no_number_of_persons_is_not_a_reply(persons):
+    head = {**ANSWER, "summaries": {"skipped/gap": ["count", persons]}}
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(pack({"summaries/skipped/gap": np.ones(1)}, head))
+
+
+@pytest.mark.parametrize("name", ["other/w", "w", "summaries/skipped/gap"])
+def test_an_array_that_nobody_looks_at_does_not_come_with_a_message(name):
+    with pytest.raises(ValueError, match="unknown group"):
+        unpack_task(pack({name: np.ones(1)}, HEAD))
+    with pytest.raises(ValueError, match="not a reply"):
+        unpack_reply(pack({name: np.ones(1)}, ANSWER))
+
+
+def test_a_shape_of_a_hundred_thousand_axes_is_not_multiplied():
+    header = {"__metadata__": {"head": "{}"}, "w": {"dtype": "I8", "shape": [2**40] * 65, "data_offsets": [0, 0]}}
+    text = json.dumps(header).encode()
+    with pytest.raises(ValueError, match="not a packed message"):
+        unpack(len(text).to_bytes(8, "little") + text)
+
+
 # Summaries.
 
 
@@ -130,6 +195,18 @@ def test_a_reply_can_still_be_read_after_the_next_one_and_its_file_is_gone(tmp_p
     kept = [*in_order(iter(files.items()), TASK, ["a", "b"])]
     assert [each.weights["w"].tolist() for each in kept] == [[1, 1, 1], [1, 1, 1]]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", ["bytes", "file"])
+def test_a_reply_that_is_longer_than_any_can_be_takes_no_disk(form, tmp_path, monkeypatch):
+    monkeypatch.setattr("flip.federation.spool.BESIDE", 1000)
+    monkeypatch.setattr("flip.federation.spool.tempfile.tempdir", str(tmp_path))
+    blob = pack_reply(replace(reply("a"), state={"more": np.zeros(500)}))
+    found = [spool(tmp_path / "a", [blob]) if form == "file" else blob, pack_reply(reply("b"))]
+    replies = in_order(zip("ab", found, strict=True), TASK, ["a", "b"])
+    assert next(replies).fault is Fault.INVALID
+    assert next(replies).fault is None
+    assert not (tmp_path / "a").exists()
 
 
 def test_an_empty_file_is_no_reply(tmp_path):

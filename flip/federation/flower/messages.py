@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from flip.federation.spool import Arrival
 from flip.messages import Fault, Task
 from flip.messages.wire import pack_task
+from flip.text import printable
 
 if TYPE_CHECKING:
     from flwr.app import Message
@@ -44,15 +45,17 @@ def exchange(grid: "Grid", task: Task, nodes: Mapping[str, int], timeout: float)
     late = set(nodes)
     for site, message in deliver(grid, nodes, pack_task(task), kind, timeout):
         late.discard(site)
-        yield site, blob_of(message) if message.has_content() else Fault.LOST
+        yield site, blob_of(message) if message is not None and message.has_content() else Fault.LOST
     for site in late:
         yield site, Fault.TIMEOUT
 
 
 def deliver(
     grid: "Grid", nodes: Mapping[str, int], blob: bytes, kind: str, timeout: float
-) -> "Iterator[tuple[str, Message]]":
+) -> "Iterator[tuple[str, Message | None]]":
     """Push one message per node, and yield each reply with the name that it was asked by, until the time is over.
+
+    None stands for a reply that cannot be read.
 
     A message that met a worker which Ray was starting again has reached nobody, and is pushed again.
     """
@@ -67,12 +70,32 @@ def deliver(
 
     waiting = push(list(nodes))
     while waiting and time.monotonic() < started + timeout:
-        replies = list(grid.pull_messages(list(waiting)))
-        for reply in replies:
-            name = waiting.pop(reply.metadata.reply_to_message_id)
-            if reply.has_error() and RESTARTS in str(reply.error.reason):
+        replies = [(name, reply) for number, name in waiting.items() for reply in pulled(grid, number)]
+        arrived = {name for name, _ in replies}
+        waiting = {number: name for number, name in waiting.items() if name not in arrived}
+        for name, reply in replies:
+            if reply is not None and reply.has_error() and RESTARTS in str(reply.error.reason):
                 waiting |= push([name])
             else:
                 yield name, reply
         if not replies:
             time.sleep(pause(time.monotonic() - started))
+
+
+def pulled(grid: "Grid", number: str) -> "list[Message | None]":
+    """The reply to one message, if it has come; None in its place where it cannot be read.
+
+    A site announces its reply, sends the parts, and may take them back or send others: what Flower makes of that is an
+    error of any kind, which would end the study of all if replies were pulled together. Raises what says that the run
+    itself is over.
+    """
+    from flwr.app import Message
+    from flwr.supercore.run import RunNotRunningException
+
+    try:
+        return [reply if isinstance(reply, Message) else None for reply in grid.pull_messages([number])]
+    except RunNotRunningException:
+        raise
+    except Exception as error:  # of that site's making: it is lost this time, and the log says why
+        print(f"a reply could not be read: {printable(repr(error))}", flush=True)
+        return [None]

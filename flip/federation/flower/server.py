@@ -1,8 +1,8 @@
 """The server of a live federation over Flower: the SuperLink behind a gate, and the ServerApp that runs the loop.
 
 Out of the box a SuperLink 1.41 lets everyone who reaches its port submit an app (code that runs at the server) and
-register a site. Here sites reach the Fleet API alone, which Flower guards by their keys; who submits shows the token of
-the kits `server` and `admin`; and the rest is for this machine's own processes. Contract checked against flwr 1.41.
+register a site. Here (`gate.py`) sites reach the Fleet API alone, by their keys; who submits shows the token of the
+kits `server` and `admin`; and the rest is for this machine's own processes. Contract checked against flwr 1.41.
 """
 
 import hmac
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flip.errors import StudyFailed
+from flip.federation.flower.gate import Gate
 from flip.federation.flower.messages import MARKER, POLL, REQUEST, exchange
 from flip.federation.flower.provision import CA, CERTIFICATE, CERTIFICATE_KEY, KEYS, TOKEN
 from flip.federation.kit import Kit
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from flwr.serverapp import Grid, ServerApp
 
 KIT_FOLDER = "FLIP_SERVER_KIT"  # environment of the server's processes: where their kit lies
-OPEN, GUARDED = "/v1/fleet/", "/v1/control/"  # where Flower checks keys itself, and where our token is asked for
 LOOK = 0.2  # seconds between looks at which sites are there
 ENDING = 60.0  # seconds that an earlier part of a run, which was stopped, may take to end
 
@@ -46,9 +46,9 @@ def main(folder: Path) -> None:
     os.environ["FLWR_HOME"] = str(kit.folder / "flower")
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     os.umask(0o077)
-    token = (kit.folder / TOKEN).read_text().strip()
-    extensions.get_middleware = lambda: (Middleware(Gate, token=token),)
-    extensions.get_lifespan_contexts = lambda: (enrolled(public_keys(kit)),)
+    token, roster = (kit.folder / TOKEN).read_text().strip(), public_keys(kit)
+    extensions.get_middleware = lambda: (Middleware(Gate, token=token, roster=roster),)
+    extensions.get_lifespan_contexts = lambda: (enrolled(roster),)
     sys.argv = ["flower-superlink", *options(kit)]
     flower_superlink()
 
@@ -65,31 +65,6 @@ def options(kit: Kit) -> list[str]:
         "--enable-supernode-auth", "--disable-runtime-dependency-installation",
         "--host", str(kit.setting("bind")), "--port", str(kit.setting("port")),
     ]  # fmt: skip
-
-
-class Gate:
-    """Middleware (ASGI) before everything of the SuperLink's: who may reach which of its interfaces."""
-
-    def __init__(self, app: Any, token: str) -> None:
-        self.app, self.token = app, f"Bearer {token}".encode()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Hand a request on, or answer it with 403."""
-        if scope["type"] == "http" and not self.lets_in(scope):
-            await send({"type": "http.response.start", "status": 403, "headers": []})
-            await send({"type": "http.response.body", "body": b"not for you"})
-            return
-        await self.app(scope, receive, send)
-
-    def lets_in(self, scope: Mapping[str, Any]) -> bool:
-        """Whether a request may come in: a site's, one with the token, or one of this machine's own processes."""
-        if scope["path"].startswith(OPEN):
-            return True
-        if scope["path"].startswith(GUARDED):
-            shown = dict(scope["headers"]).get(b"authorization", b"")
-            return hmac.compare_digest(shown, self.token)
-        client, server = (scope[end][0] if scope.get(end) else None for end in ("client", "server"))
-        return client is not None and (client == server or client in ("127.0.0.1", "::1"))
 
 
 def public_keys(kit: Kit) -> dict[bytes, str]:
@@ -129,10 +104,10 @@ def server_app() -> "ServerApp":
     def run(grid: "Grid", context: "Context") -> None:
         from flip.coordinator.serve import Submission, serve
 
-        pull_soon()
         kit = Kit.read(Path(os.environ[KIT_FOLDER]))
         request = json.loads(str(context.run_config[REQUEST]))
         job = Submission.from_json(request["job"])
+        pull_soon(job.timeout)
         folder = shared_folder(Path(str(kit.setting("runs"))), request["folder"], request["marker"])
         sites = Sites(grid, public_keys(kit), job.timeout)
         alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending
@@ -146,16 +121,16 @@ def server_app() -> "ServerApp":
     return app
 
 
-def pull_soon() -> None:
-    """Let Flower look again soon for the parts of a reply, which come one after the other.
+def pull_soon(timeout: float) -> None:
+    """Let Flower look again soon for the parts of a reply, which come one after the other, and no longer than a task.
 
-    A reply is announced before its parts are there; Flower then waits a second for each of them, which no setting of
-    its own changes.
+    A reply is announced before its parts are there; Flower then waits a second for each of them, and two hours for one
+    that never comes, which no setting of its own changes.
     """
     from flwr.supercore.inflatable.inflatable_utils import pull_objects
     from flwr.superlink.grid import http_grid
 
-    http_grid.pull_objects = partial(pull_objects, initial_backoff=POLL)  # type: ignore[attr-defined]
+    http_grid.pull_objects = partial(pull_objects, initial_backoff=POLL, max_time=timeout)  # type: ignore[attr-defined]
 
 
 def shared_folder(runs: Path, relative: str, marker: str) -> Path:

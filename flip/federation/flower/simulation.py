@@ -5,6 +5,7 @@ found by asking each node who it is. Contract checked against flwr 1.41.
 """
 
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,12 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flip.errors import StudyFailed
+from flip.federation.answer import answer_parts
 from flip.federation.flower.messages import POLL, RECORD, SITE, blob_of, deliver, exchange, record
 from flip.federation.flower.ray_workers import workers
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order
 from flip.messages import Ask, Fault, Reply, Result, Task
-from flip.messages.wire import pack_reply, unpack_task
 from flip.processes import end, nothing_left
 from flip.signals import deferred
 
@@ -38,6 +39,9 @@ ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # there Ray listens on this machine's loopback alone; so it does here
+    "RAY_AUTH_MODE": "token",  # or other accounts of the machine could run code as this one
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),  # one a process: what Ray has read of it stays
     "PYTHONSAFEPATH": "1",  # a worker must not import from the working folder
 }
 # Ray starts a killed worker again, without limit: Flower would go on handing messages to the dead one, all lost.
@@ -172,7 +176,7 @@ def answer_message(message: "Message", context: "Context", files: Mapping[str, s
     path = Path(files[name])
     if str(path) not in SILOS:
         SILOS[str(path)] = Silo(name, load_site(path), path.with_suffix(""))
-    return Message(record(pack_reply(SILOS[str(path)].answer(unpack_task(blob))), name), reply_to=message)
+    return Message(record(b"".join(answer_parts(SILOS[str(path)], blob)), name), reply_to=message)
 
 
 def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
@@ -184,7 +188,7 @@ def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
         time.sleep(POLL)
     found: dict[str, int] = {}
     for _, message in deliver(grid, {str(node): node for node in nodes}, b"", "query", timeout):
-        if message.has_content():
+        if message is not None and message.has_content():
             found[str(message.content[RECORD][SITE])] = message.metadata.src_node_id
     if len(found) < number:
         raise StudyFailed(f"Flower reached {len(found)} of {number} sites within {timeout} s")

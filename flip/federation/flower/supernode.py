@@ -14,10 +14,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flip.federation.answer import answer_parts
 from flip.federation.flower.fleet import RECONNECT, Link, NotLetIn, Unreachable, connection
 from flip.federation.flower.messages import blob_of, pause
 from flip.federation.kit import SITE_FILE, Kit
-from flip.messages.wire import pack_reply, unpack_task
+from flip.text import printable
 
 if TYPE_CHECKING:
     from flip.site.silo import Silo
@@ -63,23 +64,35 @@ def work(link: Link, silo: "Silo") -> None:
     """Answer one task after the other, for ever. Raises Unreachable."""
     idle = time.monotonic()
     while True:
-        message = link.receive()
-        if message is None:
-            time.sleep(pause(time.monotonic() - idle))
-            continue
-        started = time.perf_counter()
-        link.send(message, answer(silo, blob_of(message)), started)
-        idle = time.monotonic()
+        try:
+            if work_once(link, silo):
+                idle = time.monotonic()
+            else:
+                time.sleep(pause(time.monotonic() - idle))
+        except Unreachable:
+            raise
+        except Exception as error:  # of the server's making: it ends no site's process
+            print(f"{silo.name}: a message that cannot be read was ignored: {printable(repr(error))}", flush=True)
+            time.sleep(RECONNECT)
+
+
+def work_once(link: Link, silo: "Silo") -> bool:
+    """Answer the next task; whether there was one."""
+    message = link.receive()
+    if message is None:
+        return False
+    started = time.perf_counter()
+    link.send(message, answer(silo, blob_of(message)), started)
+    return True
 
 
 def answer(silo: "Silo", blob: bytes) -> bytes:
     """What the site answers; nothing to a message that holds no task."""
     try:
-        task = unpack_task(blob)
+        return b"".join(answer_parts(silo, blob))
     except ValueError as error:
-        print(f"{silo.name}: a message that holds no task was ignored: {error}", flush=True)
+        print(f"{silo.name}: a message that holds no task was ignored: {printable(error)}", flush=True)
         return b""
-    return pack_reply(silo.answer(task))
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from flip.federation.answer import answer_parts
 from flip.federation.nvflare.files import BLOB, packed, received
 from flip.files import mapped
-from flip.messages.wire import reply_parts, unpack_task
 
 if TYPE_CHECKING:
     from flip.site.silo import Silo
@@ -97,9 +97,9 @@ class Answer:
             return Shareable({BLOB: str(os.getpid()).encode()})
         if self.silo is None:
             self.silo = self.open_silo(fl_ctx)
-        if isinstance(blob, bytes):
-            task = unpack_task(blob)
-        else:
-            task = unpack_task(mapped(blob))
-            blob.unlink()
-        return Shareable(packed(reply_parts(self.silo.answer(task)), fl_ctx))
+        try:
+            parts = answer_parts(self.silo, blob if isinstance(blob, bytes) else mapped(blob))
+        finally:
+            if not isinstance(blob, bytes):
+                blob.unlink()
+        return Shareable(packed(parts, fl_ctx))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flip.federation import flower
+from flip.federation.flower import gate
 from flip.federation.flower import provision as deploy
 from flip.federation.flower import server as flower_server
 from flip.federation.kit import Kit
@@ -63,9 +64,9 @@ CALLS = [
      ["confirm_message_received_protobuf", "node", "run_id"]),
     ("flwr.supercore.inflatable.inflatable_utils", "pull_and_inflate_object_from_tree",
      ["object_tree", "pull_object_fn", "confirm_object_received_fn", "return_type", "initial_backoff"]),
-    ("flwr.supercore.inflatable.inflatable_utils", "pull_objects", ["initial_backoff"]),
+    ("flwr.supercore.inflatable.inflatable_utils", "pull_objects", ["initial_backoff", "max_time"]),
     ("flwr.superlink.grid", "http_grid", []),
-    ("flwr.superlink.grid.http_grid", "pull_objects", ["initial_backoff"]),
+    ("flwr.superlink.grid.http_grid", "pull_objects", ["initial_backoff", "max_time"]),
     ("flwr.supercore.inflatable.inflatable_utils", "push_objects", ["objects", "push_object_fn", "object_ids_to_push"]),
     ("flwr.supercore.inflatable.inflatable_utils", "ObjectPullError", []),
     ("flwr.supercore.inflatable.inflatable_utils", "ObjectPushError", []),
@@ -86,6 +87,14 @@ CALLS = [
     ("flwr.common.constant", "HEARTBEAT_DEFAULT_INTERVAL", []),
     ("flwr.common.constant", "NOOP_ACCOUNT_NAME", []),
     ("flwr.common.constant", "NOOP_FLWR_AID", []),
+    ("flwr.common.constant", "SYSTEM_TIME_TOLERANCE", []),
+    ("flwr.common.constant", "TIMESTAMP_TOLERANCE", []),
+    ("flwr.common.constant", "TIMESTAMP_HEADER", []),
+    ("flwr.supercore.constant", "FLEET_HTTP_PUBLIC_KEY_HEADER", []),
+    ("flwr.supercore.constant", "FLEET_HTTP_SIGNATURE_HEADER", []),
+    ("flwr.supercore.date", "now", []),
+    ("flwr.supercore.primitives.asymmetric", "bytes_to_public_key", ["public_key_bytes"]),
+    ("flwr.supercore.primitives.asymmetric", "verify_signature", ["public_key", "message", "signature"]),
     ("flwr.supercore.task_identity", "TaskIdentity", []),
     ("flwr.supercore.run", "RunNotRunningException", []),
 ]  # fmt: skip
@@ -121,8 +130,8 @@ WORDS = [
     ("flwr.superlink.main", "fastapi_app.state.linkstate_factory"),
     ("flwr.superlink.runtime.run_serverapp", "ServerApp failed with exception: "),
     ("flwr.common.constant", 'FINISHED = "finished"'),
-    ("flwr.superlink.routers.fleet.router", f'prefix="{flower_server.OPEN[:-1]}"'),
-    ("flwr.superlink.routers.control.router", f'prefix="{flower_server.GUARDED[:-1]}"'),
+    ("flwr.superlink.routers.fleet.router", f'prefix="{gate.OPEN[:-1]}"'),
+    ("flwr.superlink.routers.control.router", f'prefix="{gate.GUARDED[:-1]}"'),
 ]
 
 

@@ -1,29 +1,38 @@
 """Flower, live: the gate before the SuperLink, whom the server believes, and a federation of separate processes."""
 
+import asyncio
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from flip.cli.execute import execute
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.flower import provision as deploy
-from flip.federation.flower.messages import MARKER, pause
-from flip.federation.flower.server import Gate, Sites, public_keys, shared_folder
+from flip.federation.flower.fleet import Unreachable
+from flip.federation.flower.gate import Gate
+from flip.federation.flower.messages import MARKER, exchange, pause
+from flip.federation.flower.server import Sites, public_keys, shared_folder
 from flip.federation.flower.superlink import FlowerSuperLink
-from flip.federation.flower.supernode import answer
+from flip.federation.flower.supernode import answer, work
 from flip.federation.kit import SITE_TEMPLATE, Kit
-from flip.messages import Fault, Task
+from flip.messages import Fault, Reply, Task
+from flip.messages.safetensors import pack
+from flip.messages.wire import pack_task, unpack_reply
 from flip.processes import command
 from tests.cohorts.heart import HOSPITALS, write_tiny_heart
 from tests.commands import Finished, flip
@@ -39,7 +48,8 @@ JOB = Submission("run", "{}", {"kings": True}, alone=False, timeout=5.0)
 @pytest.mark.parametrize(
     ("path", "client", "token", "in_"),
     [
-        ("/v1/fleet/pull-messages", "10.0.0.9", "", True),  # Flower itself checks the site's key
+        ("/v1/fleet/pull-messages", "10.0.0.9", "", False),  # a site's key does: see below
+        ("/v1/fleet/pull-messages", "127.0.0.1", "right", False),
         ("/v1/control/start-run", "10.0.0.9", "", False),
         ("/v1/control/start-run", "127.0.0.1", "", False),
         ("/v1/control/start-run", "10.0.0.9", "wrong", False),
@@ -49,14 +59,94 @@ JOB = Submission("run", "{}", {"kings": True}, alone=False, timeout=5.0)
         ("/v1/runtime/acquire-task", "10.0.0.1", "", True),  # the server's own address
         ("/v1/runtime/acquire-task", "127.0.0.1", "", True),
         ("/docs", "10.0.0.9", "", False),
-        ("/v1/fleet/../control/start-run", "10.0.0.9", "", True),  # no such route: Starlette does not resolve dots
+        ("/v1/fleet/../control/start-run", "10.0.0.9", "", False),
         ("//v1/control/start-run", "10.0.0.9", "", False),
     ],
 )
 def test_sites_reach_the_fleet_alone_and_the_token_opens_the_control(path, client, token, in_):
     scope = {"path": path, "client": (client, 5), "server": ("10.0.0.1", 8000),
              "headers": [(b"authorization", f"Bearer {token}".encode())] if token else []}  # fmt: skip
-    assert Gate(None, "right").lets_in(scope) is in_
+    assert Gate(None, "right", {}).lets_in(scope) is in_
+
+
+def request(key: Any, public: Any = None, *, age: float = 0.0) -> dict[str, Any]:
+    """A site's request, signed as Flower's own client signs it, so many seconds ago."""
+    from flwr.supercore.date import now
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes, sign_message
+
+    time = (now() - timedelta(seconds=age)).isoformat().encode()
+    shown = {
+        b"flwr-public-key": b64encode(public_key_to_bytes(public or key.public_key())),
+        b"flwr-timestamp": time,
+        b"flwr-signature": b64encode(sign_message(key, time)),
+    }
+    return {"type": "http", "path": "/v1/fleet/push-object", "headers": [*shown.items()], "client": ("10.0.0.9", 5)}
+
+
+def test_only_who_holds_a_key_of_the_roster_gets_past_the_gate():
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    known, other = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
+    gate = Gate(None, "right", {public_key_to_bytes(known.public_key()): "kings"})
+    assert gate.lets_in(request(known))
+    assert not gate.lets_in(request(other))
+    assert not gate.lets_in(request(other, known.public_key()))
+    assert not gate.lets_in(request(known, age=400))
+    assert not gate.lets_in(request(known, age=-60))
+
+
+@pytest.mark.parametrize("name", [b"flwr-public-key", b"flwr-signature", b"flwr-timestamp"])
+@pytest.mark.parametrize("value", [b"", b"\xff\x00", b"2026-01-01", b"AAAA", b"9" * 5000])
+def test_headers_that_are_no_keys_signatures_or_times_do_not_get_past_the_gate(name, value):
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    known = ec.generate_private_key(ec.SECP384R1())
+    asked = request(known)
+    asked["headers"] = [(each, value if each == name else shown) for each, shown in asked["headers"]]
+    roster = {public_key_to_bytes(known.public_key()): "kings", b"": "", b"\x00\x00\x00": ""}
+    assert not Gate(None, "right", roster).lets_in(asked)
+
+
+def test_the_body_of_who_is_not_let_in_is_not_read():
+    sent = []
+
+    async def never():
+        raise AssertionError("the body was read")
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(Gate(None, "right", {})(request(ec.generate_private_key(ec.SECP384R1())), never, send))
+    assert sent[0]["status"] == 403
+
+
+# Replies that Flower cannot read.
+
+
+class Hostile:
+    """A grid on which the reply of one node cannot be pulled."""
+
+    def push_messages(self, messages: Any) -> list[str]:
+        return ["hostile", "honest"]
+
+    def pull_messages(self, ids: Any) -> list[Any]:
+        from flwr.app import Message, RecordDict
+
+        from flip.federation.flower.messages import record
+
+        if "hostile" in ids:
+            raise KeyError("No object tree found for the message: confirmed before it was pulled")
+        return [Message(record(b"blob"), reply_to=Message(RecordDict(), dst_node_id=1, message_type="train"))]
+
+
+def test_a_reply_that_was_confirmed_early_loses_its_site_and_nobody_else(monkeypatch):
+    from flwr.supercore.task_identity import TaskIdentity
+
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+    grid: Any = Hostile()
+    found = dict(exchange(grid, TASK, {"a": 1, "b": 2}, 5))
+    assert found == {"a": Fault.LOST, "b": b"blob"}
 
 
 # Whom the server believes.
@@ -112,6 +202,39 @@ def test_a_message_that_holds_no_task_does_not_reach_the_site(capsys):
     silo: Any = SimpleNamespace(name="kings", answer=None)
     assert answer(silo, b"no task") == b""
     assert "ignored" in capsys.readouterr().out
+
+
+def test_a_task_without_parameters_does_not_end_the_sites_process(capsys):
+    silo: Any = SimpleNamespace(name="kings", answer=None)
+    head = {"run": "r", "stage": "study", "round": 0, "step": "fit", "params": None, "manifest": "{}"}
+    assert answer(silo, pack({}, head)) == b""
+    assert "ignored" in capsys.readouterr().out
+
+
+class Server:
+    """A server whose messages cannot be read, until it is gone."""
+
+    left = 3
+
+    def receive(self) -> None:
+        self.left -= 1
+        raise KeyError("no such object") if self.left else Unreachable("gone")
+
+
+def test_a_message_that_cannot_be_read_does_not_end_the_sites_process(monkeypatch, capsys):
+    monkeypatch.setattr("flip.federation.flower.supernode.RECONNECT", 0)
+    silo: Any = SimpleNamespace(name="kings")
+    link: Any = Server()
+    with pytest.raises(Unreachable):
+        work(link, silo)
+    assert capsys.readouterr().out.count("ignored") == 2
+
+
+def test_a_reply_that_cannot_be_packed_is_an_error_of_the_sites(tmp_path):
+    reply = Reply("kings", TASK.digest, weights={"w": np.zeros(1, np.complex128)})
+    silo: Any = SimpleNamespace(name="kings", home=tmp_path, answer=lambda task: reply)
+    assert unpack_reply(answer(silo, pack_task(TASK))).fault is Fault.RAISED
+    assert "cannot be packed" in (tmp_path / "site.log").read_text()
 
 
 def test_a_long_wait_is_looked_into_less_often():
