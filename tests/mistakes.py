@@ -57,11 +57,11 @@ MISTAKES = {
     ),
     "a function that does something": (
         ["model._target_=datamodules.phantom.generate"],
-        ["datamodules.phantom.generate is not a class"],
+        ["datamodules.phantom.generate is not on the list of what may stand here (model)"],
     ),
     "a function that writes where it is told": (
         ["+model.threshold={_target_: models.body_composition.report.write_private, path: x, text: y}"],
-        ["models.body_composition.report.write_private is not a class"],
+        ["models.body_composition.report.write_private is not on the list of what may stand here"],
     ),
     "no model": (
         ["model._target_=acme.parts.Data"],
@@ -79,10 +79,13 @@ MISTAKES = {
         ["federation=inprocess", "+privacy.sum._target_=acme.parts.Median"],
         ["acme.parts.Median is not a flip.privacy.Mechanism"],
     ),
-    "no outcomes": (["outcomes={_target_: torch.nn.ReLU}"], ["torch.nn.ReLU is no class of outcomes"]),
+    "no outcomes": (
+        ["outcomes={_target_: torch.nn.ReLU}"],
+        ["torch.nn.ReLU is not on the list of what may stand here (outcomes)"],
+    ),
     "a callback that a study may not use": (
         [callback("LambdaCallback")],
-        ["LambdaCallback is not a callback that a study may use; those are EarlyStopping, ModelCheckpoint"],
+        ["LambdaCallback is not on the list of what may stand here (callback)", "callbacks.EarlyStopping, "],
     ),
     "a callback that writes elsewhere": (
         [callback("ModelCheckpoint", ", filename: /etc/passwd")],

@@ -3,17 +3,16 @@
 Asked of a class before it is called, at the coordinator and again at every site, which takes a manifest for hostile.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from inspect import isclass
 
+from flip.config.places import METRIC, texts
 from flip.config.targets import LIBRARIES, OURS, TARGET
 
 CALLBACKS = ("EarlyStopping", "ModelCheckpoint", "StochasticWeightAveraging")
 """Lightning's callbacks that a study may use: others reach files, the logger or the engine's own callbacks."""
 CHECKPOINTS = "dirpath"  # of a callback: the engine puts checkpoints into the run folder, a study nowhere else
-MONITOR = re.compile(r"\w+(/\w+)*", re.ASCII)  # the name of a metric, such as val/loss
 
 
 @cache
@@ -60,28 +59,9 @@ def callback_paths(name: str, config: Mapping[str, object]) -> Iterator[tuple[st
         key = f"trainer.callbacks.{name}.{argument}"
         if argument == CHECKPOINTS:
             yield key, "is the engine's to set, below the run folder; leave it out"
-        elif argument == "monitor" and isinstance(value, str) and MONITOR.fullmatch(value):
+        elif argument == "monitor" and isinstance(value, str) and METRIC.fullmatch(value):
             continue  # a metric's name holds a slash, and is no path
         elif argument != TARGET:
-            for text in _texts(value):
+            for text in texts(value):
                 if "/" in text or "\\" in text or ".." in text:
                     yield key, f"{text!r} reads as a path; a callback writes below the run folder alone"
-
-
-def outward(target: str, config: Mapping[str, object]) -> str | None:
-    """The first argument of a library's class that leaves the study: a place on the disk, or an address to fetch."""
-    texts = _texts(config) if target.split(".")[0] in LIBRARIES else ()
-    return next((text for text in texts if "://" in text or ".." in text or text.startswith(("/", "~"))), None)
-
-
-def _texts(value: object) -> Iterator[str]:
-    """Every text in a value, however deep, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, each in value.items():
-            yield from _texts(key)
-            yield from _texts(each)
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from _texts(each)

@@ -9,11 +9,12 @@ from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from flip.config.base_classes import callback_paths, outward, unfit
+from flip.config.base_classes import callback_paths, unfit
 from flip.config.code import code_digest, foreign_packages
+from flip.config.places import FROM_SITE, IF_TAKEN, argument_refusals
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
-from flip.config.targets import TARGET, TargetError, refusal, resolve, targets
+from flip.config.targets import TARGET, TargetError, name_refusal, resolve, targets
 from flip.contracts import FederatedDataModule, Outcomes
 from flip.errors import UserError, nearest
 from flip.messages import Result, Transport
@@ -27,12 +28,10 @@ if TYPE_CHECKING:
     from flip.tracking import Tracker
 
 __all__ = [
-    "DataError", "callbacks", "code_digest", "datamodule", "instantiate", "load_cohort", "mechanisms", "model",
-    "outcomes", "persons", "strategy", "targets", "trackers", "transport",
+    "FROM_SITE", "IF_TAKEN", "DataError", "callbacks", "code_digest", "datamodule", "instantiate", "load_cohort",
+    "mechanisms", "model", "outcomes", "persons", "strategy", "targets", "trackers", "transport",
 ]  # fmt: skip
 
-FROM_SITE = ("root", "columns", "trains")  # what every dataset takes from the site's own file
-IF_TAKEN = ("sources", "part", "cache")  # what a dataset may take from it besides
 PARTIAL = "_partial_"
 LIGHTNING = (
     "accumulate_grad_batches", "check_val_every_n_epoch", "detect_anomaly", "gradient_clip_algorithm",
@@ -61,8 +60,8 @@ def instantiate(config: Mapping[str, object], key: str = "", kind: str = "", **o
         raise UserError(f"{name}: {TARGET}={target} {error}") from error
     if kind and (reason := unfit(kind, target, made)):
         raise UserError(f"{name}: {TARGET}={target} {reason}")
-    if text := outward(target, config):
-        raise UserError(f"{name}: {text!r} reads as a path or an address, which a study may not hand to {target}")
+    if problems := [f"{name}.{argument}: {reason}" for argument, reason in argument_refusals(target, config)]:
+        raise UserError(problems)
     arguments = {
         k: _value(v, f"{name}.{k}") for k, v in config.items() if k not in (TARGET, PARTIAL) and k not in overrides
     }
@@ -128,7 +127,7 @@ def sources(name: str, site: Site) -> dict[str, Any]:
     made = {}
     for part, config in site.sources.items():
         key = f"sites.{name}.sources.{part}"
-        if reason := refusal(str(config[TARGET]), source_prefixes(name, site)):
+        if reason := name_refusal(str(config[TARGET]), source_prefixes(name, site)):
             raise UserError(f"{key}: {TARGET}={config[TARGET]} {reason}")
         made[part] = instantiate(config, key, **({"root": site.root} if takes(config, ("root",)) else {}))
     return made

@@ -6,8 +6,9 @@ A new rule is a field of `Policy`, its check in `Policy.read`, and a line of `Po
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
+from flip.config.places import refusals
 from flip.config.study import Manifest
-from flip.config.targets import STUDY_TARGETS, prefix_problems, refusal, targets
+from flip.config.targets import STUDY_TARGETS, prefix_problems
 from flip.errors import UserError
 from flip.messages import Fault
 
@@ -21,7 +22,8 @@ class Policy:
     Attributes:
         minimum_persons: distinct persons that a cohort must hold before anything is computed on it.
         minimum_cell: persons that must stand behind every number that leaves the site.
-        targets: prefixes of the code that a study may name here.
+        targets: prefixes of the code that a study may name here, and single classes by name; of libraries and of the
+            engine only what is listed (`flip.config.places`), unless its name stands here.
     """
 
     minimum_persons: int
@@ -65,13 +67,9 @@ class Policy:
 
         A rule without a fault of its own gives `REFUSED_RULE`, and names itself and its value for the log.
         """
-        if self.refuses_targets(targets(manifest)):
-            return Fault.REFUSED_TARGET, ""
+        if refused := [*refusals(manifest, self.targets)]:
+            return Fault.REFUSED_TARGET, "; ".join(refused)
         return None
-
-    def refuses_targets(self, targets: Sequence[str]) -> bool:
-        """Whether the study names code outside what the site allows."""
-        return any(refusal(target, self.targets) is not None for target in targets)
 
     def refuses_cohort(self, persons: int) -> Fault | None:
         """The refusal of a cohort that is too small, or None."""

@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flip.config.targets import STUDY_TARGETS, TARGET, refusal, targets
+from flip.config.places import refusals
+from flip.config.targets import STUDY_TARGETS, TARGET
 from flip.contracts import DeclaresSizes
 from flip.errors import UserError, nearest
 
@@ -39,7 +40,7 @@ def _declared(root: DictConfig) -> Mapping[str, int] | None:
         return None
     allowed = root.get("allow_targets") or []
     own = [each for each in allowed if isinstance(each, str)] if not isinstance(allowed, str) else []
-    if not isinstance(dataset, Mapping) or any(refusal(each, (*STUDY_TARGETS, *own)) for each in targets(dataset)):
+    if not isinstance(dataset, Mapping) or any(refusals({"dataset": dataset}, (*STUDY_TARGETS, *own))):
         return None
     if not isinstance(dataset.get(TARGET), str):
         return None

@@ -1,7 +1,8 @@
-"""Which code a study may name: the allow-list, finding a `_target_`, and the digest of the code that targets name.
+"""Which code a study may name: the allowed prefixes, and finding what a `_target_` names.
 
 A manifest reaches a site from elsewhere, so a target is taken for hostile: it must be public, under an allowed prefix,
-and defined there too (`models.x.os.system` is not), and a class. In packages that the owner of the machine has allowed
+and defined there too (`models.x.os.system` is not), and a class; of libraries and of the engine's own packages one that
+is listed for its place (`flip.config.places`). In packages that the owner of the machine has allowed
 it may be a function, in `models` one that takes no arguments (`models.body_composition.prado_2008`), and nowhere else.
 """
 
@@ -21,17 +22,13 @@ STUDY_TARGETS = (
     "models.", "datamodules.", "flip.strategies.", "flip.privacy.", "torch.nn.", "torch.optim.", "monai.networks.",
     "monai.losses.", "monai.metrics.", "monai.transforms.", "torchmetrics.", "pytorch_lightning.callbacks.",
 )  # fmt: skip
-"""What a study may name unless the owner of the machine allows more."""
+"""Where the classes lie that a study may name unless the owner of the machine allows more."""
 COORDINATOR_TARGETS = (*STUDY_TARGETS, "flip.federation.", "flip.tracking.")
 """What the coordinator's own configuration may name."""
-DENIED = (
-    "monai.transforms.io.",
-    "monai.transforms.post.dictionary.SaveClassification",
-)  # these read and write files of the machine anywhere
 LIBRARIES = ("torch", "monai", "torchmetrics", "pytorch_lightning")  # compared by version, not by digest
 OURS = ("flip", "models", "datamodules")
 TARGET = "_target_"
-PREFIX = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\.")
+PREFIX_OR_CLASS = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*\.|[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+", re.ASCII)
 
 
 class TargetError(Exception):
@@ -53,40 +50,41 @@ def targets(config: object) -> list[str]:
 
 
 def prefix_problems(key: str, value: object) -> list[str]:
-    """What is wrong with a list of prefixes; a text in its place would be taken for a list of letters."""
+    """What is wrong with a list of prefixes and classes; a text would be taken for a list of letters."""
     remedy = "write the dotted path of a package and a dot, as in [my_package.]"
     if not isinstance(value, list | tuple):
         return [f"{key}: {value!r} must be a list of prefixes; {remedy}"]
-    bad = [each for each in value if not isinstance(each, str) or not PREFIX.fullmatch(each)]
+    bad = [each for each in value if not isinstance(each, str) or not PREFIX_OR_CLASS.fullmatch(each)]
     return [f"{key}: {each!r} is not a prefix; {remedy}" for each in bad]
 
 
-def refusal(target: str, prefixes: Sequence[str]) -> str | None:
-    """Why a target's name is refused, before anything of it is imported; None when it is allowed."""
+def name_refusal(target: str, allowed: Sequence[str]) -> str | None:
+    """Why a target's name is refused, before anything of it is imported; None when it is allowed.
+
+    `allowed` are prefixes, which end in a dot, and classes by their whole name.
+    """
     parts = target.split(".")
     if len(parts) < 2 or not all(part.isidentifier() for part in parts):
         return "is not the dotted path of a class, such as models.segmentation.Segmentation"
     if any(part.startswith("_") for part in parts):
         return "names something private"
-    if target.startswith(DENIED):
-        return "reads or writes files anywhere, which a study may not"
-    if not target.startswith(tuple(prefixes)):
+    if target not in allowed and not target.startswith(tuple(each for each in allowed if each.endswith("."))):
         return (
-            f"is outside the allowed prefixes ({', '.join(prefixes)}); the machine's owner may add one to allow_targets"
+            f"is outside the allowed prefixes ({', '.join(allowed)}); the machine's owner may add one to allow_targets"
         )
     return None
 
 
 def resolve(target: str) -> Callable[..., Any]:
     """Import the class or function that a target names. Raises TargetError, with the cause, where it names neither."""
-    reason = refusal(target, [target.split(".")[0] + "."])
+    reason = name_refusal(target, [target.split(".")[0] + "."])
     if reason is not None:
         raise TargetError(reason)
     home, found = _walk(target)
     if not inspect.isclass(found) and not (inspect.isfunction(found) and _may_be_called(target, found)):
         raise TargetError(f"is not a class; {nearest(target.split('.')[-1], _classes(home))}")
     defined = f"{found.__module__}.{found.__qualname__}"
-    if not defined.startswith(_base(target)) or defined.startswith(DENIED):
+    if not defined.startswith(_base(target)):
         raise TargetError(f"is defined elsewhere, as {defined}; name that, if it is allowed")
     return found
 

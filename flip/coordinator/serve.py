@@ -74,12 +74,12 @@ def serve(submission: Submission, folder: Path, ask: Ask) -> None:
 def unfit(manifest: Manifest) -> str:
     """Why this server does not run a study: code not allowed or of another version, numerics; empty if it does."""
     from flip.config.code import code_digest
-    from flip.config.targets import STUDY_TARGETS, refusal, targets
+    from flip.config.places import refusals
+    from flip.config.targets import STUDY_TARGETS, targets
 
-    named = targets(manifest)
-    if refused := sorted(target for target in named if refusal(target, STUDY_TARGETS) is not None):
-        return f"the study names {refused[0]}, which the server does not allow"
-    if manifest["code"] != code_digest(named):
+    if refused := next(refusals(manifest, STUDY_TARGETS), None):
+        return f"the server does not allow this study: {refused}"
+    if manifest["code"] != code_digest(targets(manifest)):
         return "the server has another version of the engine or of the study's code; install the same on both"
     if why := numerics.refusal(manifest["numerics"], "cpu"):
         return f"the study asks for numerics: portable, but the server's {why}. {numerics.REMEDY}"

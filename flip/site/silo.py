@@ -19,6 +19,7 @@ from flip.messages.summary import Topic
 from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.site.admission import Loaded, Place, admit, protected_module
+from flip.site.audit import audited
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
 from flip.site.images_page import PAGE, write_images
@@ -105,6 +106,7 @@ class Silo:
             )
         return reply
 
+    @audited
     def _answer(self, task: Task, store: LocalState) -> Reply:
         loaded = self._load(task.manifest)
         steps: dict[str, Callable[[Loaded, Task], Reply]]

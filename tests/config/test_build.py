@@ -12,8 +12,9 @@ import pytest
 from flip.config import build
 from flip.config.checks.parts import model_contract
 from flip.config.code import code_digest
+from flip.config.places import listed, refusal
 from flip.config.schema import Site
-from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TargetError, refusal, resolve, targets
+from flip.config.targets import COORDINATOR_TARGETS, resolve, targets
 from flip.errors import UserError
 from tests.conftest import Acme
 
@@ -31,10 +32,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("target", HOSTILE)
-def test_a_hostile_target_is_never_found(target: str) -> None:
-    if refusal(target, COORDINATOR_TARGETS) is None:
-        with pytest.raises(TargetError):
-            resolve(target)
+def test_a_hostile_target_is_refused_by_its_name(target: str) -> None:
+    assert refusal(target, COORDINATOR_TARGETS, tuple(listed())) is not None
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_a_hostile_target_is_never_found(target: str) -> None:
      "pytorch_lightning.callbacks.EarlyStopping", "flip.strategies.fedavg.FedAvg"],
 )  # fmt: skip
 def test_what_studies_are_made_of_is_found(target: str) -> None:
-    assert refusal(target, STUDY_TARGETS) is None
+    assert refusal(target, COORDINATOR_TARGETS, tuple(listed())) is None
     assert resolve(target).__name__ == target.split(".")[-1]
 
 
@@ -168,7 +167,7 @@ def test_a_callback_is_told_no_path_however_deep(value: Any) -> None:
 def test_a_library_is_handed_no_path_and_no_address(text: str) -> None:
     model = {"_target_": "models.segmentation.Segmentation", "network": {"_target_": "monai.networks.nets.HoVerNet"}}
     model["network"]["pretrained_url"] = text  # type: ignore[index]
-    with pytest.raises(UserError, match=r"model\.network: .* reads as a path or an address"):
+    with pytest.raises(UserError, match=r"model\.network\.pretrained_url: names a file, a folder or an address"):
         build.instantiate(model, "model", "model")
 
 

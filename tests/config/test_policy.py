@@ -26,13 +26,15 @@ def test_a_cohort_below_the_minimum_is_refused():
 
 def test_code_outside_the_sites_own_list_is_refused():
     policy = Policy.read("kings", {"minimum_persons": 1, "minimum_cell": 1, "targets": ["models."]})
-    assert not policy.refuses_targets(["models.tabular.LinearClassifier"])
-    assert policy.refuses_targets(["models.tabular.LinearClassifier", "torch.optim.SGD"])
+    model = {"_target_": "models.tabular.LinearClassifier"}
+    assert policy.refuses({"model": model}) is None
+    refused = policy.refuses({"model": model | {"optimizer": {"_target_": "torch.optim.SGD"}}})
+    assert refused and refused[0] is Fault.REFUSED_TARGET
 
 
 def test_a_prefix_allows_nothing_private_below_it():
     policy = Policy.read("kings", {"minimum_persons": 1, "minimum_cell": 1, "targets": ["models."]})
-    assert policy.refuses_targets(["models._secret.Thing"])
+    assert policy.refuses({"model": {"_target_": "models._secret.Thing"}})
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -10,7 +10,8 @@ from omegaconf import MISSING
 
 from flip.config.base_classes import unfit
 from flip.config.build import PARTIAL
-from flip.config.targets import TARGET, TargetError, refusal, resolve
+from flip.config.places import argument_refusals, nested_places, refusal
+from flip.config.targets import TARGET, TargetError, resolve
 from flip.errors import Where, at, nearest
 
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
@@ -25,7 +26,7 @@ class Slot:
 
     `given` are the arguments that the engine supplies itself, `may` those that it supplies to a class that takes them;
     with `open` it may supply further ones. `kind` is the place's kind (`flip.config.base_classes`), if the
-    engine needs one.
+    engine needs one; `places` are those of the list that its classes are on (`flip.config.places`), None for no list.
     """
 
     key: str
@@ -35,6 +36,7 @@ class Slot:
     may: Sequence[str] = ()
     open: bool = False
     kind: str = ""
+    places: Sequence[str] | None = None
 
 
 def bind(slot: Slot, where: Where) -> Iterator[str]:
@@ -49,7 +51,7 @@ def bind(slot: Slot, where: Where) -> Iterator[str]:
     if not isinstance(slot.config.get(PARTIAL, False), bool):
         yield f"{at(f'{slot.key}.{PARTIAL}', where)}: must be true or false"
     yield from _nested(slot, where)
-    if reason := refusal(target, slot.prefixes):
+    if reason := refusal(target, slot.prefixes, slot.places):
         yield f"{_named(slot, where)} {reason}"
         return
     try:
@@ -60,6 +62,8 @@ def bind(slot: Slot, where: Where) -> Iterator[str]:
     if slot.kind and (reason := unfit(slot.kind, target, made)):
         yield f"{_named(slot, where)} {reason}"
         return
+    for name, reason in argument_refusals(target, slot.config):
+        yield f"{at(f'{slot.key}.{name}', where)}: {reason}"
     yield from _arguments(slot, made, where)
 
 
@@ -71,19 +75,20 @@ def _named(slot: Slot, where: Where) -> str:
 def _nested(slot: Slot, where: Where) -> Iterator[str]:
     for key, value in slot.config.items():
         if key not in (TARGET, PARTIAL):
-            yield from _nested_in(f"{slot.key}.{key}", value, slot.prefixes, where)
+            inner = replace(slot, given=(), may=(), open=False, kind="", places=nested_places(slot.places, str(key)))
+            yield from _nested_in(f"{slot.key}.{key}", value, inner, where)
 
 
-def _nested_in(key: str, value: object, prefixes: Sequence[str], where: Where) -> Iterator[str]:
+def _nested_in(key: str, value: object, slot: Slot, where: Where) -> Iterator[str]:
     if isinstance(value, Mapping):
         if value.get(TARGET) is not None:
-            yield from bind(Slot(key, value, prefixes), where)
+            yield from bind(replace(slot, key=key, config=value), where)
             return
         for name, each in value.items():
-            yield from _nested_in(f"{key}.{name}", each, prefixes, where)
+            yield from _nested_in(f"{key}.{name}", each, slot, where)
     elif isinstance(value, list):
         for index, each in enumerate(value):
-            yield from _nested_in(f"{key}[{index}]", each, prefixes, where)
+            yield from _nested_in(f"{key}[{index}]", each, slot, where)
 
 
 def _arguments(slot: Slot, made: Callable[..., Any], where: Where) -> Iterator[str]:

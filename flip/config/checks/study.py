@@ -55,23 +55,40 @@ def slots(study: Study) -> list[Slot]:
     code, ours = (*STUDY_TARGETS, *own), (*COORDINATOR_TARGETS, *own)
     trainer = manifest["trainer"]
     found = [
-        Slot("dataset", manifest["dataset"], code, given=build.FROM_SITE, may=build.IF_TAKEN, kind="dataset"),
-        Slot("model", manifest["model"], code, kind="model"),
-        Slot("strategy", manifest["strategy"], code, kind="strategy"),
-        *(Slot(f"privacy.{name}", each, code, kind="privacy") for name, each in manifest["privacy"].items()),
+        Slot(
+            "dataset",
+            manifest["dataset"],
+            code,
+            given=build.FROM_SITE,
+            may=build.IF_TAKEN,
+            kind="dataset",
+            places=("dataset",),
+        ),
+        Slot("model", manifest["model"], code, kind="model", places=("model",)),
+        Slot("strategy", manifest["strategy"], code, kind="strategy", places=("strategy",)),
         *(
-            Slot(f"trainer.callbacks.{name}", each, code, kind="callback")
+            Slot(f"privacy.{name}", each, code, kind="privacy", places=("privacy",))
+            for name, each in manifest["privacy"].items()
+        ),
+        *(
+            Slot(f"trainer.callbacks.{name}", each, code, kind="callback", places=("callback",))
             for name, each in trainer["callbacks"].items()
             if each
         ),
-        *(Slot(f"tracking.{name}", each, ours, open=True) for name, each in study.tracking.items() if each),
+        *(
+            Slot(f"tracking.{name}", each, ours, open=True, places=("tracker",))
+            for name, each in study.tracking.items()
+            if each
+        ),
     ]
     if trainer["centralized"]["optimizer"]:
-        found.append(Slot("trainer.centralized.optimizer", trainer["centralized"]["optimizer"], code))
+        found.append(
+            Slot("trainer.centralized.optimizer", trainer["centralized"]["optimizer"], code, places=("optimizer",))
+        )
     if manifest["outcomes"]:
-        found.append(Slot("outcomes", manifest["outcomes"], code, kind="outcomes"))
+        found.append(Slot("outcomes", manifest["outcomes"], code, kind="outcomes", places=("outcomes",)))
     if isinstance(study.federation, dict) and study.federation.get(TARGET) is not None:
-        found.append(Slot("federation", study.federation, ours))
+        found.append(Slot("federation", study.federation, ours, places=("transport",)))
     return found
 
 

@@ -130,7 +130,7 @@ def test_models_in_the_working_folder_are_never_imported(flip: Flip, acme: Acme,
     (folder / "models").mkdir()
     (folder / "models" / "__init__.py").write_text("open('taken', 'w').close()\n")
     done = flip(*acme.arguments("model._target_=models.tabular.Nothing"))
-    assert "'Nothing' is not in models.tabular" in done.stderr
+    assert "models.tabular.Nothing is not on the list of what may stand here (model)" in done.stderr
     assert not (folder / "taken").exists()
 
 
