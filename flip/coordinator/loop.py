@@ -15,6 +15,7 @@ from flip.coordinator.evaluation import TEST, Evaluation
 from flip.coordinator.roster import Roster
 from flip.determinism import stable_seed
 from flip.errors import StudyFailed
+from flip.files import ALONE
 from flip.messages import Ask, Fault, Payload, Reply, Task
 from flip.privacy import Mechanism
 from flip.runs.recorder import Progress
@@ -138,8 +139,8 @@ class Coordinator:
         """Train each site by itself, and test each of these models at every site."""
         roster = self.roster
         for site in roster.sites(training=True):
-            task = roster.task("fit", 0, initial, "alone", alone=site)
+            task = roster.task("fit", 0, initial, ALONE, alone=site)
             for reply in roster.asked(ask, task, [site], "alone", roster.fits(initial, {})):
                 if reply.fault is None:
                     prefix = f"baseline/alone/{site}/test"
-                    self.evaluation.test(ask, "alone", reply.weights, prefix, alone=site)
+                    self.evaluation.test(ask, ALONE, reply.weights, prefix, alone=site)

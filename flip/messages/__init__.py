@@ -37,6 +37,9 @@ class Fault(Enum):
     REFUSED_FEW_PERSONS = "refused by the site's policy: this rests on fewer distinct persons than its minimum cell"
     REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"
     REFUSED_RULE = "refused by the site's policy: a rule of its own, which its own log names"
+    REFUSED_WEIGHTS = (
+        "refused by the site: the weights sent are not those that the study's own rounds can give; its own log says why"
+    )
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
     REFUSED_NUMERICS = (
         "refused: the study asks for numerics: portable, and the site's process computes otherwise; its log says why"

@@ -20,8 +20,10 @@ from flip.messages import Fault, Payload, Task
 from flip.messages.weights import load_arrays
 from flip.messages.wire import take
 from flip.privacy import Mechanism
+from flip.site.bounds import bounded_numbers, refuse_size
 from flip.site.disclosure import enough
 from flip.site.persons import persons_of
+from flip.site.received_weights import Received
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.strategies.fedavg import FedAvg
@@ -69,6 +71,8 @@ class Loaded:
     outcomes: Outcomes | None
     persons: int
     agreed: Payload
+    deployed: bool
+    pooled: bool = False  # its owner has taken the rows out, to train on them with those of other sites
 
     def agree(self, task: Task) -> None:
         """Take the statistics that all sites agreed on into the data."""
@@ -83,6 +87,7 @@ class Loaded:
     def receive(self, task: Task, store: LocalState) -> None:
         """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module."""
         self.agree(task)
+        Received(self, task, store).check()
         before = task.round + (1 if task.step == "evaluate" else 0)
         load_arrays(self.module, {**(store.load("personal", before) or {}), **task.weights})
 
@@ -105,17 +110,21 @@ def admit(text: str, place: Place) -> Loaded:
     trained = persons_of(datamodule, "train", policy.minimum_cell).number
     if trained and not enough(trained, policy.minimum_cell):
         raise Refusal(Fault.REFUSED_FEW_PERSONS, f"{trained} persons to train on, minimum_cell: {policy.minimum_cell}")
-    mechanisms = build.mechanisms(manifest)
+    mechanisms, strategy = build.mechanisms(manifest), build.strategy(manifest)
+    with bounded_numbers(policy):
+        module = protected_module(manifest, place.site, mechanisms)
+    refuse_size(policy, module, strategy, trained)
     return Loaded(
         manifest=manifest,
         policy=policy,
-        module=protected_module(manifest, place.site, mechanisms),
+        module=module,
         datamodule=datamodule,
-        strategy=build.strategy(manifest),
+        strategy=strategy,
         mechanisms=mechanisms,
         outcomes=build.outcomes(manifest),
         persons=persons,
         agreed={},
+        deployed=place.deployed,
     )
 
 

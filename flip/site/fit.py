@@ -21,8 +21,10 @@ from flip.messages.weights import to_arrays
 from flip.privacy import PrivateFit, Spent
 from flip.site.admission import Loaded, Place
 from flip.site.batches import without_single
+from flip.site.bounds import refuse_batches, refuse_steps
 from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.disclosure import refuse_few, suppress_metrics
+from flip.site.received_weights import keep_alone, refuse_pull
 from flip.site.secret import noise_key
 from flip.site.state import LocalState
 from flip.site.trainer import Device, RoundCallback, fit_round, passes, updates
@@ -78,6 +80,8 @@ class LocalFit:
         steps = updates(train, device, steps=trainer["steps"], epochs=trainer["epochs"])
         keep = trainer["optimizer_state"] == OptimizerState.keep.value
         local = SiteLocal(self.store, self.task.round, steps)
+        refuse_steps(self.loaded.policy, steps)
+        refuse_pull(self.loaded, self.task, steps)
         shared = strategy.shared(module)
         strategy.before_fit(local, self.task)
         seed_fit(self.manifest["seed"], self.place.name, self.task.round)
@@ -104,11 +108,13 @@ class LocalFit:
         how = centralized(self.manifest, self.store.folder)
         device, train = device_of(self.manifest, self.place.site), self.batches(module)
         steps = updates(train, device, steps=None, epochs=how.max_epochs)
+        refuse_steps(self.loaded.policy, steps, rounds=self.loaded.strategy.rounds)
         seed_fit(self.manifest["seed"], self.place.name, 0)
         private = self._protect(module, train, {}, steps=steps, planned=steps)
         validate = self.loaded.datamodule.val_dataloader() or None
         callback = fit_centralized(private.module, private.loader, validate, device=device, how=how)
         weights = self._weights(module, callback)
+        keep_alone(self.store, weights)
         return {**self._fields(train, callback, private), "weights": weights}
 
     def batches(self, module: "TrainableModule") -> "Loader":
@@ -119,6 +125,8 @@ class LocalFit:
         """The trained weights, if the batches were of enough persons."""
         arrays = to_arrays(module)
         refuse_few(callback.drawn.number, arrays, self.loaded.policy.minimum_cell)
+        if not self.loaded.mechanisms:  # whose noise protects each person of a batch, however few
+            refuse_batches(self.loaded.policy, callback.drawn.by_batch)
         return arrays
 
     def _fields(self, train: "Loader", callback: RoundCallback, private: PrivateFit) -> dict[str, Any]:

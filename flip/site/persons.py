@@ -89,6 +89,7 @@ class Drawn:
     """The persons in the batches that a fit draws, counted as they pass."""
 
     def __init__(self) -> None:
+        self.by_batch: list[int] = []  # distinct persons of each batch that says whose it is
         self._codes: list[torch.Tensor] = []
         self._unknown = False
 
@@ -98,6 +99,7 @@ class Drawn:
             self._unknown = True
             return
         self._codes.append(batch[PERSON])
+        self.by_batch.append(len({*batch[PERSON].tolist()}))
         if len(self._codes) > KEPT:
             self._codes = [self._distinct()]
 

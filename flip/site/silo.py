@@ -20,6 +20,7 @@ from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.site.admission import Loaded, Place, admit, protected_module
 from flip.site.audit import audited
+from flip.site.bounds import time_limit
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
 from flip.site.images_page import PAGE, write_images
@@ -72,7 +73,8 @@ class Silo:
         started = time.perf_counter()
         try:
             store = self.place.store(task.run)
-            reply = self._answered(task, store) or self._answer(task, store)
+            with time_limit(self.place.policy().maximum_seconds, self._log, self.home):
+                reply = self._answered(task, store) or self._answer(task, store)
         except Refusal as refusal:
             self._log.warning("%s round %s: %s", task.step, task.round, refusal)
             reply = self._fault(task, refusal.fault)
@@ -88,6 +90,7 @@ class Silo:
         """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites."""
         loaded = self._load(task.manifest)
         loaded.agree(task)
+        loaded.pooled = True
         return loaded.datamodule
 
     def _answered(self, task: Task, store: LocalState) -> Reply | None:

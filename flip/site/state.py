@@ -42,6 +42,10 @@ class LocalState:
             raise RuntimeError(f"what was kept of '{name}' before round {before} is gone: start the study anew")
         return load_file(self._path(name, max(rounds)))[0] if rounds else None
 
+    def version(self, name: str, before: int) -> int | None:
+        """The latest round earlier than `before` in which arrays were saved under `name`; None if there is none."""
+        return max((number for number in self._rounds(name) if number < before), default=None)
+
     def save(self, name: str, round: int, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep arrays under `name` for this round; later rounds go, and old ones before it (`expired`)."""
         write_atomic(self._path(name, round), parts(arrays, {}), PRIVATE)

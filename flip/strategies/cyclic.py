@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ class Cyclic(FedAvg):
 
     visits: int | None = None
     shuffle: bool = True
+    relays: ClassVar[bool] = True
     needs: str = field(default="each", init=False)
 
     def __post_init__(self) -> None:
@@ -35,6 +37,11 @@ class Cyclic(FedAvg):
             raise UserError(
                 "strategy=cyclic visits sites one by one: leave fraction at 1.0 and site_weights at null; use visits"
             )
+
+    @property
+    def stops(self) -> int:
+        """As many as are visited; with `visits` null a site cannot know it, and takes one."""
+        return self.visits or 1
 
     def start(self, weights: Payload) -> State:
         """An empty queue: the first round draws the first cycle."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flip.strategies.fedopt import Adaptive
+from flip.strategies.fedopt import Adaptive, steepest
 
 
 @dataclass
@@ -15,6 +15,11 @@ class FedAdagrad(Adaptive):
     """
 
     beta_1: float = 0.0
+
+    @property
+    def steepest(self) -> float:
+        """Of v as the sum of change_k^2."""
+        return steepest(self.beta_1, 1.0, 1.0)
 
     def second(self, square: np.ndarray, moment: np.ndarray) -> np.ndarray:
         """Sum of the squares."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flip.errors import UserError
-from flip.strategies.fedopt import Adaptive
+from flip.strategies.fedopt import Adaptive, steepest
 
 
 @dataclass
@@ -25,6 +25,11 @@ class FedAdam(Adaptive):
         super().__post_init__()
         if not 0 <= self.beta_2 < 1:
             raise UserError(f"strategy.beta_2={self.beta_2}: must be at least 0 and below 1")
+
+    @property
+    def steepest(self) -> float:
+        """Of v as the sum of (1 - beta_2) * beta_2^k * change_k^2."""
+        return steepest(self.beta_1, self.beta_2, 1 - self.beta_2)
 
     def second(self, square: np.ndarray, moment: np.ndarray) -> np.ndarray:
         """Exponential mean of the squares."""

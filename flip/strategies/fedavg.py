@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -47,6 +47,8 @@ class FedAvg:
         site_weights: weight by site name; None weighs by number of training examples.
         share: patterns (fnmatch) of the parameter names that travel; the others stay at each site.
         stop: when the study ends before its last round, the arguments of `Stop`; None never.
+        most_change: largest root mean square by which a round's training at a site moves the numbers that travel. Sites
+            refuse weights that moved by more than the strategy makes of it; None: each by its policy alone.
     """
 
     rounds: int
@@ -55,6 +57,8 @@ class FedAvg:
     site_weights: Mapping[str, float] | None = None
     share: Sequence[str] = ("*",)
     stop: Mapping[str, Any] | None = None
+    most_change: float | None = None
+    relays: ClassVar[bool] = False  # whether a site is sent what another one trained in the same round
     needs: str = field(default="sum", init=False)  # "sum": only weighted sums of replies are used; "each": each apart
 
     def __post_init__(self) -> None:
@@ -67,6 +71,8 @@ class FedAvg:
         for site, weight in (self.site_weights or {}).items():
             if not 0 <= weight < math.inf:
                 raise UserError(f"strategy.site_weights.{site}={weight}: must be 0 or more")
+        if self.most_change is not None and not 0 < self.most_change < math.inf:
+            raise UserError(f"strategy.most_change={self.most_change}: must be above 0, or null")
         _ = self.early  # raises for its mistakes
 
     @property
@@ -79,6 +85,21 @@ class FedAvg:
 
         `scheduled` says that its learning rate changes in a fit.
         """
+
+    # What a site may be sent: the coordinator could send anything.
+
+    @property
+    def stops(self) -> int:
+        """Fits, one after the other, of which a round's weights come."""
+        return 1
+
+    def reach(self, change: float) -> float:
+        """Root mean square by which a round moves the weights, where each site's training moves them by `change`."""
+        return change  # a mean lies within the farthest of its parts
+
+    def pulls(self, state: State) -> State:
+        """Those of the coordinator's arrays that every step at a site adds to the gradient."""
+        return {}
 
     # The coordinator's half.
 

@@ -27,6 +27,10 @@ class FedAvgM(FedOpt):
         if not 0 <= self.momentum < 1:
             raise UserError(f"strategy.momentum={self.momentum}: must be at least 0 and below 1")
 
+    def longest(self, change: float) -> float:
+        """The velocity after many equal changes."""
+        return change / (1 - self.momentum)
+
     def step(self, change: np.ndarray, moments: Sequence[np.ndarray]) -> tuple[np.ndarray, Sequence[np.ndarray]]:
         """One step of momentum."""
         velocity = self.momentum * moments[0] + change

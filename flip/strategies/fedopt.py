@@ -1,5 +1,6 @@
 """Server optimizers (Reddi et al., "Adaptive Federated Optimization", ICLR 2021): what they have in common."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,6 +31,14 @@ class FedOpt(FedAvg):
         super().__post_init__()
         if not self.server_lr > 0:
             raise UserError(f"strategy.server_lr={self.server_lr}: must be above 0")
+
+    def reach(self, change: float) -> float:
+        """The coordinator's step, or the mean of what is averaged."""
+        return max(self.server_lr * self.longest(change), change)
+
+    def longest(self, change: float) -> float:
+        """The longest direction that `step` can give after any number of rounds of changes of at most `change`."""
+        return change
 
     def start(self, weights: Payload) -> State:
         """Moments of zero, named `moment/parameter`."""
@@ -84,6 +93,24 @@ class Adaptive(FedOpt):
         second = self.second(change * change, moments[1])
         return first / (np.sqrt(second) + self.tau), (first, second)
 
+    def longest(self, change: float) -> float:
+        """The largest |m| / (sqrt(v) + tau): below |m| / tau, and below `steepest`, by Cauchy and Schwarz."""
+        return min(change / self.tau, self.steepest)
+
+    @property
+    def steepest(self) -> float:
+        """The largest |m| / sqrt(v)."""
+        raise NotImplementedError
+
     def second(self, square: np.ndarray, moment: np.ndarray) -> np.ndarray:
         """The new second moment from the squared change and the old one."""
         raise NotImplementedError
+
+
+def steepest(beta_1: float, decay: float, part: float) -> float:
+    """The largest |m| / sqrt(v) of any series of changes, where v is at least the sum of part * decay^k * change_k^2.
+
+    m is the sum of (1 - beta_1) * beta_1^k * change_k; infinite where beta_1^2 is not below the decay.
+    """
+    ratio = beta_1**2 / decay if decay > 0 else math.inf
+    return (1 - beta_1) / math.sqrt(part * (1 - ratio)) if ratio < 1 else math.inf

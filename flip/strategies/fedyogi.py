@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from flip.errors import UserError
-from flip.strategies.fedopt import Adaptive
+from flip.strategies.fedopt import Adaptive, steepest
 
 
 @dataclass
@@ -25,6 +25,11 @@ class FedYogi(Adaptive):
         super().__post_init__()
         if not 0 <= self.beta_2 < 1:
             raise UserError(f"strategy.beta_2={self.beta_2}: must be at least 0 and below 1")
+
+    @property
+    def steepest(self) -> float:
+        """The new v is at least beta_2^2 * v + beta_2 * (1 - beta_2) * change^2, on either side of the square."""
+        return steepest(self.beta_1, self.beta_2**2, self.beta_2 * (1 - self.beta_2))
 
     def second(self, square: np.ndarray, moment: np.ndarray) -> np.ndarray:
         """The old moment, moved towards the square."""

@@ -75,6 +75,14 @@ class Scaffold(FedAvg):
         """Every site returns by how much its control changed."""
         return state
 
+    def reach(self, change: float) -> float:
+        """The coordinator's step, or the mean of what is averaged."""
+        return max(self.server_lr, 1.0) * change
+
+    def pulls(self, state: State) -> State:
+        """The coordinator's control."""
+        return {name: array for name, array in state.items() if name.startswith(PREFIX)}
+
     def combine(self, weights: Payload, replies: Iterator[Reply], state: State, sites: int) -> tuple[Payload, State]:
         """Step the weights and the control."""
         used = 0

@@ -1,0 +1,183 @@
+"""Whether the weights of a task can be those of the study: the coordinator does not choose what a site answers on.
+
+One gradient, or one score, of weights made for it tells single rows. So a site takes the study's own seeded start
+first; after that weights which the strategy could have come to from the last ones that the site took, so many
+rounds before; and of each round only a few. What is beyond is refused, and nothing is scaled or clipped.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flip.config.build import initial_module
+from flip.files import ALONE, CENTRALIZED, write_atomic
+from flip.messages import Fault, Payload, Task
+from flip.messages.weights import digest, plain_name, to_arrays
+from flip.site.refusal import Refusal
+from flip.site.state import PRIVATE, LocalState
+from flip.strategies.fedavg import BLOCK
+
+if TYPE_CHECKING:
+    import torch
+
+    from flip.site.admission import Loaded
+
+KEYS = "policy.maximum_change, strategy.most_change"
+NAME = "received"  # of the arrays in the site's store
+SETS = 3  # different weights of one round: its own, and those of a resume after a site was lost
+ROUNDING = 1e-5  # relative: another processor may round the numbers of the seeded start otherwise
+
+
+@dataclass(frozen=True)
+class Received:
+    """The weights of one task "fit" or "evaluate", at a site that has loaded the study."""
+
+    loaded: "Loaded"
+    task: Task
+    store: LocalState
+
+    def check(self) -> None:
+        """Take the weights as known from now on. Raises Refusal for those that are not the study's."""
+        if self.loaded.pooled:
+            return  # whoever asks has the rows themselves
+        if self.task.stage in (ALONE, CENTRALIZED):
+            self._baseline()
+        else:
+            self._of_round()
+
+    def _baseline(self) -> None:
+        """A model that no round gave: of this site alone, or in a simulation, where one owner has every site."""
+        if self.task.step == "fit":
+            self._is_start()
+        elif self.loaded.deployed and digest(self.task.weights) not in self._known().get(ALONE, []):
+            raise self._refused(f"a hospital scores no other site's model; the task's stage is '{self.task.stage}'")
+
+    def _of_round(self) -> None:
+        number = self.task.round + (self.task.step == "evaluate")  # rounds that these weights have behind them
+        strategy, known = self.loaded.strategy, self._known()
+        if shapes(self.task.weights) != shapes_of(self.loaded.module, strategy.shared(self.loaded.module)):
+            raise self._refused("they are not the arrays of the model that travel")
+        if not 0 <= number <= strategy.rounds:
+            raise self._refused(f"the study has {strategy.rounds} rounds, and these are of round {number}")
+        relayed = self.task.step == "fit" and strategy.relays
+        sealed, key = digest(self.task.weights), f"{number}{'+' if relayed else ''}"
+        if sealed in (*known.get(key, []), *known.get(str(number), [])):
+            return
+        if number == 0 and not relayed:
+            self._is_start()
+        else:
+            self._is_near(number + relayed)
+        if len(known.get(key, [])) >= SETS * strategy.stops:
+            raise self._refused(f"round {number} already had {SETS * strategy.stops} different ones")
+        self._keep({**known, key: [*known.get(key, []), sealed]})
+        if not relayed and reach_of(self.loaded) is not None:
+            self.store.save(NAME, number, self.task.weights)
+
+    def _is_start(self) -> None:
+        """The study's seeded weights, to the last bits; the one place to ask for others, such as a published file's."""
+        start = to_arrays(initial_module(self.loaded.manifest))
+        for name, array in self.task.weights.items():
+            own = start.get(name)
+            if own is None or own.shape != array.shape:
+                raise self._refused(f"the model has no such array '{name}'")
+            largest = float(abs(own).max(initial=0.0))
+            if not np.allclose(array, own, rtol=ROUNDING, atol=ROUNDING * largest):
+                raise self._refused("they are not the study's own seeded start")
+
+    def _is_near(self, number: int) -> None:
+        """Within what the rounds since the last known weights can have moved."""
+        before = self.store.version(NAME, number)
+        last = self.store.load(NAME, number) if before is not None else None
+        if last is None:
+            last = to_arrays(initial_module(self.loaded.manifest), self.task.weights)
+        moved, rounds, reach = change(self.task.weights, last), number - (before or 0), reach_of(self.loaded)
+        limit = math.inf if reach is None else reach * rounds
+        if not (math.isfinite(moved) and moved <= limit):
+            raise self._refused(
+                f"they moved by {moved:.4g} (root mean square) since round {before or 0}, and {rounds} rounds can move "
+                f"them by {limit:.4g} ({KEYS})"
+            )
+
+    def _refused(self, why: str) -> Refusal:
+        return Refusal(Fault.REFUSED_WEIGHTS, why)
+
+    def _known(self) -> dict[str, list[str]]:
+        return known_sets(self.store)
+
+    def _keep(self, known: Mapping[str, list[str]]) -> None:
+        write_atomic(self.store.folder / f"{NAME}.json", json.dumps(known).encode(), PRIVATE)
+
+
+def shapes(arrays: Payload) -> dict[str, tuple[bool, tuple[int, ...]]]:
+    """By name, whether an array is of floating point, and its shape."""
+    return {name: (np.issubdtype(array.dtype, np.floating), array.shape) for name, array in arrays.items()}
+
+
+def shapes_of(module: "torch.nn.Module", names: Sequence[str]) -> dict[str, tuple[bool, tuple[int, ...]]]:
+    """The same of these arrays of a module's state."""
+    state = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
+    return {name: (state[name].is_floating_point(), tuple(state[name].shape)) for name in names}
+
+
+def keep_alone(store: LocalState, weights: Payload) -> None:
+    """Know the model that this site trained by itself, which it then scores."""
+    known = known_sets(store)
+    kept = [*known.get(ALONE, []), digest(weights)][-SETS:]
+    write_atomic(store.folder / f"{NAME}.json", json.dumps({**known, ALONE: kept}).encode(), PRIVATE)
+
+
+def known_sets(store: LocalState) -> dict[str, list[str]]:
+    """Digests of the weights that the site took in this run, by the rounds behind them."""
+    path = store.folder / f"{NAME}.json"
+    found: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
+    return found
+
+
+def reach_of(loaded: "Loaded") -> float | None:
+    """Root mean square by which the weights sent may move in a round: as the study states, at most as the policy caps.
+
+    None without either.
+    """
+    stated, cap = loaded.strategy.most_change, loaded.policy.maximum_change
+    bounds = [] if stated is None else [loaded.strategy.reach(stated)]
+    least = min([*bounds, *([] if cap is None else [cap])], default=None)
+    return None if least is None else least * loaded.strategy.stops
+
+
+def refuse_pull(loaded: "Loaded", task: Task, steps: int) -> None:
+    """Raises Refusal where other arrays of the coordinator's would move the weights in one fit beyond a round's reach.
+
+    SCAFFOLD's control is such: it is added to the gradient of every step, times the learning rate of plain SGD.
+    """
+    pulls = loaded.strategy.pulls(task.state)
+    if not pulls or (pulled := change(pulls, {})) == 0:
+        return
+    from flip.site.plain_loop import configured
+
+    made, reach = configured(loaded.module), reach_of(loaded)
+    pulled *= steps * (float(made[0].param_groups[0]["lr"]) if made is not None else math.inf)
+    if not (math.isfinite(pulled) and (reach is None or pulled <= reach)):
+        raise Refusal(
+            Fault.REFUSED_WEIGHTS,
+            f"the coordinator's control would move the weights by {pulled:.4g} (root mean square) in one fit, and a "
+            f"round can move them by {reach} ({KEYS})",
+        )
+
+
+def change(new: Payload, old: Payload) -> float:
+    """Root mean square of the change of all floating-point numbers, in blocks for the memory; what `old` lacks is 0."""
+    total, numbers = 0.0, 0
+    for name, array in new.items():
+        if not np.issubdtype(array.dtype, np.floating):
+            continue
+        after, before = array.reshape(-1), old[name].reshape(-1) if name in old else None
+        numbers += after.size
+        for start in range(0, after.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            moved = after[block].astype(np.float64) - (before[block] if before is not None else 0.0)
+            total += float(np.dot(moved, moved))
+    return math.sqrt(total / max(numbers, 1))
