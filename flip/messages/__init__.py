@@ -36,6 +36,15 @@ class Fault(Enum):
     REFUSED_FEW_PERSONS = "refused by the site's policy: this rests on fewer distinct persons than its minimum cell"
     REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"
     REFUSED_RULE = "refused by the site's policy: a rule of its own, which its own log names"
+    REFUSED_PROTOCOL = (
+        "refused: the task is none that the study has: an unknown step, round or array, or more questions than its "
+        "rounds need; the site's own log names it"
+    )
+    REFUSED_QUESTION = (
+        "refused by the site's policy: no further question about its cohort than its maximum_questions; a cohort "
+        "described as before is answered"
+    )
+    REFUSED_MANIFEST = "refused: the site's own check finds a mistake in the study, which its own log names"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
     REFUSED_NUMERICS = (
         "refused: the study asks for numerics: portable, and the site's process computes otherwise; its log says why"
