@@ -74,6 +74,16 @@ def only_process_in(folder: Path, seconds: float = 0.0) -> Iterator[None]:
         os.close(held)
 
 
+@contextmanager
+def private_files() -> Iterator[None]:
+    """Have every file and folder that this process makes meanwhile be its owner's alone, modes 600 and 700."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
 def relative(folder: Path) -> str:
     """A folder as one would type it from the working folder."""
     path = os.path.relpath(folder)

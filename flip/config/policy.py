@@ -3,9 +3,11 @@
 A new rule is a field of `Policy`, its check in `Policy.read`, and a line of `Policy.refuses` if it is on the manifest.
 """
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 
 from flip.config.places import refusals
 from flip.config.study import Manifest
@@ -14,6 +16,8 @@ from flip.errors import UserError
 from flip.messages import Fault
 
 PUBLIC = "public_data"
+UNITS = {"minimum_persons": "persons", "minimum_cell": "persons", "maximum_questions": "questions"}
+"""The rules that are numbers, and what they count."""
 
 
 DEPLOYED: Mapping[str, float] = {
@@ -49,6 +53,8 @@ class Policy:
         maximum_steps: optimizer steps of a site in a round.
         maximum_seconds: of one task; the site's process ends after them.
         maximum_change: root mean square by which the weights that the site is sent may have moved in a round.
+        maximum_questions: different questions about the cohort that are ever answered, over all runs and studies: a
+            cohort as a study's dataset defines it, or the edges of its histograms. What was asked before is no new one.
     """
 
     minimum_persons: int
@@ -61,6 +67,12 @@ class Policy:
     maximum_steps: int | None = None
     maximum_seconds: float | None = None
     maximum_change: float | None = None
+    maximum_questions: int = 10
+
+    @property
+    def digest(self) -> str:
+        """Sha256 over every rule: what was answered under one policy is not handed out under another."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def read(cls, site: str, value: object, *, deployed: bool = False) -> "Policy":
@@ -83,10 +95,16 @@ class Policy:
         rules = [field.name for field in fields(cls)]
         if unknown := sorted(set(value) - set(rules)):
             raise UserError(f"{where}.{unknown[0]}: no such rule; the rules are {', '.join(rules)}")
-        for key in ("minimum_persons", "minimum_cell"):
-            number = value.get(key)
+        for key, unit in UNITS.items():
+            number = value.get(key, getattr(cls, key, None))
             if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise UserError(f"{where}.{key}={number!r}: must be a whole number of persons, 1 or more")
+                raise UserError(f"{where}.{key}={number!r}: must be a whole number of {unit}, 1 or more")
+        numbers = {key: int(value[key]) for key in UNITS if key in value}
+        if deployed and numbers["minimum_persons"] == numbers["minimum_cell"] == 1:
+            raise UserError(
+                f"{where}: minimum_persons: 1 and minimum_cell: 1 is {PUBLIC} by another name, for simulations; "
+                "state how many persons a cohort must hold, and how many must stand behind every number"
+            )
         prefixes = value.get("targets", STUDY_TARGETS)
         if problems := prefix_problems(f"{where}.targets", prefixes):
             raise UserError(problems)
@@ -97,8 +115,7 @@ class Policy:
                 raise UserError(
                     f"{where}.{key}={number!r}: must be a {'' if float in kinds else 'whole '}number above 0"
                 )
-        stated = {key: value[key] for key in ("minimum_persons", "minimum_cell")}
-        return cls(**stated, targets=tuple(prefixes), **({**DEPLOYED, **bounds} if deployed else bounds))
+        return cls(**numbers, targets=tuple(prefixes), **({**DEPLOYED, **bounds} if deployed else bounds))
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
         """Why a study may not run here, by its manifest, with what the site's own log adds; None where it may.

@@ -53,7 +53,7 @@ class InProcess(Limits):
 
 def open_silos(sites: Mapping[str, Path]) -> dict[str, Silo]:
     """A silo per site, from the site's own file; its home is the folder beside the file, of the same name."""
-    return {name: Silo(name, load_site(path), path.with_suffix("")) for name, path in sites.items()}
+    return {name: Silo(name, load_site(path), path.with_suffix(""), file=path) for name, path in sites.items()}
 
 
 def ask_silos(silos: Mapping[str, Silo]) -> Ask:

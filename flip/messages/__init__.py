@@ -40,6 +40,15 @@ class Fault(Enum):
     REFUSED_WEIGHTS = (
         "refused by the site: the weights sent are not those that the study's own rounds can give; its own log says why"
     )
+    REFUSED_PROTOCOL = (
+        "refused: the task is none that the study has: an unknown step, round or array, or more questions than its "
+        "rounds need; the site's own log names it"
+    )
+    REFUSED_QUESTION = (
+        "refused by the site's policy: no further question about its cohort than its maximum_questions; a cohort "
+        "described as before is answered"
+    )
+    REFUSED_MANIFEST = "refused: the site's own check finds a mistake in the study, which its own log names"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
     REFUSED_NUMERICS = (
         "refused: the study asks for numerics: portable, and the site's process computes otherwise; its log says why"

@@ -1,7 +1,8 @@
-"""Whether a study may run at this site: its policy, its code, its cohort; then the study's parts."""
+"""Whether a study may run at this site: its policy, its code, the study itself, its cohort; then the study's parts."""
 
-import json
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,10 @@ import numpy as np
 from flip import numerics
 from flip.config import build
 from flip.config.build import initial_module
+from flip.config.checks.manifest import manifest_problems, read_manifest, rounds_of
 from flip.config.policy import Policy
 from flip.config.schema import SIMULATED, Site
+from flip.config.site_file import load_site
 from flip.config.study import Manifest
 from flip.contracts import Agrees, FederatedDataModule, Outcomes
 from flip.determinism import configure_torch
@@ -23,6 +26,7 @@ from flip.privacy import Mechanism
 from flip.site.bounds import bounded_numbers, refuse_size
 from flip.site.disclosure import enough
 from flip.site.persons import persons_of
+from flip.site.protocol import Expected
 from flip.site.received_weights import Received
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
@@ -36,13 +40,29 @@ if TYPE_CHECKING:
 class Place:
     """A site: its name in the roster, its own file, and the folder of its log, state and reports, which stays there.
 
-    `deployed` is a hospital's, not simulated: its file may wave nothing through as public or simulated.
+    `deployed` is a hospital's, not simulated: its file may wave nothing through as public or simulated. `file` is where
+    its file lies, `text` what it held when it was read.
     """
 
     name: str
     site: Site
     home: Path
     deployed: bool = False
+    file: Path | None = None
+    text: bytes | None = None
+
+    def now(self) -> "Place":
+        """The site under its file as it is now; itself where the file has not changed.
+
+        Raises Refusal for a file that cannot be read: a rule that is misspelt refuses everything.
+        """
+        try:
+            text = self.file.read_bytes() if self.file else None
+            if self.file is None or text == self.text:
+                return self
+            return replace(self, site=load_site(self.file), text=text)
+        except (OSError, UserError) as error:
+            raise Refusal(Fault.REFUSED_POLICY, str(error)) from error
 
     def policy(self) -> Policy:
         """The site's policy. Raises Refusal for a file that does not permit a study."""
@@ -56,6 +76,23 @@ class Place:
     def store(self, run: str) -> LocalState:
         """What the site keeps for itself of a run."""
         return LocalState(self.home / "state", run)
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A study that the site has accepted, before any of its data are read.
+
+    Attributes:
+        digest: sha256 of the manifest as it was sent.
+        expected: what its tasks hold.
+        round_problems: why its model cannot be trained in rounds.
+    """
+
+    manifest: Manifest
+    digest: str
+    policy: Policy
+    expected: Expected
+    round_problems: Sequence[str]
 
 
 @dataclass
@@ -92,15 +129,34 @@ class Loaded:
         load_arrays(self.module, {**(store.load("personal", before) or {}), **task.weights})
 
 
-def admit(text: str, place: Place) -> Loaded:
-    """Build the study of a manifest, once the site agrees to it. Raises Refusal, and DataError for an unread cohort."""
-    manifest, policy = json.loads(text), place.policy()
-    if refused := policy.refuses(manifest):
-        raise Refusal(*refused)
-    if manifest["code"] != build.code_digest(build.targets(manifest)):
-        raise Refusal(Fault.REFUSED_CODE)
-    if why := numerics.refusal(manifest["numerics"], place.site.accelerator):
-        raise Refusal(Fault.REFUSED_NUMERICS, f"{why}. {numerics.REMEDY}")
+def accept(text: str, place: Place, policy: Policy) -> Accepted:
+    """Hold a manifest, which comes from elsewhere, against the policy and all that the coordinator's check knows.
+
+    Raises Refusal; its details name keys and values of the study, for the site's own log.
+    """
+    try:
+        manifest = read_manifest(text)
+        if refused := policy.refuses(manifest):
+            raise Refusal(*refused)
+        if manifest["code"] != build.code_digest(build.targets(manifest)):
+            raise Refusal(Fault.REFUSED_CODE)
+        if problems := manifest_problems(text, tuple(policy.targets), place.site.precision):
+            raise UserError(problems)
+        if why := numerics.refusal(manifest["numerics"], place.site.accelerator):
+            raise Refusal(Fault.REFUSED_NUMERICS, f"{why}. {numerics.REMEDY}")
+        strategy = build.strategy(manifest)
+        with bounded_numbers(policy):
+            module = initial_module(manifest)
+    except UserError as error:
+        raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(error.problems)) from error
+    shared, unfit = rounds_of(manifest, module, strategy)
+    expected = Expected.of(strategy, module, shared)
+    return Accepted(manifest, hashlib.sha256(text.encode()).hexdigest(), policy, expected, unfit)
+
+
+def admit(accepted: Accepted, place: Place) -> Loaded:
+    """Build an accepted study over the site's data. Raises Refusal, and DataError for an unread cohort."""
+    manifest, policy = accepted.manifest, accepted.policy
     configure_torch(int(manifest["trainer"]["threads"]))
     datamodule = build.datamodule(manifest, place.name, place.site)
     persons = build.persons(datamodule)
@@ -111,8 +167,7 @@ def admit(text: str, place: Place) -> Loaded:
     if trained and not enough(trained, policy.minimum_cell):
         raise Refusal(Fault.REFUSED_FEW_PERSONS, f"{trained} persons to train on, minimum_cell: {policy.minimum_cell}")
     mechanisms, strategy = build.mechanisms(manifest), build.strategy(manifest)
-    with bounded_numbers(policy):
-        module = protected_module(manifest, place.site, mechanisms)
+    module = protected_module(manifest, place.site, mechanisms)
     refuse_size(policy, module, strategy, trained)
     return Loaded(
         manifest=manifest,

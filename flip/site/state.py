@@ -10,7 +10,7 @@ import numpy as np
 
 from flip.config.policy import Policy
 from flip.files import mapped, write_atomic
-from flip.messages import Reply
+from flip.messages import Reply, Task
 from flip.messages.safetensors import load_file, parts
 from flip.messages.wire import reply_parts, unpack_reply
 from flip.privacy import Entry
@@ -67,20 +67,22 @@ class LocalState:
         """Replace the privacy ledger."""
         write_atomic(self.folder / "ledger.json", json.dumps(entries).encode(), PRIVATE)
 
-    def answered(self, digest: str) -> tuple[Reply, Policy] | None:
-        """The reply to a task with this digest and the minima it was made under, if it was answered before."""
-        for path in (self.folder / "replies").glob(f"{digest}.*.*.safetensors"):
-            persons, cell = (int(number) for number in path.name.split(".")[1:3])
-            return unpack_reply(mapped(path)), Policy(minimum_persons=persons, minimum_cell=cell)
-        return None
+    def answered(self, task: Task, policy: Policy) -> Reply | None:
+        """The reply that left for this task under this very policy, if there is one; None under any other."""
+        path = self._reply(task, policy)
+        return unpack_reply(mapped(path)) if path.exists() else None
 
-    def keep_reply(self, reply: Reply, policy: Policy) -> None:
-        """Keep a reply with the minima of the policy that it was made under, and drop old ones (`expired`)."""
-        folder = self.folder / "replies"
-        name = f"{reply.task_digest}.{policy.minimum_persons}.{policy.minimum_cell}.safetensors"
-        write_atomic(folder / name, reply_parts(reply), PRIVATE)
-        for old in expired(sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime_ns)):
+    def keep_reply(self, task: Task, reply: Reply, policy: Policy) -> None:
+        """Keep a reply as it leaves, with the policy that it was made under, and drop old ones (`expired`)."""
+        path = self._reply(task, policy)
+        write_atomic(path, reply_parts(reply), PRIVATE)
+        for old in expired(sorted(path.parent.glob("*.safetensors"), key=lambda each: each.stat().st_mtime_ns)):
             old.unlink()
+
+    def _reply(self, task: Task, policy: Policy) -> Path:
+        """The file of a task's reply; those of scores are apart, or they would outnumber and drop the fits'."""
+        name = f"{task.digest}.{policy.digest[:16]}.safetensors"
+        return self.folder / ("replies" if task.step == "fit" else "scores") / name
 
     def _dropped(self, name: str) -> Path:
         """A mark that versions of this name were dropped because newer ones are there."""

@@ -74,7 +74,7 @@ def test_a_hospitals_owner_alone_allows_a_source(acme: Acme, study: list[str], t
     for targets, refused in (("[models., datamodules.]", True), ("[models., datamodules., acme.]", False)):
         own.write_text(
             f"root: {tmp_path / 'north'}\nsources: {{table: {{_target_: acme.sources.Table, path: own.csv}}}}\n"
-            f"policy: {{minimum_persons: 1, minimum_cell: 1, targets: {targets}}}\n"
+            f"policy: {{minimum_persons: 2, minimum_cell: 1, targets: {targets}}}\n"
         )
         settled = compose_study("experiment=acme", f"site_file={own}", config_dir=acme.conf)
         said = [text for text in site_problems(settled) if "acme.sources.Table is outside" in text and str(own) in text]

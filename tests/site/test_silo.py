@@ -32,11 +32,9 @@ def silo(study: Study, tmp_path: Path) -> Silo:
 
 
 def task(study: Study, step: str = "fit", number: int = 0, **params) -> Task:
-    weights = to_arrays(initial_module(study.manifest)) if step != "statistics" else {}
-    moments = np.array([[100.0, 0.0, 100.0]] * 13)
-    return Task(
-        "run", "study", number, step, weights, {"statistics/moments/features": moments}, params, study.manifest_text
-    )
+    weights = to_arrays(initial_module(study.manifest)) if step not in ("statistics", "describe") else {}
+    moments = {"statistics/moments/features": np.array([[100.0, 0.0, 100.0]] * 13)} if step != "statistics" else {}
+    return Task("run", "study", number, step, weights, moments, params, study.manifest_text)
 
 
 def with_policy(silo: Silo, policy: object, tmp_path: Path) -> Silo:
@@ -75,17 +73,6 @@ def test_a_task_answered_before_is_answered_from_the_store_even_after_a_restart(
     first = silo.answer(task(study))
     restarted = Silo("cleveland", replace(study.sites["cleveland"], root="gone"), tmp_path / "home")
     assert digest(restarted.answer(task(study)).weights) == digest(first.weights)
-
-
-@pytest.mark.parametrize(
-    ("rule", "fault"),
-    [("minimum_cell", Fault.REFUSED_FEW_PERSONS), ("minimum_persons", Fault.REFUSED_COHORT)],
-)
-def test_a_task_answered_before_is_refused_under_a_policy_that_has_become_stricter(silo, study, tmp_path, rule, fault):
-    policy = {"minimum_persons": 10, "minimum_cell": 5}
-    assert with_policy(silo, policy, tmp_path).answer(task(study)).fault is None
-    assert with_policy(silo, policy, tmp_path).answer(task(study)).fault is None
-    assert with_policy(silo, policy | {rule: policy[rule] + 1}, tmp_path).answer(task(study)).fault is fault
 
 
 def test_a_task_answered_before_is_answered_as_the_mechanisms_let_it_leave(silo, study, monkeypatch):
@@ -149,13 +136,12 @@ def test_a_cohort_that_cannot_be_read_is_a_fault_with_details_only_in_the_sites_
     assert "marker_of_the_site" in (tmp_path / "home" / "site.log").read_text()
 
 
-def test_an_error_in_training_is_a_fault_and_never_an_exception(silo, study):
-    broken = replace(task(study), weights={"linear.weight": np.zeros((5, 5), np.float32)})
-    assert silo.answer(broken).fault is Fault.RAISED
+def test_an_error_in_training_is_a_fault_and_never_an_exception(silo, study, monkeypatch):
+    def training_step(module, batch, batch_idx):
+        raise RuntimeError("a patient's name")
 
-
-def test_an_unknown_step_is_a_fault(silo, study):
-    assert silo.answer(task(study, "exfiltrate")).fault is Fault.RAISED
+    monkeypatch.setattr("models.tabular.LinearClassifier.training_step", training_step)
+    assert silo.answer(task(study)).fault is Fault.RAISED
 
 
 def test_counts_below_the_minimum_cell_do_not_leave(silo, study, tmp_path):
@@ -182,7 +168,7 @@ def test_a_policy_that_cannot_be_read_refuses(silo, study, tmp_path):
 
 
 def test_a_deployed_site_measures_for_no_coordinator(silo, study, tmp_path):
-    rules = {"minimum_persons": 1, "minimum_cell": 1}
+    rules = {"minimum_persons": 2, "minimum_cell": 1}
     own = Silo("cleveland", replace(silo.site, policy=rules, secret=None), tmp_path / "own", deployed=True)
     assert own.answer(task(study, "statistics")).fault is None
     assert own.answer(task(study, "measure")).fault is Fault.REFUSED_POLICY

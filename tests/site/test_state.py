@@ -1,12 +1,18 @@
 """What a site keeps between tasks: by run and round, the last two."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from flip.config.policy import Policy
-from flip.messages import Reply
+from flip.messages import Reply, Task
 from flip.site import state
 from flip.site.state import LocalState
+
+
+def asked(number: int, step: str = "fit") -> Task:
+    return Task("run", "study", number, step, {}, {}, {}, "{}")
 
 
 def arrays(value: float) -> dict[str, np.ndarray]:
@@ -37,9 +43,10 @@ def test_a_coordinator_whose_copy_lags_behind_by_some_fast_rounds_can_go_on(tmp_
     store = LocalState(tmp_path, "run")
     for number in range(20):
         store.save("control", number, arrays(number))
-        store.keep_reply(Reply("kings", f"digest{number}"), Policy(minimum_persons=1, minimum_cell=1))
+        for step in ("fit", "evaluate"):
+            store.keep_reply(asked(number, step), Reply("kings", ""), Policy(minimum_persons=1, minimum_cell=1))
     assert store.load("control", before=5)["control/weight"].tolist() == [4, 4]
-    assert store.answered("digest5") is not None
+    assert store.answered(asked(5), Policy(minimum_persons=1, minimum_cell=1)) is not None
 
 
 def test_young_rounds_are_bounded_in_number(tmp_path):
@@ -68,13 +75,15 @@ def test_a_run_identifier_cannot_leave_the_folder(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-def test_a_reply_is_found_by_the_digest_of_its_task_with_the_policy_that_it_was_made_under(tmp_path):
-    store = LocalState(tmp_path, "run")
-    policy = Policy(minimum_persons=50, minimum_cell=5)
-    store.keep_reply(Reply("kings", "digest", examples=7, weights=arrays(3)), policy)
-    reply, under = store.answered("digest")
-    assert (reply.examples, under) == (7, policy)
-    assert store.answered("another") is None
+def test_a_reply_is_found_by_its_task_under_the_policy_that_it_was_made_under_and_no_other(tmp_path):
+    store, policy = LocalState(tmp_path, "run"), Policy(minimum_persons=50, minimum_cell=5)
+    store.keep_reply(asked(0), Reply("kings", "", examples=7, weights=arrays(3)), policy)
+    found = store.answered(asked(0), policy)
+    assert found is not None
+    assert found.examples == 7
+    assert store.answered(asked(1), policy) is None
+    for rule in ({"minimum_persons": 51}, {"minimum_cell": 4}, {"targets": ("models.",)}, {"maximum_questions": 9}):
+        assert store.answered(asked(0), replace(policy, **rule)) is None
 
 
 def test_the_privacy_ledger_outlives_the_process(tmp_path):

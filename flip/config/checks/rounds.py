@@ -8,7 +8,7 @@ import numpy as np
 from flip.config.jobs import JOBS
 from flip.config.study import Study
 from flip.contracts import VisitsSome
-from flip.errors import UserError, at, nearest
+from flip.errors import UserError, Where, at, nearest, nowhere
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def rounds_problems(study: Study, strategy: FedAvg, model: "TrainableModule | None") -> Iterator[str]:
     """Every mistake in what the rounds are to do; `model` is None where it cannot be made, which is said elsewhere."""
     if model is not None:
-        yield from _stops(study, strategy, model)
+        yield from unfit_stop(strategy, model, study.where)
         try:
             strategy.shared(model)
         except UserError as error:
@@ -26,11 +26,11 @@ def rounds_problems(study: Study, strategy: FedAvg, model: "TrainableModule | No
     yield from _roster(study, strategy)
 
 
-def _stops(study: Study, strategy: FedAvg, model: "TrainableModule") -> Iterator[str]:
+def unfit_stop(strategy: FedAvg, model: "TrainableModule", where: Where = nowhere) -> Iterator[str]:
     """The metric that `strategy.stop` watches against the model's."""
     names = dict(getattr(model, "metrics", {}).items())
     if strategy.early and strategy.early.monitor not in names:
-        key = at("strategy.stop.monitor", study.where)
+        key = at("strategy.stop.monitor", where)
         yield f"{key}: the model has no metric {strategy.early.monitor}; {nearest(strategy.early.monitor, names)}"
 
 

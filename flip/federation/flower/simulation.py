@@ -175,7 +175,7 @@ def answer_message(message: "Message", context: "Context", files: Mapping[str, s
         return Message(record(b"", name), reply_to=message)
     path = Path(files[name])
     if str(path) not in SILOS:
-        SILOS[str(path)] = Silo(name, load_site(path), path.with_suffix(""))
+        SILOS[str(path)] = Silo(name, load_site(path), path.with_suffix(""), file=path)
     return Message(record(b"".join(answer_parts(SILOS[str(path)], blob)), name), reply_to=message)
 
 

@@ -35,7 +35,7 @@ def main(folder: Path) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     kit = Kit.read(folder)
     name, address, path = str(kit.setting("site")), str(kit.setting("address")), kit.folder / SITE_FILE
-    silo, refused = Silo(name, load_site(path), path.with_suffix(""), deployed=True), None
+    silo, refused = Silo(name, load_site(path), path.with_suffix(""), deployed=True, file=path), None
     import_module("flip.site.trainer")  # torch and Lightning, before the first task waits for them
     print(f"{name}: looking for the server at {address}", flush=True)
     while True:

@@ -103,7 +103,7 @@ def executor() -> Any:
         from flip.site.silo import Silo
 
         file = Path(fl_ctx.get_workspace().get_file_path_in_root("site.yaml"))
-        return Silo(fl_ctx.get_identity_name(), load_site(file), file.with_suffix(""), deployed=True)
+        return Silo(fl_ctx.get_identity_name(), load_site(file), file.with_suffix(""), deployed=True, file=file)
 
     return answer_with(open_silo)
 

@@ -153,6 +153,6 @@ def executor(workspace: str, client: str) -> Any:
         from flip.site.silo import Silo
 
         name, file = json.loads(path.read_text())
-        return Silo(name, load_site(Path(file)), Path(file).with_suffix(""))
+        return Silo(name, load_site(Path(file)), Path(file).with_suffix(""), file=Path(file))
 
     return answer_with(open_silo)

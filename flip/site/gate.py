@@ -1,0 +1,131 @@
+"""The one gate of a site: what every task passes before the site computes an answer, or repeats one that it gave.
+
+The rules stand in `RULES`, in the order in which they are asked. A rule takes the `Question` and raises Refusal; the
+first that does ends the matter. A new rule is a function and a line there.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from flip.config.policy import Policy
+from flip.messages import Fault, Task
+from flip.messages.wire import take
+from flip.site.admission import Accepted, Place
+from flip.site.counters import Counter
+from flip.site.protocol import (
+    MOST_ALONE,
+    SCORES_A_ROUND,
+    SCORES_OF_A_MODEL,
+    STEPS,
+    unknown_params,
+    unknown_state,
+    unknown_weights,
+)
+from flip.site.refusal import Refusal
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task at the gate of a site, under the policy that its file holds now."""
+
+    task: Task
+    place: Place
+    policy: Policy
+    accept: Callable[[str, Policy], Accepted]
+
+    @cached_property
+    def study(self) -> Accepted:
+        """The study, once the site has accepted it. Raises Refusal."""
+        return self.accept(self.task.manifest, self.policy)
+
+
+def well_formed(question: Question) -> None:
+    """The task has a step, a stage and parameters that the protocol knows."""
+    task = question.task
+    texts = (task.run, task.stage, task.step, task.manifest)
+    if not (all(isinstance(each, str) for each in texts) and isinstance(task.params, Mapping)):
+        raise Refusal(Fault.REFUSED_PROTOCOL, "a task whose parts are of another type")
+    if task.step not in STEPS or task.stage not in STEPS[task.step].stages:
+        raise Refusal(Fault.REFUSED_PROTOCOL, f"unknown step {task.step[:80]!a} in stage {task.stage[:80]!a}")
+    for problem in unknown_params(task):
+        raise Refusal(Fault.REFUSED_PROTOCOL, problem)
+    if task.step == "fit" and task.params.get("alone", question.place.name) != question.place.name:
+        raise Refusal(Fault.REFUSED_PROTOCOL, "a training alone, of another site")
+
+
+def accepted(question: Question) -> None:
+    """The site's policy permits the study, the site has its code, and its own check finds no mistake in it."""
+    _ = question.study
+
+
+def within_rounds(question: Question) -> None:
+    """The round is one of the study's; before the first and for other jobs it is 0."""
+    task, rounds = question.task, question.study.expected.rounds
+    last = rounds - 1 if task.step in ("fit", "evaluate") else 0
+    if type(task.round) is not int or not 0 <= task.round <= last:
+        raise Refusal(Fault.REFUSED_PROTOCOL, f"round {ascii(task.round)[:80]} of {task.step}: from 0 to {last}")
+
+
+def trainable(question: Question) -> None:
+    """The study's model can be trained in rounds."""
+    task, problems = question.task, question.study.round_problems
+    if problems and (task.step, task.stage) == ("fit", "study"):
+        raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(problems))
+
+
+def expected_arrays(question: Question) -> None:
+    """Weights and state have the names, shapes and types of the study's; nothing is copied before."""
+    task, expected = question.task, question.study.expected
+    for problem in (*unknown_weights(task, expected), *unknown_state(task, expected)):
+        raise Refusal(Fault.REFUSED_PROTOCOL, problem)
+
+
+def counted(question: Question) -> None:
+    """The run has not asked more than its protocol has; the question is on disk before it is answered.
+
+    The same task again is no new question.
+    """
+    task, study = question.task, question.study
+    counter = Counter(question.place.store(task.run).folder / "asked.jsonl")
+    for name, asked, most in slots(task, study.expected.rounds, study.expected.fits):
+        if not counter.take(f"{study.digest[:16]}/{name}", asked, most):
+            raise Refusal(Fault.REFUSED_PROTOCOL, f"{name}: this run has asked {most} times already, which are all")
+
+
+def slots(task: Task, rounds: int, fits: int) -> list[tuple[str, str, int]]:
+    """Under which names a task is counted, as which question, and the most questions that each may have in a run."""
+    match task.step, task.stage:
+        case "fit", "study":
+            return [("fit", task.digest, fits)]
+        case "evaluate", "study":
+            return [("evaluate", task.digest, SCORES_A_ROUND * rounds)]
+        case "evaluate", "alone":
+            site = str(task.params["alone"])
+            own = hashlib.sha256(site.encode()).hexdigest()[:16]
+            return [("alone", own, MOST_ALONE), (f"evaluate/alone/{own}", task.digest, SCORES_OF_A_MODEL)]
+        case "evaluate", stage:
+            return [(f"evaluate/{stage}", task.digest, SCORES_OF_A_MODEL)]
+        case "describe", _:
+            part = "tries" if task.params.get("tries") else "edges" if take(task.state, "edges") else "cohort"
+            return [(f"describe/{part}", task.digest, 1)]
+    return [(f"{task.step}/{task.stage}", task.digest, 1)]
+
+
+RULES: tuple[Callable[[Question], None], ...] = (
+    well_formed,
+    accepted,
+    within_rounds,
+    trainable,
+    expected_arrays,
+    # what the study's size and the weights' values may be stands here: before the question is counted
+    counted,
+)
+"""Every rule of the gate, in order."""
+
+
+def let_in(question: Question) -> None:
+    """Hold a task against every rule. Raises Refusal of the first that it breaks."""
+    for rule in RULES:
+        rule(question)

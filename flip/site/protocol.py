@@ -1,0 +1,153 @@
+"""What a coordinator may ask of a site in one run: the steps, their parameters, the arrays that go with them."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from flip.contracts import VisitsSome
+from flip.messages import Payload, Scalar, Task
+from flip.strategies.fedavg import FedAvg
+
+if TYPE_CHECKING:
+    import torch
+
+STATISTICS, EDGES = "statistics/", "edges/"  # how the names of agreed statistics and of a histogram's edges begin
+MOST_STATISTICS = 10**6  # numbers in the agreed statistics of one task: those of the widest shipped study are 20,000
+MOST_EDGES = 65  # edges of one histogram; the coordinator's have 25
+MOST_ALONE = 32  # sites whose own models a run may have scored here
+SCORES_A_ROUND = 2  # of the round's weights
+SCORES_OF_A_MODEL = 4  # of the final or a baseline's weights: threshold and test, and both again once after a resume
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the protocol: in which stages it is asked, and the parameters that it may have, by type."""
+
+    stages: Collection[str]
+    params: Mapping[str, tuple[type, ...]]
+
+
+STUDY = ("study",)
+STEPS: Mapping[str, Step] = {
+    "statistics": Step(STUDY, {}),
+    "describe": Step(STUDY, {"tries": (bool,)}),
+    "fit": Step(("study", "alone"), {"alone": (str,)}),
+    "evaluate": Step(
+        ("study", "test", "alone", "centralized"),
+        {"split": (str,), "outcomes": (bool,), "threshold": (int, float), "alone": (str,)},
+    ),
+    "measure": Step(STUDY, {}),
+}
+SPLITS = ("validate", "test")
+
+
+class Form(NamedTuple):
+    """An array without its numbers."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+Forms = Mapping[str, Form]
+
+
+def forms(arrays: Payload) -> dict[str, Form]:
+    """Names, shapes and types of arrays."""
+    return {name: Form(array.shape, array.dtype.str) for name, array in arrays.items()}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the tasks of a study hold.
+
+    Attributes:
+        rounds: rounds of the study; a task's round counts from 0.
+        fits: different fits that one run may ask for in its rounds.
+        shared: the weights that travel in the rounds.
+        whole: all weights of the model.
+        state: what the strategy sends with a fit.
+    """
+
+    rounds: int
+    fits: int
+    shared: Forms
+    whole: Forms
+    state: Forms
+
+    @classmethod
+    def of(cls, strategy: FedAvg, module: "torch.nn.Module", shared: Sequence[str]) -> "Expected":
+        """From the study's strategy and module, and the names of the weights that travel."""
+        from flip.messages.weights import to_arrays
+
+        weights = to_arrays(module)
+        travel = {name: weights[name] for name in shared}
+        # a cycle that ends within a round may stop twice at one site
+        some = isinstance(strategy, VisitsSome) and strategy.visits is not None
+        fits = strategy.rounds * (2 if some else 1)
+        sent = strategy.broadcast(strategy.start(travel)) if travel else {}
+        return cls(strategy.rounds, fits, forms(travel), forms(weights), forms(sent))
+
+    def weights(self, task: Task) -> Sequence[Forms]:
+        """The forms of which the task's weights must have one."""
+        if task.step in ("statistics", "describe"):
+            return ({},)
+        if task.stage == "study" and task.step != "measure":
+            return (self.shared,)
+        return (self.whole,) if task.stage in ("alone", "centralized") else (self.shared, self.whole)
+
+
+def unknown_params(task: Task) -> Iterator[str]:
+    """What is wrong with a task's parameters; its step is known."""
+    known = STEPS[task.step].params
+    for name, value in task.params.items():
+        kinds = known.get(name, ())
+        truth = isinstance(value, bool) and bool not in kinds  # which is a whole number to Python
+        if truth or not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
+            yield f"parameter {name!r} of {task.step}: {_shown(value)}"
+    if task.step == "evaluate" and task.params.get("split") not in SPLITS:
+        yield f"split: {_shown(task.params.get('split'))}"
+    if ("alone" in task.params) != (task.stage == "alone") and "alone" in known:
+        yield f"parameter 'alone' in stage {task.stage}"
+
+
+def unknown_state(task: Task, expected: Expected) -> Iterator[str]:
+    """What of a task's state the study does not have; nothing of it is copied to find out."""
+    agreed = {name: array for name, array in task.state.items() if name.startswith(STATISTICS)}
+    edges = {name: array for name, array in task.state.items() if name.startswith(EDGES)}
+    own = forms({name: array for name, array in task.state.items() if name not in {*agreed, *edges}})
+    wanted = expected.state if (task.step, task.stage) == ("fit", "study") else {}
+    if own != wanted:
+        yield f"the strategy's arrays: {_first_other(own, wanted)}"
+    if agreed and task.step == "statistics":
+        yield "statistics before any were agreed on"
+    if sum(array.size for array in agreed.values()) > MOST_STATISTICS or not all(map(_numbers, agreed.values())):
+        yield f"agreed statistics that are no numbers, or more than {MOST_STATISTICS}"
+    if edges and (task.step != "describe" or task.params.get("tries")):
+        yield f"edges with {task.step}"
+    if not all(_numbers(each) and each.ndim == 1 and each.size <= MOST_EDGES for each in edges.values()):
+        yield f"edges that are not at most {MOST_EDGES} numbers a column"
+
+
+def _numbers(array: np.ndarray) -> bool:
+    return array.dtype == np.float64
+
+
+def unknown_weights(task: Task, expected: Expected) -> Iterator[str]:
+    """What of a task's weights the study's model does not have; nothing of them is copied to find out."""
+    found, wanted = forms(task.weights), expected.weights(task)
+    if found not in wanted:
+        yield f"weights: {_first_other(found, wanted[0])}"
+
+
+def _first_other(found: Forms, wanted: Forms) -> str:
+    """The first name that is in one of two alone, or has another form there."""
+    name = next(name for name in sorted({*found, *wanted}) if found.get(name) != wanted.get(name))
+    return f"{_shown(name)} is {found.get(name)}, expected {wanted.get(name)}"
+
+
+def _shown(value: Scalar | None) -> str:
+    """A value from elsewhere, for the site's own log: printable, and not long."""
+    return ascii(value)[:80]

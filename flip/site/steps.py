@@ -1,0 +1,147 @@
+"""What a site computes for each step of the protocol, on what it has loaded; what leaves of it goes by `released`."""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flip.config.build import initial_module
+from flip.contracts import Decides, FitsBaseline
+from flip.determinism import stable_seed
+from flip.messages import Fault, Reply, Task, Withheld
+from flip.messages.summary import Topic
+from flip.messages.wire import take
+from flip.metrics import scored_names
+from flip.site.admission import Loaded, Place, protected_module
+from flip.site.disclosure import enough, released, suppress_outcomes
+from flip.site.fingerprint import fingerprint
+from flip.site.images_page import PAGE, write_images
+from flip.site.measure import measure
+from flip.site.persons import loader, persons_of
+from flip.site.refusal import Refusal
+from flip.site.statistics import cohort_counts, cohort_summaries, description, remarks_in_words, shapes
+
+if TYPE_CHECKING:
+    from flip.contracts.dataset import Loader
+
+
+@dataclass
+class Steps:
+    """The steps of a study at a site."""
+
+    place: Place
+    loaded: Loaded
+    log: logging.Logger
+
+    def answer(self, task: Task) -> Reply:
+        """Compute the answer to a task that has passed the gate."""
+        steps: Mapping[str, Callable[[Task], Reply]]
+        steps = {
+            "statistics": self.statistics,
+            "describe": self.describe,
+            "fit": self.fit,
+            "evaluate": self.evaluate,
+            "measure": self.measure,
+        }
+        return steps[task.step](task)
+
+    def _released(self, persons: int, task: Task, **fields: object) -> Reply:
+        cell = self.loaded.policy.minimum_cell
+        return released(persons, cell, site=self.place.name, task_digest=task.digest, **fields)
+
+    def statistics(self, task: Task) -> Reply:
+        """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
+        data, cell = self.loaded.datamodule, self.loaded.policy.minimum_cell
+        counts = cohort_counts(self.loaded.persons, data, cell)
+        summaries, others = cohort_summaries(self.loaded.persons, data, cell)
+        for reason, number in others.items():
+            self.log.warning("%d skipped for a reason that the dataset does not declare: %s", number, reason)
+        for words in remarks_in_words(data):
+            self.log.info("%s", words)
+        place, told = self.place, {"examples": int(counts["train"]), "metrics": counts, "summaries": summaries}
+        told["fingerprint"] = fingerprint(place.name, place.site, place.home, datamodule=data, task=task)
+        return self._released(self.loaded.persons, task, **told)
+
+    def describe(self, task: Task) -> Reply:
+        """The cohort by column, with histograms where edges were agreed, an example's shapes; here a page of images.
+
+        With the parameter `tries` instead one step of a copy of the model, which raises where the data do not fit it.
+        """
+        from flip.site.fit import try_step
+
+        self.loaded.agree(task)
+        if task.params.get("tries"):
+            try_step(self.loaded.manifest, self.place.site, self.loaded.module, self.loaded.datamodule)
+            return self._released(0, task)
+        edges = take(task.state, "edges")
+        self.log.info("run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing")
+        if not edges and write_images(self.place.home, self.loaded.datamodule):
+            self.log.info("a few of its images are in %s, which stays here", PAGE)
+        persons, cell = self.loaded.persons, self.loaded.policy.minimum_cell
+        told = {
+            Topic.DESCRIPTION: description(persons, self.loaded.datamodule, edges, cell),
+            Topic.SHAPE: shapes(self.loaded.datamodule, cell),
+        }
+        return self._released(persons, task, summaries=told)
+
+    def fit(self, task: Task) -> Reply:
+        """One round of local training, or with the parameter `alone` the whole training of this site.
+
+        Raises Refusal where the batches that were drawn are of too few persons; nothing of such a fit is kept.
+        """
+        from flip.site.fit import LocalFit
+
+        store = self.place.store(task.run)
+        self.loaded.receive(task, store)
+        fit = LocalFit(self.place, self.loaded, store, task)
+        try:
+            if task.params.get("alone"):
+                fields = fit.alone(initial_module(self.loaded.manifest, centralized=True))
+            else:
+                fields = fit.round()
+            return self._released(fields.pop("persons"), task, **fields)
+        except Refusal:
+            self.loaded.module = protected_module(self.loaded.manifest, self.place.site, self.loaded.mechanisms)
+            raise
+
+    def evaluate(self, task: Task) -> Reply:
+        """Score the weights on the validation or test split; on request also what the study adds to the report."""
+        from flip.site.evaluate import leaving, score
+        from flip.site.fit import device_of
+
+        self.loaded.receive(task, self.place.store(task.run))
+        split, module, data = str(task.params["split"]), self.loaded.module, self.loaded.datamodule
+        cell = self.loaded.policy.minimum_cell
+        persons = persons_of(data, split, cell)
+        if not (persons.number and enough(persons.number, cell)):
+            few: Mapping[str, Withheld] = dict.fromkeys(scored_names(module, split), Withheld.SPLIT)
+            return self._released(0, task, withheld=few if persons.number else {})
+        if isinstance(module, Decides):
+            chosen = task.params.get("threshold")
+            module.decide_at(None if chosen is None else float(chosen))
+        if isinstance(module, FitsBaseline) and module.fits_baseline:
+            # of rows that no noise protects: never under a mechanism
+            module.fit_baseline(data.train_dataloader() if split == "test" and not self.loaded.mechanisms else ())
+        device = device_of(self.loaded.manifest, self.place.site)
+        seed = stable_seed(self.loaded.manifest["seed"], self.place.name, "score")
+        least = persons.examples_of(cell)
+        rows = cast("Loader", loader(data, split))  # a split of somebody has one
+        own, summed = score(module, data, rows, split=split, device=device, cell=least, seed=seed)
+        values, states, withheld = leaving(persons, module, own, summed, cell=cell)
+        summaries = {Topic.METRIC: states}
+        if task.params.get("outcomes") and self.loaded.outcomes is not None:
+            outcomes = self.loaded.outcomes.collect(module, data, self.place.home)
+            summaries[Topic.OUTCOMES] = suppress_outcomes(persons, outcomes, cell)
+        found = {"metrics": values, "summaries": summaries, "withheld": withheld}
+        return self._released(persons.number, task, examples=persons.examples, **found)
+
+    def measure(self, task: Task) -> Reply:
+        """What the study's outcomes measure in every person, into this site's folder; the reply is empty.
+
+        Raises Refusal at a deployed site: nobody elsewhere applies weights of their choice there or replaces its files.
+        """
+        if self.place.deployed:
+            raise Refusal(Fault.REFUSED_POLICY, "a hospital measures with its own site_file, not for a coordinator")
+        self.loaded.agree(task)
+        measure(self.place, self.loaded, task.weights)
+        return self._released(0, task)
