@@ -81,6 +81,11 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f"{hint}valid: {', '.join(shown)}"
 
 
+def several(number: int, noun: str) -> str:
+    """A number with what it counts: `1 site`, `3 sites`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def unique(problems: Iterable[str]) -> list[str]:
     """The problems in order, each once."""
     return list(dict.fromkeys(problems))

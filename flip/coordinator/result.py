@@ -15,6 +15,7 @@ from flip.messages import Payload
 from flip.messages.safetensors import save_file
 from flip.messages.weights import LAST_WEIGHTS, digest
 from flip.runs.folder import RunFolder
+from flip.runs.untouched import OtherData
 from flip.signals import Interrupted, deferred
 
 INTERRUPTED = "interrupted"
@@ -78,13 +79,17 @@ class Ending:
     def reach(self, started: float) -> ResultFile:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log.
 
-        Raises Interrupted again once the result says so.
+        Raises Interrupted again once the result says so; and, here, OtherData.
         """
         from flip.metrics import methods_of
 
         status, reason, final, asked = "ok", "", None, None
         try:
             final = self._train()
+        except OtherData as failed:
+            if not self.served:
+                raise
+            status, reason = failed.status, str(failed)
         except StudyFailed as failed:
             status, reason = failed.status, str(failed)
         except Interrupted as signaled:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flip.coordinator.check_replies import Wanted, checked
-from flip.errors import StudyFailed
+from flip.errors import StudyFailed, several
 from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
 from flip.runs.recorder import Recorder, line_of
 
@@ -88,7 +88,7 @@ class Roster:
             if self.min_sites is None and missing:
                 text = f"not every site could be used {when}, and strategy.min_sites=null needs each one"
             else:
-                text = f"{used} usable sites {when}, strategy.min_sites={self.min_sites or 1}"
+                text = f"{several(used, 'usable site')} {when}, strategy.min_sites={self.min_sites or 1}"
             raise StudyFailed(f"{text}. {why or 'no other that was asked has a weight above 0'}", missing.values())
 
     def learnable(self) -> None:

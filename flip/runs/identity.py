@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flip.errors import several
 from flip.files import NOT_SETTINGS
 from flip.runs.folder import RunFolder
 from flip.runs.record import RunRecord
@@ -66,7 +67,7 @@ def _weights(first: RunRecord, second: RunRecord) -> str:
     final = [run.result.get("digest") for run in (first, second)]
     if final[0] == final[1] and len(one) == len(other):
         return SAME
-    rounds = f"{len(other)} rounds, was {len(one)}" if len(one) != len(other) else "other weights"
+    rounds = f"{several(len(other), 'round')}, was {len(one)}" if len(one) != len(other) else "other weights"
     ends = zip(("the first", "the second"), (first, second), strict=True)
     unfinished = [f"{which} run is {run.result.get('status')}" for which, run in ends if not run.result.get("digest")]
     return f"{rounds}; {', '.join(unfinished)}" if unfinished else rounds

@@ -104,7 +104,8 @@ def admit(text: str, place: Place) -> Loaded:
     build.load_cohort(datamodule)
     trained = persons_of(datamodule, "train", policy.minimum_cell).number
     if trained and not enough(trained, policy.minimum_cell):
-        raise Refusal(Fault.REFUSED_FEW_PERSONS, f"{trained} persons to train on, minimum_cell: {policy.minimum_cell}")
+        words = f"fewer persons to train on than minimum_cell: {policy.minimum_cell}"
+        raise Refusal(Fault.REFUSED_FEW_PERSONS, words)
     mechanisms = build.mechanisms(manifest)
     return Loaded(
         manifest=manifest,

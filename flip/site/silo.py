@@ -73,13 +73,13 @@ class Silo:
             store = self.place.store(task.run)
             reply = self._answered(task, store) or self._answer(task, store)
         except Refusal as refusal:
-            self._log.warning("%s round %s: %s", task.step, task.round, refusal)
+            self._log.warning("%s round %s: %s", task.step, task.round + 1, refusal)
             reply = self._fault(task, refusal.fault)
         except build.DataError:
-            self._log.exception("%s round %s: the cohort could not be read", task.step, task.round)
+            self._log.exception("%s round %s: the cohort could not be read", task.step, task.round + 1)
             reply = self._fault(task, Fault.DATA)
         except Exception as error:  # the boundary of the site: every error becomes a fault, and is written down here
-            self._log.exception("%s round %s", task.step, task.round)
+            self._log.exception("%s round %s", task.step, task.round + 1)
             reply = self._fault(task, Fault.DISK if disk_full(error) else Fault.RAISED)
         return replace(reply, seconds=time.perf_counter() - started)
 

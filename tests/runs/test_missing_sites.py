@@ -49,9 +49,11 @@ def test_a_site_that_was_missing_is_named_with_the_fault(lines, said, gone, tmp_
 def test_the_kind_of_the_error_is_named_and_its_text_stays_in_the_log(tmp_path):
     home = tmp_path / "sites" / "b"
     home.mkdir(parents=True)
-    (home / "site.log").write_text("2026 ERROR fit round 0\nTraceback ...\ntorch.OutOfMemoryError: of Doe, John\n")
+    (home / "site.log").write_text(
+        "2026-01-02 03:04:05,678 ERROR fit round 1\nTraceback ...\ntorch.OutOfMemoryError: of Doe, John\n"
+    )
     (found,) = warnings_of([line("b", "fit", 0, "RAISED")], tmp_path)
-    assert found == f"b trained in none of its 1 rounds: {RAISED} (OutOfMemoryError; sites/b/site.log)."
+    assert found == f"b trained in none of its 1 round: {RAISED} (OutOfMemoryError; sites/b/site.log)."
 
 
 @pytest.fixture(scope="module")
