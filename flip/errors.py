@@ -38,6 +38,15 @@ class StudyFailed(Exception):
         return "refused" if self.faults and all(fault.refused for fault in self.faults) else "failed"
 
 
+class StudyUnfit(StudyFailed):
+    """What the sites have does not fit what the study asks of them; the run ends as `refused`."""
+
+    @property
+    def status(self) -> str:
+        """The status of the run's result."""
+        return "refused"
+
+
 def disk_full(error: BaseException) -> bool:
     """Whether an error says that a disk, or what one may use of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

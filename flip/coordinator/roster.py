@@ -4,20 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flip.coordinator.check_replies import Wanted, checked
-from flip.errors import StudyFailed, several
+from flip.errors import StudyFailed, StudyUnfit, several
 from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
 from flip.runs.recorder import Recorder, line_of
 
 FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
-
-
-class Unlearnable(StudyFailed):
-    """The data of all sites together cannot teach what the study predicts; the run ends as `refused`."""
-
-    @property
-    def status(self) -> str:
-        """The status of the run's result."""
-        return "refused"
 
 
 @dataclass
@@ -92,10 +83,10 @@ class Roster:
             raise StudyFailed(f"{text}. {why or 'no other that was asked has a weight above 0'}", missing.values())
 
     def learnable(self) -> None:
-        """Raise StudyFailed where no site has a training row of something that must occur."""
+        """Raise StudyUnfit where no site has a training row of something that must occur."""
         if self.absent:
             names = "', '".join(self.absent)
-            raise Unlearnable(
+            raise StudyUnfit(
                 f"no site has a training row with '{names}', so nothing can be learned of it; correct dataset.target, "
                 "or a site's columns, or leave a class out that nobody has"
             )

@@ -19,7 +19,9 @@ def identity(run: RunRecord) -> dict[str, Facts]:
     about, hardware = run.provenance, run.provenance.get("hardware") or {}
     prints = {site: (told.get("fingerprint") or {}) for site, told in run.cohort.items()}
     numerics = str(run.config.get("numerics", "fast"))
-    machine = {"threads": hardware.get("threads")} | ({} if numerics == "portable" else {"processor": _processor(run)})
+    machine = {"threads": hardware.get("threads")}
+    if numerics != "portable":
+        machine |= {"processor": _processor(run), **(about.get("environment") or {})}
     return {
         "study": dict(
             _flat("", {key: value for key, value in run.config.items() if key not in (*NOT_SETTINGS, "job")})

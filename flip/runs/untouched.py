@@ -4,19 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flip.errors import StudyFailed, UserError
+from flip.errors import StudyUnfit, UserError
 from flip.files import relative, write_atomic
 
 UNREAD = ("state", "weights")  # folders that hold weights: nothing in them changes before the first round
 
 
-class OtherData(StudyFailed):
+class OtherData(StudyUnfit):
     """A run would go on over other data than it was begun with."""
-
-    @property
-    def status(self) -> str:
-        """The status of the run's result, where it has one: at a live federation's server."""
-        return "refused"
 
 
 @contextmanager

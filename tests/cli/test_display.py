@@ -64,6 +64,11 @@ def test_a_terminal_names_the_site_that_refused_above_the_rounds(tmp_path: Path)
     assert f"va  {Fault.REFUSED_COHORT.value}" in shown
 
 
+def test_one_site_and_one_round_are_not_several(tmp_path: Path) -> None:
+    (tmp_path / "rounds.jsonl").touch()
+    assert follow(tmp_path, terminal=False, rounds=1, sites=["va"]) == "heart  federation=inprocess  1 site  1 round\n"
+
+
 def test_a_round_that_was_cut_off_is_not_shown_as_finished(tmp_path: Path) -> None:
     faults = {("va", 1): "LOST"}
     fits = [line(n, site, "fit", metrics={"loss": 0.5}, fault=faults.get((site, n))) for n in (0, 1) for site in SITES]

@@ -74,6 +74,14 @@ REFUSED = {
         [callback("ModelCheckpoint", ", monitor: accuracy")],
         ["ModelCheckpoint watches accuracy, which the model does not log"],
     ),
+    "stop without validation data": (
+        [HERE, "strategy.stop={monitor: loss, patience: 2}"],
+        ["strategy.stop (the command line): watches validation data, and no site has any", "strategy.stop=null"],
+    ),
+    "a callback without validation data": (
+        [callback("EarlyStopping", ", monitor: val/loss")],
+        ["trainer.callbacks.it (the command line): watches validation data, and no site has any"],
+    ),
     "SCAFFOLD with Adam": ([HERE, "strategy=scaffold", ADAM], ["strategy=scaffold takes plain SGD", "not Adam"]),
     "SCAFFOLD with momentum": (
         [HERE, "strategy=scaffold", "++model.optimizer.momentum=0.9"],
@@ -152,7 +160,7 @@ def test_steps_that_were_typed_take_the_place_of_a_files_passes(acme: Acme, fold
 def test_callbacks_are_taken_where_a_baseline_has_use_for_them(acme: Acme, folder: Path) -> None:
     import flip
 
-    own = [HERE, callback("EarlyStopping", ", monitor: val/loss"), "baselines.alone=true"]
+    own = [HERE, callback("EarlyStopping", ", monitor: loss"), "baselines.alone=true"]
     assert flip.compose(["experiment=acme", *own], config_dir=acme.conf).manifest["trainer"]["callbacks"]
 
 
