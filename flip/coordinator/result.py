@@ -86,11 +86,9 @@ class Ending:
         status, reason, final, asked = "ok", "", None, None
         try:
             final = self._train()
-        except OtherData as failed:
-            if not self.served:
-                raise
-            status, reason = failed.status, str(failed)
         except StudyFailed as failed:
+            if isinstance(failed, OtherData) and not self.served:
+                raise
             status, reason = failed.status, str(failed)
         except Interrupted as signaled:
             status, reason, asked = INTERRUPTED, signaled.words, signaled
@@ -99,9 +97,7 @@ class Ending:
                 raise
             status, reason = "failed", why(error, self.files, self.run)
         seconds = time.perf_counter() - started
-        rounds = max(
-            self.coordinator.rounds_done, self.files.last_round() + 1
-        )  # of a resume that is refused, the run's
+        rounds = max(self.coordinator.rounds_done, self.files.last_round() + 1)  # of a resume that fails, the run's
         result = no_result(reason, seconds, rounds=rounds, status=status) | {
             "digest": digest(final) if final is not None else None,
             "stopped": self.coordinator.stopped,
