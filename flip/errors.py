@@ -38,6 +38,15 @@ class StudyFailed(Exception):
         return "refused" if self.faults and all(fault.refused for fault in self.faults) else "failed"
 
 
+class StudyUnfit(StudyFailed):
+    """What the sites have does not fit what the study asks of them; the run ends as `refused`."""
+
+    @property
+    def status(self) -> str:
+        """The status of the run's result."""
+        return "refused"
+
+
 def disk_full(error: BaseException) -> bool:
     """Whether an error says that a disk, or what one may use of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -79,6 +88,11 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     hint = f"did you mean '{close[0]}'? " if close else ""
     shown = names if len(names) <= 24 else [*names[:24], "..."]
     return f"{hint}valid: {', '.join(shown)}"
+
+
+def several(number: int, noun: str) -> str:
+    """A number with what it counts: `1 site`, `3 sites`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def unique(problems: Iterable[str]) -> list[str]:

@@ -24,6 +24,11 @@ VARIABLES = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",  # torch's own threads are `trainer.threads`
 }
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")  # change no result of a study: torch has `trainer.threads`
+OTHERS = (
+    "NPY_DISABLE_CPU_FEATURES", "MKL_DEBUG_CPU_TYPE", "MKL_ENABLE_INSTRUCTIONS", "DNNL_MAX_CPU_ISA",
+    "ONEDNN_DEFAULT_FPMATH_MODE", "NVIDIA_TF32_OVERRIDE",
+)  # fmt: skip
 COMPATIBLE, EXACT = 3, 1  # what MKL then says of itself
 REMEDY = "A site or server of a live federation starts so with numerics: portable in its kit.yaml"
 NEEDED = frozenset({"avx2", "fma"})  # flags of /proc/cpuinfo
@@ -50,6 +55,12 @@ def choose(numerics: object) -> None:
             f"again. Use the command line, or start Python with {settings}"
         )
     os.environ.update(VARIABLES)
+
+
+def chosen_outside() -> dict[str, str]:
+    """The variables of this process's environment by which libraries choose other code, with their values."""
+    names = [*(name for name in VARIABLES if name not in THREADS), *OTHERS]
+    return {name: os.environ[name] for name in sorted(names) if os.environ.get(name)}
 
 
 def able() -> bool:

@@ -112,6 +112,10 @@ MISTAKES = {
         ["sites.north.accelerator=gpus"],
         ["sites.north.accelerator (the command line): 'gpus' is none of cpu, gpu, cuda, mps, auto"],
     ),
+    "a device that this machine has not": (
+        ["sites.north.accelerator=mps"],
+        ["sites.north.accelerator (the command line): torch finds no mps on this machine; write cpu"],
+    ),
     "a site's precision that a mechanism refuses": (
         [*DOWN, "sites.north.precision=16-mixed"],
         ["sites.north.precision (the command line): 16-mixed cannot be had: trainer.lightning.precision"],

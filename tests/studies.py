@@ -7,8 +7,14 @@ from flip.cli.hydra_errors import composed
 from flip.config.resolve import settle
 from flip.config.study import Study
 
-SMALL_HEART = ("strategy.rounds=3", "trainer.steps=5", "trainer.centralized.max_epochs=2")
+SMALL_HEART = ("strategy.rounds=3", "trainer.steps=5")
 """Three rounds of five steps."""
+PASSES = "trainer.centralized.max_epochs="
+
+
+def in_rounds(words: list[str]) -> list[str]:
+    """The words of a small study, for a run over rounds alone: the passes of training without them are left out."""
+    return [word for word in words if not word.startswith(PASSES)]
 
 
 def compose_study(*overrides: str, config_dir: Path | None = None, config_name: str = "config") -> Study:
@@ -19,4 +25,4 @@ def compose_study(*overrides: str, config_dir: Path | None = None, config_name: 
 
 def tiny_heart_study(data: Path, *overrides: str) -> Study:
     """The heart-disease study on `write_tiny_heart` data, small."""
-    return compose_study("experiment=heart_disease", f"paths.data_dir={data}", *SMALL_HEART, *overrides)
+    return compose_study("experiment=heart_disease", f"paths.data_dir={data}", *SMALL_HEART, f"{PASSES}2", *overrides)

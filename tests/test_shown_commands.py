@@ -5,6 +5,7 @@ import re
 import shlex
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from itertools import zip_longest
@@ -17,6 +18,7 @@ from omegaconf import OmegaConf
 from flip.cli.compose import Composer
 from flip.cli.hydra_errors import composed
 from flip.cli.launch import parser
+from flip.config.checks.effects import without_effect
 from flip.config.resolve import settle
 from flip.config.schema import Config
 from flip.deploy.command import BACKENDS, parse
@@ -96,6 +98,26 @@ def refused(words: str) -> list[str]:
         except UserError as error:
             problems += error.problems
     return problems
+
+
+def idle(words: str) -> list[str]:
+    """What a command types for nothing; a sweep's values in turn."""
+    given = parser().parse_args(shlex.split(words))
+    found = []
+    for turn in in_turn(given.overrides) if given.multirun else [given.overrides]:
+        composer = Composer(turn, given.config_name, Path(given.config_dir) if given.config_dir else None)
+        cfg = composed(composer)
+        study = settle(cfg, backend=str(cfg.hydra.runtime.choices.get("federation")))
+        found += without_effect(replace(study, given=composer.given))
+    return found
+
+
+def test_no_command_types_what_its_run_ignores(readers_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(readers_folder)
+    sparing = [words for words in shown() if re.search(r"(?<![.\w])(strategy|trainer|baselines)[.=]", words)]
+    assert len(sparing) > 20
+    found = {words: idle(words) for words in sparing}
+    assert [f"{shown()[words]}: {words}: {said}" for words, said in found.items() if said] == []
 
 
 def test_the_commands_are_found() -> None:

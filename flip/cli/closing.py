@@ -6,7 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flip.config.checks.effects import unused_here
 from flip.coordinator.result import INTERRUPTED, ResultFile
+from flip.errors import UserError, several
 from flip.files import relative
 from flip.runs.missing_sites import last_error
 from flip.signals import Interrupted, interruptible
@@ -16,13 +18,15 @@ from flip.tracking import Guarded
 
 if TYPE_CHECKING:
     from flip.cli.display import Display
+    from flip.config.study import Study
     from flip.tracking import Tracker
 
 
-def begin(folder: Path, trackers: "Sequence[Tracker]", display: "Display") -> None:
-    """Start the trackers; what they have to say is shown, and what of the environment has no effect."""
-    if words := ignored():
-        display.note(words)
+def begin(study: "Study", folder: Path, trackers: "Sequence[Tracker]", display: "Display") -> None:
+    """Start the trackers; what they have to say is shown, and what of the environment or of a sweep has no effect."""
+    for words in (ignored(), *unused_here(study)):
+        if words:
+            display.note(words)
     for tracker in trackers:
         if isinstance(tracker, Guarded):
             tracker.note = display.note
@@ -42,6 +46,7 @@ def close(
     A signal that comes here cuts short what it meets: the report is None then.
     """
     report = None
+    display.end(int(result["rounds"]))
     try:
         with interruptible():
             report = write_report(folder, display)
@@ -78,7 +83,7 @@ def last_words(result: ResultFile, folder: Path, report: float | None, *, goes_o
         how = f"go on: python -m flip resume={place}"
         if not goes_on:
             how = f"begin again: python -m flip --config-dir {place} --config-name run"
-        return f"{INTERRUPTED}  {result['reason']}, {result['rounds']} rounds complete; {how}"
+        return f"{INTERRUPTED}  {result['reason']}, {several(result['rounds'], 'round')} complete; {how}"
     page = f"report  {place}/report.html"
     if report is None:
         page = f"report  not written, it was interrupted; python -m flip report {place} writes it"
@@ -88,6 +93,16 @@ def last_words(result: ResultFile, folder: Path, report: float | None, *, goes_o
         took = f", report {report:.1f} s" if report is not None else ""
         return f"{early}ok  {result['seconds']:.1f} s{took}{digest}\n{page}"
     return f"{result['status']}  {printable(result['reason'], LONGEST_LINE)}\n{page}\nlog     {place}/log.txt"
+
+
+def rerun_words(before: Path, now: Path) -> str:
+    """`identical` to the run that was run again, or the first difference."""
+    from flip.runs.identity import difference
+
+    try:
+        return difference(before, now)
+    except UserError as error:  # the first has not ended, or was tidied away: this run is whole
+        return f"cannot be compared: {'; '.join(error.problems)}"
 
 
 def show_result(folder: Path, trains: bool) -> None:

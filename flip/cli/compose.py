@@ -38,11 +38,13 @@ class Composer:
         overrides: `key=value` arguments as typed.
         config_name: the primary configuration, `config`, or `run` for a finished run.
         config_dir: a folder whose files go before the engine's own.
+        varied: keys in which the runs of a sweep differ, where this is one of them.
     """
 
     overrides: Sequence[str] = ()
     config_name: str = "config"
     config_dir: Path | None = None
+    varied: frozenset[str] = frozenset()
 
     @cached_property
     def folders(self) -> list[Path]:
@@ -54,6 +56,12 @@ class Composer:
         """The folder of the run that `--config-dir RUN --config-name run` runs again."""
         run = self.config_dir.absolute() if self.config_dir and self.config_name == "run" else None
         return run if run and (run / "run.yaml").is_file() else None
+
+    @property
+    def given(self) -> tuple[tuple[str, str], ...]:
+        """The keys that the overrides give values, with the values."""
+        found = [(key, value) for sign, key, value in map(split, self.overrides) if sign != "~"]
+        return tuple((key, value) for key, value in found if value is not None)
 
     @cached_property
     def arguments(self) -> list[str]:

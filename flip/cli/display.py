@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from flip.errors import several
 from flip.files import CENTRALIZED, POOLED
 from flip.report.format import number as number_text
 from flip.report.tables import fault_text
@@ -73,14 +74,13 @@ class Display:
             self._live.start()
         else:
             how = "without federation" if self.backend == "none" else f"federation={self.backend}"
-            planned = f"{self.rounds} {self._unit}s" if self.rounds else "no training"
-            self.note(f"{self.study}  {how}  {len(self.rows)} sites  {planned}")
+            planned = several(self.rounds, self._unit) if self.rounds else "no training"
+            self.note(f"{self.study}  {how}  {several(len(self.rows), 'site')}  {planned}")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close_round()
         if self._live is not None:
             self._live.stop()
             self._live = None
@@ -88,6 +88,14 @@ class Display:
     @property
     def _unit(self) -> str:
         return "epoch" if self.backend == "none" else "round"
+
+    def end(self, complete: int) -> None:
+        """End the round under way; it is finished if it is one of the run's so many complete ones."""
+        if self._number is not None and self._number < complete:
+            self._close_round()
+        elif self._number is not None and self._live is None:
+            faults = [f"{site} {fault_words(fit['fault'])}" for site, fit in self._round.items() if fit.get("fault")]
+            self.note("  ".join([f"{self._unit} {self._number + 1}/{self.rounds}", "not finished", *faults]))
 
     def note(self, text: str) -> None:
         """Show a message of one line."""

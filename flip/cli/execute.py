@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
-from flip.cli.closing import begin, close, last_words, show_logs, show_result
+from flip.cli.closing import begin, close, last_words, rerun_words, show_logs, show_result
 from flip.cli.redirect import to_log
 from flip.config import build
 from flip.config.jobs import JOBS
@@ -32,6 +32,7 @@ from flip.runs.folder import RunFolder
 from flip.runs.missing_sites import never_in
 from flip.runs.provenance import provenance
 from flip.runs.rerun import PRIVATE, run_files
+from flip.runs.untouched import OtherData, untouched
 from flip.signals import Interrupted, deferred, ending_signals, interruptible
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultF
     transport, trackers = build.transport(study), build.trackers(study)
     run = resumes or run_identifier(study)
     with ending_signals(), deferred():
-        with opened(study, folder, run, trackers) as (files, display):
-            result, asked = to_result(study, files, transport, run, lambda: begin(folder, trackers, display))
+        with opened(study, folder, run, trackers, resumes=resumes is not None) as (files, display):
+            result, asked = to_result(study, files, transport, run, lambda: begin(study, folder, trackers, display))
             report, asked = close(folder, trackers, result, display=display, asked=asked)
         trains = JOBS[study.job].trains
         if not asked:
@@ -71,19 +72,30 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultF
 
 @contextmanager
 def opened(
-    study: "Study", folder: Path, run: str, trackers: "Sequence[Tracker]"
+    study: "Study", folder: Path, run: str, trackers: "Sequence[Tracker]", *, resumes: bool
 ) -> "Iterator[tuple[RunFolder, Display]]":
-    """A folder that holds the run, which so can be resumed, and the display; nothing of the run is left afterwards."""
+    """A folder that holds the run, which so can be resumed, and the display; nothing of the run is left afterwards.
+
+    A run that is not resumed after all, since its data are others, leaves the folder as it was: UserError.
+    """
     with ExitStack() as stack:
         stack.enter_context(only_process_in(folder))
+        if resumes:
+            stack.enter_context(untouched(folder))
         stack.enter_context(room_for_result(folder))
         stack.enter_context(nothing_left())
         display = stack.enter_context(open_display(study, stack.enter_context(to_log(folder / "log.txt"))))
         files = RunFolder(folder, [display, *trackers])
+        files.mend()
         (folder / "result.json").unlink(missing_ok=True)
         files.json("provenance.json", provenance(study, folder, run))
         write_run_files(study, files)
-        yield files, display
+        try:
+            yield files, display
+        except OtherData as other:
+            for tracker in trackers:
+                tracker.finish(folder, no_result(str(other), 0.0, status=other.status))
+            raise
 
 
 def to_result(
@@ -99,6 +111,8 @@ def to_result(
             return run_here(study, files, transport, run).reach(started), None
     except Interrupted as asked:
         return ended(files, started, asked.words, INTERRUPTED), asked
+    except OtherData:
+        raise
     except Exception as error:  # before the loop began; its traceback is in the log
         return ended(files, started, why(error, files, relative(files.folder)), "failed"), None
 
@@ -111,16 +125,6 @@ def ended(files: RunFolder, started: float, reason: str, status: str) -> ResultF
         result = no_result(reason, seconds, rounds=rounds, status=status)
         files.json("result.json", result)
     return result
-
-
-def rerun_words(before: Path, now: Path) -> str:
-    """`identical` to the run that was run again, or the first difference."""
-    from flip.runs.identity import difference
-
-    try:
-        return difference(before, now)
-    except UserError as error:  # the first has not ended, or was tidied away: this run is whole
-        return f"cannot be compared: {'; '.join(error.problems)}"
 
 
 def write_run_files(study: "Study", files: RunFolder) -> None:

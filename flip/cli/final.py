@@ -26,7 +26,7 @@ def show(run: RunRecord, console: "Console") -> None:
         console.print(table(run))
     said = [*notices(run), *([verdict.sentence] if verdict.sentence else [])]
     said += [f"against {gap.against}: {gap.words}" for gap in verdict.differences]
-    said += notes(run)
+    said += [*verdict.losses, *notes(run)]
     if verdict.absent:
         said += verdict.sites
     for why, names in withheld(run).items():

@@ -14,6 +14,8 @@ from flip.cli.compose import MISTAKES, Composer
 from flip.cli.hydra_errors import composed
 from flip.cli.sweep import Sweep
 from flip.errors import UserError, nearest
+from flip.files import relative
+from flip.signals import Interrupted
 
 COMMANDS = ("report", "deploy", "start")
 WORD = re.compile(r"\w+")
@@ -82,12 +84,18 @@ def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise UserError(f"resume={named[0]}: takes one run, and neither --multirun nor --config-dir")
     folder = Path(named[0]).expanduser().absolute()
     begun = unfinished(folder)
-    study = compose([*others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
-    begun.refuse_other(study)
-    if begun.damaged:
-        print(f"{begun.damaged}; the run goes on from the round before", file=sys.stderr)
-    study = replace(study, typed=tuple(arguments))
-    return 0 if run(study, folder, resumes=begun.identifier).status == "ok" else 1
+    try:
+        study = compose([*others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
+        begun.refuse_other(study)
+        if begun.damaged:
+            print(f"{begun.damaged}; the run goes on from the round before", file=sys.stderr)
+        study = replace(study, typed=tuple(arguments))
+        return 0 if run(study, folder, resumes=begun.identifier).status == "ok" else 1
+    except Interrupted as asked:
+        if not asked.told:
+            print(f"interrupted  {asked.words}; go on: python -m flip resume={relative(folder)}", file=sys.stderr)
+            asked.told = True
+        raise
 
 
 def quoted(path: Path) -> str:

@@ -28,6 +28,7 @@ def checked(cfg: DictConfig, choices: Mapping[str, object], composer: Composer) 
     from flip.config.resolve import settle
 
     study = settle(cfg, backend=str(choices.get("federation")), where=Origin(composer))
+    study = replace(study, given=composer.given, varied=composer.varied)
     check(study)
     return replace(study, new_folder=lambda: new_folder(cfg))
 

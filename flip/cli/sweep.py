@@ -7,7 +7,7 @@ import math
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,12 +19,12 @@ from omegaconf import DictConfig
 
 from flip.cli import sweep_plugins
 from flip.cli.calls import run
-from flip.cli.compose import MISTAKES, Composer
+from flip.cli.compose import MISTAKES, Composer, split
 from flip.cli.hydra_errors import explain_sweep
 from flip.cli.study import study_of
 from flip.cli.sweep_notes import Note, Notes, objective, record_of
 from flip.cli.sweep_same import without_effect
-from flip.errors import UserError, mistakes_text, unique
+from flip.errors import UserError, unique
 from flip.signals import Interrupted, handing_on
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Sweep:
         note = Note(number, folder, tuple(each.lstrip("+") for each in overrides), process=os.getpid())
         if notes.stopped():
             return float("nan")
-        composer = Composer(overrides, self.composer.config_name, self.composer.config_dir)
+        composer = Composer(overrides, self.composer.config_name, self.composer.config_dir, self._varied(overrides))
         elsewhere = os.getpid() != self.parent
         print(f"{'' if elsewhere else chr(10)}[{number}] {' '.join(note.overrides)}", flush=True)
         notes.write(note)
@@ -99,8 +99,7 @@ class Sweep:
                 study = study_of(cfg, hydra.runtime.choices, composer)
                 ended = run(replace(study, typed=self.typed), folder)
         except UserError as error:
-            notes.write(replace(note, mistakes=tuple(error.problems), ended=True))
-            print(mistakes_text(error.problems), file=sys.stderr, flush=True)
+            self._not_run(notes, note, error.problems)
             clear(folder)
         except Interrupted:
             notes.write(replace(note, ended=True))
@@ -108,7 +107,7 @@ class Sweep:
                 raise
         except Exception as error:  # an error of the engine itself ends this run, not the others
             traceback.print_exc()
-            notes.write(replace(note, mistakes=(f"{type(error).__name__}, an error of the engine",), ended=True))
+            self._not_run(notes, note, [f"{type(error).__name__}, an error of the engine"])
         else:
             notes.write(replace(note, ended=True))
             if elsewhere:
@@ -117,8 +116,20 @@ class Sweep:
         found = objective(record_of(folder))
         if math.isnan(found) and "direction" in hydra.sweeper and note.status == "ok":
             notes.stop()
-            notes.write(replace(note, mistakes=(NO_OBJECTIVE,), ended=True))
+            self._not_run(notes, note, [NO_OBJECTIVE])
         return found
+
+    def _not_run(self, notes: Notes, note: Note, problems: Sequence[str]) -> None:
+        """Keep why a run was not run, and say it where the screen is this process's."""
+        note = replace(note, mistakes=tuple(problems), ended=True)
+        notes.write(note)
+        if note.process == self.parent:
+            say_not_run(note)
+
+    def _varied(self, overrides: Sequence[str]) -> frozenset[str]:
+        """The keys of one run's overrides whose values are not those of every run."""
+        same = {(key, value) for _, key, value in map(split, self.composer.overrides)}
+        return frozenset(key for _, key, value in map(split, overrides) if (key, value) not in same)
 
     def show(self, notes: Notes) -> int:
         """Print the table of results, and under it what was not run at all; returns 1 unless all succeeded."""
@@ -136,9 +147,16 @@ class Sweep:
             print(f"sweep   {notes.shown}")
         else:
             clear(notes.folder)
-        for mistake in unique(f"[{note.number}] {problem}" for note in known for problem in note.mistakes):
-            print(f"not run: {mistake}", file=sys.stderr)
+        for note in known:
+            if note.process != self.parent:  # a process that has no screen of its own
+                say_not_run(note)
         return int(not known or any(note.mistakes or note.status != "ok" for note in known))
+
+
+def say_not_run(note: Note) -> None:
+    """One line for each reason for which a run of the sweep was not run."""
+    for problem in unique(note.mistakes):
+        print(f"not run: [{note.number}] {problem}", file=sys.stderr, flush=True)
 
 
 @contextmanager

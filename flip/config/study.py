@@ -69,6 +69,8 @@ class Study:
         declared: `sites` and `paths` as they were written, `${paths.data_dir}` and the like unresolved.
         again: the folder of the run that this one runs again, or None.
         typed: the command line that asks for it; None from Python.
+        given: the keys that were given values beside the files, with the values.
+        varied: of those the keys in which the runs of a sweep differ.
     """
 
     manifest: Manifest
@@ -91,6 +93,8 @@ class Study:
     declared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
     again: Path | None = field(default=None, repr=False, compare=False)
     typed: tuple[str, ...] | None = field(default=None, repr=False, compare=False)
+    given: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    varied: frozenset[str] = field(default=frozenset(), repr=False, compare=False)
 
     @property
     def name(self) -> str:

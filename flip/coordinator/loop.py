@@ -3,18 +3,20 @@
 It knows no backend: it asks sites through an `Ask` and hands what they answer to the strategy.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flip.config.checks.callbacks import NO_VALIDATION, watching_validation
 from flip.coordinator.cohorts import agree
 from flip.coordinator.early_stop import EarlyStop
 from flip.coordinator.evaluation import TEST, Evaluation
 from flip.coordinator.roster import Roster
 from flip.determinism import stable_seed
-from flip.errors import StudyFailed
+from flip.errors import StudyUnfit
 from flip.files import ALONE
 from flip.messages import Ask, Fault, Payload, Reply, Task
 from flip.privacy import Mechanism
@@ -81,11 +83,7 @@ class Coordinator:
 
         ask = self.through_mechanisms(ask)
         agree(self.roster, ask, self.reasons)
-        if self.strategy.early and not self.roster.validates:
-            raise StudyFailed(
-                "strategy.stop watches the validation data, and no site has any that it may count; declare a "
-                "validation split, or strategy.stop=null"
-            )
+        self._watched()
         weights: Payload = to_arrays(self.module, self.strategy.shared(self.module))
         if not self.alone:
             release(self.module)  # its weights have no use any more, only its metrics
@@ -99,6 +97,13 @@ class Coordinator:
         if self.alone:
             self._alone(ask, to_arrays(self.module))
         return weights
+
+    def _watched(self) -> None:
+        """Raise StudyUnfit where something watches validation data and no site has any that it may count."""
+        trainer = json.loads(self.roster.manifest).get("trainer") or {}
+        keys = watching_validation(trainer.get("callbacks") or {}, stops=self.strategy.early is not None)
+        if keys and not self.roster.validates:
+            raise StudyUnfit(f"{keys[0]} {NO_VALIDATION}, or set {keys[0]}=null")
 
     def _go_on(self, progress: Progress) -> tuple[Payload, State]:
         """Take up the run after its last complete round, with the statistics that were agreed then."""

@@ -15,6 +15,7 @@ from flip.messages import Payload
 from flip.messages.safetensors import save_file
 from flip.messages.weights import LAST_WEIGHTS, digest
 from flip.runs.folder import RunFolder
+from flip.runs.untouched import OtherData
 from flip.signals import Interrupted, deferred
 
 INTERRUPTED = "interrupted"
@@ -78,7 +79,7 @@ class Ending:
     def reach(self, started: float) -> ResultFile:
         """Train, test, and write `result.json`: the only sign of success. An error of ours is written to the log.
 
-        Raises Interrupted again once the result says so.
+        Raises Interrupted again once the result says so; and, here, OtherData.
         """
         from flip.metrics import methods_of
 
@@ -86,6 +87,8 @@ class Ending:
         try:
             final = self._train()
         except StudyFailed as failed:
+            if isinstance(failed, OtherData) and not self.served:
+                raise
             status, reason = failed.status, str(failed)
         except Interrupted as signaled:
             status, reason, asked = INTERRUPTED, signaled.words, signaled
@@ -94,9 +97,7 @@ class Ending:
                 raise
             status, reason = "failed", why(error, self.files, self.run)
         seconds = time.perf_counter() - started
-        rounds = max(
-            self.coordinator.rounds_done, self.files.last_round() + 1
-        )  # of a resume that is refused, the run's
+        rounds = max(self.coordinator.rounds_done, self.files.last_round() + 1)  # of a resume that fails, the run's
         result = no_result(reason, seconds, rounds=rounds, status=status) | {
             "digest": digest(final) if final is not None else None,
             "stopped": self.coordinator.stopped,

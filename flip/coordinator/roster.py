@@ -4,20 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flip.coordinator.check_replies import MOST_EXAMPLES, Wanted, checked
-from flip.errors import StudyFailed
+from flip.errors import StudyFailed, StudyUnfit, several
 from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
 from flip.runs.recorder import Recorder, line_of
 
 FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
-
-
-class Unlearnable(StudyFailed):
-    """The data of all sites together cannot teach what the study predicts; the run ends as `refused`."""
-
-    @property
-    def status(self) -> str:
-        """The status of the run's result."""
-        return "refused"
 
 
 @dataclass
@@ -97,16 +88,16 @@ class Roster:
             if self.min_sites is None and missing:
                 text = f"not every site could be used {when}, and strategy.min_sites=null needs each one"
             else:
-                text = f"{used} usable sites {when}, strategy.min_sites={self.min_sites or 1}"
+                text = f"{several(used, 'usable site')} {when}, strategy.min_sites={self.min_sites or 1}"
             raise StudyFailed(f"{text}. {why or 'no other that was asked has a weight above 0'}", missing.values())
 
     def learnable(self) -> None:
-        """Raise StudyFailed where no site has a training row of something that must occur, or the sites differ."""
+        """Raise StudyUnfit where no site has a training row of something that must occur, or the sites differ."""
         if self.against:
-            raise Unlearnable("; ".join(self.against))
+            raise StudyUnfit("; ".join(self.against))
         if self.absent:
             names = "', '".join(self.absent)
-            raise Unlearnable(
+            raise StudyUnfit(
                 f"no site has a training row with '{names}', so nothing can be learned of it; correct dataset.target, "
                 "or a site's columns, or leave a class out that nobody has"
             )

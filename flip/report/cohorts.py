@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from flip.errors import several
 from flip.messages import Fault
 from flip.messages.summary import IMAGE, KNOWN, Moments
 from flip.report.cohort_images import ODD, image_findings
@@ -172,7 +173,7 @@ class Cohorts:
     def _spelling(self, site: str, others: Sequence[str], column: str) -> Finding | None:
         values = self._parts(site, column)
         if values and values[2]:
-            what = f"{values[2]:.0f} persons have a value that the study does not declare"
+            what = f"{several(round(values[2]), 'person')} with a value that the study does not declare"
             return Finding(
                 site, column, what, f"Spelled otherwise? columns: {{{column}: {{values: {{own: declared}}}}}}"
             )

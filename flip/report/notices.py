@@ -14,6 +14,7 @@ RESCALED = (
     "Pooled numbers are of test rows scaled by the mean and deviation of all sites, as the dataset declares; the "
     "sites' own are of rows that each scales by itself, so that a pooled number is no mean of theirs."
 )
+UNJUDGED = "No validation scores: nothing tells whether the training had converged."
 LEAST = 5  # rounds below which a best last one says nothing
 
 
@@ -46,6 +47,9 @@ def _diverged(run: RunRecord) -> list[str]:
 def _not_converged(run: RunRecord) -> list[str]:
     metric = validation_metric(run)
     values = _validated(run, metric) if metric else []
+    phases = {str(record["phase"]) for record in run.records if record.get("metrics")}
+    if "fit" in phases and "validate" not in phases:
+        return [UNJUDGED]
     if len(values) < LEAST or metric is None or run.result.get("stopped"):
         return []
     best = max(values) if run.higher_is_better(metric) else min(values)

@@ -7,6 +7,7 @@ from functools import cached_property
 from statistics import fmean
 
 from flip.config.outcome_names import outcome_names
+from flip.errors import several
 from flip.files import CENTRALIZED
 from flip.report.format import number, signed
 from flip.report.tables import fault_text, kind_of
@@ -55,7 +56,7 @@ class Difference:
             f" ({number(self.interval[0])} to {number(self.interval[1])}, paired over sites)" if self.interval else ""
         )
         where = f": {', '.join(self.worse)}" if 0 < len(self.worse) < min(len(self.sites), 6) else ""
-        return f"{signed(self.value)}{ends}, worse at {len(self.worse)} of {len(self.sites)} sites{where}"
+        return f"{signed(self.value)}{ends}, worse at {len(self.worse)} of {several(len(self.sites), 'site')}{where}"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Verdict:
             elif mine and len(faults) == len(mine):
                 found[site] = "refused" if kind_of(faults[-1]) == "refused" else "lost"
             elif faults:
-                found[site] = f"failed in {len(faults)} of {len(mine)} rounds"
+                found[site] = f"failed in {len(faults)} of {several(len(mine), 'round')}"
             else:
                 found[site] = "took part"
         return found
@@ -153,7 +154,7 @@ class Verdict:
             return []
         trained = [site for site, role in self.roles.items() if role == "took part" or role.startswith("failed")]
         tests = [site for site, role in self.roles.items() if role == "tested only"]
-        said = [f"{len(trained)} of {len(self.roles) - len(tests)} sites trained."]
+        said = [f"{len(trained)} of {several(len(self.roles) - len(tests), 'site')} trained."]
         said += [f"{', '.join(tests)}: tested only, in no pooled number."] if tests else []
         for site in self.absent:
             role, why = self.roles[site], self.why(site)
@@ -163,19 +164,31 @@ class Verdict:
     @cached_property
     def cohort(self) -> list[str]:
         """How much of the data was used, which sites lost much of theirs, and the outcomes that were trained on."""
-        used, whole = {}, {}
-        for site, about in self.run.cohort.items():
-            used[site] = sum(self.run.examples(site, split) for split in ("train", "validate", "test"))
-            whole[site] = used[site] + sum(int(n) for n in (about.get("skipped") or {}).values())
+        used, whole = self._counts
         if not sum(whole.values()):
             return []
         persons = sum(int(about.get("persons") or 0) for about in self.run.cohort.values())
         alike = persons == sum(whole.values())
         said = f"{sum(used.values()):,} of {sum(whole.values()):,} {'persons' if alike else 'examples'} used"
-        said += "." if alike or not persons else f", of {persons:,} persons."
+        said += "." if alike or not persons else f", of {several(persons, 'person')}."
+        return [said, *self.losses, *self._outcomes()]
+
+    @cached_property
+    def losses(self) -> list[str]:
+        """The sites that leave out much of their data, in one sentence; nothing where none does."""
+        used, whole = self._counts
         lost = {site: 1 - used[site] / whole[site] for site in used if whole[site]}
         much = [f"{site} leaves out {share:.0%}" for site, share in lost.items() if share > LOSES]
-        return [said, *([f"{'; '.join(much)} of its own."] if much else []), *self._outcomes()]
+        return [f"{'; '.join(much)} of its own."] if much else []
+
+    @cached_property
+    def _counts(self) -> tuple[Mapping[str, int], Mapping[str, int]]:
+        """By site, the examples that were used, and those with what was skipped."""
+        used, whole = {}, {}
+        for site, about in self.run.cohort.items():
+            used[site] = sum(self.run.examples(site, split) for split in ("train", "validate", "test"))
+            whole[site] = used[site] + sum(int(n) for n in (about.get("skipped") or {}).values())
+        return used, whole
 
     def _outcomes(self) -> list[str]:
         total: dict[str, int] = {}

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from flip.errors import StudyFailed, UserError
+from flip.errors import UserError, several
 from flip.files import append_whole, relative, write_atomic
 from flip.messages import Payload
 from flip.messages.safetensors import load_file, save_file
@@ -18,6 +18,7 @@ from flip.messages.wire import join, take
 from flip.runs.missing_sites import warnings_of
 from flip.runs.record import records
 from flip.runs.recorder import Progress
+from flip.runs.untouched import OtherData
 
 LINES, COHORT, DESCRIPTION = "rounds.jsonl", "cohort.json", "description.json"
 PROGRESS = Path("state") / "round.safetensors"
@@ -72,14 +73,14 @@ class RunFolder:
         (self.folder / RESERVE).unlink(missing_ok=True)
 
     def cohort(self, cohort: Mapping[str, Mapping[str, Any]]) -> None:
-        """Write `cohort.json`. Raises StudyFailed where a run would go on over other data than it was begun with."""
+        """Write `cohort.json`. Raises OtherData where a run would go on over other data than it was begun with."""
         path = self.folder / COHORT
         if (self.folder / PROGRESS).exists() and path.exists():
             begun: dict[str, Mapping[str, Any]] = json.loads(path.read_text())
             read = {site: [each.get(site, {}).get("fingerprint", {}) for each in (begun, cohort)] for site in begun}
             pairs = {site: (was.get("data"), now.get("data")) for site, (was, now) in read.items()}
             if others := [site for site, (was, now) in pairs.items() if was and now and was != now]:
-                raise StudyFailed(
+                raise OtherData(
                     f"the data of {', '.join(others)} are others than when the run was begun; restore them, or start a "
                     "new run"
                 )
@@ -133,8 +134,8 @@ class RunFolder:
         if len(kept) < every:
             write_atomic(path, b"".join(kept))
 
-    def mend(self) -> str:
-        """Go back to the round before where what the last one left is damaged.
+    def mend(self, *, look: bool = False) -> str:
+        """Go back to the round before where what the last one left is damaged; with `look` only say so.
 
         Returns what is damaged, empty where nothing is. Raises UserError where no whole round is left.
         """
@@ -143,7 +144,7 @@ class RunFolder:
             if reason := self._damage(path) if path.exists() else "":
                 damaged.append(reason)
             elif path.exists():
-                if damaged:
+                if damaged and not look:
                     path.replace(self.folder / PROGRESS)
                 return damaged[0] if damaged else ""
         if damaged:
@@ -159,7 +160,7 @@ class RunFolder:
             return f"{relative(path)}: is damaged, the state of a round is cut off or overwritten"
         found = len(self._lines(round)[0])
         if found < lines:
-            wrong = f"{found} whole lines of the first {round + 1} rounds are left of {lines}"
+            wrong = f"{found} of {several(lines, 'whole line')} of the first {several(round + 1, 'round')} left"
             return f"{relative(self.folder / LINES)}: is damaged, {wrong}"
         return ""
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from flip.errors import several
 from flip.files import NOT_SETTINGS
 from flip.runs.folder import RunFolder
 from flip.runs.record import RunRecord
@@ -18,7 +19,9 @@ def identity(run: RunRecord) -> dict[str, Facts]:
     about, hardware = run.provenance, run.provenance.get("hardware") or {}
     prints = {site: (told.get("fingerprint") or {}) for site, told in run.cohort.items()}
     numerics = str(run.config.get("numerics", "fast"))
-    machine = {"threads": hardware.get("threads")} | ({} if numerics == "portable" else {"processor": _processor(run)})
+    machine = {"threads": hardware.get("threads")}
+    if numerics != "portable":
+        machine |= {"processor": _processor(run), **(about.get("environment") or {})}
     return {
         "study": dict(
             _flat("", {key: value for key, value in run.config.items() if key not in (*NOT_SETTINGS, "job")})
@@ -66,7 +69,7 @@ def _weights(first: RunRecord, second: RunRecord) -> str:
     final = [run.result.get("digest") for run in (first, second)]
     if final[0] == final[1] and len(one) == len(other):
         return SAME
-    rounds = f"{len(other)} rounds, was {len(one)}" if len(one) != len(other) else "other weights"
+    rounds = f"{several(len(other), 'round')}, was {len(one)}" if len(one) != len(other) else "other weights"
     ends = zip(("the first", "the second"), (first, second), strict=True)
     unfinished = [f"{which} run is {run.result.get('status')}" for which, run in ends if not run.result.get("digest")]
     return f"{rounds}; {', '.join(unfinished)}" if unfinished else rounds

@@ -1,15 +1,18 @@
 """What a run that ended well must still say: which sites were not in it, or not in all of it, and why."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flip.errors import several
 from flip.files import POOLED
 from flip.messages import Fault
 
+WRITTEN = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ [A-Z]+ ")  # when a line of a log was written, and its level
 MISSED = {
-    "fit": ("trained in none of its {asked} rounds", "did not train in {missed} of its {asked} rounds"),
-    "validate": ("was never validated", "was not validated in {missed} of {asked} rounds"),
+    "fit": ("trained in none of its {asked}", "did not train in {missed} of its {asked}"),
+    "validate": ("was never validated", "was not validated in {missed} of {asked}"),
     "threshold": ("had no part in the decision threshold",),
     "test": ("was not tested",),
     "alone": ("is not in the baseline of sites alone", "is in part of the baseline of sites alone only"),
@@ -70,7 +73,7 @@ def _words(phases: Mapping[str, Asked], gone: bool) -> Iterator[tuple[str, Asked
     for phase, each in phases.items():
         if phase in MISSED and (phase == "fit" or not gone):
             form = MISSED[phase][0 if each.always else -1]
-            yield form.format(missed=len(each.faults), asked=each.times), each
+            yield form.format(missed=len(each.faults), asked=several(each.times, "round")), each
 
 
 def cause(each: Asked, site: str, folder: Path) -> str:
@@ -86,4 +89,4 @@ def last_error(folder: Path, site: str) -> str:
     log = folder / "sites" / site / "site.log"
     text = log.read_text(errors="replace") if log.is_file() else ""
     lines = [line for line in text.splitlines() if line.strip() and " INFO " not in line]
-    return lines[-1].removeprefix("flip.config.build.DataError: ") if lines else ""
+    return WRITTEN.sub("", lines[-1]).removeprefix("flip.config.build.DataError: ") if lines else ""

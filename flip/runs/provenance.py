@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from flip import numerics
 from flip.config.study import Study
 from flip.files import relative
 
@@ -20,7 +21,7 @@ PACKAGES = (
 
 
 def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
-    """Where a run's results come from: study, code, commit, versions and hardware; nothing of a site."""
+    """Where a run's results come from: study, code, commit, versions, hardware, environment; nothing of a site."""
     typed = study.typed
     rerun = f"python -m flip --config-dir {shlex.quote(relative(folder))} --config-name run"
     return {
@@ -30,6 +31,7 @@ def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
         "git": git(Path(__file__).resolve().parents[2]),
         "versions": {"python": platform.python_version(), **installed()},
         "hardware": hardware(study.manifest["trainer"]["threads"]),
+        "environment": numerics.chosen_outside(),
         "command": None if typed is None else shlex.join(["python", "-m", "flip", *public_arguments(typed)]),
         "rerun": rerun,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -12,6 +12,12 @@ from flip.files import MACHINE_KEYS, POOLED
 
 ENOUGH = 20  # test examples of a site that may be named the worst: a share of 20 is known to about .2
 THRESHOLD = "threshold"  # the probability from which a decision is yes, among the pooled metrics
+RESTORE = "restore it from a copy of the run"
+NEEDED: Mapping[str, Sequence[tuple[str, type]]] = {
+    "provenance.json": [("hardware", dict)],
+    "result.json": [("status", str)],
+}
+"""By file what it holds in every run."""
 LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "brier", "distance", "hausdorff", "bias", "ece")
 
 
@@ -34,6 +40,8 @@ class RunRecord:
     def read(cls, path: Path) -> "RunRecord":
         """Read a run folder. Raises UserError when it is none, has no result.json or holds an unreadable file."""
         from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+        from yaml import YAMLError
 
         if not path.is_dir():
             raise UserError(
@@ -42,13 +50,16 @@ class RunRecord:
         if not (path / "result.json").is_file():
             raise UserError(f"{path}: no result.json, so this is no run folder or its run has not ended")
         text = _text(path / "run.yaml")
-        config = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text else {}
+        try:
+            config = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text else {}
+        except (YAMLError, OmegaConfBaseException) as error:
+            raise UserError(f"{path / 'run.yaml'}: is damaged, it cannot be read as YAML; {RESTORE}") from error
         files = {
             name: _json(path / f"{name}.json")
             for name in ("provenance", "cohort", "outcomes", "panels", "description", "result")
         }
         if not isinstance(config, dict):
-            raise UserError(f"{path / 'run.yaml'}: is no mapping of settings; restore it from the run")
+            raise UserError(f"{path / 'run.yaml'}: is damaged, it holds no settings; {RESTORE}")
         settings = {str(key): value for key, value in config.items()}
         return cls(path, settings, _study_text(text), records=records(path / "rounds.jsonl"), **files)
 
@@ -163,24 +174,47 @@ def _split(name: str) -> tuple[str | None, str] | None:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+    """A file's text, empty where there is none. Raises UserError for one that is no text."""
+    try:
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is damaged, it is no text; {RESTORE}") from error
 
 
 def _json(path: Path) -> dict[str, Any]:
+    """What a file holds, empty where there is none. Raises UserError for one that was cut off or overwritten."""
+    if not path.is_file():
+        return {}
     try:
-        found = json.loads(_text(path) or "{}")
+        found = json.loads(_text(path))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not readable as JSON ({error.msg}, line {error.lineno}); restore the file") from error
-    return found if isinstance(found, dict) else {}
+        what = f"line {error.lineno} is no JSON ({error.msg})" if path.stat().st_size else "it is empty"
+        raise UserError(f"{path}: is damaged, {what}; {RESTORE}") from error
+    wanted = NEEDED.get(path.name, ())
+    whole = isinstance(found, dict) and all(isinstance(found.get(key), kind) for key, kind in wanted)
+    if not whole or (path.name == "cohort.json" and not all(isinstance(each, dict) for each in found.values())):
+        raise UserError(f"{path}: is damaged, it does not hold what a run writes there; {RESTORE}")
+    kept: dict[str, Any] = found
+    return kept
 
 
 def records(path: Path) -> list[dict[str, Any]]:
-    """Every whole line; a last one without its end of line was cut off when the run was killed."""
-    lines = [line for line in _text(path).splitlines(keepends=True) if line.endswith("\n") and line.strip()]
-    try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: holds a line that is not JSON ({error.msg}); restore it from the run") from error
+    """Every whole line; a last one without its end of line was cut off when the run was killed.
+
+    Raises UserError, with its number, for one that is damaged.
+    """
+    found = []
+    for number, line in enumerate(_text(path).splitlines(keepends=True), start=1):
+        if not line.endswith("\n") or not line.strip():
+            continue
+        try:
+            read = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}: is damaged, line {number} is no JSON ({error.msg}); {RESTORE}") from error
+        if not isinstance(read, dict) or not {"phase", "round", "site"} <= {*read}:
+            raise UserError(f"{path}: is damaged, line {number} is of no phase, round and site; {RESTORE}")
+        found.append(read)
+    return found
 
 
 def _study_text(text: str) -> str:

@@ -90,7 +90,7 @@ def unfinished(folder: Path) -> Unfinished:
     if missing := [name for name in names if not isinstance(origin.get(name), str)]:
         raise UserError(f"{path}: is damaged, it has no {missing[0]}; {REMEDY}")
     run, manifest, code = (str(origin[name]) for name in names)
-    return Unfinished(folder, run, manifest, code, RunFolder(folder, []).mend())
+    return Unfinished(folder, run, manifest, code, RunFolder(folder, []).mend(look=True))
 
 
 def _read(path: Path) -> Mapping[str, object]:

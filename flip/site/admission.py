@@ -165,7 +165,8 @@ def admit(accepted: Accepted, place: Place) -> Loaded:
     build.load_cohort(datamodule)
     trained = persons_of(datamodule, "train", policy.minimum_cell).number
     if trained and not enough(trained, policy.minimum_cell):
-        raise Refusal(Fault.REFUSED_FEW_PERSONS, f"{trained} persons to train on, minimum_cell: {policy.minimum_cell}")
+        words = f"fewer persons to train on than minimum_cell: {policy.minimum_cell}"
+        raise Refusal(Fault.REFUSED_FEW_PERSONS, words)
     mechanisms, strategy = build.mechanisms(manifest), build.strategy(manifest)
     module = protected_module(manifest, place.site, mechanisms)
     refuse_size(policy, module, strategy, trained)

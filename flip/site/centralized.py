@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as lightning
 
-from flip.errors import StudyFailed
+from flip.errors import StudyUnfit
 from flip.site.batches import without_single
 from flip.site.persons import Drawn
 from flip.site.trainer import Device, RoundCallback
@@ -62,12 +62,12 @@ def fit_centralized(
 ) -> RoundCallback:
     """Train for so many passes over the data; returns the mean training loss of the last, and the persons of all.
 
-    Checkpoints, early stopping and resume are Lightning's own: `trainer.callbacks`, `resume_from`. Raises StudyFailed
+    Checkpoints, early stopping and resume are Lightning's own: `trainer.callbacks`, `resume_from`. Raises StudyUnfit
     where one of them watches validation data and there are none.
     """
     watched = sorted({str(getattr(callback, "monitor", "")) for callback in how.callbacks} - {"", "None"})
     if not validate and (of_validation := [name for name in watched if name.startswith("val/")]):
-        raise StudyFailed(
+        raise StudyUnfit(
             f"trainer.callbacks: {of_validation[0]} is watched, and there are no validation data; declare a validation "
             "split, or leave the callback out"
         )

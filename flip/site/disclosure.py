@@ -49,7 +49,7 @@ def refuse_few(persons: int, arrays: Payload, cell: int) -> Payload:
     Nothing is sent in their place: a step on one person's row tells the row.
     """
     if arrays and not enough(persons, cell):
-        raise Refusal(Fault.REFUSED_FEW_PERSONS, f"weights of {persons} persons, minimum_cell: {cell}")
+        raise Refusal(Fault.REFUSED_FEW_PERSONS, f"weights of fewer persons than minimum_cell: {cell}")
     return arrays
 
 

@@ -66,13 +66,13 @@ class Silo:
             with private_files():
                 reply = self._answer(task)
         except Refusal as refusal:
-            self._log.warning("%s round %s: %s", task.step, task.round, refusal)
+            self._log.warning("%s round %s: %s", task.step, task.round + 1, refusal)
             reply = self._fault(task, refusal.fault)
         except build.DataError:
-            self._log.exception("%s round %s: the cohort could not be read", task.step, task.round)
+            self._log.exception("%s round %s: the cohort could not be read", task.step, task.round + 1)
             reply = self._fault(task, Fault.DATA)
         except Exception as error:  # the boundary of the site: every error becomes a fault, and is written down here
-            self._log.exception("%s round %s", task.step, task.round)
+            self._log.exception("%s round %s", task.step, task.round + 1)
             reply = self._fault(task, Fault.DISK if disk_full(error) else Fault.RAISED)
         return replace(reply, seconds=time.perf_counter() - started)
 

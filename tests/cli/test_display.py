@@ -16,12 +16,14 @@ from tests.report.fixture import SITES, line, write_run
 
 def follow(run: Path, *, terminal: bool, backend: str = "inprocess", rounds: int = 15, **about: Any) -> str:
     """Everything that a display prints for a run's lines."""
+    complete = about.pop("complete", None)
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=100, color_system=None)
     sites = about.pop("sites", list(SITES))
     with Display(study="heart", backend=backend, rounds=rounds, sites=sites, console=console) as display:
         for text in (run / "rounds.jsonl").read_text().splitlines():
             display.line(json.loads(text))
+        display.end(rounds if complete is None else complete)
     return out.getvalue()
 
 
@@ -60,6 +62,20 @@ def test_a_site_that_refuses_or_cannot_read_its_cohort_is_named_with_its_reason_
 def test_a_terminal_names_the_site_that_refused_above_the_rounds(tmp_path: Path) -> None:
     shown = follow(write_run(tmp_path / "run", refused={"va": "REFUSED_COHORT"}), terminal=True)
     assert f"va  {Fault.REFUSED_COHORT.value}" in shown
+
+
+def test_one_site_and_one_round_are_not_several(tmp_path: Path) -> None:
+    (tmp_path / "rounds.jsonl").touch()
+    assert follow(tmp_path, terminal=False, rounds=1, sites=["va"]) == "heart  federation=inprocess  1 site  1 round\n"
+
+
+def test_a_round_that_was_cut_off_is_not_shown_as_finished(tmp_path: Path) -> None:
+    faults = {("va", 1): "LOST"}
+    fits = [line(n, site, "fit", metrics={"loss": 0.5}, fault=faults.get((site, n))) for n in (0, 1) for site in SITES]
+    (tmp_path / "rounds.jsonl").write_text("".join(json.dumps(record) + "\n" for record in fits))
+    shown = follow(tmp_path, terminal=False, complete=1).splitlines()
+    assert shown[1].startswith("round 1/15  loss 0.500  sites 4/4")
+    assert shown[2] == "round 2/15  not finished  va lost"
 
 
 def test_training_without_federation_counts_epochs(tmp_path: Path) -> None:

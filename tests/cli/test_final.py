@@ -1,5 +1,7 @@
 """What the terminal shows of a run that has ended."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +44,21 @@ def test_a_site_that_refused_is_named_with_its_reason(tmp_path: Path) -> None:
     text = shown(write_run(tmp_path / "run", refused={"switzerland": "REFUSED_COHORT"}))
     assert "3 of 4 sites trained." in text
     assert "switzerland: refused by the site's policy" in text
+
+
+def test_a_site_that_loses_much_of_its_data_is_named(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    cohort = json.loads((run / "cohort.json").read_text())
+    cohort["va"]["skipped"] = {"no label": 1000}
+    (run / "cohort.json").write_text(json.dumps(cohort))
+    (line,) = [line for line in shown(run).splitlines() if "leaves out" in line]
+    assert re.fullmatch(r"va leaves out \d\d% of its own\.", line)
+
+
+@pytest.mark.parametrize("validation", [False, True])
+def test_without_validation_nothing_is_said_of_convergence_but_that(tmp_path: Path, validation: bool) -> None:
+    text = shown(write_run(tmp_path / "run", validation=validation))
+    assert ("No validation scores: nothing tells whether the training had converged." in text) is not validation
 
 
 def test_what_was_withheld_is_named_with_the_rule_and_who_withholds_it(tmp_path: Path) -> None:

@@ -163,9 +163,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     return found
 
 
-@pytest.mark.parametrize("backend", ["inprocess", "none"])
-def test_a_researchers_own_package_and_configuration_run(backend: str, acme: Acme, folder: Path, flip: Flip) -> None:
-    done = flip(*acme.arguments(f"federation={backend}", "strategy.rounds=2"))
+@pytest.mark.parametrize(("backend", "rounds"), [("inprocess", ["strategy.rounds=2"]), ("none", [])])
+def test_a_researchers_own_package_and_configuration_run(
+    backend: str, rounds: list[str], acme: Acme, folder: Path, flip: Flip
+) -> None:
+    done = flip(*acme.arguments(f"federation={backend}", *rounds))
     assert done.returncode == 0, done.stdout + done.stderr
     run = next(folder.glob("runs/acme/*"))
     assert "acme.parts.Model" in (run / "run.yaml").read_text()

@@ -11,12 +11,12 @@ from tests.cohorts.heart import write_tiny_heart
 from tests.cohorts.icu_outcome import icu_outcome
 from tests.cohorts.lung_survival import lung_survival
 from tests.cohorts.sarcopenia_outcome import sarcopenia_outcome
-from tests.studies import SMALL_HEART
+from tests.studies import PASSES, SMALL_HEART
 
 
 def heart_disease(folder: Path) -> list[str]:
     """Four hospitals of 12 to 24 patients, as UCI writes them."""
-    return [f"paths.data_dir={write_tiny_heart(folder)}", *SMALL_HEART]
+    return [f"paths.data_dir={write_tiny_heart(folder)}", *SMALL_HEART, f"{PASSES}2"]
 
 
 def sarcopenia(folder: Path) -> list[str]:

@@ -12,7 +12,7 @@ from flip.config.study import Study
 from flip.files import conf_folder
 from tests.cohorts.studies import TINY
 from tests.commands import flip
-from tests.studies import compose_study
+from tests.studies import compose_study, in_rounds
 
 EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
 
@@ -76,7 +76,7 @@ def test_nothing_of_a_site_is_in_what_the_coordinator_writes(reference):
 
 def same_weights_and_when_run_again(arguments: list[str], backend: str, reference: Ran, folder: Path) -> None:
     """The command line on a backend ends with the weights of the reference, and its run in this process does."""
-    ran = flip(folder, *arguments, f"federation={backend}")
+    ran = flip(folder, *in_rounds(arguments), f"federation={backend}")
     assert ran.status == 0, ran.err
     assert ran.result["digest"] == reference.result["digest"]
     again = run(folder / "again", "federation=inprocess", *arguments[1:2], config_dir=ran.runs[0], config_name="run")

@@ -12,7 +12,7 @@ import pytest
 
 from flip.cli.execute import execute
 from tests.commands import ROOT, flip
-from tests.studies import compose_study
+from tests.studies import compose_study, in_rounds
 
 TEXT = (ROOT / "conf" / "README.md").read_text(encoding="utf-8").split("## Your own study")[1].split("\n## ")[0]
 BLOCKS = [textwrap.dedent(block).strip() + "\n" for block in re.findall(r"(?:(?: {4}.*)?\n)+", TEXT)]
@@ -74,7 +74,7 @@ def test_a_new_study_has_the_same_weights_over_flower(stranger, study, tmp_path,
     for number, command in enumerate([*commands(study), *commands(study, "inprocess")[::-1]]):
         result = run(stranger, tmp_path / str(number), command)  # the last is the one that Flower runs too
     (command,) = commands(study, "flower")
-    done = flip(stranger, "--config-dir", "my_conf", *command, *SHORT, f"paths.runs={tmp_path}/runs")
+    done = flip(stranger, "--config-dir", "my_conf", *command, *in_rounds(SHORT), f"paths.runs={tmp_path}/runs")
     assert done.status == 0, done.err
     (over_flower,) = (tmp_path / "runs").glob("*/*/result.json")
     assert result["digest"] in over_flower.read_text()

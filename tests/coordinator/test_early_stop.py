@@ -14,7 +14,7 @@ from flip.cli.launch import launch
 from flip.config.checks.study import check
 from flip.coordinator.early_stop import EarlyStop, more_is_better
 from flip.coordinator.loop import Coordinator
-from flip.errors import StudyFailed, UserError
+from flip.errors import StudyUnfit, UserError
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.stop import Stop
 from tests.cohorts.heart import write_tiny_heart
@@ -85,9 +85,10 @@ def test_the_test_split_is_read_as_after_the_last_round_that_was() -> None:
 
 def test_without_validation_data_it_is_refused_before_the_first_round() -> None:
     notes = Notes()
-    with pytest.raises(StudyFailed, match=r"strategy\.stop watches the validation data, and no site has any"):
+    with pytest.raises(StudyUnfit, match=r"strategy\.stop watches validation data, and no site has any") as raised:
         coordinator(notes, rounds=10, stop={"monitor": "loss", "patience": 2})(Sites().ask)
     assert notes.rounds == []
+    assert raised.value.status == "refused"
 
 
 def test_an_equal_score_is_no_improvement_and_a_better_one_counts_anew() -> None:

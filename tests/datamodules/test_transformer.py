@@ -15,6 +15,7 @@ from flip.messages.safetensors import load_file
 from tests.cohorts.clinical_notes import clinical_notes
 from tests.cohorts.transformer import WIDTH, write_transformer
 from tests.commands import flip
+from tests.studies import in_rounds
 
 INSTALLED = importlib.util.find_spec("transformers") is not None
 needed = pytest.mark.skipif(not INSTALLED, reason="needs the extra package: make test-transformers")
@@ -126,7 +127,7 @@ def study(folder: Path, data: Path, digest: str) -> list[str]:
     )
     encoder = f"_target_: models.encoders.text.Projection, features: {WIDTH}, width: 8"
     return [
-        "experiment=clinical_notes", *clinical_notes(data), "~dataset.text", f"+dataset.text={{{text}}}",
+        "experiment=clinical_notes", *in_rounds(clinical_notes(data)), "~dataset.text", f"+dataset.text={{{text}}}",
         "~model.encoders.text", f"+model.encoders.text={{{encoder}}}",
         *(f"sites.notes_{number}.sources={{transformer: {source}}}" for number in (0, 1)),
     ]  # fmt: skip

@@ -17,6 +17,7 @@ from datamodules.volume_cache import VolumeCache, code
 from tests.cohorts.studies import TINY
 from tests.commands import ROOT, flip
 from tests.disks import can_mount, tmpfs
+from tests.studies import in_rounds
 
 SMALL = {"grid": Grid(8.0, 56, 192), "slices_per_person": 3, "augment": 0.0}
 OPENED: list[str] = []
@@ -90,7 +91,8 @@ def test_a_sweep_after_a_run_opens_no_dicom(tmp_path):
         f"        with open({str(tmp_path / 'opened')!r}, 'a') as file: file.write(str(found[0]) + chr(10))\n"
         "sys.addaudithook(note)\n"
     )
-    small = ["experiment=sarcopenia", "federation=inprocess", "debug=fast", *TINY["sarcopenia"](tmp_path / "demo")]
+    tiny = in_rounds(TINY["sarcopenia"](tmp_path / "demo"))
+    small = ["experiment=sarcopenia", "federation=inprocess", "debug=fast", *tiny]
     path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     first = flip(tmp_path, *small, "seed=1", PYTHONPATH=path)
     assert first.status == 0, first.err

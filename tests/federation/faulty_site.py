@@ -186,7 +186,7 @@ model:
   _target_: faulty.parts.Model
   width: 4
   optimizer: {_target_: torch.optim.SGD, _partial_: true, lr: 0.1}
-strategy: {_target_: faulty.parts.Faulty, min_sites: 1}
+strategy: {_target_: faulty.parts.Faulty, min_sites: 1, rounds: 2}
 trainer: {steps: 3}
 baselines: {alone: false, centralized: false}
 """

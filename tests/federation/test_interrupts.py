@@ -20,7 +20,7 @@ from tests.federation.backends import FLARE, FLOWER, FORKED, ONE, Backend
 from tests.federation.faulty_site import Faulty
 from tests.federation.live import until
 
-SLOW = ("model._target_=faulty.parts.Slow", "tracking.diary._target_=faulty.parts.Diary", "strategy.rounds=2")
+SLOW = ("model._target_=faulty.parts.Slow", "tracking.diary._target_=faulty.parts.Diary")
 
 
 def interrupted(study: Faulty, number: signal.Signals, *overrides: str, hangs: str = "fit") -> list[str]:

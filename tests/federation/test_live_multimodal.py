@@ -1,4 +1,4 @@
-"""A study of photographs and a table whose sites share one cohort runs live, with the weights of a simulation."""
+"""A study of photographs and a table whose sites share one cohort runs live, portably, with a simulation's weights."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,10 +8,12 @@ import yaml
 
 from flip.federation.flower import provision as flower
 from flip.federation.nvflare import provision as nvflare
+from flip.numerics import PORTABLE
 from tests.cohorts.dermatology import dermatology
 from tests.commands import flip
 from tests.federation.live import Deployment, free_port, until
 from tests.federation.live_study import BACKENDS, PATIENCE
+from tests.studies import in_rounds
 
 pytestmark = pytest.mark.slow
 
@@ -19,18 +21,19 @@ CLINICS = ["clinic_0", "clinic_1"]
 
 
 def flower_kits(root: Path, host: str) -> None:
-    flower.prepare(CLINICS, root / "kits", host=host, port=free_port(), runs=root / "runs")
+    flower.prepare(CLINICS, root / "kits", host=host, port=free_port(), runs=root / "runs", numerics=PORTABLE)
 
 
 def nvflare_kits(root: Path, host: str) -> None:
-    nvflare.prepare(CLINICS, root / "kits", host, free_port())
+    nvflare.prepare(CLINICS, root / "kits", host, free_port(), numerics=PORTABLE)
 
 
 @pytest.mark.parametrize(("backend", "kits"), [("flower", flower_kits), ("nvflare", nvflare_kits)])
 def test_it_ends_with_the_weights_of_a_simulation(
     backend: str, kits: Callable[[Path, str], None], tmp_path: Path
 ) -> None:
-    words = ["experiment=dermatology", *dermatology(tmp_path / "data"), "strategy.rounds=1", "strategy.min_sites=2"]
+    words = ["experiment=dermatology", *in_rounds(dermatology(tmp_path / "data")), "numerics=portable"]
+    words += ["strategy.rounds=1", "strategy.min_sites=2"]
     (tmp_path / "runs").mkdir()
     (tmp_path / "here").mkdir()
     with Deployment(tmp_path / "said", ["server", *CLINICS]) as place:

@@ -13,7 +13,6 @@ import pytest
 from matplotlib.figure import Figure
 
 from flip.__main__ import main
-from flip.errors import UserError
 from flip.report import page as report
 from flip.runs.record import RunRecord
 from tests.report.fixture import SITES, Page, line, write_json, write_run
@@ -277,8 +276,28 @@ def test_a_folder_that_is_no_run_is_a_mistake_told_in_one_sentence(
     assert "\n" not in message
 
 
-def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("cohort.json", "{", "line 1 is no JSON"),
+        ("cohort.json", '{"va": 3}', "it does not hold what a run writes there"),
+        ("cohort.json", "", "it is empty"),
+        ("result.json", "", "it is empty"),
+        ("result.json", "[]", "it does not hold what a run writes there"),
+        ("provenance.json", "{}", "it does not hold what a run writes there"),
+        ("provenance.json", "\udcff", "it is no text"),
+        ("run.yaml", "a: [", "it cannot be read as YAML"),
+        ("run.yaml", "- a", "it holds no settings"),
+        ("rounds.jsonl", '{"round": 0, "site": "va", "phase": "fit"}\n{"round": 1,\n', "line 2 is no JSON"),
+        ("rounds.jsonl", "3\n", "line 1 is of no phase, round and site"),
+    ],
+)
+def test_a_damaged_file_is_named_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, content: str, said: str
+) -> None:
     run = write_run(tmp_path / "run", rounds=1)
-    (run / "cohort.json").write_text("{")
-    with pytest.raises(UserError, match=r"cohort\.json"):
-        report.write(run)
+    (run / name).write_bytes(content.encode(errors="surrogateescape"))
+    assert main(["report", str(run)]) == 2
+    message = capsys.readouterr().err.strip()
+    assert f"{run / name}: is damaged, {said}" in message
+    assert "\n" not in message

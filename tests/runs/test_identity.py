@@ -11,6 +11,7 @@ import pytest
 from flip.config.site_file import load_site
 from flip.coordinator.check_replies import Wanted, checked
 from flip.messages import Fault, Reply, Task
+from flip.numerics import chosen_outside
 from flip.report.command import report
 from flip.runs.folder import RunFolder
 from flip.runs.identity import difference
@@ -116,6 +117,15 @@ def test_a_run_moves_and_a_rerun_writes_where_it_is_started_and_says_identical(b
     assert ran.status == 0, ran.out + ran.err
     assert "rerun   identical" in ran.out
     assert len(ran.runs) == 1  # below `runs` of the folder where it was started
+
+
+def test_an_environment_in_which_libraries_choose_other_code_is_named(begun, run, monkeypatch):
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert chosen_outside() == {"ATEN_CPU_CAPABILITY": "default"}
+    changed(run / "provenance.json", lambda each: each.update(environment=chosen_outside()))
+    told = difference(begun.runs[0], run)
+    assert told == "differs in processor: ATEN_CPU_CAPABILITY is default, was none; the same weights"
 
 
 def test_the_report_of_two_runs_says_it_too(begun, run, tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 
 from flip.cli.execute import execute
 from flip.messages import Fault
-from flip.runs.missing_sites import never_in, warnings_of
+from flip.runs.missing_sites import last_error, never_in, warnings_of
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
 
@@ -49,9 +49,18 @@ def test_a_site_that_was_missing_is_named_with_the_fault(lines, said, gone, tmp_
 def test_the_kind_of_the_error_is_named_and_its_text_stays_in_the_log(tmp_path):
     home = tmp_path / "sites" / "b"
     home.mkdir(parents=True)
-    (home / "site.log").write_text("2026 ERROR fit round 0\nTraceback ...\ntorch.OutOfMemoryError: of Doe, John\n")
+    (home / "site.log").write_text(
+        "2026-01-02 03:04:05,678 ERROR fit round 1\nTraceback ...\ntorch.OutOfMemoryError: of Doe, John\n"
+    )
     (found,) = warnings_of([line("b", "fit", 0, "RAISED")], tmp_path)
-    assert found == f"b trained in none of its 1 rounds: {RAISED} (OutOfMemoryError; sites/b/site.log)."
+    assert found == f"b trained in none of its 1 round: {RAISED} (OutOfMemoryError; sites/b/site.log)."
+
+
+def test_the_screen_shows_a_line_of_a_log_without_its_time(tmp_path):
+    home = tmp_path / "sites" / "b"
+    home.mkdir(parents=True)
+    (home / "site.log").write_text("2026-01-02 03:04:05,678 WARNING fit round 1: too few\n")
+    assert last_error(tmp_path, "b") == "fit round 1: too few"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +91,7 @@ def test_a_site_that_was_not_in_an_ok_run_is_named_everywhere(data, tmp_path, ca
 def test_a_callback_that_watches_validation_data_that_are_not_there_ends_the_run_before_training(data, tmp_path):
     stop = "trainer.callbacks={it: {_target_: pytorch_lightning.callbacks.EarlyStopping, monitor: val/loss}}"
     result = execute(tiny_heart_study(data, stop), tmp_path / "run")
-    assert (result["status"], result["rounds"]) == ("failed", 0)
+    assert (result["status"], result["rounds"]) == ("refused", 0)
     assert result["reason"].startswith("trainer.callbacks: val/loss is watched, and there are no validation data")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from flip.__main__ import main
 from flip.cli.execute import execute
 from flip.cli.launch import launch
 from flip.errors import UserError
 from flip.runs.resume import unfinished
+from flip.signals import Interrupted
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
 
@@ -64,9 +67,22 @@ def refused(run: Path, data: Path) -> Callable[..., str]:
     ],
 )
 def test_another_roster_does_not_go_on(override, said, refused, run):
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    cut(run / LAST)
+    before = contents(run)
     assert said in refused(override)
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert contents(run) == before
+
+
+def test_ctrl_c_while_a_resume_starts_says_how_to_go_on(run, monkeypatch, capsys):
+    def interrupted(*args: object, **named: object) -> None:
+        raise Interrupted(signal.SIGINT)
+
+    before = contents(run)
+    monkeypatch.setattr("flip.cli.launch.compose", interrupted)
+    assert main([f"resume={run}"]) == 130
+    told = "interrupted  interrupted from the keyboard; go on: python -m flip resume=run\n"
+    assert capsys.readouterr().err == told
+    assert contents(run) == before
 
 
 @pytest.mark.parametrize(("key", "value"), [("part", 1), ("sources", {"table": {"_target_": "datamodules.x.Y"}})])
@@ -78,14 +94,22 @@ def test_other_rows_of_a_site_do_not_go_on(key, value, run, data):
         unfinished(run).refuse_other(study)
 
 
-def test_other_data_of_a_site_do_not_go_on_and_the_run_stays_as_it_was(whole, run, data, tmp_path, capsys):
+def contents(run: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_other_data_of_a_site_do_not_go_on_and_the_run_stays_as_it_was(whole, run, data, tmp_path):
+    (run / "result.json").write_text('{"status": "interrupted"}')
+    (run / "log.txt").write_text("a line of before\n")
     moved = tmp_path / "moved"
     shutil.copytree(data, moved)
     (table,) = moved.rglob("processed.va.data")
     rows = table.read_text().splitlines(keepends=True)
     table.write_text("".join([*rows[:-1], rows[-1].replace(rows[-1].split(",")[0], "61.0", 1)]))
-    assert launch([f"resume={run}", f"paths.data_dir={moved}"]) == 1
-    assert "the data of va are others than when the run was begun" in capsys.readouterr().out
+    before = contents(run)
+    with pytest.raises(UserError, match="resume=run: the data of va are others than when the run was begun"):
+        launch([f"resume={run}", f"paths.data_dir={moved}"])
+    assert contents(run) == before
     assert launch([f"resume={run}", f"paths.data_dir={data}"]) == 0
     assert json.loads((run / "result.json").read_text())["digest"] == whole[1]["digest"]
 

@@ -1,10 +1,11 @@
 """Whether what a callback watches can be there when it looks."""
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import CodeType
 from typing import TYPE_CHECKING
 
+from flip.config.study import Target
 from flip.config.targets import LIBRARIES
 from flip.errors import nearest
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     import pytorch_lightning as lightning
 
     from flip.contracts.model import TrainableModule
+
+
+NO_VALIDATION = "watches validation data, and no site has any; declare a validation split"
 
 
 def watched(callbacks: "Sequence[lightning.Callback]", model: "TrainableModule") -> list[str]:
@@ -33,6 +37,12 @@ def watched(callbacks: "Sequence[lightning.Callback]", model: "TrainableModule")
                 f"trainer.callbacks: {kind} watches {name}, which the model does not log; {nearest(name, logged)}"
             )
     return found
+
+
+def watching_validation(callbacks: Mapping[str, Target | None], *, stops: bool) -> list[str]:
+    """The keys of a study that need validation data at some site; `stops`: `strategy.stop` is one."""
+    watch = [name for name, each in callbacks.items() if each and str(each.get("monitor", "")).startswith("val/")]
+    return [*(["strategy.stop"] if stops else []), *(f"trainer.callbacks.{name}" for name in watch)]
 
 
 def _texts(kind: type) -> Iterator[str]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flip.config import build
-from flip.config.checks.callbacks import watched
+from flip.config.checks.callbacks import NO_VALIDATION, watched, watching_validation
 from flip.config.checks.hooks import in_part, misspelt
 from flip.config.checks.optimization import configured, optimization
 from flip.config.checks.parameters import parameter_problems
@@ -15,7 +15,7 @@ from flip.config.jobs import JOBS
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, resolve
-from flip.contracts import KINDS, DeclaresSizes, LoadsQuickly, WantsSizes
+from flip.contracts import KINDS, DeclaresSizes, FederatedDataModule, LoadsQuickly, WantsSizes
 from flip.errors import UserError, at
 from flip.messages import Result
 from flip.messages.safetensors import load_file
@@ -156,24 +156,34 @@ def _cohorts(study: Study) -> Iterator[str]:
     """Each site's data root and number of persons, where this machine has them; other jobs look for themselves."""
     if study.live or not JOBS[study.job].trains:
         return
+    loaded: dict[str, FederatedDataModule] = {}
     for name, site in study.sites.items():
         try:
-            reason = _unusable(study, name, site)
+            reason = _unusable(study, name, site, loaded)
         except UserError as error:
             yield from error.problems
             continue
         if reason:
             yield f"{at(f'sites.{name}.root', study.where)}: {reason}"
+    training = [name for name, site in study.sites.items() if site.trains]
+    if {*training} <= {*loaded} and not any(loaded[name].val_dataloader() for name in training):
+        stops = study.federation.get(TARGET) is not None and study.manifest["strategy"].get("stop") is not None
+        for key in watching_validation(study.manifest["trainer"]["callbacks"], stops=stops):
+            yield f"{at(key, study.where)}: {NO_VALIDATION}, or set {key}=null"
 
 
-def _unusable(study: Study, name: str, site: Site) -> str:
-    """What is wrong with a site's data; empty where nothing is. Raises UserError for arguments that do not fit them."""
+def _unusable(study: Study, name: str, site: Site, loaded: dict[str, FederatedDataModule]) -> str:
+    """What is wrong with a site's data; empty where nothing is. Those that load quickly are put among the loaded ones.
+
+    Raises UserError for arguments that do not fit them.
+    """
     remedy = "set root to the cohort, or paths.data_dir (FLIP_DATA_DIR) to the folder that holds it"
     try:
         data = build.datamodule(study.manifest, name, site)
         persons = build.persons(data)
         if persons and isinstance(data, LoadsQuickly) and data.loads_quickly:
             build.load_cohort(data)
+            loaded[name] = data
     except build.DataError as error:
         missing = not Path(site.root).exists()
         source = data_source(study.where(f"dataset.{TARGET}"))

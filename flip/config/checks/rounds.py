@@ -8,7 +8,7 @@ import numpy as np
 from flip.config.jobs import JOBS
 from flip.config.study import Study
 from flip.contracts import VisitsSome
-from flip.errors import UserError, Where, at, nearest, nowhere
+from flip.errors import UserError, Where, at, nearest, nowhere, several
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _roster(study: Study, strategy: FedAvg) -> Iterator[str]:
         )
     if (strategy.min_sites or 0) > len(training):
         key = at("strategy.min_sites", study.where)
-        yield f"{key}: {strategy.min_sites} of {len(training)} training sites can never answer; lower it or add sites"
+        yield f"{key}: {strategy.min_sites} of {_among(training)} can never answer; lower it or add sites"
     elif training:
         yield from _asked(study, strategy, training)
     if strategy.site_weights is not None:
@@ -66,24 +66,28 @@ def _weights(study: Study, weights: Mapping[str, float], training: Sequence[str]
         yield f"{key}: no training site has a weight above 0, so there is nothing to average; give one"
 
 
+def _among(training: Sequence[str]) -> str:
+    return several(len(training), "training site")
+
+
 def _asked(study: Study, strategy: FedAvg, training: Sequence[str]) -> Iterator[str]:
     """The number of sites that one round asks, against `min_sites` and the sites of weight 0."""
     visits = strategy.visits if isinstance(strategy, VisitsSome) else None
     if visits is not None and visits > len(training):
         key = at("strategy.visits", study.where)
-        yield f"{key}: {visits} is more than the {len(training)} training sites; lower it, or null for every site"
+        yield f"{key}: {visits} is more than the {_among(training)}; lower it, or null for every site"
         return
     asked = visits or len(strategy.select(training, np.random.default_rng(0)))
     name = "fraction" if visits is None else "visits"
     if asked < (strategy.min_sites or 0):
         yield (
-            f"{at(f'strategy.{name}', study.where)}: a round asks {asked} of {len(training)} training sites, fewer "
+            f"{at(f'strategy.{name}', study.where)}: a round asks {asked} of {_among(training)}, fewer "
             f"than strategy.min_sites={strategy.min_sites}; raise {name} or lower min_sites"
         )
     idle = [site for site in training if (strategy.site_weights or {}).get(site, 1) == 0]
     if asked <= len(idle) < len(training):
         yield (
-            f"{at(f'strategy.{name}', study.where)}: a round asks {asked} of {len(training)} training sites, which may "
+            f"{at(f'strategy.{name}', study.where)}: a round asks {asked} of {_among(training)}, which may "
             f"all be of weight 0 in strategy.site_weights ({', '.join(idle)}), and would change nothing; raise {name}, "
             "or leave those sites out"
         )

@@ -31,6 +31,9 @@ def site_problems(study: Study) -> Iterator[str]:
     for name, site in study.sites.items():
         yield from one_of(study, f"sites.{name}.accelerator", site.accelerator, ACCELERATORS)
         yield from one_of(study, f"sites.{name}.precision", site.precision, PRECISIONS)
+        if not study.live and not there(site.accelerator):
+            key = at(f"sites.{name}.accelerator", study.where)
+            yield f"{key}: torch finds no {site.accelerator} on this machine; write cpu, or auto for what there is"
         try:
             Policy.read(name, site.policy, deployed=study.site_file is not None)
         except UserError as error:
@@ -41,6 +44,16 @@ def site_problems(study: Study) -> Iterator[str]:
         yield from _columns(study, name, site)
         yield from _taken(study, name, site)
     yield from _shared(study)
+
+
+def there(accelerator: str) -> bool:
+    """Whether this machine has such a device; true of one whose name is a mistake of its own."""
+    if accelerator not in ("gpu", "cuda", "mps"):
+        return True
+    import torch
+
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    return {"gpu": cuda or mps, "cuda": cuda, "mps": mps}[accelerator]
 
 
 def one_of(study: Study, key: str, value: object, valid: Sequence[str]) -> Iterator[str]:

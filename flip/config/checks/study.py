@@ -9,6 +9,7 @@ from omegaconf import MISSING
 
 from flip.config import build
 from flip.config.base_classes import callback_paths
+from flip.config.checks.effects import without_effect
 from flip.config.checks.parts import pairings
 from flip.config.checks.signatures import Slot, bind, wrong
 from flip.config.checks.sites import PRECISIONS, one_of, site_problems
@@ -26,10 +27,11 @@ def check(study: Study) -> None:
     if foreign := foreign_packages():
         raise UserError(foreign)
     problems = [*code_problems(study), *site_problems(study), *_federation(study)]
+    ignored: list[str] = []
     if not problems:
-        problems = [*pairings(study)]
-    if problems:
-        raise UserError(unique(_placed(problem, study.where) for problem in problems))
+        problems, ignored = [*pairings(study)], without_effect(study)
+    if problems or ignored:
+        raise UserError(unique([*(_placed(problem, study.where) for problem in problems), *ignored]))
 
 
 def code_problems(study: Study) -> list[str]:

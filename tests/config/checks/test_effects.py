@@ -15,7 +15,7 @@ from flip.errors import UserError
 from flip.messages.weights import TYPES, fit_to_travel
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.scaffold import Scaffold
-from tests.conftest import Acme
+from tests.conftest import Acme, Flip
 from tests.mistakes import callback
 
 HERE = "federation=inprocess"
@@ -74,6 +74,14 @@ REFUSED = {
         [callback("ModelCheckpoint", ", monitor: accuracy")],
         ["ModelCheckpoint watches accuracy, which the model does not log"],
     ),
+    "stop without validation data": (
+        [HERE, "strategy.stop={monitor: loss, patience: 2}"],
+        ["strategy.stop (the command line): watches validation data, and no site has any", "strategy.stop=null"],
+    ),
+    "a callback without validation data": (
+        [callback("EarlyStopping", ", monitor: val/loss")],
+        ["trainer.callbacks.it (the command line): watches validation data, and no site has any"],
+    ),
     "SCAFFOLD with Adam": ([HERE, "strategy=scaffold", ADAM], ["strategy=scaffold takes plain SGD", "not Adam"]),
     "SCAFFOLD with momentum": (
         [HERE, "strategy=scaffold", "++model.optimizer.momentum=0.9"],
@@ -85,6 +93,36 @@ REFUSED = {
     ),
     "None for null in the schema": (["notice=None"], ["notice (the command line): 'None' is a text; write null"]),
     "None for a number": (["trainer.epochs=None"], ["trainer.epochs (the command line): 'None' is a text; write null"]),
+    "a strategy without federation": (
+        ["federation=none", "strategy=scaffold", "strategy.rounds=50"],
+        [
+            "for 2 reasons",
+            "strategy=scaffold (the command line): would have no effect: federation=none has no rounds",
+            "strategy.rounds=50 (the command line)",
+        ],
+    ),
+    "steps of a round without rounds": (["trainer.steps=3"], ["trainer.steps=3 (the command line): would have no"]),
+    "what is kept between rounds that there are not": (
+        ["trainer.optimizer_state=keep"],
+        ["trainer.optimizer_state=keep (the command line): would have no effect"],
+    ),
+    "weights of sites in no mean": (
+        ["strategy.site_weights={north: 1.0, south: 2.0}"],
+        ["strategy.site_weights={north: 1.0, south: 2.0} (the command line): would have no effect"],
+    ),
+    "a backend's settings without one": (["federation.workers=4"], ["federation.workers=4", "federation=none has no"]),
+    "passes beside rounds": (
+        [HERE, "trainer.centralized.max_epochs=3"],
+        ["trainer.centralized.max_epochs=3 (the command line)", "every model of this run is trained in rounds"],
+    ),
+    "validation in rounds": (
+        [HERE, "trainer.lightning.check_val_every_n_epoch=2"],
+        ["trainer.lightning.check_val_every_n_epoch=2", "is trained in rounds"],
+    ),
+    "a baseline of nothing": (
+        ["baselines.centralized=true", "baselines.alone=false"],
+        ["Nothing was run. baselines.centralized=true (the command line): would have no effect", "to compare with"],
+    ),
     "a name that leaves the runs": (["name=../x"], ["name (the command line): '../x' is the name of a folder too"]),
     "a name of two folders": (["name=a/b"], ["name (the command line): 'a/b'"]),
     "a hidden name": (["name=.x"], ["name (the command line): '.x'"]),
@@ -115,15 +153,53 @@ def test_a_folder_of_runs_that_cannot_be_made_is_named(place: str, acme: Acme, f
 def test_steps_that_were_typed_take_the_place_of_a_files_passes(acme: Acme, folder: Path) -> None:
     import flip
 
-    study = flip.compose(["experiment=acme", "trainer.steps=3"], config_dir=acme.conf)
+    study = flip.compose(["experiment=acme", HERE, "trainer.steps=3"], config_dir=acme.conf)
     assert (study.manifest["trainer"]["steps"], study.manifest["trainer"]["epochs"]) == (3, None)
 
 
 def test_callbacks_are_taken_where_a_baseline_has_use_for_them(acme: Acme, folder: Path) -> None:
     import flip
 
-    own = [HERE, callback("EarlyStopping", ", monitor: val/loss"), "baselines.alone=true"]
+    own = [HERE, callback("EarlyStopping", ", monitor: loss"), "baselines.alone=true"]
     assert flip.compose(["experiment=acme", *own], config_dir=acme.conf).manifest["trainer"]["callbacks"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [HERE, "strategy.rounds=2", "trainer.epochs=2"],
+        [HERE, "trainer.centralized.max_epochs=3", "baselines.alone=true"],
+        ["trainer.centralized.max_epochs=3", "baselines.alone=false"],
+        ["job=check", "strategy.rounds=2", "baselines.alone=true"],
+    ],
+)
+def test_what_has_an_effect_is_taken(words: list[str], acme: Acme, folder: Path) -> None:
+    import flip
+
+    assert flip.compose(["experiment=acme", *words], config_dir=acme.conf).given[0][0] == "experiment"
+
+
+def test_a_site_of_a_roster_has_no_effect_beside_a_hospitals_own_file(acme: Acme, folder: Path, capsys: Any) -> None:
+    policy = "{minimum_persons: 2, minimum_cell: 1}"
+    (folder / "own.yaml").write_text(f"root: {acme.cohort('north')}\npolicy: {policy}\n")
+    assert main(acme.arguments("site_file=own.yaml", "sites.north.trains=false")) == 2
+    assert "sites.north.trains=false (the command line): would have no effect: site_file" in capsys.readouterr().err
+
+
+def test_a_run_of_a_sweep_ignores_what_another_needs_and_says_so(acme: Acme, folder: Path, flip: Flip) -> None:
+    done = flip("-m", *acme.arguments("federation=none,inprocess", "strategy.rounds=1", "seed=3"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = [line for line in done.stdout.splitlines() if "no effect in this run" in line]
+    assert said == ["strategy.rounds=1 has no effect in this run: federation=none has no rounds"]
+    assert done.stderr == ""
+
+
+def test_a_sweep_in_which_no_run_has_use_for_a_key_runs_none(acme: Acme, folder: Path, flip: Flip) -> None:
+    done = flip("-m", *acme.arguments("federation=none", "strategy.rounds=1,2"))
+    assert done.returncode == 1
+    assert done.stderr.count("would have no effect") == 2
+    assert "not run: [1] strategy.rounds=2 (the command line): would have no effect" in done.stderr
+    assert list(folder.iterdir()) == []
 
 
 def linear(change: Callable[[torch.nn.Linear], object]) -> torch.nn.Module:

@@ -9,6 +9,7 @@ from flip.errors import UserError
 from flip.federation.flower.provision import prepare
 from flip.files import conf_folder
 from tests.cohorts.studies import TINY
+from tests.studies import in_rounds
 
 EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
 LIVE = ("flower_superlink", "nvflare_provisioned")
@@ -32,7 +33,7 @@ def test_it_passes_the_check_of_each_simulation(name: str, folder: Path, tmp_pat
     data = TINY[name](tmp_path / "data")
     backends = ["inprocess"] if name not in ("heart_disease", "sarcopenia") else ["inprocess", "flower", "nvflare"]
     for backend in backends:
-        study = flip.compose([f"experiment={name}", *data, f"federation={backend}"])
+        study = flip.compose([f"experiment={name}", *in_rounds(data), f"federation={backend}"])
         assert (study.backend, study.live) == (backend, False)
 
 
