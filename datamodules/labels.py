@@ -30,6 +30,8 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 # A label that is stored as float, or by slope and intercept, may be off its whole number by rounding. One that was
 # resampled between two structures is off by far more.
 WHOLE_TOLERANCE = 1e-3
+# HU from the lowest to the highest value: of any scan the noise alone is wider.
+NARROWEST = 20.0
 # What nibabel raises for malformed files; EOFError and zlib.error for a cut gzip stream.
 _NIBABEL_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
 
@@ -133,8 +135,9 @@ def read_nifti_volume(path: Path, modality: str = "CT") -> Volume:
     air; of another one they are taken as they are.
 
     Raises `Unreadable`: FOLDER_MISSING, OUTSIDE_FOLDER, TOO_LARGE, CORRUPT (no 3-D image of real numbers),
-    MISSING_GEOMETRY (neither sform nor qform), INVALID_GEOMETRY, GANTRY_TILT (sheared), NOT_AXIAL (oblique),
-    NOT_HOUNSFIELD (not finite), NOT_FINITE (of another modality) and of CT those of `check_hounsfield`.
+    MISSING_GEOMETRY (neither sform nor qform), CONFLICTING_GEOMETRY, INVALID_GEOMETRY, GANTRY_TILT (sheared),
+    NOT_AXIAL (oblique), GRAY_LEVELS, NOT_HOUNSFIELD (not finite), NOT_FINITE (of another modality) and of CT those of
+    `check_hounsfield`.
     """
     check_file(path)
     if not path.name.lower().endswith(NIFTI_SUFFIXES):
@@ -152,6 +155,8 @@ def read_nifti_volume(path: Path, modality: str = "CT") -> Volume:
     if not np.isfinite(voxels).all():
         raise Unreadable(Reason.NOT_HOUNSFIELD if hounsfield else Reason.NOT_FINITE)
     if hounsfield:
+        if _is_of_gray_levels(path, voxels):
+            raise Unreadable(Reason.GRAY_LEVELS)
         voxels = undeclared_padding(voxels)
         check_hounsfield(voxels, whole_picture=False)
     return Volume(
@@ -180,6 +185,8 @@ def _read_nifti(
             raise Unreadable(Reason.TOO_LARGE)
         if image.header["sform_code"] == 0 and image.header["qform_code"] == 0:
             raise Unreadable(Reason.MISSING_GEOMETRY)
+        if not _one_place(image):
+            raise Unreadable(Reason.CONFLICTING_GEOMETRY)
         unit = image.header.get_xyzt_units()[0]
         stored = np.broadcast_to(np.uint8(0), shape) if header_alone else np.asanyarray(image.dataobj)
         values = stored.reshape(shape[:3])
@@ -192,8 +199,26 @@ def _read_nifti(
     return apply_orientation(values, turn).transpose(2, 1, 0), _RAS_TO_LPS @ turned
 
 
+def _one_place(image: nib.Nifti1Image) -> bool:
+    """Whether sform and qform, which other readers prefer, say the same to GRID_TOLERANCE of a voxel, where both do."""
+    if image.header["sform_code"] == 0 or image.header["qform_code"] == 0:
+        return True
+    ends = np.array([(c, r, s, 1) for c in (0, 1) for r in (0, 1) for s in (0, 1)]) * [*image.shape[:3], 1]
+    apart = np.linalg.norm((image.get_sform() - image.get_qform()) @ ends.T, axis=0).max()
+    return bool(apart <= GRID_TOLERANCE * min(image.header.get_zooms()[:3]))
+
+
+def _is_of_gray_levels(path: Path, voxels: NDArray[np.float32]) -> bool:
+    """Whether a picture was made of a CT: of 8 bits without a scale of its own, or standardized."""
+    stored = nib.load(path).dataobj
+    return bool((stored.dtype == np.uint8 and stored.slope == 1) or 0 < np.ptp(voxels) <= NARROWEST)
+
+
 def _whole(ids: NDArray[np.generic]) -> NDArray[np.generic]:
-    """The whole numbers that are meant. Raises `Unreadable`: LABELS_UNREADABLE where any voxel is between two."""
+    """The whole numbers that are meant. Raises `Unreadable`: LABELS_UNREADABLE where any voxel is between two, or below
+    0 as those of a CT."""
+    if ids.min() < -WHOLE_TOLERANCE:
+        raise Unreadable(Reason.LABELS_UNREADABLE)
     if ids.dtype.kind != "f":
         return ids
     near = np.rint(ids)

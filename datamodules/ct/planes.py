@@ -15,7 +15,8 @@ LEVEL = "vertebra_L3"
 AIR = -1024
 NO_LEVEL = "the labels show no L3, or no muscle at its center"
 CUT_LEVEL = "L3 is cut by the edge of the scan"
-AT_LEVEL = (NO_LEVEL, CUT_LEVEL)
+CUT_MUSCLE = "muscle at L3 is cut by the edge of the picture"
+AT_LEVEL = (NO_LEVEL, CUT_LEVEL, CUT_MUSCLE)
 
 
 class Skip(Exception):
@@ -134,9 +135,13 @@ def planes_at_level(
     abdominal plane without muscle). `voxels` (slice, row, column), HU; `spacing` likewise, mm; `masks` by the names of
     `TISSUES` and `LEVEL`. Where masks overlap, muscle goes before subcutaneous before visceral fat.
 
-    Raises `Skip`: NO_LEVEL (no L3, or not labeled at its center), CUT_LEVEL.
+    Raises `Skip`: NO_LEVEL (no L3, or not labeled at its center), CUT_LEVEL, CUT_MUSCLE (at its center, where its area
+    would be that of a part; fat of large patients often reaches out of the field).
     """
     middle = level_slice(masks)
+    muscle = masks[TISSUES[0]][middle]
+    if muscle[[0, -1]].any() or muscle[:, [0, -1]].any():
+        raise Skip(CUT_MUSCLE)
     steps = sorted((k - (count - 1) // 2 for k in range(count)), key=abs)
     wanted = list(dict.fromkeys(middle + round(k * step_mm / spacing[0]) for k in steps))
     planes = []

@@ -40,6 +40,8 @@ _EVEN, _EVEN_SHARE = 20.0, 0.5
 # narrow one: this share of what seems to be bone, which is then this share of the picture and more.
 BONE, _LOST, _LOST_SHARE, _BODY_SHARE = 500.0, (750.0, 1250.0), 2 / 3, 0.05
 _ALL = 0.9  # no more than this of any cut-out is bone: there is marrow in it
+# The middle of a body, fat and all, is above this. Of a scan that is shown as a whole lung is not most of the body.
+_LIGHTEST = -150.0
 _THINNED = 128  # pixels of a side are enough to tell how most of a slice change
 
 Meant = Sequence[tuple[float, float] | None]
@@ -51,7 +53,8 @@ def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool, meant: Mea
     `whole_picture`: whether it shows all around the body, so that there is air in it; a file that was cut to an organ,
     or a field that was zoomed into the body, may have none, and lung at its edge. `meant`: as in
     `padding.check_padding`; padding counts as air where its own values hold air, since of another one it is all that a
-    lost intercept leaves. Raises `Unreadable`: BELOW_AIR, ABOVE_METAL, NO_AIR, UNEVEN_SCALE, DENSE_BODY, AIR_ELSEWHERE.
+    lost intercept leaves. Raises `Unreadable`: BELOW_AIR, ABOVE_METAL, NO_AIR, UNEVEN_SCALE, AIR_ELSEWHERE,
+    BODY_ELSEWHERE.
     """
     _check_range(hu)
     # Of a range that holds air all the air there is may be padding.
@@ -60,8 +63,8 @@ def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool, meant: Mea
     if whole_picture and not aired:
         raise Unreadable(Reason.NO_AIR)
     _check_steps(hu)
-    _check_dense(hu)
     _check_air(hu, whole_picture)
+    _check_body(hu, whole_picture)
     return aired
 
 
@@ -103,14 +106,6 @@ def _check_steps(hu: NDArray[np.float32]) -> None:
         last = plane
 
 
-def _check_dense(hu: NDArray[np.float32]) -> None:
-    """Refuse a body that is as dense as bone and as even as soft tissue."""
-    known, dense = np.count_nonzero(~np.isnan(hu)), hu[hu > BONE]
-    lost = np.count_nonzero((dense >= _LOST[0]) & (dense <= _LOST[1]))
-    if dense.size > _ALL * known or (dense.size > _BODY_SHARE * known and lost > _LOST_SHARE * dense.size):
-        raise Unreadable(Reason.DENSE_BODY)
-
-
 def _check_air(hu: NDArray[np.float32], whole_picture: bool) -> None:
     """Refuse a volume, around whose body is air of another value; lung at the edge of a cut-out is not air."""
     around = np.concatenate([plane[straight_from_edge(~(plane >= AROUND))] for plane in hu])
@@ -123,3 +118,13 @@ def _check_air(hu: NDArray[np.float32], whole_picture: bool) -> None:
     even = np.count_nonzero(np.abs(air - mode) <= _EVEN) >= _EVEN_SHARE * air.size
     if mode < LEAST_MODE or (mode > MOST_MODE and (whole_picture or even)):
         raise Unreadable(Reason.AIR_ELSEWHERE)
+
+
+def _check_body(hu: NDArray[np.float32], whole_picture: bool) -> None:
+    """Refuse a body that is as dense as bone and as even as soft tissue, or lighter than fat, as of a wrong slope."""
+    known, dense, body = np.count_nonzero(~np.isnan(hu)), hu[hu > BONE], hu[hu > AROUND]
+    lost = np.count_nonzero((dense >= _LOST[0]) & (dense <= _LOST[1]))
+    bony = dense.size > _ALL * known or (dense.size > _BODY_SHARE * known and lost > _LOST_SHARE * dense.size)
+    light = whole_picture and body.size > _BODY_SHARE * known and np.median(body) < _LIGHTEST
+    if bony or light:
+        raise Unreadable(Reason.BODY_ELSEWHERE)

@@ -57,7 +57,7 @@ class Reason(Enum):
         "less may lie within the body, if it names its field (ReconstructionDiameter)"
     )
     UNEVEN_SCALE = "slices of one scan lie a constant of HU apart, as where some of them lost their rescale intercept"
-    DENSE_BODY = "most of the body is as dense as bone, as where the rescale intercept was lost"
+    BODY_ELSEWHERE = "most of the body is as dense as bone or lighter than fat, as of a lost intercept or a wrong slope"
     AIR_ELSEWHERE = "the air around the body is not at -1000 HU (-1060 to -940), as with a wrong rescale intercept"
     PADDED_BODY = "pixels amid the body are declared as padding, so their value is not known"
     AMBIGUOUS_POLARITY = "it cannot be told whether dark is dense or light (MONOCHROME1, PresentationLUTShape)"
@@ -90,6 +90,8 @@ class Reason(Enum):
     UNKNOWN_SYNTAX = "the pixel data is compressed, and the file does not say how (no file meta information)"
     UNSUPPORTED_COMPRESSION = "the pixel data is compressed in a way for which no decoder is installed"
     UNDECODABLE = "the pixel data could not be decompressed"
+    CONFLICTING_GEOMETRY = "the two places that a NIfTI gives itself (sform and qform) differ"
+    GRAY_LEVELS = "the values are gray levels or were normalized (8 bits, or a range of 20 or less), and no longer HU"
     LABELS_UNREADABLE = "the label file is not a usable DICOM SEG or NIfTI file"
     SEVERAL_LABELS = "a study or a structure has more than one label file, and nothing says which to take"
     LABELS_MISMATCH = "the labels do not lie on the grid of the images"

@@ -178,7 +178,7 @@ def test_the_level_is_the_center_of_the_vertebra_and_unlabeled_planes_are_left_o
         for name in ("skeletal_muscle", "subcutaneous_fat", "visceral_fat", "vertebra_L3")
     }
     masks["vertebra_L3"][2:5] = True
-    masks["skeletal_muscle"][3:5, 0] = True
+    masks["skeletal_muscle"][3:5, 1, 1:3] = True
     voxels = np.broadcast_to(np.arange(9, dtype=np.float32)[:, None, None], (9, 4, 4))
     planes = planes_at_level(voxels, (2.0, 1.0, 1.0), masks, count=3, step_mm=2.0)
     assert [int(plane.hu[0, 0]) for plane in planes] == [3, 4]

@@ -87,6 +87,9 @@ IMPOSSIBLE = {
         Reason.ABOVE_METAL,
     ),
     "a slope of ten": (lambda: flagged(slices_of(scan(muscle=100)), RescaleSlope=10), Reason.ABOVE_METAL),
+    "half of the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=0.5), Reason.BODY_ELSEWHERE),
+    "four fifths of the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=0.8), Reason.BODY_ELSEWHERE),
+    "twice the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=2), Reason.BODY_ELSEWHERE),
     "no intercept": (lambda: flagged(slices_of(scan()), RescaleIntercept=0), Reason.NO_AIR),
     "no intercept, and padding": (lambda: lost(scan(outside=-1024), padding=0), Reason.NO_AIR),
     "no intercept, and padding beyond the scale": (lambda: lost(scan(outside=30_000), padding=31_024), Reason.NO_AIR),
@@ -242,7 +245,7 @@ def test_a_picture_within_the_body_is_read_with_a_remark(tmp_path, field):
     [
         (lambda: zoomed(flagged(signed(FILLED), PixelSpacing=[9, 9]), 500), Reason.NO_AIR),
         (lambda: zoomed(signed(FILLED), 20), Reason.NO_AIR),
-        (lambda: zoomed(flagged(slices_of(FILLED), RescaleIntercept=0), 180), Reason.DENSE_BODY),
+        (lambda: zoomed(flagged(slices_of(FILLED), RescaleIntercept=0), 180), Reason.BODY_ELSEWHERE),
     ],
     ids=["a wide picture", "a picture wider than its field", "without its intercept"],
 )
@@ -372,12 +375,12 @@ def test_nifti_cannot_declare_padding_so_it_is_told_by_its_place(tmp_path, outsi
 @pytest.mark.parametrize(
     ("hu", "reason"),
     [
-        (scan() + np.int16(1024), Reason.DENSE_BODY),
-        (scan() + np.int16(1000), Reason.DENSE_BODY),
-        (scan(outside=-1024) + np.int16(1024), Reason.DENSE_BODY),
-        (scan() + np.int16(2048), Reason.DENSE_BODY),
-        (scan(outside=-3024) + np.int16(1024), Reason.DENSE_BODY),
-        (np.full(SHAPE, 1064, np.int16), Reason.DENSE_BODY),
+        (scan() + np.int16(1024), Reason.BODY_ELSEWHERE),
+        (scan() + np.int16(1000), Reason.BODY_ELSEWHERE),
+        (scan(outside=-1024) + np.int16(1024), Reason.BODY_ELSEWHERE),
+        (scan() + np.int16(2048), Reason.BODY_ELSEWHERE),
+        (scan(outside=-3024) + np.int16(1024), Reason.BODY_ELSEWHERE),
+        (np.full(SHAPE, 1064, np.int16), Reason.BODY_ELSEWHERE),
         (scan() + np.int16(100), Reason.AIR_ELSEWHERE),
         (scan() - np.int16(80), Reason.AIR_ELSEWHERE),
         (np.concatenate([scan(), scan() + np.int16(1024)]), Reason.UNEVEN_SCALE),
@@ -414,3 +417,25 @@ def test_nifti_of_another_modality_is_not_in_hounsfield_units(tmp_path):
     with pytest.raises(Unreadable) as caught:
         read_nifti_volume(path)
     assert caught.value.reason is Reason.ABOVE_METAL
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ((scan() + 1000) / 5).clip(0, 255).astype(np.uint8),
+        ((scan() + 1000) / 1050).astype(np.float32),
+        (scan() / np.std(scan())).astype(np.float32),
+    ],
+    ids=["8 bits", "0 to 1", "standardized"],
+)
+def test_nifti_that_was_normalized_is_refused(tmp_path, values):
+    with pytest.raises(Unreadable) as caught:
+        read_nifti_volume(written(tmp_path / "ct.nii", values))
+    assert caught.value.reason is Reason.GRAY_LEVELS
+
+
+def test_nifti_of_8_bits_with_a_slope_is_read(tmp_path):
+    image = nibabel.Nifti1Image(((scan() + 1000) // 10).astype(np.uint8).transpose(2, 1, 0), np.diag([-1.0, -1, 3, 1]))
+    image.header.set_slope_inter(10, -1000)
+    nibabel.save(image, tmp_path / "ct.nii")
+    np.testing.assert_array_equal(read_nifti_volume(tmp_path / "ct.nii").voxels, scan())

@@ -291,6 +291,27 @@ def test_nifti_that_does_not_say_where_it_lies_is_refused(tmp_path):
     assert reason_of(read_labels, tmp_path / "lost.nii", volume, NAMES) is Reason.MISSING_GEOMETRY
 
 
+@pytest.mark.parametrize("change", [(0, 3, 25.0), (0, 0, 0.7), (2, 2, 2.5)], ids=["shifted", "mirrored", "stretched"])
+def test_nifti_that_gives_itself_two_places_is_refused(tmp_path, change):
+    volume, _ = study(tmp_path)
+    image = nib.load(nifti(tmp_path / "labels.nii", ids_of(drawn()), volume.affine))
+    image.set_qform(image.affine, 1)
+    nib.save(image, tmp_path / "same.nii")
+    assert_masks(read_labels(tmp_path / "same.nii", volume, NAMES), drawn())
+    row, column, value = change
+    other = image.affine.copy()
+    other[row, column] = value
+    image.set_qform(other, 1)
+    nib.save(image, tmp_path / "two.nii")
+    assert reason_of(read_labels, tmp_path / "two.nii", volume, NAMES) is Reason.CONFLICTING_GEOMETRY
+
+
+def test_the_ct_itself_is_no_label(tmp_path):
+    volume, _ = study(tmp_path)
+    path = nifti(tmp_path / "labels.nii", body(), volume.affine, dtype=np.int16)
+    assert reason_of(read_labels, path, volume, NAMES) is Reason.LABELS_UNREADABLE
+
+
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_truncated_nifti_is_a_reason(tmp_path, suffix):
     volume, _ = study(tmp_path)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datamodules.ct.planes import CUT_LEVEL, NO_LEVEL, Skip, level_slice, planes_at_level
+from datamodules.ct.planes import CUT_LEVEL, CUT_MUSCLE, NO_LEVEL, Skip, level_slice, planes_at_level
 
 
 def marked(*parts, slices=60):
@@ -61,3 +61,31 @@ def test_a_level_without_muscle_at_its_center_is_not_labeled():
     masks["skeletal_muscle"] = marked((30, 33, slice(None)))["vertebra_L3"]
     with pytest.raises(Skip, match=NO_LEVEL):
         planes_at_level(np.zeros((60, 8, 8), np.float32), (5.0, 1.0, 1.0), masks, count=3, step_mm=5.0)
+
+
+def at_level(rows, columns, slices=(30, 41)):
+    """Masks whose muscle is these pixels of some slices."""
+    masks = marked(WHOLE) | {name: np.zeros((60, 8, 8), bool) for name in ("subcutaneous_fat", "visceral_fat")}
+    masks["skeletal_muscle"] = np.zeros((60, 8, 8), bool)
+    masks["skeletal_muscle"][slice(*slices), rows, columns] = True
+    return masks
+
+
+def planes(masks):
+    return planes_at_level(np.zeros((60, 8, 8), np.float32), (5.0, 1.0, 1.0), masks, count=3, step_mm=5.0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [(slice(0, 3), slice(2, 4)), (slice(5, 8), 3), (3, slice(0, 2)), (3, slice(6, 8))],
+    ids=["front", "back", "right", "left"],
+)
+def test_muscle_that_the_picture_cuts_at_the_level_has_no_area(rows, columns):
+    with pytest.raises(Skip, match=CUT_MUSCLE):
+        planes(at_level(rows, columns))
+
+
+def test_muscle_within_the_picture_and_cut_fat_are_measured():
+    masks = at_level(slice(1, 7), slice(1, 7))
+    masks["subcutaneous_fat"][:, :, [0, -1]] = True
+    assert len(planes(masks)) == 3

@@ -106,7 +106,7 @@ def test_learns_muscle_and_fat_from_real_ct(data_dir):
     volume = read_nifti_volume(folder / "patientA_sm_ct_3mm.nii.gz")
     files = {"skeletal_muscle": "skeletal_muscle", "subcutaneous_fat": "subcutaneous_fat", "visceral_fat": "torso_fat"}
     masks = {
-        name: read_nifti_volume(folder / "patientA_sm_tissue" / f"{file}.nii.gz").voxels > 0
+        name: read_nifti_volume(folder / "patientA_sm_tissue" / f"{file}.nii.gz", "SEG").voxels > 0
         for name, file in files.items()
     }
     # The level does not matter here, since all planes are wanted; one that reaches an end of the scan would be refused.
