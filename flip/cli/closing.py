@@ -118,8 +118,14 @@ def show_result(folder: Path, trains: bool) -> None:
 
 
 def show_logs(folder: Path, sites: Collection[str] | None) -> None:
-    """The last words of these sites' own logs, of those that are on this machine and have a complaint; None is all."""
+    """The last words of these sites' own logs, of those that are on this machine and have a complaint; None is all.
+
+    What several say is said once.
+    """
+    said: dict[str, list[str]] = {}
     for log in sorted((folder / "sites").glob("*/site.log")):
         name = log.parent.name
         if (sites is None or name in sites) and (words := last_error(folder, name)):
-            print(f"{name}: {printable(words, LONGEST_LINE)}")
+            said.setdefault(words, []).append(name)
+    for words, names in said.items():
+        print(f"{', '.join(names)}: {printable(words, LONGEST_LINE)}")

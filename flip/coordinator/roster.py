@@ -84,7 +84,8 @@ class Roster:
         """Raise StudyFailed, with the faults of sites that train, if fewer can be used than the strategy needs."""
         missing = {site: fault for site, fault in faults.items() if self.trains[site]}
         if used < (self.min_sites or used + len(missing) or 1):
-            why = "; ".join(f"{site}: {fault.value}" for site, fault in sorted(missing.items()))
+            alike = {fault: [site for site in sorted(missing) if missing[site] is fault] for fault in missing.values()}
+            why = "; ".join(f"{', '.join(sites)}: {fault.value}" for fault, sites in alike.items())
             if self.min_sites is None and missing:
                 text = f"not every site could be used {when}, and strategy.min_sites=null needs each one"
             else:

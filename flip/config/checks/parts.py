@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
 
 
+ABSENT = "not exist"
+REMEDY = "set root to the cohort, or paths.data_dir (FLIP_DATA_DIR) to the folder that holds it"
+
+
 def pairings(study: Study) -> Iterator[str]:
     """What only shows when the parts are made: constructors that raise, unfit pairings, cohorts that cannot be used."""
     problems: list[str] = []
@@ -157,14 +161,22 @@ def _cohorts(study: Study) -> Iterator[str]:
     if study.live or not JOBS[study.job].trains:
         return
     loaded: dict[str, FederatedDataModule] = {}
+    absent: dict[str, str] = {}
     for name, site in study.sites.items():
+        key = at(f"sites.{name}.root", study.where)
         try:
             reason = _unusable(study, name, site, loaded)
         except UserError as error:
             yield from error.problems
             continue
-        if reason:
-            yield f"{at(f'sites.{name}.root', study.where)}: {reason}"
+        if reason == ABSENT:
+            absent[key] = site.root
+        elif reason:
+            yield f"{key}: {reason}"
+    if absent:  # one mistake, of a folder that is elsewhere, however many sites are in it
+        roots, source = list(dict.fromkeys(absent.values())), data_source(study.where(f"dataset.{TARGET}"))
+        get = f"get or make the data ({source}), then " if source else ""
+        yield f"{', '.join(absent)}: {', '.join(roots)} {'does' if len(roots) == 1 else 'do'} {ABSENT}; {get}{REMEDY}"
     training = [name for name, site in study.sites.items() if site.trains]
     if {*training} <= {*loaded} and not any(loaded[name].val_dataloader() for name in training):
         stops = study.federation.get(TARGET) is not None and study.manifest["strategy"].get("stop") is not None
@@ -177,7 +189,6 @@ def _unusable(study: Study, name: str, site: Site, loaded: dict[str, FederatedDa
 
     Raises UserError for arguments that do not fit them.
     """
-    remedy = "set root to the cohort, or paths.data_dir (FLIP_DATA_DIR) to the folder that holds it"
     try:
         data = build.datamodule(study.manifest, name, site)
         persons = build.persons(data)
@@ -185,11 +196,8 @@ def _unusable(study: Study, name: str, site: Site, loaded: dict[str, FederatedDa
             build.load_cohort(data)
             loaded[name] = data
     except build.DataError as error:
-        missing = not Path(site.root).exists()
-        source = data_source(study.where(f"dataset.{TARGET}"))
-        get = f"get or make the data ({source}), then " if source else ""
-        return f"{site.root} does not exist; {get}{remedy}" if missing else f"{site.root} cannot be used: {error}"
-    return "" if persons else f"{site.root} holds no person; {remedy}, or leave the site out with ~sites.{name}"
+        return f"{site.root} cannot be used: {error}" if Path(site.root).exists() else ABSENT
+    return "" if persons else f"{site.root} holds no person; {REMEDY}, or leave the site out with ~sites.{name}"
 
 
 def _try(make: Callable[[], Result], problems: list[str]) -> Result | None:
