@@ -13,6 +13,7 @@ from typing import Any
 from flip.errors import UserError, disk_full
 
 POOLED = "pooled"  # the sites together, where a site's name stands: in results, lines and folders
+RESCALED = "rescaled"  # metrics of the same test rows scaled the other way: `test/rescaled/pooled/accuracy`
 CENTRALIZED = "centralized"  # a model trained on all sites' data in one place: phase of its lines, name of its baseline
 # Of run.yaml: places on the coordinator's machine, which no report or tracker shows.
 MACHINE_KEYS = ("hydra", "paths", "site_file", "resume_from", "model_from")

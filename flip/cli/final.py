@@ -25,6 +25,8 @@ def show(run: RunRecord, console: "Console") -> None:
         console.print(table(run))
     said = [*notices(run), *([verdict.sentence] if verdict.sentence else [])]
     said += [f"against {gap.against}: {gap.words}" for gap in verdict.differences]
+    said += verdict.better_alone
+    said += [f"{model.name} {number(model.value)}" for model in verdict.models if model.protocol]
     said += notes(run)
     if verdict.absent:
         said += verdict.sites

@@ -90,10 +90,12 @@ def sound(topic: Topic, name: str, summary: Summary, *, wanted: Wanted) -> bool:
     """Whether a summary is of the form that its topic has; what a metric counts in whole numbers cannot be negative."""
     if summary.values.dtype != np.float64 or not isinstance(summary.persons, int) or summary.persons < 0:
         return False
-    if topic is Topic.METRIC:
+    if topic in (Topic.METRIC, Topic.RESCALED):
         like = wanted.states.get(name)
         counts = like is not None and np.issubdtype(like.dtype, np.integer)
         return like is not None and summary.values.shape == like.shape and not (counts and (summary.values < 0).any())
+    if topic is Topic.SPREAD:
+        return name in wanted.metrics and summary.values.shape == (4,) and bool((summary.values >= 0).all())
     return topic not in (Topic.SKIPPED, Topic.REMARKS, Topic.WARNINGS, Topic.ABSENT) or summary.values.shape == (1,)
 
 

@@ -8,7 +8,7 @@ from flip.config import build
 from flip.config.jobs import JOBS
 from flip.config.study import Manifest
 from flip.config.targets import resolve
-from flip.contracts import DeclaresReasons, DeclaresRemarks, KnowsWhatOccurs, ScaledForPooling
+from flip.contracts import DeclaresReasons, DeclaresRemarks, KnowsWhatOccurs
 from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
@@ -22,7 +22,6 @@ def coordinator(
     """The coordinator of a study; goes on after the last complete round that the folder holds."""
     strategy, dataset = build.strategy(manifest), resolve(str(manifest["dataset"]["_target_"]))
     roster = Roster(run, text, trains, strategy.min_sites, files, must_occur=must_occur(manifest))
-    roster.rescaled = isinstance(dataset, ScaledForPooling)
     return Coordinator(
         roster,
         Evaluation(roster, build.initial_module(manifest), build.outcomes(manifest), strategy.rounds),

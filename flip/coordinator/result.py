@@ -38,7 +38,6 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "fa
         "metrics": {},
         "withheld": {},
         "warnings": [],
-        "rescaled": False,
     }
 
 
@@ -80,8 +79,6 @@ class Ending:
 
         Raises Interrupted again once the result says so.
         """
-        from flip.metrics import methods_of
-
         status, reason, final, asked = "ok", "", None, None
         try:
             final = self._train()
@@ -103,11 +100,10 @@ class Ending:
             "privacy": self._privacy(),
             "monitor": self.coordinator.module.monitor,
             "higher_is_better": self.coordinator.module.higher_is_better,
-            "intervals": methods_of(self.coordinator.module),
+            "intervals": self.coordinator.evaluation.methods,
             "metrics": self.coordinator.evaluation.metrics,
             "withheld": self.coordinator.evaluation.withheld,
             "warnings": self.files.warnings(),
-            "rescaled": self.coordinator.roster.rescaled,
         }
         with deferred():
             self.files.json("result.json", result)

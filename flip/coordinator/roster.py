@@ -39,7 +39,6 @@ class Roster:
         privacy: by site, epsilon and delta spent so far.
         must_occur: names of what has to be among the training rows of some site.
         absent: those of them that no site has.
-        rescaled: whether pooled numbers are of rows that each site scales once more, as for a pooled cohort.
     """
 
     run: str
@@ -54,7 +53,6 @@ class Roster:
     privacy: dict[str, dict[str, float]] = field(default_factory=dict)
     must_occur: Sequence[str] = ()
     absent: Sequence[str] = ()
-    rescaled: bool = False
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""

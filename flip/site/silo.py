@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from flip.config import build
 from flip.config.build import initial_module
@@ -24,13 +23,10 @@ from flip.site.fingerprint import fingerprint
 from flip.site.images_page import PAGE, write_images
 from flip.site.log import site_log
 from flip.site.measure import measure
-from flip.site.persons import loader, persons_of
+from flip.site.persons import persons_of
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.site.statistics import cohort_counts, cohort_summaries, description, remarks_in_words, shapes
-
-if TYPE_CHECKING:
-    from flip.contracts.dataset import Loader
 
 
 class Silo:
@@ -200,7 +196,7 @@ class Silo:
 
     def _evaluate(self, loaded: Loaded, task: Task) -> Reply:
         """Score the weights on the validation or test split; on request also what the study adds to the report."""
-        from flip.site.evaluate import leaving, score
+        from flip.site.evaluate import leaving, scalings, score
         from flip.site.fit import device_of
 
         loaded.receive(task, self.place.store(task.run))
@@ -219,10 +215,11 @@ class Silo:
             module.fit_baseline(data.train_dataloader() if split == "test" and not loaded.mechanisms else ())
         device, seed = device_of(loaded.manifest, self.site), stable_seed(loaded.manifest["seed"], self.name, "score")
         least = persons.examples_of(cell)
-        rows = cast("Loader", loader(data, split))  # a split of somebody has one
-        own, summed = score(module, data, rows, split=split, device=device, cell=least, seed=seed)
-        values, states, withheld = leaving(persons, module, own, summed, cell=cell)
-        summaries = {Topic.METRIC: states}
+        rows = scalings(data, split, pooled=bool(task.params.get("pooled")))
+        own, again = score(
+            module, *rows, split=split, device=device, cell=least, seed=seed, repeats=persons.number < persons.examples
+        )
+        values, summaries, withheld = leaving(persons, module, own, again, cell=cell)
         if task.params.get("outcomes") and loaded.outcomes is not None:
             outcomes = loaded.outcomes.collect(module, data, self.home)
             summaries[Topic.OUTCOMES] = suppress_outcomes(persons, outcomes, cell)

@@ -61,15 +61,20 @@ def means(
         folder = tmp_path_factory.mktemp(method)
         ended = flip(folder, "-m", "experiment=heart_disease", SEEDS, *words, FLIP_DATA_DIR=str(data_dir))
         assert ended.status == 0, ended.err
-        found[method] = accuracies(ended.runs)
+        found[method] = accuracies(ended.runs, federated="federation=inprocess" in words)
     return found
 
 
-def accuracies(runs: Sequence[Path]) -> tuple[float, ...]:
-    """Mean accuracy over runs: pooled, then by hospital."""
+def accuracies(runs: Sequence[Path], *, federated: bool = True) -> tuple[float, ...]:
+    """Mean accuracy over runs by the benchmark's protocol: pooled, then by hospital.
+
+    Its pooled test is of rows scaled by the mean and deviation of all hospitals, its test by hospital of rows scaled by
+    the hospital's own, whatever the model was trained on.
+    """
     results = [json.loads((run / "result.json").read_text())["metrics"] for run in runs]
     assert len(results) == len(SEEDS.split(","))
-    names = ["test/pooled/accuracy", *(f"test/site/{hospital}/accuracy" for hospital in HOSPITALS)]
+    pooled, own = ("rescaled/", "") if federated else ("", "rescaled/")
+    names = [f"test/{pooled}pooled/accuracy", *(f"test/{own}site/{hospital}/accuracy" for hospital in HOSPITALS)]
     return tuple(mean(metrics[name] for metrics in results) for name in names)
 
 
