@@ -228,3 +228,9 @@ def test_the_benchmarks_protocol_is_a_row_of_its_own_below_what_the_sites_predic
         ("this run", 0.705, None), ("this run, by the benchmark's protocol", 0.748, (0.691, 0.797)),
     ]  # fmt: skip
     assert "No site predicts so" in Page(report.write(run).read_text()).text
+
+
+def test_an_interval_of_the_verdict_stands_on_one_line_however_narrow_the_page(tmp_path: Path) -> None:
+    html = report.write(write_run(tmp_path, result={"metrics": FIRST, "monitor": "accuracy"})).read_text()
+    [rule] = [each for each in html.split("}") if ".models td:last-child" in each]
+    assert "white-space: nowrap" in rule
