@@ -10,7 +10,7 @@ with bins merged until each holds `cell` examples. It may have `thin(cell)`, whe
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import torch
@@ -29,7 +29,10 @@ RESAMPLES = 200  # of the bootstrap: half a second for the AUROC of a site, 5 s 
 BOOTSTRAP = (
     f"percentile bootstrap at the site, {RESAMPLES} resamples of its persons, or of examples where none is named"
 )
+SUBGROUPS = "subgroups"
 LOW, HIGH, GAP, EXAMPLES = "low", "high", "gap", "examples"
+TOGETHER = "widened by the design effect of persons with several rows"
+APART = "of rows, not persons: too narrow where persons have several"
 
 
 def metrics_of(module: FederatedModule, split: str) -> dict[str, SummableMetric]:
@@ -59,14 +62,20 @@ def names_of(module: FederatedModule, split: str) -> frozenset[str]:
     return frozenset(names) | {f"{name}/{end}" for name in names for end in (LOW, HIGH)}
 
 
-def methods_of(module: FederatedModule) -> dict[str, str]:
-    """How the interval of each metric is made, by the metric's name."""
-    summed = {name: metric.method for name, metric in module.metrics.items() if isinstance(metric, NamesMethod)}
-    exact = exact_of(module).items()
-    return {
-        **summed,
-        **{name: metric.method if isinstance(metric, NamesMethod) else BOOTSTRAP for name, metric in exact},
-    }
+def methods_of(
+    module: FederatedModule, *, repeats: bool = False, together: Collection[str] = frozenset()
+) -> dict[str, str]:
+    """How the interval of each metric is made, by the metric's name.
+
+    Where a person `repeats`, also whether it is of persons, as those that are named in `together`, or of rows; that of
+    the metrics by subgroup, which are of rows, stands under "subgroups".
+    """
+    named = {**dict(module.metrics.items()), **exact_of(module)}
+    own = {name: metric.method for name, metric in named.items() if isinstance(metric, NamesMethod)}
+    if repeats:
+        own = {name: f"{method}, {TOGETHER if name in together else APART}" for name, method in own.items()}
+        own |= {SUBGROUPS: APART} if levels_of(module) else {}
+    return {**own, **{name: BOOTSTRAP for name in exact_of(module) if name not in own}}
 
 
 def metric_states(metric: SummableMetric) -> dict[str, torch.Tensor]:
@@ -94,6 +103,29 @@ def values_of(name: str, metric: SummableMetric, *, intervals: bool) -> dict[str
         return {}
     found = bounds(name, metric.interval()) if intervals and isinstance(metric, HasInterval) else {}
     return {name: float(metric.compute()), **found}
+
+
+def widened(
+    values: Mapping[str, float], metric: SummableMetric, name: str, *, spread: np.ndarray, persons: int
+) -> dict[str, float]:
+    """A metric's value with its interval of rows made one of persons, within the metric's range.
+
+    `spread` [4] are the sums of `flip.site.clusters`, `persons` how many are behind them: the distances of both ends
+    from the value are multiplied by the root of the design effect, 1 or more, and by how much Student's t exceeds the
+    normal deviate. Values without an interval are returned as they are.
+    """
+    if f"{name}/{LOW}" not in values:
+        return dict(values)
+    from scipy.stats import norm, t
+
+    by_person, by_row, squares, rows = (float(each) for each in spread)
+    effect = max(by_person / by_row if by_row > 0 else squares / rows, 1.0)
+    factor = math.sqrt(effect) * float(t.ppf(0.975, max(persons - 1, 1)) / norm.ppf(0.975))
+    value, low, high = (values[each] for each in (name, f"{name}/{LOW}", f"{name}/{HIGH}"))
+    least, most = metric.plot_lower_bound, metric.plot_upper_bound
+    ends = (value - factor * (value - low), value + factor * (high - value))
+    kept = (ends[0] if least is None else max(ends[0], least), ends[1] if most is None else min(ends[1], most))
+    return {**values, **bounds(name, kept)}
 
 
 def bounds(name: str, ends: tuple[float, float]) -> dict[str, float]:

@@ -26,7 +26,9 @@ def show(run: RunRecord, console: "Console") -> None:
         console.print(table(run))
     said = [*notices(run), *([verdict.sentence] if verdict.sentence else [])]
     said += [f"against {gap.against}: {gap.words}" for gap in verdict.differences]
-    said += [*verdict.losses, *notes(run)]
+    said += [*verdict.losses, *verdict.better_alone]
+    said += [f"{model.name} {number(model.value)}" for model in verdict.models if model.protocol]
+    said += notes(run)
     if verdict.absent:
         said += verdict.sites
     for why, names in withheld(run).items():

@@ -15,6 +15,8 @@ class SummableMetric(Protocol):
     """A torchmetrics Metric whose states all reduce by a sum."""
 
     higher_is_better: bool | None
+    plot_lower_bound: float | None  # torchmetrics' names for the range of a metric: no interval goes beyond
+    plot_upper_bound: float | None
     _update_count: int
     _defaults: Mapping[str, object]
     _reductions: Mapping[str, object]

@@ -94,8 +94,10 @@ def well_formed(topic: Topic, name: str, summary: Summary, wanted: Wanted) -> bo
     shape = summary.values.shape
     if summary.values.dtype != np.float64:
         return False
-    if topic is Topic.METRIC:
+    if topic in (Topic.METRIC, Topic.RESCALED):
         return name in wanted.states and shape == wanted.states[name].shape
+    if topic is Topic.SPREAD:
+        return name in wanted.metrics and shape == (4,)
     if topic in ONE:
         return shape == (1,)
     return summary.withheld or summary.kind is not SummaryKind.MOMENTS or shape[-1:] == (3,)
@@ -108,7 +110,9 @@ def credible(topic: Topic, name: str, summary: Summary, wanted: Wanted, reply: R
     all sites agree on is of one value for each training example at most.
     """
     values = summary.values
-    if topic is Topic.METRIC:
+    if topic is Topic.SPREAD:
+        return bool((values >= 0).all())
+    if topic in (Topic.METRIC, Topic.RESCALED):
         counts = np.issubdtype(wanted.states[name].dtype, np.integer)
         weighs = counts or name.endswith("/weight")  # of torchmetrics' MeanMetric: how many rows
         return not weighs or bool(((values >= 0) & (values <= MOST_WHOLE)).all())

@@ -10,7 +10,7 @@ from flip.coordinator.panels import panels_of
 from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, threshold_from, wanted_scores
 from flip.coordinator.roster import Roster
 from flip.errors import StudyFailed
-from flip.files import POOLED
+from flip.files import POOLED, RESCALED
 from flip.messages import Ask, Payload, Scalar, Task
 from flip.messages.summary import Topic
 
@@ -34,6 +34,7 @@ class Evaluation:
     Attributes:
         metrics: what was found on the test split, by the names of `result.json`.
         withheld: by the same names, why a metric is missing there.
+        methods: how the intervals were made, by metric; under "subgroups" what is to know of those.
         best: the best pooled validation score so far, or None.
     """
 
@@ -43,6 +44,7 @@ class Evaluation:
     rounds: int
     metrics: dict[str, float] = field(default_factory=dict)
     withheld: dict[str, str] = field(default_factory=dict)
+    methods: dict[str, str] = field(default_factory=dict)
     best: float | None = None
 
     def validate(self, ask: Ask, number: int, weights: Payload) -> Mapping[str, float]:
@@ -64,17 +66,20 @@ class Evaluation:
             self.best = score
             self.roster.recorder.best(weights())
 
-    def test(self, ask: Ask, stage: str, weights: Payload, prefix: str, *, alone: str = "") -> None:
+    def test(
+        self, ask: Ask, stage: str, weights: Payload, prefix: str, *, alone: str = "", pooled: bool = False
+    ) -> None:
         """Read the test split, once for these weights; `prefix` starts the names of the metrics.
 
         `alone` names the site that trained these weights by itself: its own validation data give the threshold. Where
-        none can be chosen, the metrics of a decision are withheld. Raises StudyFailed where no site answers for the
+        none can be chosen, the metrics of a decision are withheld. `pooled`: the weights were trained on the pooled
+        cohort, and so are scored on rows that are scaled as its were. Raises StudyFailed where no site answers for the
         study's own weights.
         """
-        from flip.metrics import metrics_of
+        from flip.metrics import methods_of, metrics_of
 
         final = stage == TEST
-        own = {"alone": alone} if alone else {}
+        own: dict[str, Scalar] = {**({"alone": alone} if alone else {}), **({"pooled": True} if pooled else {})}
         decided = self._threshold(ask, stage, weights, own)
         task = self._task(stage, weights, split="test", outcomes=final, **(decided or {}), **own)
         scored = self._score(ask, task, stage)
@@ -84,14 +89,17 @@ class Evaluation:
         if undecided:
             scored = scored.undecided(undecided)
         if final:
+            self.methods = methods_of(self.module, repeats=scored.repeats, together=scored.together)
             self.roster.recorder.panels(panels_of(self.module, scored, self.roster.manifest, undecided))
         reasons = scored.reasons(self.roster.trains, metrics_of(self.module, "test"))
         self.withheld |= {f"{prefix}/{name}": why for name, why in reasons.items()}
         for site, reply in scored.replies.items():
             values = site_values(reply, self.module)
             self.metrics |= {f"{prefix}/site/{site}/{name}": value for name, value in values.items()}
-        pooled = {**scored.pooled, **(decided or {})}
-        self.metrics |= {f"{prefix}/pooled/{name}": value for name, value in pooled.items()}
+        of_all = {**scored.pooled, **(decided or {})}
+        self.metrics |= {f"{prefix}/{POOLED}/{name}": value for name, value in of_all.items()}
+        for place, again in scored.rescaled.items():
+            self.metrics |= {f"{prefix}/{RESCALED}/{place}/{name}": value for name, value in again.items()}
         if final and self.outcomes is not None:
             self._report_outcomes(self.outcomes, scored)
 
@@ -117,14 +125,14 @@ class Evaluation:
         roster.recorder.line(scored.line(task, phase, roster.trains))
         return scored
 
-    def _threshold(self, ask: Ask, stage: str, weights: Payload, own: Mapping[str, str]) -> dict[str, float] | None:
+    def _threshold(self, ask: Ask, stage: str, weights: Payload, own: Mapping[str, Scalar]) -> dict[str, float] | None:
         """The decision threshold for these weights, from validation data (its own, of a site alone).
 
         Empty for a model that chooses none, None where the data do not tell.
         """
         if not isinstance(self.module, Decides) or not self.module.chooses_threshold:
             return {}
-        sites = [*own.values()] or self.roster.sites(training=True)
+        sites = [str(own["alone"])] if "alone" in own else self.roster.sites(training=True)
         task = self._task(stage, weights, split="validate", **own)
         chosen = threshold_from(self.module, self._score(ask, task, "threshold", sites).states)
         return None if chosen is None else {"threshold": chosen}

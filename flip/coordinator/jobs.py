@@ -8,7 +8,7 @@ from flip.config import build
 from flip.config.jobs import JOBS
 from flip.config.study import Manifest
 from flip.config.targets import resolve
-from flip.contracts import ComparesSites, DeclaresReasons, DeclaresRemarks, KnowsWhatOccurs, ScaledForPooling
+from flip.contracts import ComparesSites, DeclaresReasons, DeclaresRemarks, KnowsWhatOccurs
 from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
@@ -23,7 +23,6 @@ def coordinator(
     strategy, dataset = build.strategy(manifest), resolve(str(manifest["dataset"]["_target_"]))
     roster = Roster(run, text, trains, strategy.min_sites, files)
     whole_cohort(roster, manifest)
-    roster.rescaled = isinstance(dataset, ScaledForPooling)
     return Coordinator(
         roster,
         Evaluation(roster, build.initial_module(manifest), build.outcomes(manifest), strategy.rounds),

@@ -2,14 +2,15 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from flip.contracts import FederatedModule
 from flip.contracts.model import DecidingModule
 from flip.coordinator.check_replies import Wanted
+from flip.files import POOLED
 from flip.messages import Reply, Task, Withheld
 from flip.messages.summary import Summary, Topic
 from flip.runs.recorder import POOLED_LINE
@@ -19,13 +20,26 @@ from flip.runs.recorder import POOLED_LINE
 class Scored:
     """What an evaluation found: replies by site, and over the sites that train the sums of states and their metrics.
 
-    `withheld` says by site which metrics stay there, and why.
+    `withheld` says by site which metrics stay there, and why. `rescaled` has, by place (`site/NAME`, "pooled"), the
+    metrics of the same test rows scaled the other way (`ScaledForPooling`). `together` names the metrics whose pooled
+    intervals take the rows of a person together.
     """
 
     replies: Mapping[str, Reply]
     states: Mapping[str, np.ndarray]
     pooled: Mapping[str, float]
     withheld: Mapping[str, Mapping[str, Withheld]]
+    rescaled: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    together: frozenset[str] = frozenset()
+
+    @property
+    def repeats(self) -> bool:
+        """Whether some site has persons with several examples."""
+        return any(
+            summary.persons < reply.examples
+            for reply in self.replies.values()
+            for summary in reply.summaries.get(Topic.METRIC, {}).values()
+        )
 
     def reasons(self, trains: Mapping[str, bool], summed: Collection[str]) -> dict[str, str]:
         """Why a metric is missing, by its name after `test/`: at each site and, of those that are `summed`, pooled."""
@@ -43,14 +57,15 @@ class Scored:
 
     def undecided(self, decided: Collection[str]) -> "Scored":
         """Without the metrics of a decision, by their own names: no threshold could be chosen for them."""
-        kept = {
-            site: replace(reply, metrics={name: v for name, v in reply.metrics.items() if bare(name) not in decided})
-            for site, reply in self.replies.items()
-        }
-        pooled = {name: value for name, value in self.pooled.items() if bare(name) not in decided}
+
+        def known(values: Mapping[str, float]) -> dict[str, float]:
+            return {name: value for name, value in values.items() if bare(name) not in decided}
+
+        kept = {site: replace(reply, metrics=known(reply.metrics)) for site, reply in self.replies.items()}
         rules = dict.fromkeys(decided, Withheld.THRESHOLD)
         withheld = {**self.withheld, **{site: {**self.withheld.get(site, {}), **rules} for site in kept}}
-        return replace(self, replies=kept, pooled=pooled, withheld=withheld)
+        rescaled = {place: known(values) for place, values in self.rescaled.items()}
+        return replace(self, replies=kept, pooled=known(self.pooled), withheld=withheld, rescaled=rescaled)
 
     def line(self, task: Task, phase: str, trains: Mapping[str, bool]) -> dict[str, object]:
         """The pooled line of `rounds.jsonl`."""
@@ -78,26 +93,45 @@ def merge_scores(replies: Iterable[Reply], module: FederatedModule, split: str, 
     A pooled metric over some of the scored sites would pass for one over all: it is left out if one of them kept its
     states. A site whose whole split is too small is not scored, and `Withheld.SPLIT` says that pooled numbers lack it.
     """
-    from flip.metrics import gaps, levels_of, metrics_of, values_from_states
+    from flip.metrics import gaps, levels_of, metrics_of, values_from_states, widened
 
     found: dict[str, Reply] = {}
     withheld: dict[str, Mapping[str, Withheld]] = {}
-    merged: dict[str, Summary] = {}
-    sent: Counter[str] = Counter()
     for reply in replies:
         if reply.withheld:
             withheld[reply.site] = reply.withheld
         if reply.fault is not None or not reply.examples:
             continue
         found[reply.site] = reply
-        if trains[reply.site]:
-            named = reply.summaries.get(Topic.METRIC, {})
-            merge_into(merged, named)
-            sent.update(named.keys())
-    scored = sum(trains[site] for site in found)
-    states = {name: s.values for name, s in merged.items() if sent[name] == scored}
-    pooled = values_from_states(metrics_of(module, split), states, intervals=split == "test")
-    return Scored(found, states, {**pooled, **gaps(pooled, levels_of(module))}, withheld)
+    trained = [reply for site, reply in found.items() if trains[site]]
+    metrics, states = metrics_of(module, split), summed_states(trained, Topic.METRIC)
+    pooled = values_from_states(metrics, states, intervals=split == "test")
+    rescaled = {
+        f"site/{site}": values_from_states(metrics, summed_states([reply], Topic.RESCALED))
+        for site, reply in found.items()
+    }
+    rescaled[POOLED] = values_from_states(metrics, summed_states(trained, Topic.RESCALED), intervals=True)
+    together = summed(trained, Topic.SPREAD)
+    for name, each in together.items():
+        for of_rows in (pooled, rescaled[POOLED]):
+            of_rows |= widened(of_rows, metrics[name], name, spread=each.values, persons=each.persons)
+    pooled |= gaps(pooled, levels_of(module))
+    return Scored(found, states, pooled, withheld, rescaled=rescaled, together=frozenset(together))
+
+
+def summed(replies: Sequence[Reply], topic: Topic) -> dict[str, Summary]:
+    """The sums of a topic over those sites that sent them, by name."""
+    merged: dict[str, Summary] = {}
+    for reply in replies:
+        merge_into(merged, reply.summaries.get(topic, {}))
+    return merged
+
+
+def summed_states(replies: Sequence[Reply], topic: Topic) -> dict[str, np.ndarray]:
+    """The states of metrics over several sites, by `metric/state`; only those that each of them sent."""
+    sent = Counter(name for reply in replies for name in reply.summaries.get(topic, {}))
+    merged = summed(replies, topic)
+    return {name: each.values for name, each in merged.items() if sent[name] == len(replies)}
 
 
 def site_values(reply: Reply, module: FederatedModule) -> dict[str, float]:

@@ -39,7 +39,6 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "fa
         "metrics": {},
         "withheld": {},
         "warnings": [],
-        "rescaled": False,
     }
 
 
@@ -81,8 +80,6 @@ class Ending:
 
         Raises Interrupted again once the result says so; and, here, OtherData.
         """
-        from flip.metrics import methods_of
-
         status, reason, final, asked = "ok", "", None, None
         try:
             final = self._train()
@@ -104,11 +101,10 @@ class Ending:
             "privacy": self._privacy(),
             "monitor": self.coordinator.module.monitor,
             "higher_is_better": self.coordinator.module.higher_is_better,
-            "intervals": methods_of(self.coordinator.module),
+            "intervals": self.coordinator.evaluation.methods,
             "metrics": self.coordinator.evaluation.metrics,
             "withheld": self.coordinator.evaluation.withheld,
             "warnings": self.files.warnings(),
-            "rescaled": self.coordinator.roster.rescaled,
         }
         with deferred():
             self.files.json("result.json", result)

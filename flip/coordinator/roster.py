@@ -32,7 +32,6 @@ class Roster:
         absent: those of them that no site has.
         compare: what speaks against the study, a sentence each, by what each site tells (`ComparesSites`).
         against: what it found.
-        rescaled: whether pooled numbers are of rows that each site scales once more, as for a pooled cohort.
     """
 
     run: str
@@ -49,7 +48,6 @@ class Roster:
     absent: Sequence[str] = ()
     compare: Callable[[Mapping[str, Payload]], Sequence[str]] = lambda told: ()
     against: Sequence[str] = ()
-    rescaled: bool = False
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""

@@ -55,7 +55,7 @@ def train_pooled(
         how=how,
     )
     weights = to_arrays(module)
-    coordinator.evaluation.test(ask, CENTRALIZED if baseline else "test", weights, prefix)
+    coordinator.evaluation.test(ask, CENTRALIZED if baseline else "test", weights, prefix, pooled=True)
     return weights
 
 

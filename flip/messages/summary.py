@@ -63,6 +63,8 @@ class Topic(Enum):
     DESCRIPTION = "description"  # what a cohort holds, by column
     SHAPE = "shape"  # of each part of an example
     METRIC = "metric"  # the states of a metric, by `metric/state`
+    RESCALED = "rescaled"  # the same, of the test rows as a dataset scales them the other way (`ScaledForPooling`)
+    SPREAD = "spread"  # by metric, what several rows of a person do to its interval (`flip.site.clusters`)
     OUTCOMES = "outcomes"  # what the study adds to the report
 
 

@@ -10,9 +10,9 @@ from flip.runs.record import RunRecord
 
 DIVERGED = 10.0  # a last training loss so many times the first
 HUGE = 1e6  # a loss above this is none that any shipped model has before it learns anything
-RESCALED = (
-    "Pooled numbers are of test rows scaled by the mean and deviation of all sites, as the dataset declares; the "
-    "sites' own are of rows that each scales by itself, so that a pooled number is no mean of theirs."
+PROTOCOL = (
+    "Benchmark's protocol: the same test rows, scaled by the mean and deviation of all sites instead of by each site's "
+    "own. No site predicts so; it is there to compare with what is published so."
 )
 UNJUDGED = "No validation scores: nothing tells whether the training had converged."
 LEAST = 5  # rounds below which a best last one says nothing
@@ -27,7 +27,12 @@ def notices(run: RunRecord) -> list[str]:
 
 def notes(run: RunRecord) -> list[str]:
     """What a reader must know of how the numbers were made; nothing is wrong with them."""
-    return [RESCALED] if run.result.get("rescaled") and len(run.sites) > 1 else []
+    return [PROTOCOL] if has_protocol(run) else []
+
+
+def has_protocol(run: RunRecord) -> bool:
+    """Whether a federated run has a pooled number of rows that are scaled as no site scales them."""
+    return run.backend != "none" and math.isfinite(run.tested(run.main or "", None, rescaled=True))
 
 
 def _diverged(run: RunRecord) -> list[str]:

@@ -10,6 +10,7 @@ from flip.config.outcome_names import outcome_names
 from flip.errors import several
 from flip.files import CENTRALIZED
 from flip.report.format import number, signed
+from flip.report.notices import has_protocol
 from flip.report.tables import fault_text, kind_of
 from flip.runs.record import RunRecord
 
@@ -20,19 +21,24 @@ LOSES = 0.25  # share of a site's examples that it must leave out for the verdic
 
 @dataclass(frozen=True)
 class Model:
-    """The main metric of one model on the test data of all sites that train."""
+    """The main metric of one model on the test data of all sites that train.
+
+    `protocol`: of rows scaled as no site scales them, to compare with what is published.
+    """
 
     name: str
     value: float
     interval: Ends | None
+    protocol: bool = False
 
 
 @dataclass(frozen=True)
 class Difference:
     """The main metric of this run less that of a baseline, at the same sites' test data.
 
-    `value` is the mean over `sites`, weighted by their test examples. `interval` is of 95 %, paired over the sites:
-    None with fewer than three. `worse` are the sites where this run is worse.
+    `value` is the mean over `sites`, weighted by their test examples. `interval` is of 95 %: of what another set of
+    such sites would give, not of other persons at these. None with fewer than three. `worse` are the sites where this
+    run is worse.
     """
 
     against: str
@@ -50,11 +56,13 @@ class Difference:
         return f"{found} {self.against}"
 
     @property
+    def _spread(self) -> str:
+        return f"by the spread of the differences over the {len(self.sites)} sites, not over persons"
+
+    @property
     def words(self) -> str:
         """The difference with its interval, and where this run is worse."""
-        ends = (
-            f" ({number(self.interval[0])} to {number(self.interval[1])}, paired over sites)" if self.interval else ""
-        )
+        ends = f" ({number(self.interval[0])} to {number(self.interval[1])}, {self._spread})" if self.interval else ""
         where = f": {', '.join(self.worse)}" if 0 < len(self.worse) < min(len(self.sites), 6) else ""
         return f"{signed(self.value)}{ends}, worse at {len(self.worse)} of {several(len(self.sites), 'site')}{where}"
 
@@ -83,7 +91,15 @@ class Verdict:
                 replace(alone[0], name=f"{alone[0].name}, the best"),
                 replace(alone[-1], name=f"{alone[-1].name}, the worst"),
             ]
-        return [found[0], *central, *alone]
+        return [found[0], *self._protocol(main), *central, *alone]
+
+    def _protocol(self, main: str) -> list[Model]:
+        """This run on rows that are scaled as one cohort, where its dataset has such."""
+        if not has_protocol(self.run):
+            return []
+        value = self.run.tested(main, None, rescaled=True)
+        ends = self.run.interval(main, None, rescaled=True)
+        return [Model("this run, by the benchmark's protocol", value, ends, protocol=True)]
 
     @cached_property
     def differences(self) -> list[Difference]:
@@ -100,6 +116,35 @@ class Verdict:
         higher = self.run.higher_is_better(self.run.main) if self.run.main else True
         said = [text for gap in self.differences if (text := gap.says(higher))]
         return f"This run is {' and '.join(said)}." if said else ""
+
+    @cached_property
+    def better_alone(self) -> list[str]:
+        """The sites whose own model, made of their data alone, does better than this run on the test data of all."""
+        main, run = self.run.main or "", self.run
+        sign = 1 if run.higher_is_better(main) else -1
+        own = run.tested(main, None)
+        found = {
+            site: gap
+            for site in run.sites
+            if (gap := sign * (run.tested(main, None, f"baseline/alone/{site}/") - own)) > 0
+        }
+        return [
+            f"{site} alone is better by {number(found[site])} on the test data of all sites"
+            for site in sorted(found, key=lambda name: -found[name])
+        ]
+
+    @cached_property
+    def worst(self) -> str:
+        """The site that this run serves worst, with its interval and its test examples; empty where none is named."""
+        main, run = self.run.main, self.run
+        site = run.worst_site(main) if main else None
+        if main is None or site is None:
+            return ""
+        ends = run.interval(main, site)
+        told = f" ({number(ends[0])} to {number(ends[1])})" if ends else ", without an interval"
+        return (
+            f"Worst site: {site}, {number(run.tested(main, site))}{told}, {run.examples(site, 'test'):,} test examples."
+        )
 
     def _difference(self, against: str, prefixes: Mapping[str, str]) -> Difference | None:
         main, run = self.run.main or "", self.run

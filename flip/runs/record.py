@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from flip.errors import UserError
-from flip.files import MACHINE_KEYS, POOLED
+from flip.files import MACHINE_KEYS, POOLED, RESCALED
 
-ENOUGH = 20  # test examples of a site that may be named the worst: a share of 20 is known to about .2
+ENOUGH = 20  # persons tested at a site that may be named the worst: a share of 20 is known to about .2
 THRESHOLD = "threshold"  # the probability from which a decision is yes, among the pooled metrics
 RESTORE = "restore it from a copy of the run"
 NEEDED: Mapping[str, Sequence[tuple[str, type]]] = {
@@ -113,9 +113,11 @@ class RunRecord:
             key=lambda name: (name != monitor, "loss" in name, not self.higher_is_better(name)),
         )
 
-    def interval(self, metric: str, at: str | None, prefix: str = "") -> tuple[float, float] | None:
+    def interval(
+        self, metric: str, at: str | None, prefix: str = "", *, rescaled: bool = False
+    ) -> tuple[float, float] | None:
         """The 95 % interval of a test metric, its arguments as in `tested`; None where there is none."""
-        low, high = (self.tested(f"{metric}/{end}", at, prefix) for end in ("low", "high"))
+        low, high = (self.tested(f"{metric}/{end}", at, prefix, rescaled=rescaled) for end in ("low", "high"))
         return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
     def examples(self, site: str, split: str) -> int:
@@ -138,21 +140,30 @@ class RunRecord:
             return bool(self.result["higher_is_better"])
         return not lower_is_better(metric)
 
-    def tested(self, metric: str, at: str | None, prefix: str = "") -> float:
-        """A test metric at a site (None: pooled) of the run, or of the baseline of that prefix; NaN where absent."""
+    def tested(self, metric: str, at: str | None, prefix: str = "", *, rescaled: bool = False) -> float:
+        """A test metric at a site (None: pooled) of the run, or of the baseline of that prefix; NaN where absent.
+
+        `rescaled`: of the same rows scaled the other way, where the dataset has two.
+        """
         where = POOLED if at is None else f"site/{at}"
-        return self.metrics.get(f"{prefix}test/{where}/{metric}", math.nan)
+        return self.metrics.get(f"{prefix}test/{RESCALED + '/' if rescaled else ''}{where}/{metric}", math.nan)
 
     def why_withheld(self, metric: str, at: str | None) -> str:
         """Why a test metric is missing at a site (None: pooled); empty where nobody withholds it."""
         return self.withheld.get(f"test/{POOLED if at is None else f'site/{at}'}/{metric}", "")
 
+    def _tested_persons(self, site: str) -> float:
+        """Persons behind a site's test examples, as many an example as in its whole cohort."""
+        whole = sum(self.examples(site, split) for split in ("train", "validate", "test"))
+        persons = int(self.cohort.get(site, {}).get("persons") or whole)
+        return self.examples(site, "test") * min(persons / whole, 1.0) if whole else 0.0
+
     def worst_site(self, metric: str) -> str | None:
-        """The site that the final model serves worst, of those with enough test examples to say so (`ENOUGH`).
+        """The site that the final model serves worst, of those with enough persons tested to say so (`ENOUGH`).
 
         None with fewer than two of them.
         """
-        enough = [site for site in self.sites if self.examples(site, "test") >= ENOUGH]
+        enough = [site for site in self.sites if self._tested_persons(site) >= ENOUGH]
         values = {site: value for site in enough if math.isfinite(value := self.tested(metric, site))}
         if len(values) < 2:
             return None

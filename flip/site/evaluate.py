@@ -1,6 +1,5 @@
 """One evaluation at a site: what of its scores may leave it."""
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pytorch_lightning as lightning
 import torch
-from torchmetrics.utilities import dim_zero_cat
 
 from flip.contracts import (
     Coarsens,
@@ -22,11 +20,13 @@ from flip.contracts import (
     Withholds,
 )
 from flip.messages import Withheld
-from flip.messages.summary import Summary, SummaryKind
-from flip.metrics import RESAMPLES, array, bounds, exact_of, metric_states, metrics_of, values_of
+from flip.messages.summary import Summary, SummaryKind, Topic
+from flip.metrics import array, bounds, exact_of, metric_states, metrics_of, values_of, widened
+from flip.site.bootstrap import bootstrap
+from flip.site.clusters import RowsSeen, spread
 from flip.site.disclosure import withheld_metrics
 from flip.site.needs_trainer import countable, needs_trainer
-from flip.site.persons import PERSON, Persons
+from flip.site.persons import PERSON, Persons, loader
 from flip.site.plain_loop import score_batches
 from flip.site.trainer import Device
 
@@ -44,14 +44,15 @@ class Scores:
 
     values: dict[str, float] = field(default_factory=dict)
     states: dict[str, np.ndarray] = field(default_factory=dict)
+    spread: dict[str, np.ndarray] = field(default_factory=dict)  # by metric, as `flip.site.clusters` has it
     withheld: dict[str, Withheld] = field(default_factory=dict)
 
 
 class ScoreCallback(lightning.Callback):
     """Takes the metrics before the module itself computes and resets them."""
 
-    def __init__(self, cell: int, rng: np.random.Generator | None) -> None:
-        self.scores, self.cell, self.rng = Scores(), cell, rng
+    def __init__(self, cell: int, rng: np.random.Generator | None, seen: RowsSeen) -> None:
+        self.scores, self.cell, self.rng, self.seen = Scores(), cell, rng, seen
         self.persons: list[torch.Tensor] = []
 
     def _take(self, metrics: Mapping[str, SummableMetric]) -> None:
@@ -59,9 +60,22 @@ class ScoreCallback(lightning.Callback):
             if rule := own_rule(metric, self.cell):
                 self.scores.withheld[name] = rule
                 continue
-            self.scores.values |= values_of(name, metric, intervals=self.rng is not None)
+            self.scores.values |= self._values(name, metric)
             states = metric.coarse(self.cell) if isinstance(metric, Coarsens) else metric_states(metric)
             self.scores.states |= {f"{name}/{state}": array(tensor) for state, tensor in states.items()}
+
+    def _values(self, name: str, metric: SummableMetric) -> dict[str, float]:
+        """A metric's value with its interval, which takes each person's rows together where some have several."""
+        values = values_of(name, metric, intervals=self.rng is not None)
+        rows = self.seen.rows.get(name)
+        if not (rows and self.persons):
+            return values
+        person = torch.cat(self.persons).numpy()
+        found = spread(metric, rows, person)
+        if found is None:
+            return values
+        self.scores.spread[name] = found
+        return widened(values, metric, name, spread=found, persons=len(np.unique(person)))
 
     def batch_done(self, batch: object) -> None:
         """Keep whose rows the exact metrics have taken."""
@@ -114,11 +128,15 @@ def own_rule(metric: SummableMetric, cell: int) -> Withheld | None:
 
 
 def leaving(
-    persons: Persons, module: FederatedModule, own: Scores, summed: Scores, *, cell: int
-) -> tuple[dict[str, float], dict[str, Summary], dict[str, Withheld]]:
-    """Of what `score` gives the values and sums that may leave, and by which rule the others stay; `cell`: persons."""
+    persons: Persons, module: FederatedModule, own: Scores, again: Scores | None = None, *, cell: int
+) -> tuple[dict[str, float], dict[Topic, dict[str, Summary]], dict[str, Withheld]]:
+    """Of what `score` gives the values and sums that may leave, and by which rule the others stay; `cell`: persons.
+
+    A metric that stays under one scaling of the rows stays under the other: they are the same persons.
+    """
     withheld: dict[str, Withheld] = {}
-    for scores in (own, summed):
+    topics = {Topic.METRIC: own} | ({Topic.RESCALED: again} if again is not None else {})
+    for scores in topics.values():
         withheld |= withheld_metrics(persons, module, scores.states, own=scores.withheld, cell=cell)
     values = {
         name: value
@@ -126,9 +144,17 @@ def leaving(
         if math.isfinite(value) and not {name, name.rpartition("/")[0]} & withheld.keys()
     }
     summaries = {
-        name: Summary(SummaryKind.SUM, array.astype(np.float64), persons.number)
-        for name, array in summed.states.items()
-        if name.rpartition("/")[0] not in withheld
+        topic: {
+            name: Summary(SummaryKind.SUM, array.astype(np.float64), persons.number)
+            for name, array in scores.states.items()
+            if name.rpartition("/")[0] not in withheld
+        }
+        for topic, scores in topics.items()
+    }
+    summaries[Topic.SPREAD] = {
+        name: Summary(SummaryKind.SUM, array, persons.number)
+        for name, array in own.spread.items()
+        if name not in withheld
     }
     return values, summaries, withheld
 
@@ -141,80 +167,62 @@ def evaluate(
     device: Device,
     cell: int = 1,
     rng: np.random.Generator | None = None,
+    repeats: bool = False,
 ) -> Scores:
     """Score a module on the `validate` or `test` split.
 
-    `cell` is how many examples a bin of the states must hold at least; with `rng` the values have intervals.
+    `cell` is how many examples a bin of the states must hold at least; with `rng` the values have intervals, and where
+    a person `repeats`, these are of persons and not of rows.
     """
-    callback = ScoreCallback(cell, rng)
+    seen = RowsSeen(dict(module.metrics.items()) if repeats and rng is not None else {})
+    callback = ScoreCallback(cell, rng, seen)
     metrics = [*metrics_of(module, "test").values(), *exact_of(module).values()]
     for metric in metrics:
         metric.reset()
     settings = device.plain_settings() if countable(loaders) and not needs_trainer(module) else None
-    if settings is not None:
-        score_batches(module, loaders, split=split, precision=settings.precision, scoring=callback)
-    else:
-        trainer = device.trainer(callbacks=[callback])
-        run = trainer.test if split == "test" else trainer.validate
-        run(module, dataloaders=loaders, verbose=False)
+    with seen:
+        if settings is not None:
+            score_batches(module, loaders, split=split, precision=settings.precision, scoring=callback)
+        else:
+            trainer = device.trainer(callbacks=[callback])
+            run = trainer.test if split == "test" else trainer.validate
+            run(module, dataloaders=loaders, verbose=False)
     for metric in metrics:
         metric.reset()
     return callback.scores
 
 
-def bootstrap(
-    metric: SummableMetric, rng: np.random.Generator, person: np.ndarray | None = None
-) -> tuple[float, float]:
-    """The 2.5th and 97.5th percentile of a metric over resamples of its rows, of one person together.
+def scalings(data: FederatedDataModule, split: str, *, pooled: bool) -> "tuple[Loader, Loader | None]":
+    """The rows of a split as the model was trained on, and of the test split the same rows scaled the other way.
 
-    `person` is whose each row is; without it, and for a metric that keeps other rows, each row is a person's own. NaN
-    with fewer than two persons, where more than a tenth of the resamples have no value (one class alone), or where both
-    ends are the same (classes that do not overlap), which is no certainty. Source: Efron B, Tibshirani RJ, An
-    Introduction to the Bootstrap, 1993; by cluster: Field CA, Welsh AH, J R Stat Soc B 2007;69:369-390.
+    `pooled`: it was trained on the pooled cohort. A dataset that knows one scaling alone has no other.
     """
-    rows = {state: dim_zero_cat(kept) for state, kept in metric_states(metric).items() if len(kept)}
-    number = min((len(kept) for kept in rows.values()), default=0)
-    whose = np.arange(number) if person is None or len(person) != number else person
-    _, group, counts = np.unique(whose, return_inverse=True, return_counts=True)
-    together = np.split(np.argsort(group, kind="stable"), counts.cumsum()[:-1])
-    if len(counts) < 2:
-        return math.nan, math.nan
-    again, found = copy.deepcopy(metric), []
-    for _ in range(RESAMPLES):
-        drawn = rng.integers(len(together), size=len(together))
-        picked = torch.from_numpy(np.concatenate([together[each] for each in drawn]))
-        again.reset()
-        for state, kept in rows.items():
-            setattr(again, state, [kept[picked]])
-        again._update_count = 1
-        found.append(float(again.compute()))
-    known = [value for value in found if math.isfinite(value)]
-    if len(known) < 0.9 * RESAMPLES:
-        return math.nan, math.nan
-    low, high = (float(each) for each in np.quantile(known, [0.025, 0.975]))
-    same = math.isclose(low, high, rel_tol=1e-6)  # but for the rounding of single precision
-    return (math.nan, math.nan) if same else (low, high)
+    rows = cast("Loader", loader(data, split))  # a split of somebody has one
+    if not isinstance(data, ScaledForPooling):
+        return rows, None
+    if split != "test":
+        return (cast("Loader", data.pooled_val_dataloader()) if pooled else rows), None
+    together = cast("Loader", data.pooled_test_dataloader())
+    return (together, rows) if pooled else (rows, together)
 
 
 def score(
     module: "TrainableModule",
-    data: FederatedDataModule,
-    loader: "Loader",
+    rows: "Loader",
+    again: "Loader | None" = None,
     *,
     split: str,
     device: Device,
     cell: int,
     seed: int,
-) -> tuple[Scores, Scores]:
-    """The scores whose values are the site's, with intervals of the test split, and those whose states are summed.
+    repeats: bool = False,
+) -> tuple[Scores, Scores | None]:
+    """The scores of the rows, with intervals of the test split, and those of the same rows scaled `again`, if they are.
 
-    Sums are over the test rows as scaled for the pooled cohort, where the data have such; `seed` is of the bootstrap,
-    `cell` as in `evaluate`.
+    `seed` is of the bootstrap, `cell` and `repeats` as in `evaluate`.
     """
     rng = np.random.default_rng(seed) if split == "test" else None
-    own = evaluate(module, loader, split=split, device=device, cell=cell, rng=rng)
-    if split == "test" and isinstance(data, ScaledForPooling):
-        return own, evaluate(
-            module, cast("Loader", data.pooled_test_dataloader()), split=split, device=device, cell=cell
-        )
-    return own, own
+    own = evaluate(module, rows, split=split, device=device, cell=cell, rng=rng, repeats=repeats)
+    if again is None:
+        return own, None
+    return own, evaluate(module, again, split=split, device=device, cell=cell)

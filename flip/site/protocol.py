@@ -37,7 +37,7 @@ STEPS: Mapping[str, Step] = {
     "fit": Step(("study", "alone"), {"alone": (str,)}),
     "evaluate": Step(
         ("study", "test", "alone", "centralized"),
-        {"split": (str,), "outcomes": (bool,), "threshold": (int, float), "alone": (str,)},
+        {"split": (str,), "outcomes": (bool,), "threshold": (int, float), "alone": (str,), "pooled": (bool,)},
     ),
     "measure": Step(STUDY, {}),
 }

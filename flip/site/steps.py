@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from flip.config.build import initial_module
 from flip.contracts import Decides, FitsBaseline
@@ -17,12 +17,12 @@ from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
 from flip.site.images_page import PAGE, write_images
 from flip.site.measure import measure
-from flip.site.persons import loader, persons_of
+from flip.site.persons import persons_of
 from flip.site.refusal import Refusal
 from flip.site.statistics import cohort_counts, cohort_summaries, description, remarks_in_words, shapes
 
 if TYPE_CHECKING:
-    from flip.contracts.dataset import Loader
+    pass
 
 
 @dataclass
@@ -106,7 +106,7 @@ class Steps:
 
     def evaluate(self, task: Task) -> Reply:
         """Score the weights on the validation or test split; on request also what the study adds to the report."""
-        from flip.site.evaluate import leaving, score
+        from flip.site.evaluate import leaving, scalings, score
         from flip.site.fit import device_of
 
         self.loaded.receive(task, self.place.store(task.run))
@@ -125,10 +125,10 @@ class Steps:
         device = device_of(self.loaded.manifest, self.place.site)
         seed = stable_seed(self.loaded.manifest["seed"], self.place.name, "score")
         least = persons.examples_of(cell)
-        rows = cast("Loader", loader(data, split))  # a split of somebody has one
-        own, summed = score(module, data, rows, split=split, device=device, cell=least, seed=seed)
-        values, states, withheld = leaving(persons, module, own, summed, cell=cell)
-        summaries = {Topic.METRIC: states}
+        rows = scalings(data, split, pooled=bool(task.params.get("pooled")))
+        repeats = persons.number < persons.examples
+        own, again = score(module, *rows, split=split, device=device, cell=least, seed=seed, repeats=repeats)
+        values, summaries, withheld = leaving(persons, module, own, again, cell=cell)
         if task.params.get("outcomes") and self.loaded.outcomes is not None:
             outcomes = self.loaded.outcomes.collect(module, data, self.place.home)
             summaries[Topic.OUTCOMES] = suppress_outcomes(persons, outcomes, cell)

@@ -15,6 +15,8 @@ from models.metrics.intervals import Bounds, Mean, spread
 class AbsoluteError(Mean):
     """Mean absolute error, in the label's unit."""
 
+    plot_lower_bound = 0.0
+
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add predictions [n] and labels [n]."""
         self.add((predicted - label).abs())
@@ -28,6 +30,7 @@ class RootMeanSquaredError(Mean):
     """Root of the mean squared error, in the label's unit; a few large errors weigh more than in the `mae`."""
 
     method = "root of the normal one of the mean squared error"
+    plot_lower_bound = 0.0
 
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add predictions [n] and labels [n]."""

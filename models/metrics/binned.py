@@ -41,6 +41,7 @@ class BinnedAUROC(Binned):
     """Area under the ROC curve from counts in bins, the mean over several curves; NaN where none has both classes."""
 
     method = "DeLong, from bins; squared and added to what merging bins can lose"
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def compute(self) -> Tensor:
         """The mean over the curves that there are."""
@@ -99,6 +100,7 @@ class BinnedAUPRC(Binned):
     """
 
     method = "logit, from bins; squared and added to what merging bins can lose"
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def compute(self) -> Tensor:
         """The average precision."""

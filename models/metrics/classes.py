@@ -122,6 +122,7 @@ class LabelAccuracy(Mean):
     """Share of known labels that are decided rightly at probability .5. A row has several: the interval is narrow."""
 
     higher_is_better = True
+    plot_lower_bound, plot_upper_bound = 0.0, 1.0
 
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add probabilities [n, k] and labels [n, k], -1 where not known."""
@@ -143,6 +144,8 @@ class Brier(Mean):
 
     Source: Brier GW, Mon Weather Rev 1950;78:1-3.
     """
+
+    plot_lower_bound, plot_upper_bound = 0.0, 2.0
 
     def update(self, predicted: Tensor, label: Tensor) -> None:
         """Add [n] and [n]; [n, classes] and [n]; or [n, k] and [n, k] with -1 where not known."""

@@ -76,9 +76,10 @@ def test_a_run_without_federation_shows_its_own_numbers(tmp_path: Path) -> None:
     assert (model.name, model.value) == ("centralized", RunRecord.read(run).tested("accuracy", None))
 
 
-def test_pooled_numbers_of_rows_that_are_scaled_once_more_say_so(tmp_path: Path) -> None:
-    assert "no mean of theirs" in shown(write_run(tmp_path / "run", result={"rescaled": True}))
-    assert "no mean of theirs" not in shown(write_run(tmp_path / "other"))
+def test_a_number_of_rows_that_no_site_scales_so_says_what_it_is(tmp_path: Path) -> None:
+    metrics = {"test/pooled/accuracy": 0.705, "test/rescaled/pooled/accuracy": 0.748}
+    assert "by the benchmark's protocol 0.748" in shown(write_run(tmp_path / "run", result={"metrics": metrics}))
+    assert "protocol" not in shown(write_run(tmp_path / "other"))
 
 
 def test_a_run_that_failed_before_its_test_shows_no_table(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The numbers that README.md states of each study, read from its table of experiments."""
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from tests.conftest import ROOT
@@ -10,11 +11,12 @@ NUMBER = r"\.\d{3}"
 
 
 class Stated(NamedTuple):
-    """A row: the metric's name there, the federated and the centralized score."""
+    """A row: the metric there, the federated and the centralized score, and the worst and best of sites alone."""
 
     metric: str
     federated: float
     centralized: float
+    alone: tuple[float, ...]
 
 
 def stated(experiment: str) -> Stated:
@@ -22,4 +24,16 @@ def stated(experiment: str) -> Stated:
     [row] = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{experiment}` |")]
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     federated, centralized = (float(re.findall(NUMBER, cell)[0]) for cell in cells[3:5])
-    return Stated(cells[2], federated, centralized)
+    return Stated(cells[2], federated, centralized, tuple(float(number) for number in re.findall(NUMBER, cells[5])))
+
+
+def stated_all(experiment: str) -> list[float]:
+    """Every federated score of an experiment's row, in order."""
+    [row] = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith(f"| `{experiment}` |")]
+    return [float(number) for number in re.findall(NUMBER, row.strip("|").split("|")[3])]
+
+
+def alone(metrics: Mapping[str, float], name: str) -> tuple[float, float]:
+    """The worst and the best score on the test data of all sites of models that a site trained alone."""
+    found = [value for key, value in metrics.items() if re.fullmatch(rf"baseline/alone/[^/]+/test/pooled/{name}", key)]
+    return min(found), max(found)

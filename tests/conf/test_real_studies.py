@@ -6,7 +6,7 @@ from statistics import mean
 import pytest
 
 from tests.commands import flip
-from tests.conf.stated import TOLERANCE, stated
+from tests.conf.stated import TOLERANCE, alone, stated
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -18,6 +18,17 @@ def test_the_main_metric_is_what_the_readme_states(experiment: str, data_dir: Pa
     main, said = ran.result["monitor"], stated(experiment)
     assert main.startswith(said.metric.split(",")[0].lower().replace(" ", "_").replace("-", "_"))
     assert ran.result["metrics"][f"test/pooled/{main}"] == pytest.approx(said.federated, abs=TOLERANCE)
+
+
+def test_chest_radiographs_reach_every_number_of_their_row(data_dir: Path, tmp_path: Path) -> None:
+    baselines = ["baselines.centralized=true", "baselines.alone=true"]
+    ran = flip(tmp_path, "experiment=chest_xray", "federation=inprocess", *baselines, FLIP_DATA_DIR=str(data_dir))
+    assert ran.status == 0, ran.err
+    metrics, said, name = ran.result["metrics"], stated("chest_xray"), ran.result["monitor"]
+    assert (said.metric, name) == ("AUROC", "auroc_binned")
+    found = [metrics[f"{prefix}test/pooled/{name}"] for prefix in ("", "baseline/centralized/")]
+    assert found == pytest.approx([said.federated, said.centralized], abs=TOLERANCE)
+    assert alone(metrics, name) == pytest.approx(said.alone, abs=TOLERANCE)
 
 
 def test_federated_cox_ranks_patients_as_well_as_the_pooled_fit(tmp_path: Path) -> None:

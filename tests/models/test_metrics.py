@@ -13,7 +13,7 @@ from sklearn import metrics as sklearn
 from torchmetrics.functional.classification import binary_calibration_error
 
 from flip.metrics import metric_states
-from flip.site.evaluate import bootstrap
+from flip.site.bootstrap import bootstrap
 from models.heads.classification import Binary, just_below
 from models.heads.survival import Cox, cox_loss
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC, delong

@@ -58,14 +58,14 @@ def test_the_headline_names_study_result_and_worst_site(full: Path) -> None:
     assert "heart_disease ok simulated federation FedAvg, federation=inprocess, 15 rounds, 4 sites, seed 42" in text
     assert "Test accuracy, pooled over the sites that train" in text
     assert "this run 0.779" in text
-    assert "Worst site: va, 0.675 on 45 test examples." in text
+    assert "Worst site: va, 0.675, without an interval, 45 test examples." in text
     assert "2a7ac3f09b11" in text
 
 
 def test_the_worst_site_of_an_error_is_the_highest(tmp_path: Path) -> None:
     metrics = {"test/pooled/index_mae": 2.0, "test/site/cleveland/index_mae": 1.0, "test/site/va/index_mae": 4.0}
     assert (
-        "Worst site: va, 4.000 on 45 test examples."
+        "Worst site: va, 4.000, without an interval, 45 test examples."
         in page(write_run(tmp_path / "run", result={"metrics": metrics})).text
     )
 

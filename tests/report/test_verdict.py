@@ -118,6 +118,13 @@ def test_a_site_of_two_test_examples_is_not_the_worst(tmp_path: Path) -> None:
     assert run.worst_site("c_index") == "middle"
 
 
+def test_a_site_of_few_persons_with_many_examples_is_not_the_worst(tmp_path: Path) -> None:
+    sites = {"large": (300, 200, 100), "middle": (90, 60, 30), "many": (10, 80, 40)}  # persons, train, test
+    metrics = {"test/site/large/accuracy": 0.7, "test/site/middle/accuracy": 0.6, "test/site/many/accuracy": 0.1}
+    run = RunRecord.read(write_run(tmp_path, sites=sites, result={"metrics": metrics}))
+    assert run.worst_site("accuracy") == "middle"
+
+
 def with_validation(run: Path, values: list[float], name: str = "accuracy") -> RunRecord:
     lines = [line(n, "pooled", "validate", examples=50, metrics={name: value}) for n, value in enumerate(values)]
     (run / "rounds.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
@@ -178,3 +185,52 @@ def test_what_is_withheld_is_told_on_the_first_screen_and_named_with_its_rule(tm
     text = Page(report.write(run).read_text()).text
     assert "withheld: a count is too small (va)" in text
     assert "Withheld by the sites' policies: 2 numbers" in text
+
+
+def test_the_difference_says_over_what_its_interval_is(tmp_path: Path) -> None:
+    metrics = scores([0.70, 0.60, 0.65, 0.60], [0.75, 0.66, 0.70, 0.66], "baseline/centralized/")
+    [against] = verdict(write_run(tmp_path, result={"metrics": metrics, "monitor": "accuracy"})).differences
+    assert "by the spread of the differences over the 4 sites, not over persons)" in against.words
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("accuracy", ["va alone is better by 0.050 on the test data of all sites",
+                      "cleveland alone is better by 0.010 on the test data of all sites"]),
+        ("mae", ["hungarian alone is better by 0.100 on the test data of all sites"]),
+    ],
+)  # fmt: skip
+def test_a_site_whose_own_model_beats_the_federation_is_said(tmp_path: Path, metric: str, said: list[str]) -> None:
+    alone = {"cleveland": 0.71, "hungarian": 0.6, "va": 0.75}
+    metrics = {f"baseline/alone/{site}/test/pooled/{metric}": value for site, value in alone.items()}
+    run = write_run(tmp_path, result={"metrics": {f"test/pooled/{metric}": 0.7, **metrics}, "monitor": metric}
+                    | {"higher_is_better": metric == "accuracy"})  # fmt: skip
+    assert verdict(run).better_alone == said
+    assert all(text in Page(report.write(run).read_text()).text for text in said)
+
+
+def test_the_worst_site_has_its_interval_and_its_test_examples(tmp_path: Path) -> None:
+    metrics = {"test/site/cleveland/accuracy": 0.8, "test/site/va/accuracy": 0.622,
+               "test/site/va/accuracy/low": 0.476, "test/site/va/accuracy/high": 0.749}  # fmt: skip
+    run = write_run(tmp_path, result={"metrics": metrics, "monitor": "accuracy"})
+    said = "Worst site: va, 0.622 (0.476 to 0.749), 45 test examples."
+    assert verdict(run).worst == said
+    assert said in Page(report.write(run).read_text()).text
+
+
+def test_the_benchmarks_protocol_is_a_row_of_its_own_below_what_the_sites_predict(tmp_path: Path) -> None:
+    metrics = {"test/pooled/accuracy": 0.705, "test/rescaled/pooled/accuracy": 0.748,
+               "test/rescaled/pooled/accuracy/low": 0.691, "test/rescaled/pooled/accuracy/high": 0.797}  # fmt: skip
+    run = write_run(tmp_path, result={"metrics": metrics, "monitor": "accuracy"})
+    found = [(model.name, model.value, model.interval) for model in verdict(run).models[:2]]
+    assert found == [
+        ("this run", 0.705, None), ("this run, by the benchmark's protocol", 0.748, (0.691, 0.797)),
+    ]  # fmt: skip
+    assert "No site predicts so" in Page(report.write(run).read_text()).text
+
+
+def test_an_interval_of_the_verdict_stands_on_one_line_however_narrow_the_page(tmp_path: Path) -> None:
+    html = report.write(write_run(tmp_path, result={"metrics": FIRST, "monitor": "accuracy"})).read_text()
+    [rule] = [each for each in html.split("}") if ".models td:last-child" in each]
+    assert "white-space: nowrap" in rule

@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from flip.messages import Withheld
+from flip.messages.summary import Topic
 from flip.metrics import scored_names
 from flip.site.disclosure import withheld_metrics
 from flip.site.evaluate import leaving, own_rule, score
@@ -56,10 +57,11 @@ def left(head, target: dict[str, torch.Tensor], person: torch.Tensor) -> tuple[s
     module = MultimodalModel({"tabular": Identity(1)}, Single, head, torch.optim.SGD, {})
     persons = Persons.of(person.numpy())
     rows = DataLoader(Rows({"tabular": NOISE, "person": person, **target}), 16)
-    own, summed = score(
-        module, None, rows, split="test", device=Device("cpu", None, {}), cell=persons.examples_of(CELL), seed=1
+    own, again = score(
+        module, rows, split="test", device=Device("cpu", None, {}), cell=persons.examples_of(CELL), seed=1
     )
-    values, states, withheld = leaving(persons, module, own, summed, cell=CELL)
+    values, summaries, withheld = leaving(persons, module, own, again, cell=CELL)
+    states = summaries[Topic.METRIC]
     assert {*values, *withheld} <= {f"{n}{end}" for n in scored_names(module, "test") for end in ("", "/low", "/high")}
     return {n.split("/")[0] for n in values}, {n.split("/")[0] for n in states}, withheld
 

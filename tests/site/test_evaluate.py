@@ -14,10 +14,11 @@ from flip.coordinator.loop import Coordinator
 from flip.coordinator.pooled_metrics import merge_scores, threshold_from, wanted_scores
 from flip.coordinator.roster import Roster
 from flip.messages import Fault, Reply, Task, Withheld
-from flip.messages.summary import Topic
-from flip.metrics import exact_of, gaps
+from flip.messages.summary import Summary, SummaryKind, Topic
+from flip.metrics import APART, BOOTSTRAP, TOGETHER, exact_of, gaps, methods_of
+from flip.site.bootstrap import bootstrap
 from flip.site.disclosure import suppress_levels
-from flip.site.evaluate import bootstrap, leaving, score
+from flip.site.evaluate import leaving, score
 from flip.site.persons import Persons
 from flip.site.trainer import Device
 from flip.strategies.fedavg import FedAvg
@@ -56,9 +57,10 @@ def answer(site: str, rows: dict, *, split="test", cell=1, threshold=None, task=
     loader = DataLoader(Rows(rows), 16)
     persons = Persons.of(rows.get("person", torch.arange(size)).numpy())
     least = persons.examples_of(cell)
-    own, summed = score(module, None, loader, split=split, device=CPU, cell=least, seed=1)
-    kept, states, withheld = leaving(persons, module, own, summed, cell=cell)
-    return Reply(site, task.digest, size, kept, summaries={Topic.METRIC: states}, withheld=withheld)
+    repeats = persons.number < size
+    own, again = score(module, loader, split=split, device=CPU, cell=least, seed=1, repeats=repeats)
+    kept, summaries, withheld = leaving(persons, module, own, again, cell=cell)
+    return Reply(site, task.digest, size, kept, summaries=summaries, withheld=withheld)
 
 
 def merged(*replies: Reply, split="test"):
@@ -290,3 +292,29 @@ def test_a_small_count_cannot_be_told_from_the_total_and_the_other_subgroup():
         "female",
         "male",
     }
+
+
+def test_an_interval_over_sites_is_of_persons_where_they_have_several_rows_and_says_so():
+    """The same rows, once of a person each and once of ten persons, whose rows are alike."""
+    once, several = cohort(0, 60), cohort(0, 60)
+    order = several["label"].argsort(stable=True)
+    several = {name: each[order] for name, each in several.items()} | {"person": torch.arange(60) // 6}
+    apart, together = merged(answer("a", once)), merged(answer("a", several))
+    assert together.pooled["accuracy"] == apart.pooled["accuracy"]
+    assert together.pooled["accuracy/low"] < apart.pooled["accuracy/low"] - 0.01
+    assert together.replies["a"].metrics["accuracy/low"] == pytest.approx(together.pooled["accuracy/low"])
+    assert together.repeats
+    assert not apart.repeats
+    said = methods_of(model(), repeats=True, together=together.together)
+    assert said["accuracy"] == f"Wilson, {TOGETHER}"
+    assert said["auroc"] == BOOTSTRAP
+    assert said["subgroups"] == APART
+
+
+def test_a_reply_with_wrong_sums_of_persons_does_not_pass_the_check():
+    reply, wanted = answer("a", cohort(0) | {"person": torch.arange(60) // 6}), wanted_scores(model(), "test")
+    assert problem(reply, TASK, wanted) is None
+    for wrong in ({"accuracy": np.ones(3)}, {"accuracy": np.array([-1.0, 1, 1, 1])}, {"other": np.ones(4)}):
+        sums = {name: Summary(SummaryKind.SUM, each, 10) for name, each in wrong.items()}
+        changed = replace(reply, summaries={**reply.summaries, Topic.SPREAD: sums})
+        assert problem(changed, TASK, wanted) is Fault.INVALID

@@ -11,7 +11,7 @@ from flip.config import build
 from flip.config.build import initial_module
 from flip.config.policy import Policy
 from flip.config.study import Study
-from flip.messages import Fault, Task, Withheld
+from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import SummaryKind, Topic
 from flip.messages.weights import digest, to_arrays
 from flip.messages.wire import pack_reply
@@ -184,3 +184,17 @@ def test_the_optimizer_keeps_its_moments_when_the_study_says_so(tmp_path):
         silo.answer(task(study, number=0))
         found[keep] = digest(silo.answer(task(study, number=1)).weights)
     assert found["keep"] != found["reset"]
+
+
+def test_a_federated_model_is_scored_on_rows_as_the_site_scales_them_and_a_centralized_one_on_pooled_rows(silo, study):
+    def right(reply: Reply, topic: Topic) -> float:
+        return sum(reply.summaries[topic][f"accuracy/{name}"].values.item() for name in ("tp", "tn"))
+
+    weights = {"linear.weight": np.linspace(-1, 1, 13, dtype=np.float32)[None], "linear.bias": np.zeros(1, np.float32)}
+    federated, centralized = (
+        silo.answer(replace(task(study, "evaluate", split="test", **params), weights=weights))
+        for params in ({}, {"pooled": True})
+    )
+    assert federated.metrics["accuracy"] == pytest.approx(right(federated, Topic.METRIC) / 9)
+    assert centralized.metrics["accuracy"] == pytest.approx(right(federated, Topic.RESCALED) / 9)
+    assert right(centralized, Topic.RESCALED) == right(federated, Topic.METRIC) != right(federated, Topic.RESCALED)
