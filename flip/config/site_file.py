@@ -28,7 +28,7 @@ def load_site(path: Path) -> Site:
         RecursionError,
         yaml.YAMLError,
         OmegaConfBaseException,
-    ) as error:  # or no UTF-8, no date
+    ) as error:
         raise UserError(f"{path}: {_first_line(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
