@@ -12,11 +12,12 @@ START := $(shell date +%s)
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=20
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help demo test test-slow test-all test-transformers test-launchers ci lint clean
+.PHONY: help demo test fuzz test-slow test-all test-transformers test-launchers ci lint clean
 
 help:
 	@echo "make demo        install, train the demo study over Flower, write its report (OVERRIDES=... is passed on)"
 	@echo "make test        install, run the fast tests"
+	@echo "make fuzz        install, give 100,000 hostile cases to each reader of messages and files: hours"
 	@echo "make test-slow   install, run the tests that need minutes"
 	@echo "make test-all    install, run both"
 	@echo "make test-transformers   install the extra package beside the others, run the tests that need it"
@@ -35,6 +36,9 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(PYTEST)
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=fuzz --timeout=0 tests/fuzz
 
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m slow

@@ -11,6 +11,7 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
+from hypothesis import settings
 
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import run_flip
@@ -18,6 +19,8 @@ from tests.own_parts import PARTS
 
 ROOT = Path(__file__).resolve().parents[1]
 Flip = Callable[..., "subprocess.CompletedProcess[str]"]
+
+settings.register_profile("fuzz", settings.default)  # `make fuzz` names it: see tests/fuzz/cases.py
 
 # A shell starts what goes to the background with SIGINT ignored, and all that the tests start would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -75,12 +75,18 @@ def sockets(process: int) -> set[str]:
 
 def listening() -> dict[str, str]:
     """The numbers of all sockets that listen for TCP, with the address that each is bound to, as the kernel has it."""
+    return {number: address for number, (address, _) in listening_of("self").items()}
+
+
+def listening_of(process: int | str) -> dict[str, tuple[str, int]]:
+    """The same with their ports, in the network of a process."""
     found = {}
     for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+        for line in Path(f"/proc/{process}/net/{table}").read_text().splitlines()[1:]:
             entries = line.split()
             if entries[3] == "0A":  # TCP_LISTEN
-                found[entries[9]] = entries[1].partition(":")[0]
+                address, port = entries[1].split(":")
+                found[entries[9]] = address, int(port, 16)
     return found
 
 

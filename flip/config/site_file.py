@@ -22,7 +22,13 @@ def load_site(path: Path) -> Site:
         values = OmegaConf.to_container(_placed(loaded, path.parent.parent / PLACES), resolve=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a site's file holds {', '.join(_names(Site))}") from error
-    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (
+        OSError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+        OmegaConfBaseException,
+    ) as error:
         raise UserError(f"{path}: {_first_line(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")

@@ -9,6 +9,8 @@ from flip.__main__ import main
 from flip.config import build
 from flip.config.checks.sites import site_problems
 from flip.config.checks.study import check
+from flip.config.site_file import load_site
+from flip.errors import UserError
 from flip.runs.rerun import run_files
 from tests.conftest import Acme
 from tests.studies import compose_study
@@ -159,3 +161,14 @@ def test_the_sites_of_a_live_federation_have_their_cohorts_in_their_own_files():
     live = ("federation=flower_superlink", "federation.kit=kits/admin")
     study = compose_study("experiment=lung_survival", *live)
     assert [each for each in site_problems(study) if "is the cohort of" in each] == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\x80root: x", b"root: 2026-13-45\npolicy: x\n", b"[" * 5000, b"root: \x00", b"? {a: 1}\n: 2", b"5", b"- a"],
+)
+def test_a_file_that_is_no_text_or_no_settings_is_a_named_mistake(content, tmp_path):
+    path = tmp_path / "site.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"site\.yaml"):
+        load_site(path)

@@ -51,6 +51,9 @@ RIGHTS = {"submit_job": "any", "manage_job": "n:submitter", "download_job": "n:s
           "app_command": "n:submitter"}  # fmt: skip
 SITE_RIGHTS = {"submit_job": "any", "manage_job": "n:submitter"}
 
+INTERNAL = {"internal": {"scheme": "tcp", "resources": {"host": "localhost", "connection_security": "mtls"}}}
+"""How a party's own processes meet: by the certificate of its kit. FLARE would let every account of the machine in."""
+
 
 def prepare(
     sites: Sequence[str], out: Path, host: str = "localhost", port: int = 8002, *, numerics: str = FAST
@@ -149,6 +152,7 @@ def children(kit: Kit) -> list[Child]:
     os.umask(0o077)  # what FLARE writes is for the owner of the kit alone
     resources = server_resources(kit.folder) if kit.party == SERVER else site_resources()
     (kit.folder / "local" / "resources.json").write_text(json.dumps(resources, indent=2))
+    (kit.folder / "local" / "comm_config.json").write_text(json.dumps(INTERNAL, indent=2))
     program = "server.server_train" if kit.party == SERVER else "client.client_train"
     settings = [
         "secure_train=true",

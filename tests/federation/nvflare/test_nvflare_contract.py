@@ -147,6 +147,8 @@ VALUES = [
 
 # What has no name of its own: a module of FLARE's, and what stands in its source.
 WORDS = [
+    ("nvflare.fuel.f3.cellnet.connector_manager", "DriverParams.CONNECTION_SECURITY"),  # of `INTERNAL`
+    ("nvflare.fuel.f3.drivers.net_utils", "ctx.verify_mode = ssl.CERT_REQUIRED"),
     ("nvflare.private.fed.server.server_json_config", "server.task_request_interval"),
     ("nvflare.private.fed.client.fed_client", "EventType.BEFORE_PULL_TASK"),
     ("nvflare.app_common.widgets.component_path_authorizer", '"class_list_enforcement_mode"'),

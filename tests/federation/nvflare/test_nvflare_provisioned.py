@@ -29,6 +29,7 @@ from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip
 from tests.federation.contract import part
 from tests.federation.live import Deployment, free_port
+from tests.processes import LOOPBACK, listening_of, sockets
 from tests.studies import SMALL_HEART
 
 SITES = ["cleveland", "va"]
@@ -97,6 +98,12 @@ def test_every_part_that_a_kit_names_is_there(kits):
     for path in named:
         module, _, name = path.rpartition(".")
         assert callable(part(module, name) if module.startswith("nvflare") else getattr(import_module(module), name))
+
+
+def test_a_partys_own_processes_meet_by_its_certificate(kits):
+    deploy.children(Kit.read(kits / "server"))
+    config = json.loads((kits / "server" / "local" / "comm_config.json").read_text())
+    assert config["internal"]["resources"] == {"host": "localhost", "connection_security": "mtls"}
 
 
 def test_all_that_a_server_stores_lies_in_its_kit(kits):
@@ -395,6 +402,33 @@ def test_the_weights_are_those_of_inprocess_and_nothing_of_a_site_is_anywhere_el
 @pytest.mark.slow
 def test_the_statistics_of_the_sites_are_those_of_inprocess(federation):
     assert federation.study("job=statistics").description == federation.described
+
+
+PROBE = """
+import socket, ssl, sys
+any_one = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+any_one.check_hostname, any_one.verify_mode = False, ssl.CERT_NONE
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 10) as plain:
+    try:
+        with any_one.wrap_socket(plain) as over:
+            over.recv(1)
+    except ssl.SSLError as error:
+        print(error.reason)
+"""
+
+
+@pytest.mark.slow
+def test_another_account_of_a_sites_machine_cannot_speak_to_the_sites_processes(federation):
+    found = []
+    for process in federation.parties.processes(SITES[0]):
+        listens = listening_of(process)
+        found += [port for number, (address, port) in listens.items() if number in sockets(process)]
+        assert {address for number, (address, _) in listens.items() if number in sockets(process)} <= LOOPBACK
+    assert found
+    for port in found:
+        command = federation.parties.inside(SITES[0], [sys.executable, "-c", PROBE, "127.0.0.1", str(port)])
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert "CERTIFICATE_REQUIRED" in said, said
 
 
 @pytest.mark.slow
