@@ -137,7 +137,8 @@ def _outward(event: str, args: tuple[Any, ...], guard: Guard) -> str:
         return "" if args[0] is None or any(args[0] == host for host, _ in guard.hosts) else f"looks up {args[0]}"
     address = args[1] if len(args) > 1 else None
     if event == "socket.bind":
-        return "" if guard.hosts or not isinstance(address, tuple) else f"opens a port at {address}"
+        probe = isinstance(address, tuple) and address[:2] in (("::1", 0), ("127.0.0.1", 0))  # urllib3: is there IPv6?
+        return "" if guard.hosts or probe or not isinstance(address, tuple) else f"opens a port at {address}"
     if isinstance(address, str | bytes):
         return "" if _inside(address, guard) else f"{event} {address!r}"
     if not isinstance(address, tuple):

@@ -190,3 +190,9 @@ def test_nothing_is_refused_once_the_study_has_run(place: Place, tmp_path: Path)
     with guarded(place):
         pass
     (tmp_path / "new").mkdir()
+
+
+def test_a_site_without_a_pacs_opens_no_port(place: Place) -> None:
+    plain = replace(place, site=replace(place.site, sources={}))
+    with pytest.raises(Refusal), guarded(plain):
+        socket.socket().bind(("0.0.0.0", 0))
