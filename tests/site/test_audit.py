@@ -117,6 +117,14 @@ def loaded(place: Place) -> None:
     assert torch.equal(torch.cat(list(rows)), torch.arange(4))
 
 
+def decoded(place: Place) -> None:
+    from datamodules.dicom.decoder import _start
+
+    child = _start()
+    child.kill()
+    child.communicate()
+
+
 NEEDED: dict[str, Callable[[Place], object]] = {
     "its home": lambda place: (place.home / "state").mkdir(),
     "temporary files": lambda place: __import__("tempfile").TemporaryDirectory().cleanup(),
@@ -124,6 +132,7 @@ NEEDED: dict[str, Callable[[Place], object]] = {
     "nothing": lambda place: Path(os.devnull).write_text(""),
     "memory for workers": shared,
     "a loader's worker": loaded,
+    "the process that decodes images": decoded,
     "reading": lambda place: Path(__file__).read_text(),
     "libraries of the machine": lambda place: ctypes.CDLL(None),
 }
