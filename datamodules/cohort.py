@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import aligned, identifier
+from datamodules.below import below
 from datamodules.csv_table import read_csv
 from datamodules.image_files import files_below
 from datamodules.npz import NPZ
@@ -136,7 +137,7 @@ def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callabl
     if source is not None:
         opened: Callable[[str], Any] = source.image if hasattr(source, "image") else source.open
         return opened
-    files = files_below((root if root.is_dir() else root.parent) / folder)
+    files = files_below(below(root if root.is_dir() else root.parent, folder))
 
     def find(accession: str) -> Path:
         path = files.get(accession)
@@ -158,8 +159,8 @@ def _own_table(root: Path, sources: Mapping[str, Any], records: Records) -> pd.D
     if _is_archive(root):
         return NPZ(str(root)).read()
     if (files := records.files()) is not None:
-        return pd.concat([read_csv(root / file).assign(split=split) for split, file in files], ignore_index=True)
-    return read_csv(root if root.is_file() else root / str(records.table))
+        return pd.concat([read_csv(below(root, file)).assign(split=split) for split, file in files], ignore_index=True)
+    return read_csv(root if root.is_file() else below(root, str(records.table)))
 
 
 def _asked(source: Any, records: Records) -> pd.DataFrame:

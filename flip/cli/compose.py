@@ -5,6 +5,7 @@ by `flip.config.resolve.settle`, on what came together from every file, so that 
 """
 
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from flip.config.schema import Config
 from flip.errors import UserError
-from flip.files import conf_folder
+from flip.files import conf_folder, write_atomic
+from flip.runs.given import given_files
 
 KEY = re.compile(r"^(\+\+|\+|~)?([^=]+)(=.*)?$", re.DOTALL)
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError)
@@ -108,6 +110,17 @@ class Composer:
         ]
 
     @contextmanager
+    def _readable(self) -> Iterator[Path]:
+        """The folder that goes first, as Hydra may read it: of a run, which others may have made, what may count."""
+        if self.run_again is None:
+            yield self.folders[0]
+            return
+        with tempfile.TemporaryDirectory(prefix="run-") as name:
+            for file, text in given_files(self.run_again).items():
+                write_atomic(Path(name) / file, text.encode(), mode=0o600)
+            yield Path(name)
+
+    @contextmanager
     def session(self) -> Iterator[Any]:
         """Hydra, ready to compose."""
         first = self.folders[0]
@@ -118,7 +131,7 @@ class Composer:
         outer = GlobalHydra.instance().hydra  # of a sweep, while one of its runs is looked into
         GlobalHydra.instance().clear()
         try:
-            with initialize_config_dir(config_dir=str(first), job_name="flip", version_base="1.3"):
+            with self._readable() as place, initialize_config_dir(str(place), job_name="flip", version_base="1.3"):
                 loader: Any = GlobalHydra.instance().config_loader()
                 for folder in self.folders[1:]:
                     loader.get_search_path().append("flip", f"file://{folder}", anchor=SearchPathQuery("main", None))

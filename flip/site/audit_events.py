@@ -19,6 +19,7 @@ PATHS = {
 PROCESSES = (
     "subprocess.Popen", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "os.startfile", "pty.spawn",
 )  # fmt: skip
+DECODER = [sys.executable, "-P", "-m", "datamodules.dicom.decoder"]  # the engine's own: what may crash decodes there
 NAMES = ("socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr")
 SOCKETS = ("socket.connect", "socket.sendto", "socket.sendmsg")
 WATCHED = frozenset({*PATHS, *PROCESSES, *NAMES, *SOCKETS, "open", "ctypes.dlopen", "pickle.find_class",
@@ -94,6 +95,8 @@ def problem_of(event: str, args: tuple[Any, ...], guard: Guard) -> str:
         outside = [path for path in args[: PATHS[event]] if not _inside(path, guard, folder)]
         return f"{event} {outside[0]}" if outside else ""
     if event in PROCESSES:
+        if event == "subprocess.Popen" and list(args[1]) == DECODER:
+            return ""
         return f"starts a process ({event}: {args[0]!r})"
     if event == "pickle.find_class":
         module, name = args
@@ -137,7 +140,8 @@ def _outward(event: str, args: tuple[Any, ...], guard: Guard) -> str:
         return "" if args[0] is None or any(args[0] == host for host, _ in guard.hosts) else f"looks up {args[0]}"
     address = args[1] if len(args) > 1 else None
     if event == "socket.bind":
-        return "" if guard.hosts or not isinstance(address, tuple) else f"opens a port at {address}"
+        probe = isinstance(address, tuple) and address[:2] in (("::1", 0), ("127.0.0.1", 0))  # urllib3: is there IPv6?
+        return "" if guard.hosts or probe or not isinstance(address, tuple) else f"opens a port at {address}"
     if isinstance(address, str | bytes):
         return "" if _inside(address, guard) else f"{event} {address!r}"
     if not isinstance(address, tuple):

@@ -117,6 +117,14 @@ def loaded(place: Place) -> None:
     assert torch.equal(torch.cat(list(rows)), torch.arange(4))
 
 
+def decoded(place: Place) -> None:
+    from datamodules.dicom.decoder import _start
+
+    child = _start()
+    child.kill()
+    child.communicate()
+
+
 NEEDED: dict[str, Callable[[Place], object]] = {
     "its home": lambda place: (place.home / "state").mkdir(),
     "temporary files": lambda place: __import__("tempfile").TemporaryDirectory().cleanup(),
@@ -124,6 +132,7 @@ NEEDED: dict[str, Callable[[Place], object]] = {
     "nothing": lambda place: Path(os.devnull).write_text(""),
     "memory for workers": shared,
     "a loader's worker": loaded,
+    "the process that decodes images": decoded,
     "reading": lambda place: Path(__file__).read_text(),
     "libraries of the machine": lambda place: ctypes.CDLL(None),
 }
@@ -190,3 +199,9 @@ def test_nothing_is_refused_once_the_study_has_run(place: Place, tmp_path: Path)
     with guarded(place):
         pass
     (tmp_path / "new").mkdir()
+
+
+def test_a_site_without_a_pacs_opens_no_port(place: Place) -> None:
+    plain = replace(place, site=replace(place.site, sources={}))
+    with pytest.raises(Refusal), guarded(plain):
+        socket.socket().bind(("0.0.0.0", 0))

@@ -14,6 +14,7 @@ from flip.config.checks.parts import pairings
 from flip.config.checks.signatures import Slot, bind, wrong
 from flip.config.checks.sites import PRECISIONS, one_of, site_problems
 from flip.config.code import foreign_packages
+from flip.config.places import refusals
 from flip.config.study import Study
 from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET
 from flip.errors import UserError, Where, at, nearest, unique
@@ -39,7 +40,10 @@ def code_problems(study: Study) -> list[str]:
     if foreign := foreign_packages():
         return foreign
     held = [slot for slot in slots(study) if slot.config != MISSING]
-    return [problem for slot in held for problem in bind(slot, study.where)] + [*_trainer(study)]
+    problems = [problem for slot in held for problem in bind(slot, study.where)]
+    if not problems and held:  # and what each site would refuse besides, by the manifest alone
+        problems = [*refusals(study.manifest, (*STUDY_TARGETS, *study.allow_targets))]
+    return [*problems, *_trainer(study)]
 
 
 def _placed(problem: str, where: Where) -> str:
