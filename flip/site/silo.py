@@ -26,6 +26,7 @@ from flip.site.images_page import PAGE, write_images
 from flip.site.log import site_log
 from flip.site.measure import measure
 from flip.site.persons import loader, persons_of
+from flip.site.received_weights import receive
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.site.statistics import cohort_counts, cohort_summaries, description, remarks_in_words, shapes
@@ -189,7 +190,7 @@ class Silo:
         from flip.site.fit import LocalFit
 
         store = self.place.store(task.run)
-        loaded.receive(task, store)
+        receive(loaded, task, store)
         fit = LocalFit(self.place, loaded, store, task)
         try:
             if task.params.get("alone"):
@@ -206,7 +207,7 @@ class Silo:
         from flip.site.evaluate import leaving, score
         from flip.site.fit import device_of
 
-        loaded.receive(task, self.place.store(task.run))
+        receive(loaded, task, self.place.store(task.run))
         split, module, data = str(task.params["split"]), loaded.module, loaded.datamodule
         cell = loaded.policy.minimum_cell
         persons = persons_of(data, split, cell)

@@ -150,7 +150,7 @@ def test_a_cohort_that_cannot_be_read_is_a_fault_with_details_only_in_the_sites_
 
 
 def test_an_error_in_training_is_a_fault_and_never_an_exception(silo, study):
-    broken = replace(task(study), weights={"linear.weight": np.zeros((5, 5), np.float32)})
+    broken = replace(task(study), state={"statistics/moments/features": np.zeros((2, 2))})
     assert silo.answer(broken).fault is Fault.RAISED
 
 
@@ -182,7 +182,7 @@ def test_a_policy_that_cannot_be_read_refuses(silo, study, tmp_path):
 
 
 def test_a_deployed_site_measures_for_no_coordinator(silo, study, tmp_path):
-    rules = {"minimum_persons": 1, "minimum_cell": 1}
+    rules = {"minimum_persons": 1, "minimum_cell": 1, "persons_per_parameter": 1}
     own = Silo("cleveland", replace(silo.site, policy=rules, secret=None), tmp_path / "own", deployed=True)
     assert own.answer(task(study, "statistics")).fault is None
     assert own.answer(task(study, "measure")).fault is Fault.REFUSED_POLICY
