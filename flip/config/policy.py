@@ -47,7 +47,7 @@ class Policy:
     does not state, a hospital those of `DEPLOYED`.
 
         minimum_batch: distinct persons of a training batch, in most batches of a fit.
-        persons_per_parameter: persons to train on for each parameter of a model that is one linear layer.
+        persons_per_parameter: persons to train on for each parameter of a model that is one linear layer; 0: any.
         maximum_parameters: numbers that a model holds.
         maximum_rounds: federated rounds of a study.
         maximum_steps: optimizer steps of a site in a round.
@@ -111,10 +111,10 @@ class Policy:
         bounds = {key: value[key] for key in DEPLOYED if key in value}
         for key, number in bounds.items():
             kinds = (int, float) if key in ("maximum_seconds", "maximum_change") else (int,)
-            if not isinstance(number, kinds) or isinstance(number, bool) or not 0 < number < math.inf:
-                raise UserError(
-                    f"{where}.{key}={number!r}: must be a {'' if float in kinds else 'whole '}number above 0"
-                )
+            least = 0 if key == "persons_per_parameter" else math.ulp(0)  # 0: no such rule
+            if not isinstance(number, kinds) or isinstance(number, bool) or not least <= number < math.inf:
+                kind = "number above 0" if float in kinds else "whole number above 0" if least else "whole number"
+                raise UserError(f"{where}.{key}={number!r}: must be a {kind}")
         return cls(**numbers, targets=tuple(prefixes), **({**DEPLOYED, **bounds} if deployed else bounds))
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:

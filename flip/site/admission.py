@@ -27,7 +27,6 @@ from flip.site.bounds import bounded_numbers, refuse_size
 from flip.site.disclosure import enough
 from flip.site.persons import persons_of
 from flip.site.protocol import Expected
-from flip.site.received_weights import Received
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.strategies.fedavg import FedAvg
@@ -124,7 +123,6 @@ class Loaded:
     def receive(self, task: Task, store: LocalState) -> None:
         """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module."""
         self.agree(task)
-        Received(self, task, store).check()
         before = task.round + (1 if task.step == "evaluate" else 0)
         load_arrays(self.module, {**(store.load("personal", before) or {}), **task.weights})
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flip.config.policy import Policy
+from flip.errors import UserError
 from flip.messages import Fault
 from flip.site.refusal import Refusal
 from flip.strategies.fedavg import FedAvg
@@ -41,6 +42,7 @@ def bounded_numbers(policy: Policy) -> Iterator[None]:
     from torch.utils._python_dispatch import TorchDispatchMode
 
     most, made = policy.maximum_parameters, 0
+    stopped: list[Refusal] = []
 
     class Counted(TorchDispatchMode):
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -50,11 +52,15 @@ def bounded_numbers(policy: Policy) -> Iterator[None]:
                 numbers = func(*args, **{**given, "device": torch.device("meta"), "pin_memory": False}).numel()
                 made += numbers
                 if numbers > most or made > PASSING * most:
-                    raise refused(f"policy.maximum_parameters={most}: the model has an array of {numbers} numbers")
+                    stopped.append(refused(f"policy.maximum_parameters={most}: it makes an array of {numbers} numbers"))
+                    raise stopped[0]
             return func(*args, **given)
 
-    with Counted():  # type: ignore[no-untyped-call]
-        yield
+    try:
+        with Counted():  # type: ignore[no-untyped-call]
+            yield
+    except UserError as error:  # what a constructor raises becomes one
+        raise stopped[0] if stopped else error from None
 
 
 def refuse_size(policy: Policy, module: "torch.nn.Module", strategy: FedAvg, trained: int) -> None:

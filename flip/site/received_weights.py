@@ -32,6 +32,12 @@ SETS = 3  # different weights of one round: its own, and those of a resume after
 ROUNDING = 1e-5  # relative: another processor may round the numbers of the seeded start otherwise
 
 
+def receive(loaded: "Loaded", task: Task, store: LocalState) -> None:
+    """Load a task's weights into the site's module. Raises Refusal, before that, for those that are not the study's."""
+    Received(loaded, task, store).check()
+    loaded.receive(task, store)
+
+
 @dataclass(frozen=True)
 class Received:
     """The weights of one task "fit" or "evaluate", at a site that has loaded the study."""

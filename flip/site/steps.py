@@ -18,6 +18,7 @@ from flip.site.fingerprint import fingerprint
 from flip.site.images_page import PAGE, write_images
 from flip.site.measure import measure
 from flip.site.persons import persons_of
+from flip.site.received_weights import receive
 from flip.site.refusal import Refusal
 from flip.site.statistics import cohort_counts, cohort_summaries, description, remarks_in_words, shapes
 
@@ -92,7 +93,7 @@ class Steps:
         from flip.site.fit import LocalFit
 
         store = self.place.store(task.run)
-        self.loaded.receive(task, store)
+        receive(self.loaded, task, store)
         fit = LocalFit(self.place, self.loaded, store, task)
         try:
             if task.params.get("alone"):
@@ -109,7 +110,7 @@ class Steps:
         from flip.site.evaluate import leaving, scalings, score
         from flip.site.fit import device_of
 
-        self.loaded.receive(task, self.place.store(task.run))
+        receive(self.loaded, task, self.place.store(task.run))
         split, module, data = str(task.params["split"]), self.loaded.module, self.loaded.datamodule
         cell = self.loaded.policy.minimum_cell
         persons = persons_of(data, split, cell)

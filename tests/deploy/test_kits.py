@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from flip.__main__ import main
+from flip.config.policy import DEPLOYED
 from flip.config.schema import Site
 from flip.config.site_file import load_site
 from flip.errors import UserError
@@ -152,7 +153,8 @@ def test_the_template_has_every_key_of_a_sites_file():
 
 def test_a_filled_template_is_a_sites_file(tmp_path):
     (tmp_path / "site.yaml").write_text(FILLED)
-    assert load_site(tmp_path / "site.yaml").policy == {"minimum_persons": 5, "minimum_cell": 5}
+    policy = load_site(tmp_path / "site.yaml").policy
+    assert policy == {"minimum_persons": 5, "minimum_cell": 5, **DEPLOYED}
 
 
 def test_a_site_that_is_not_filled_in_does_not_start(kits, capsys):

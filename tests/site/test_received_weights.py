@@ -89,7 +89,7 @@ def test_sixty_scores_are_no_sixty_questions(study, tmp_path):
 def test_twelve_scores_tell_of_single_persons_where_a_site_takes_any_weights(study, tmp_path, monkeypatch):
     silo = hospital(study, tmp_path / "home", minimum_cell=2)
     monkeypatch.setattr("flip.site.received_weights.Received.check", lambda self: None)
-    assert persons_told(silo, study, 12) >= 3
+    assert persons_told(silo, study, 12) >= 2
 
 
 def test_a_round_has_few_different_weights(silo, study):

@@ -340,7 +340,10 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         for site, home in homes.items():
             home.mkdir()
             (data / "uci_heart" / f"processed.{site}.data").rename(home / "table.data")
-            values = {"root": str(home / "table.data"), "policy": {"minimum_persons": 2, "minimum_cell": 1}}
+            values = {
+                "root": str(home / "table.data"),
+                "policy": {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 0},
+            }
             text = f"# marker-file-{site}\n{yaml.safe_dump(values)}"
             (root / "kits" / site / "site.yaml").write_text(text)
         for party in parties.parties:
