@@ -13,9 +13,11 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics import MeanMetric
 
 from flip.cli.execute import execute
+from flip.config.build import initial_module
 from flip.config.checks.optimization import optimization
 from flip.errors import UserError
 from flip.messages import Task
+from flip.messages.weights import to_arrays
 from flip.site import trainer as training
 from flip.site.batches import without_single
 from flip.site.centralized import CentralizedFit, fit_centralized
@@ -212,7 +214,7 @@ def test_a_sites_scheduler_goes_on_over_the_rounds_of_a_study(acme, tmp_path):
         ours = ["federation=inprocess", "trainer.steps=4", "model._target_=acme.scheduled.Scheduled"]
         study = compose_study("experiment=acme", *ours, f"trainer.optimizer_state={keep}", config_dir=acme.conf)
         silo = Silo("va", replace(study.sites["south"], secret="simulated"), tmp_path / keep)
-        task = Task("r", "study", 0, "fit", {}, {}, {}, study.manifest_text)
+        task = Task("r", "study", 0, "fit", to_arrays(initial_module(study.manifest)), {}, {}, study.manifest_text)
         first = silo.answer(task)
         assert first.fault is None
         second = silo.answer(replace(task, round=1, weights=first.weights))
