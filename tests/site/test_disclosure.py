@@ -248,8 +248,8 @@ def test_a_split_of_few_persons_with_ten_rows_each_tells_nothing(tmp_path, split
 
 def test_a_training_split_of_two_persons_sends_no_weights(tmp_path):
     site = Site(tmp_path, "dataset.split.train=0.05")
-    for step in ("statistics", "fit", "evaluate"):
-        reply = site.ask(step, split="test")
+    for step, params in (("statistics", {}), ("fit", {}), ("evaluate", {"split": "test"})):
+        reply = site.ask(step, **params)
         assert (reply.fault, content(reply)) == (Fault.REFUSED_FEW_PERSONS, [0, {}, {}, {}, {}])
 
 
