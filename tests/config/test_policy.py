@@ -18,6 +18,17 @@ def test_a_hospital_under_its_own_file_may_not_call_its_data_public():
         Policy.read("kings", "public_data", deployed=True)
 
 
+def test_nor_by_another_name():
+    with pytest.raises(UserError, match="minimum_persons: 1 and minimum_cell: 1 is public_data by another name"):
+        Policy.read("kings", {"minimum_persons": 1, "minimum_cell": 1}, deployed=True)
+    assert Policy.read("kings", {"minimum_persons": 2, "minimum_cell": 1}, deployed=True).minimum_persons == 2
+
+
+def test_a_site_answers_ten_questions_about_its_cohort_unless_its_owner_says_otherwise():
+    assert Policy.read("kings", TWO).maximum_questions == 10
+    assert Policy.read("kings", TWO | {"maximum_questions": 2}).maximum_questions == 2
+
+
 def test_a_cohort_below_the_minimum_is_refused():
     policy = Policy.read("kings", {"minimum_persons": 50, "minimum_cell": 5})
     assert policy.refuses_cohort(49) is Fault.REFUSED_COHORT
@@ -46,6 +57,7 @@ def test_a_prefix_allows_nothing_private_below_it():
         ({"minimum_persons": 0, "minimum_cell": 1}, "sites.kings.policy.minimum_persons=0"),
         ({"minimum_persons": "many", "minimum_cell": 1}, "sites.kings.policy.minimum_persons='many'"),
         ({"minimum_persons": 5, "minimum_cell": 5, "minimum_cel": 1}, "sites.kings.policy.minimum_cel: no such rule"),
+        (TWO | {"maximum_questions": 0}, "sites.kings.policy.maximum_questions=0: must be a whole number of questions"),
         (TWO | {"targets": "models."}, "sites.kings.policy.targets: 'models.' must be a list of prefixes"),
         (TWO | {"targets": ["models"]}, "sites.kings.policy.targets: 'models' is not a prefix; write the dotted path"),
         (TWO | {"targets": [""]}, "sites.kings.policy.targets: '' is not a prefix"),

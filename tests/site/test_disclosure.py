@@ -210,18 +210,19 @@ class Site:
         (folder / "cohort.csv").write_text("\n".join(lines) + "\n")
         study = compose_study(
             "experiment=heart_disease", f"dataset.header={HEADER}", "dataset.person=pid", "trainer.steps=1",
-            "strategy.rounds=1", "trainer.centralized.max_epochs=1", f"paths.data_dir={folder}", *overrides,
+            "strategy.rounds=2", "trainer.centralized.max_epochs=1", f"paths.data_dir={folder}", *overrides,
         )  # fmt: skip
         own = replace(study.sites["cleveland"], root=str(folder / "cohort.csv"), policy=policy)
         self.study: Study = study
         self.silo = Silo("west", own, folder / "home")
 
     def ask(self, step: str, number: int = 0, **params) -> Reply:
-        state = {"statistics/moments/features": np.array([[100.0, 0.0, 100.0]] * 13)}
-        state |= {f"control/{name}": np.zeros_like(each) for name, each in self.weights().items()}
-        return self.silo.answer(
-            Task("run", "study", number, step, self.weights(), state, params, self.study.manifest_text)
-        )
+        weights = {} if step == "statistics" else self.weights()
+        state = {} if step == "statistics" else {"statistics/moments/features": np.array([[100.0, 0.0, 100.0]] * 13)}
+        stage = "alone" if "alone" in params else "study"
+        if (step, stage) == ("fit", "study") and "scaffold" in str(self.study.manifest["strategy"]):
+            state |= {f"control/{name}": np.zeros_like(each) for name, each in weights.items()}
+        return self.silo.answer(Task("run", stage, number, step, weights, state, params, self.study.manifest_text))
 
     def weights(self) -> dict[str, np.ndarray]:
         return to_arrays(initial_module(self.study.manifest))
@@ -247,8 +248,8 @@ def test_a_split_of_few_persons_with_ten_rows_each_tells_nothing(tmp_path, split
 
 def test_a_training_split_of_two_persons_sends_no_weights(tmp_path):
     site = Site(tmp_path, "dataset.split.train=0.05")
-    for step in ("statistics", "fit", "evaluate"):
-        reply = site.ask(step, split="test")
+    for step, params in (("statistics", {}), ("fit", {}), ("evaluate", {"split": "test"})):
+        reply = site.ask(step, **params)
         assert (reply.fault, content(reply)) == (Fault.REFUSED_FEW_PERSONS, [0, {}, {}, {}, {}])
 
 
@@ -316,6 +317,7 @@ def test_nothing_of_a_refused_fit_is_kept(tmp_path, monkeypatch):
         few.setattr(Drawn, "number", CELL - 1)
         assert refused.ask("fit").fault is Fault.REFUSED_FEW_PERSONS
     after, fresh = refused.ask("fit", 1), other.ask("fit", 1)
+    assert after.fault is None
     assert digest(after.weights) == digest(fresh.weights)
     assert digest(after.state) == digest(fresh.state)
 
