@@ -20,6 +20,7 @@ from flip.contracts import Agrees, FederatedDataModule, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
 from flip.messages import Fault, Payload, Task
+from flip.messages.weights import load_arrays
 from flip.messages.wire import take
 from flip.privacy import Mechanism
 from flip.site.bounds import bounded_numbers, refuse_size
@@ -118,6 +119,12 @@ class Loaded:
         if changed and isinstance(self.datamodule, Agrees):
             self.datamodule.agree(agreed)
             self.agreed = agreed
+
+    def receive(self, task: Task, store: LocalState) -> None:
+        """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module."""
+        self.agree(task)
+        before = task.round + (1 if task.step == "evaluate" else 0)
+        load_arrays(self.module, {**(store.load("personal", before) or {}), **task.weights})
 
 
 def accept(text: str, place: Place, policy: Policy) -> Accepted:
