@@ -138,7 +138,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Acme:
     return own
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def short() -> Iterator[Path]:
     """A folder with a short name, for the sockets of Ray, whose paths hold 107 bytes."""
     with tempfile.TemporaryDirectory(prefix="t") as name:

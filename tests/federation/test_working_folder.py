@@ -39,7 +39,7 @@ def names() -> list[str]:
 def test_a_run_beside_a_file_of_every_name_runs_none(
     backend: Backend, names: list[str], tmp_path: Path, short: Path
 ) -> None:
-    work, ran, temporary = tmp_path / "work", tmp_path / "ran", short / f"w-{backend.id}"
+    work, ran, temporary = tmp_path / "work", tmp_path / "ran", short / f"named-{backend.id}"
     for folder in (work, ran, temporary):
         folder.mkdir()
     assert {"statistics", "dl", "torch", "pathlib", "ray"} <= set(names)
