@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from flip.config.places import refusals
 from flip.config.study import Manifest
@@ -108,13 +109,7 @@ class Policy:
         prefixes = value.get("targets", STUDY_TARGETS)
         if problems := prefix_problems(f"{where}.targets", prefixes):
             raise UserError(problems)
-        bounds = {key: value[key] for key in DEPLOYED if key in value}
-        for key, number in bounds.items():
-            kinds = (int, float) if key in ("maximum_seconds", "maximum_change") else (int,)
-            least = 0 if key == "persons_per_parameter" else math.ulp(0)  # 0: no such rule
-            if not isinstance(number, kinds) or isinstance(number, bool) or not least <= number < math.inf:
-                kind = "number above 0" if float in kinds else "whole number above 0" if least else "whole number"
-                raise UserError(f"{where}.{key}={number!r}: must be a {kind}")
+        bounds = _bounds(where, value)
         return cls(**numbers, targets=tuple(prefixes), **({**DEPLOYED, **bounds} if deployed else bounds))
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
@@ -129,6 +124,18 @@ class Policy:
     def refuses_cohort(self, persons: int) -> Fault | None:
         """The refusal of a cohort that is too small, or None."""
         return Fault.REFUSED_COHORT if persons < self.minimum_persons else None
+
+
+def _bounds(where: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds that a policy states. Raises UserError for one that is no number, or no possible one."""
+    bounds = {key: value[key] for key in DEPLOYED if key in value}
+    for key, number in bounds.items():
+        kinds = (int, float) if key in ("maximum_seconds", "maximum_change") else (int,)
+        least = 0 if key == "persons_per_parameter" else math.ulp(0)  # 0: no such rule
+        if not isinstance(number, kinds) or isinstance(number, bool) or not least <= number < math.inf:
+            kind = "number above 0" if float in kinds else "whole number above 0" if least else "whole number"
+            raise UserError(f"{where}.{key}={number!r}: must be a {kind}")
+    return bounds
 
 
 def widened(value: object, prefixes: Sequence[str]) -> object:

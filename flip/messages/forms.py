@@ -3,7 +3,6 @@
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from flip.messages import Reply, Task
 from flip.messages.summary import Summary, Topic
@@ -55,7 +54,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, float) or is_whole(value)
 
 
-def is_flat(params: Any) -> bool:
+def is_flat(params: object) -> bool:
     """Whether parameters are flat scalars by name, no number of them NaN or infinite."""
     return isinstance(params, Mapping) and all(
         is_name(name) and (is_name(value) or isinstance(value, bool) or (is_number(value) and math.isfinite(value)))

@@ -79,7 +79,7 @@ def _plain(path: Path, keep: re.Pattern[str] | None = None) -> dict[str, Any]:
     return values
 
 
-def _kept(value: Any, keep: re.Pattern[str] | None) -> Any:
+def _kept(value: object, keep: re.Pattern[str] | None) -> object:
     """A value with the interpolations marked that the engine itself writes."""
     if isinstance(value, str):
         return Unresolved(value) if keep and keep.fullmatch(value) else value

@@ -12,11 +12,11 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache, wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from flip.messages import Fault
 from flip.site.admission import Place
-from flip.site.audit_events import WATCHED, Guard, guard_of, problem_of
+from flip.site.audit_events import WATCHED, Arguments, Guard, guard_of, problem_of
 from flip.site.log import site_log
 from flip.site.refusal import Refusal
 
@@ -88,7 +88,7 @@ def audited(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P
     return run
 
 
-def _hook(event: str, args: tuple[Any, ...]) -> None:
+def _hook(event: str, args: Arguments) -> None:
     """Every audit event of the process: returns at once for all but a few."""
     if event not in WATCHED or _here.busy:
         return

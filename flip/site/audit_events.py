@@ -11,6 +11,7 @@ from typing import Any
 from flip.config.schema import SIMULATED
 from flip.site.admission import Place
 
+Arguments = tuple[Any, ...]  # of an event, as Python gives them
 PATHS = {
     "os.chmod": 1, "os.chown": 1, "os.link": 2, "os.mkdir": 1, "os.remove": 1, "os.rename": 2, "os.rmdir": 1,
     "os.symlink": 2, "os.truncate": 1, "os.utime": 1, "os.setxattr": 1, "os.removexattr": 1,
@@ -84,7 +85,7 @@ def hosts_of(value: object) -> Iterator[tuple[str, int]]:
             yield from hosts_of(each)
 
 
-def problem_of(event: str, args: tuple[Any, ...], guard: Guard) -> str:
+def problem_of(event: str, args: Arguments, guard: Guard) -> str:
     """What is wrong with an event; empty where nothing is."""
     if event == "open":
         path, mode, flags = args
@@ -134,7 +135,7 @@ def _of_the_machine(name: object) -> bool:
     return any(each != os.sep and real.startswith(each + os.sep) for each in homes)
 
 
-def _outward(event: str, args: tuple[Any, ...], guard: Guard) -> str:
+def _outward(event: str, args: Arguments, guard: Guard) -> str:
     """Why a name is not looked up, a port not opened or a peer not reached; empty for the site's own sources."""
     if event in NAMES:
         return "" if args[0] is None or any(args[0] == host for host, _ in guard.hosts) else f"looks up {args[0]}"

@@ -5,10 +5,10 @@ import logging
 import os
 import statistics
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flip.config.policy import Policy
 from flip.errors import UserError
@@ -45,7 +45,13 @@ def bounded_numbers(policy: Policy) -> Iterator[None]:
     stopped: list[Refusal] = []
 
     class Counted(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def __torch_dispatch__(
+            self,
+            func: Callable[..., torch.Tensor],
+            types: object,
+            args: Sequence[object] = (),
+            kwargs: Mapping[str, object] | None = None,
+        ) -> object:
             nonlocal made
             given = kwargs or {}
             if "device" in given and not any(isinstance(each, torch.Tensor) for each in args):

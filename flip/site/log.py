@@ -3,9 +3,11 @@
 import logging
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
 
 from flip.text import LONGEST_LINE, printable
+
+Raised = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 class Lines(logging.Formatter):
@@ -16,7 +18,7 @@ class Lines(logging.Formatter):
         record.message = printable(record.message, LONGEST_LINE)
         return super().formatMessage(record)
 
-    def formatException(self, ei: Any) -> str:
+    def formatException(self, ei: Raised) -> str:
         """The traceback, each line of it indented and printable."""
         lines = super().formatException(ei).split("\n")
         return "\n".join(f"    {printable(line, LONGEST_LINE)}" for line in lines)

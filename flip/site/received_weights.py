@@ -7,7 +7,7 @@ rounds before; and of each round only a few. What is beyond is refused, and noth
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,14 +16,12 @@ import numpy as np
 from flip.config.build import initial_module
 from flip.files import ALONE, CENTRALIZED, write_atomic
 from flip.messages import Fault, Payload, Task
-from flip.messages.weights import digest, plain_name, to_arrays
+from flip.messages.weights import digest, to_arrays
 from flip.site.refusal import Refusal
 from flip.site.state import PRIVATE, LocalState
 from flip.strategies.fedavg import BLOCK
 
 if TYPE_CHECKING:
-    import torch
-
     from flip.site.admission import Loaded
 
 KEYS = "policy.maximum_change, strategy.most_change"
@@ -65,10 +63,6 @@ class Received:
     def _of_round(self) -> None:
         number = self.task.round + (self.task.step == "evaluate")  # rounds that these weights have behind them
         strategy, known = self.loaded.strategy, self._known()
-        if shapes(self.task.weights) != shapes_of(self.loaded.module, strategy.shared(self.loaded.module)):
-            raise self._refused("they are not the arrays of the model that travel")
-        if not 0 <= number <= strategy.rounds:
-            raise self._refused(f"the study has {strategy.rounds} rounds, and these are of round {number}")
         relayed = self.task.step == "fit" and strategy.relays
         sealed, key = digest(self.task.weights), f"{number}{'+' if relayed else ''}"
         if sealed in (*known.get(key, []), *known.get(str(number), [])):
@@ -116,17 +110,6 @@ class Received:
 
     def _keep(self, known: Mapping[str, list[str]]) -> None:
         write_atomic(self.store.folder / f"{NAME}.json", json.dumps(known).encode(), PRIVATE)
-
-
-def shapes(arrays: Payload) -> dict[str, tuple[bool, tuple[int, ...]]]:
-    """By name, whether an array is of floating point, and its shape."""
-    return {name: (np.issubdtype(array.dtype, np.floating), array.shape) for name, array in arrays.items()}
-
-
-def shapes_of(module: "torch.nn.Module", names: Sequence[str]) -> dict[str, tuple[bool, tuple[int, ...]]]:
-    """The same of these arrays of a module's state."""
-    state = {plain_name(name): tensor for name, tensor in module.state_dict().items()}
-    return {name: (state[name].is_floating_point(), tuple(state[name].shape)) for name in names}
 
 
 def keep_alone(store: LocalState, weights: Payload) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from flip.report import page as report
+from flip.report.differences import Difference, paired
 from flip.report.notices import notices
-from flip.report.verdict import Difference, Verdict, paired
+from flip.report.verdict import Verdict
 from flip.runs.record import RunRecord
 from tests.report.fixture import Page, line, write_json, write_run
 

@@ -126,7 +126,7 @@ def test_a_restarted_site_knows_what_it_took(silo, study, tmp_path):
 
 def test_rounds_that_the_study_does_not_have_are_refused(silo, study):
     for number in (-2, 5, 10**6):
-        assert ask(silo, study, "evaluate", start(study), number, split="test").fault is Fault.REFUSED_WEIGHTS
+        assert ask(silo, study, "evaluate", start(study), number, split="test").fault is Fault.REFUSED_PROTOCOL
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
@@ -141,7 +141,7 @@ def test_arrays_that_the_model_does_not_send_are_refused(silo, study, change):
     bias = sent.pop("linear.bias")
     sent |= {"missing": {}, "other": {"bias": bias}, "shape": {"linear.bias": np.zeros(7, np.float32)}}[change]
     for number in (0, 1):
-        assert ask(silo, study, "fit", sent, number).fault is Fault.REFUSED_WEIGHTS
+        assert ask(silo, study, "fit", sent, number).fault is Fault.REFUSED_PROTOCOL
 
 
 def test_a_hospital_scores_its_own_model_and_no_other_sites(silo, study):

@@ -62,13 +62,7 @@ def slots(study: Study) -> list[Slot]:
     trainer = manifest["trainer"]
     found = [
         Slot(
-            "dataset",
-            manifest["dataset"],
-            code,
-            given=build.FROM_SITE,
-            may=build.IF_TAKEN,
-            kind="dataset",
-            places=("dataset",),
+            "dataset", manifest["dataset"], code, build.FROM_SITE, build.IF_TAKEN, kind="dataset", places=("dataset",)
         ),
         Slot("model", manifest["model"], code, kind="model", places=("model",)),
         Slot("strategy", manifest["strategy"], code, kind="strategy", places=("strategy",)),

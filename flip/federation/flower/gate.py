@@ -6,10 +6,14 @@ server's. Here the body of a request is not read before its sender is known. Con
 
 import hmac
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any
 
+Scope = MutableMapping[str, Any]  # ASGI's, as are the next three
+Receive = Callable[[], Awaitable[Scope]]
+Send = Callable[[Scope], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN, GUARDED = "/v1/fleet/", "/v1/control/"  # what a site's key opens, and what our token does
 
 
@@ -22,10 +26,10 @@ class Gate:
         roster: the site that each public key, as Flower writes it, belongs to.
     """
 
-    def __init__(self, app: Any, token: str, roster: Mapping[bytes, str]) -> None:
+    def __init__(self, app: App, token: str, roster: Mapping[bytes, str]) -> None:
         self.app, self.token, self.roster = app, f"Bearer {token}".encode(), roster
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, or answer it with 403, its body unread."""
         if scope["type"] == "http" and not self.lets_in(scope):
             await send({"type": "http.response.start", "status": 403, "headers": [(b"connection", b"close")]})
@@ -33,7 +37,7 @@ class Gate:
             return
         await self.app(scope, receive, send)
 
-    def lets_in(self, scope: Mapping[str, Any]) -> bool:
+    def lets_in(self, scope: Scope) -> bool:
         """Whether a request may come in: a site's, one with the token, or one of this machine's own processes."""
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if scope["path"].startswith(OPEN):

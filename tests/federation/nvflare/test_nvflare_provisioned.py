@@ -20,6 +20,7 @@ from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.kit import Kit
 from flip.federation.nvflare import provision as deploy
+from flip.federation.nvflare import resources
 from flip.federation.nvflare.app import CHUNK, CONTROLLER, EXECUTOR, chunk
 from flip.federation.nvflare.download import Mirror, bring_home, study_of
 from flip.federation.nvflare.provisioned import NVFlareProvisioned, write_job
@@ -73,9 +74,9 @@ def test_a_kit_takes_signed_jobs_alone_and_lets_them_name_our_two_classes(kits):
     for party in ("server", "guys"):
         startup = next((kits / party / "startup").glob("fed_*.json"))
         assert json.loads(startup.read_text())["require_signed_jobs"] is True
-    for resources in (deploy.server_resources(kits / "server"), deploy.site_resources()):
-        assert resources["class_allow_list"] == [CONTROLLER, EXECUTOR]
-        assert resources["class_list_enforcement_mode"] == "enforce"
+    for made in (resources.server_resources(kits / "server"), resources.site_resources()):
+        assert made["class_allow_list"] == [CONTROLLER, EXECUTOR]
+        assert made["class_list_enforcement_mode"] == "enforce"
 
 
 @pytest.mark.parametrize("party", ["server", "guys"])
@@ -93,7 +94,7 @@ def test_every_part_that_a_kit_names_is_there(kits):
             elif isinstance(value, dict | list):
                 yield from paths(value)
 
-    named = [*paths(deploy.server_resources(kits)), *paths(deploy.site_resources()), CONTROLLER, EXECUTOR]
+    named = [*paths(resources.server_resources(kits)), *paths(resources.site_resources()), CONTROLLER, EXECUTOR]
     assert len(named) > 8
     for path in named:
         module, _, name = path.rpartition(".")
@@ -107,14 +108,14 @@ def test_a_partys_own_processes_meet_by_its_certificate(kits):
 
 
 def test_all_that_a_server_stores_lies_in_its_kit(kits):
-    text = json.dumps(deploy.server_resources(kits / "server"))
+    text = json.dumps(resources.server_resources(kits / "server"))
     assert re.findall(r'"(/[^"]+)"', text) == [str(kits / "server" / "snapshots"), str(kits / "server" / "jobs")]
 
 
 def test_a_site_sends_no_log(kits):
-    resources = deploy.site_resources()
-    assert resources["allow_log_streaming"] is False
-    assert "log" not in json.dumps(resources["components"]).lower()
+    made = resources.site_resources()
+    assert made["allow_log_streaming"] is False
+    assert "log" not in json.dumps(made["components"]).lower()
 
 
 def test_kits_are_made_whole_or_not_at_all(tmp_path):
