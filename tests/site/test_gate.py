@@ -25,7 +25,7 @@ from flip.site.steps import Steps
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
 
-RULES = {"minimum_persons": 10, "minimum_cell": 5}
+RULES = {"minimum_persons": 10, "minimum_cell": 5, "persons_per_parameter": 0, "maximum_change": 100.0}
 MOMENTS = {"statistics/moments/features": np.array([[100.0, 0.0, 100.0]] * 13)}
 
 
@@ -38,12 +38,12 @@ class Hospital:
         self.policy(RULES)
         self.open()
 
-    def open(self) -> None:
+    def open(self, *, deployed: bool = True) -> None:
         """Start the site's process anew."""
         from flip.config.site_file import load_site
 
         home = self.folder / "home"
-        self.silo = Silo("cleveland", load_site(self.file), home, deployed=True, file=self.file)
+        self.silo = Silo("cleveland", load_site(self.file), home, deployed=deployed, file=self.file)
 
     def policy(self, rules: object) -> None:
         """Have the owner write the site's file."""
@@ -226,6 +226,7 @@ def test_sixty_evaluations_of_other_weights_are_two_a_round(hospital):
 
 def test_models_of_sites_alone_are_scored_for_so_many_sites_and_no_more(hospital, monkeypatch):
     monkeypatch.setattr("flip.site.gate.MOST_ALONE", 2)
+    hospital.open(deployed=False)  # a hospital scores its own alone
     faults = [
         hospital.silo.answer(hospital.task("evaluate", stage="alone", split="test", alone=name)).fault
         for name in ("cleveland", "va", "kings", "va")
