@@ -167,8 +167,8 @@ def mark_icu_outcome(folder: Path) -> None:
     """A column that no query names in every table, and a word that one note alone has."""
     for path in (folder / "icu").glob("*.csv"):
         mark_table(path)
-    notes = folder / "icu" / "note.csv"
-    notes.write_text(notes.read_text().replace(" the ", f" {MARK} ", 1))
+    path = folder / "icu" / "NOTE.csv"
+    path.write_text(path.read_text().replace("note: ", f"note: {MARK} ", 1))
 
 
 MARKED: dict[str, Callable[[Path], None]] = {
