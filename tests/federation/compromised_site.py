@@ -1,7 +1,7 @@
 """A hospital's machine that somebody else controls: its own processes do what they should not, from inside.
 
 `compromise` makes a folder for the PYTHONPATH of a site's start command. Every Python of that site then begins by
-bending the engine's own `Silo`, and the functions with which that site's process sends. What it does wrong is what the
+bending the engine's own `Steps`, and the functions with which that site's process sends. What it does wrong is what the
 file `misdeed` in that folder says when a fit begins; nothing while there is no such file.
 """
 
@@ -22,10 +22,10 @@ from pathlib import Path
 
 import numpy as np
 
-from flip.site.silo import Silo
+from flip.site.steps import Steps
 
 PLACE = Path(__file__).parent
-honest, first = Silo._fit, []
+honest, first = Steps.fit, []
 
 
 def wanted():
@@ -35,7 +35,7 @@ def wanted():
         return None
 
 
-def fit(self, loaded, task):
+def fit(self, task):
     misdeed = wanted()
     if misdeed == "raise":
         raise RuntimeError("MARKER")
@@ -43,7 +43,7 @@ def fit(self, loaded, task):
         time.sleep(0.05)
     if misdeed == "twice":
         send_twice()
-    reply = honest(self, loaded, task)
+    reply = honest(self, task)
     first.append(reply)
     del first[1:]
     weights = dict(reply.weights)
@@ -72,7 +72,7 @@ def send_twice():
     setattr(place, name, again)
 
 
-Silo._fit = fit
+Steps.fit = fit
 '''
 
 

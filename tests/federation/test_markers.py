@@ -14,6 +14,7 @@ import pytest
 
 from tests.cohorts.studies import TINY
 from tests.federation.markers import MARK, MARKED, NUMBER, TAP, marked_files, marks_in, watched
+from tests.studies import in_rounds
 
 POLICY = "{minimum_persons: 10, minimum_cell: 5}"
 SITES = {
@@ -53,7 +54,7 @@ def test_the_search_sees_a_mark_in_an_archive_of_arrays():
 
 def run_marked(folder: Path, experiment: str, *more: str) -> "subprocess.CompletedProcess[str]":
     """Run an experiment on marked data at sites with a policy, with W&B and a tap at the coordinator."""
-    words = [word for word in TINY[experiment](folder / MARK) if not word.startswith("paths.")]
+    words = in_rounds([word for word in TINY[experiment](folder / MARK) if not word.startswith("paths.")])
     MARKED[experiment](folder / MARK)
     (folder / "demo").symlink_to(folder / MARK)
     (folder / "packages").mkdir()
