@@ -89,4 +89,4 @@ def last_error(folder: Path, site: str) -> str:
     log = folder / "sites" / site / "site.log"
     text = log.read_text(errors="replace") if log.is_file() else ""
     lines = [line for line in text.splitlines() if line.strip() and " INFO " not in line]
-    return WRITTEN.sub("", lines[-1]).removeprefix("flip.config.build.DataError: ") if lines else ""
+    return WRITTEN.sub("", lines[-1].strip()).removeprefix("flip.config.build.DataError: ") if lines else ""

@@ -44,6 +44,7 @@ STRATEGY = '''
 import json
 import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from functools import partial
@@ -72,12 +73,11 @@ class Late(Data):
 
 
 class Slow(Model):
-    """Hangs in a step of Lightning's Trainer, which its hook asks for. `HANGS`: the step, and a file to say so."""
+    """Hangs in a step of Lightning's Trainer, which its hook asks for. `HANGS` is the step."""
 
     def hang(self, name):
-        step, _, file = os.environ.get("HANGS", "").partition(" ")
-        if step == name and Path(os.environ.get("HANGS_ONCE_THERE_IS", "/")).exists():
-            Path(file).write_text(str(os.getpid()))
+        if os.environ.get("HANGS") == name and Path(os.environ.get("HANGS_ONCE_THERE_IS", "/")).exists():
+            (Path(tempfile.gettempdir()) / "hangs").touch()
             while True:
                 time.sleep(0.05)
 
@@ -191,6 +191,8 @@ trainer: {steps: 3}
 baselines: {alone: false, centralized: false}
 """
 
+HANGS = "hangs"  # the file by which what hangs says so
+
 Plan = Mapping[str, Mapping[int, str]]
 
 
@@ -245,9 +247,13 @@ class Faulty:
         """Let the site read its data."""
         (self.data(site) / "late").unlink()
 
+    def hangs(self) -> bool:
+        """Whether something hangs, which says so where it may write: among its own process's temporary files."""
+        return any(HANGS in names for _, _, names in os.walk(self.temporary))
+
     def temporary_files(self) -> list[str]:
-        """What lies where temporary files go, but for the empty cache that torch makes there with its import."""
-        return [path.name for path in self.temporary.iterdir() if not path.name.startswith("torchinductor_")]
+        """What lies where temporary files go, but for that word and the empty cache that torch's import makes."""
+        return [path.name for path in self.temporary.iterdir() if not path.name.startswith(("torchinductor_", HANGS))]
 
     def arguments(self, *overrides: str) -> list[str]:
         """The words of its command line."""

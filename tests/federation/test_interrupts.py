@@ -25,9 +25,8 @@ SLOW = ("model._target_=faulty.parts.Slow", "tracking.diary._target_=faulty.part
 
 def interrupted(study: Faulty, number: signal.Signals, *overrides: str, hangs: str = "fit") -> list[str]:
     """The lines that a study prints last which hangs, and gets a signal there; its result says `interrupted`."""
-    mark = study.folder / "hangs"
-    with study.running(*SLOW, *overrides, HANGS=f"{hangs} {mark}") as running:
-        running.wait(lambda: mark.exists() and mark.read_text())
+    with study.running(*SLOW, *overrides, HANGS=hangs) as running:
+        running.wait(study.hangs)
         running.process.send_signal(number)
         assert running.end() == 128 + number, running.text("out") + running.err
         assert running.family.left() == []
@@ -61,7 +60,8 @@ def test_a_signal_in_a_fit_of_lightning_ends_the_run_with_a_result(
     assert [line for line in lines if "Traceback" in line] == []
     if backend is not ONE:
         return
-    resumed = run_flip(study.folder, "resume=run", seconds=400, PYTHONPATH=str(study.folder / "packages"))
+    words, packages = ("resume=run", "allow_targets=[faulty.]"), str(study.folder / "packages")  # a run allows nothing
+    resumed = run_flip(study.folder, *words, seconds=400, PYTHONPATH=packages)
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     result = json.loads((study.run / "result.json").read_text())
     assert (result["status"], result["rounds"]) == ("ok", 2)
@@ -72,11 +72,10 @@ def test_a_signal_in_a_fit_of_lightning_ends_the_run_with_a_result(
 
 def forked(study: Faulty, number: signal.Signals, *overrides: str, hangs: str, **environment: str) -> int:
     """The exit status of a study that hangs somewhere, and gets a signal there."""
-    mark = study.folder / "hangs"
 
     def run() -> None:
         os.chdir(study.folder)
-        os.environ |= {"HANGS": f"{hangs} {mark}", "TMPDIR": str(study.temporary), **environment}
+        os.environ |= {"HANGS": hangs, "TMPDIR": str(study.temporary), **environment}
         for descriptor, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(study.folder / name, os.O_WRONLY | os.O_CREAT), descriptor)
         tempfile.tempdir = None
@@ -90,7 +89,7 @@ def forked(study: Faulty, number: signal.Signals, *overrides: str, hangs: str, *
     process = multiprocessing.get_context("fork").Process(target=run)
     process.start()
     try:
-        until(lambda: (mark.exists() and mark.read_text()) or process.exitcode is not None, 60, "it does not hang")
+        until(lambda: study.hangs() or process.exitcode is not None, 60, "it does not hang")
         os.kill(process.pid or 0, number)
         process.join(60)
         assert study.temporary_files() == []

@@ -1,4 +1,4 @@
-"""A study of photographs and a table whose sites share one cohort runs live, portably, with a simulation's weights."""
+"""A study of photographs and a table whose sites share one cohort runs live, with the weights of a simulation."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import yaml
 
 from flip.federation.flower import provision as flower
 from flip.federation.nvflare import provision as nvflare
-from flip.numerics import PORTABLE
+from flip.numerics import FAST, PORTABLE
 from tests.cohorts.dermatology import dermatology
 from tests.commands import flip
 from tests.federation.live import Deployment, free_port, until
@@ -20,24 +20,26 @@ pytestmark = pytest.mark.slow
 CLINICS = ["clinic_0", "clinic_1"]
 
 
-def flower_kits(root: Path, host: str) -> None:
-    flower.prepare(CLINICS, root / "kits", host=host, port=free_port(), runs=root / "runs", numerics=PORTABLE)
+def flower_kits(root: Path, host: str, numerics: str) -> None:
+    flower.prepare(CLINICS, root / "kits", host=host, port=free_port(), runs=root / "runs", numerics=numerics)
 
 
-def nvflare_kits(root: Path, host: str) -> None:
-    nvflare.prepare(CLINICS, root / "kits", host, free_port(), numerics=PORTABLE)
+def nvflare_kits(root: Path, host: str, numerics: str) -> None:
+    nvflare.prepare(CLINICS, root / "kits", host, free_port(), numerics=numerics)
 
 
-@pytest.mark.parametrize(("backend", "kits"), [("flower", flower_kits), ("nvflare", nvflare_kits)])
+@pytest.mark.parametrize(
+    ("backend", "kits", "numerics"), [("flower", flower_kits, FAST), ("nvflare", nvflare_kits, PORTABLE)]
+)
 def test_it_ends_with_the_weights_of_a_simulation(
-    backend: str, kits: Callable[[Path, str], None], tmp_path: Path
+    backend: str, kits: Callable[[Path, str, str], None], numerics: str, tmp_path: Path
 ) -> None:
-    words = ["experiment=dermatology", *in_rounds(dermatology(tmp_path / "data")), "numerics=portable"]
+    words = ["experiment=dermatology", *in_rounds(dermatology(tmp_path / "data")), f"numerics={numerics}"]
     words += ["strategy.rounds=1", "strategy.min_sites=2"]
     (tmp_path / "runs").mkdir()
     (tmp_path / "here").mkdir()
     with Deployment(tmp_path / "said", ["server", *CLINICS]) as place:
-        kits(tmp_path, place.address())
+        kits(tmp_path, place.address(), numerics)
         for part, clinic in enumerate(CLINICS):
             own = {"root": str(tmp_path / "data" / "pad_ufes_20"), "part": part}
             own |= {"policy": {"minimum_persons": 5, "minimum_cell": 1}}

@@ -46,14 +46,16 @@ def test_a_site_that_was_missing_is_named_with_the_fault(lines, said, gone, tmp_
     assert never_in([*WELL, *lines]) == ({"b"} if gone else set())
 
 
-def test_the_kind_of_the_error_is_named_and_its_text_stays_in_the_log(tmp_path):
+@pytest.mark.parametrize("error", ["torch.OutOfMemoryError", "ValueError"])
+def test_the_kind_of_the_error_is_named_and_its_text_stays_in_the_log(error, tmp_path):
     home = tmp_path / "sites" / "b"
     home.mkdir(parents=True)
     (home / "site.log").write_text(
-        "2026-01-02 03:04:05,678 ERROR fit round 1\nTraceback ...\ntorch.OutOfMemoryError: of Doe, John\n"
+        f"2026-01-02 03:04:05,678 ERROR fit round 1\n    Traceback ...\n    {error}: of Doe, John\n"
     )
     (found,) = warnings_of([line("b", "fit", 0, "RAISED")], tmp_path)
-    assert found == f"b trained in none of its 1 round: {RAISED} (OutOfMemoryError; sites/b/site.log)."
+    kind = error.rpartition(".")[2]
+    assert found == f"b trained in none of its 1 round: {RAISED} ({kind}; sites/b/site.log)."
 
 
 def test_the_screen_shows_a_line_of_a_log_without_its_time(tmp_path):
