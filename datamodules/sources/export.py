@@ -20,10 +20,14 @@ from datamodules.sources.cohort_sql import CDM_TABLES
 from datamodules.sources.database import Records, late, one_line
 from datamodules.sources.files import create_table, ending, unpack
 
+MEMORY = "2GB"  # of a query; beyond it DuckDB refuses, and the site's other processes go on
 LOCKED: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": "false",
-    "lock_configuration": "true",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": MEMORY,
     "threads": "1",
+    "lock_configuration": "true",
 }
 _NAMES = """
   domain_id vocabulary_id concept_class_id relationship_id reverse_relationship_id unique_device_id production_id

@@ -17,7 +17,7 @@ import pandas as pd
 from sqlglot import exp
 
 from datamodules.remarks import MIXED_UNITS, NO_DESCENDANTS, NO_TABLE, OTHER_UNIT, Remark
-from datamodules.sources import cohort_sql
+from datamodules.sources import cohort_sql, one_person
 from datamodules.sources.connection import database
 from datamodules.sources.database import Session, number, plain
 from datamodules.sources.omop_features import Feature, combine, of_person
@@ -165,7 +165,7 @@ class Opened:
         self._stack = ExitStack()
 
     def __enter__(self) -> "Opened":
-        reads = cohort_sql.tables_of(self.query)
+        reads = one_person.reads(cohort_sql.tables_of(self.query))
         self._session: Session = self._stack.enter_context(self.cohorts.database.open(reads | self._tables))
         self._names = cohort_sql.spelling(self._session.columns)
         self.columns = {
@@ -188,27 +188,34 @@ class Opened:
         return self._session.rows(cohort_sql.spell(query, self._names), parameters, self.cohorts.seconds)[1]
 
     def examples(self) -> pd.DataFrame:
-        """The cohort's rows, in the order of person, index and accession, with `person` for `person_id`."""
+        """The cohort's rows, in the order of person, index and accession, with `person` for `person_id`.
+
+        The only place where a study's query is run: for each person alone (`one_person`).
+        """
         limit = self.cohorts.limit
-        query = exp.select("*").from_(self.query.subquery("cohort")).limit(limit + 1)
+        query = one_person.alone(self.query, self.columns).limit(limit + 1)
         names, rows = self._session.rows(cohort_sql.spell(query, self._names), {}, self.cohorts.seconds)
         if len(rows) > limit:
             raise ValueError(
                 f"the cohort has more than {limit} rows: narrow the query, or raise `rows` in the site's `sources`"
             )
-        return _examples([name.lower() for name in names], rows)
+        return _examples([name.lower() for name in names[1:]], rows)
 
 
 def _examples(names: list[str], rows: list[tuple[Any, ...]]) -> pd.DataFrame:
+    """A table of rows that begin with whose they are; `names` are those of the query's own columns after it."""
     for name in ("person_id", "index_date"):
         if names.count(name) != 1:
             raise ValueError(f"the cohort query must give one column {name} (it gives: {', '.join(names)})")
     if not rows:
         raise ValueError("the cohort query finds nobody")
-    columns = {name: [plain(row[at]) for row in rows] for at, name in enumerate(names)}
-    persons, index = columns.pop("person_id"), columns.pop("index_date")
-    if not all(isinstance(each, int) for each in persons) or not all(isinstance(each, date) for each in index):
-        raise ValueError("the cohort query gives a row without person_id or without a date in index_date")
+    columns = {name: [plain(row[at]) for row in rows] for at, name in enumerate(names, start=1)}
+    columns.pop("person_id")  # what the query says; the site's own is the first of each row
+    persons, index = [row[0] for row in rows], columns.pop("index_date")
+    if not all(isinstance(each, int) for each in persons):
+        raise ValueError("the table person has a person_id that is no whole number")
+    if not all(isinstance(each, date) for each in index):
+        raise ValueError("the cohort query gives a row without a date in index_date")
     accession = [None if each is None else str(each) for each in columns.pop("accession", [])]
     told_apart = set(zip(persons, accession, strict=True)) if accession else set(persons)
     if len(told_apart) < len(rows) or None in accession:

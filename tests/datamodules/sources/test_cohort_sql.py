@@ -91,6 +91,18 @@ def test_an_export_is_read_only_and_closed_to_files_even_for_a_statement_that_pa
             session.rows(_Raw(statement.format(folder=folder)), {}, 10)
 
 
+def test_a_query_of_an_export_has_bounded_memory_and_loads_no_extension(tmp_path):
+    folder = export(tmp_path / "cdm", {"person": [person(1)]})
+    with database(str(folder), tmp_path).open({"person"}) as session:
+        names = "'memory_limit', 'threads', 'autoload_known_extensions', 'autoinstall_known_extensions', "
+        names += "'enable_external_access', 'lock_configuration'"
+        query = _Raw(f"SELECT name, value FROM duckdb_settings() WHERE name IN ({names})")
+        assert dict(session.rows(query, {}, 10)[1]) == {
+            "memory_limit": "1.8 GiB", "threads": "1", "autoload_known_extensions": "false",
+            "autoinstall_known_extensions": "false", "enable_external_access": "false", "lock_configuration": "true",
+        }  # fmt: skip
+
+
 class _Raw:
     """A statement that went round the check."""
 
