@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,5 +66,15 @@ def test_a_row_of_the_table_of_metrics_is_one_line_of_names_that_can_be_seen(tmp
 
 
 def test_why_a_run_failed_cannot_pass_for_its_end(tmp_path: Path):
+    study = SimpleNamespace(allow_targets=(), federation={})
     result = {"status": "failed", "reason": f"lost: {FORGED}", "rounds": 1, "seconds": 1.0, "stopped": "", "digest": ""}
-    assert not [line for line in last_words(result, tmp_path, 1.0, goes_on=False).splitlines() if line[:2] == "ok"]
+    assert not [line for line in last_words(result, tmp_path, 1.0, study=study).splitlines() if line[:2] == "ok"]
+
+
+def test_the_command_that_goes_on_allows_what_the_run_was_allowed(tmp_path: Path):
+    """A run's folder says nothing of that to the run that goes on."""
+    result = {"status": "interrupted", "reason": "Ctrl-C", "rounds": 1}
+    study = SimpleNamespace(allow_targets=("acme.", "own."), federation={"_target_": "x"})
+    assert last_words(result, tmp_path, None, study=study).endswith(f"resume={tmp_path} 'allow_targets=[acme.,own.]'")
+    local = SimpleNamespace(allow_targets=("acme.",), federation={})
+    assert last_words(result, tmp_path, None, study=local).endswith("--config-name run 'allow_targets=[acme.]'")

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flip.config.checks.effects import unused_here
+from flip.config.targets import TARGET
 from flip.coordinator.result import INTERRUPTED, ResultFile
 from flip.errors import UserError, several
 from flip.files import relative
+from flip.runs.given import allowing
 from flip.runs.missing_sites import last_error
 from flip.signals import Interrupted, interruptible
 from flip.site.environment import ignored
@@ -76,13 +78,13 @@ def write_report(folder: Path, display: "Display") -> float:
     return time.perf_counter() - started
 
 
-def last_words(result: ResultFile, folder: Path, report: float | None, *, goes_on: bool) -> str:
-    """How the run ended, and where to look; `goes_on`: one that was cut off can be resumed."""
-    place = relative(folder)
+def last_words(result: ResultFile, folder: Path, report: float | None, *, study: "Study") -> str:
+    """How the run ended, and where to look; one without federation that was cut off cannot be resumed."""
+    place, allowed = relative(folder), allowing(study.allow_targets)
     if result["status"] == INTERRUPTED:
-        how = f"go on: python -m flip resume={place}"
-        if not goes_on:
-            how = f"begin again: python -m flip --config-dir {place} --config-name run"
+        how = f"go on: python -m flip resume={place}{allowed}"
+        if not study.federation.get(TARGET):
+            how = f"begin again: python -m flip --config-dir {place} --config-name run{allowed}"
         return f"{INTERRUPTED}  {result['reason']}, {several(result['rounds'], 'round')} complete; {how}"
     page = f"report  {place}/report.html"
     if report is None:

@@ -63,7 +63,7 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultF
             if study.again and study.again != folder and result["status"] == "ok":
                 print(f"rerun   {rerun_words(study.again, folder)}")
             show_logs(folder, never_in(files.lines()) if trains and result["status"] == "ok" else None)
-        print(last_words(result, folder, report, goes_on=bool(study.federation.get(TARGET))), flush=True)
+        print(last_words(result, folder, report, study=study), flush=True)
         if asked is not None:
             asked.told = True
             raise asked

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -93,7 +94,8 @@ def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0 if run(study, folder, resumes=begun.identifier).status == "ok" else 1
     except Interrupted as asked:
         if not asked.told:
-            print(f"interrupted  {asked.words}; go on: python -m flip resume={relative(folder)}", file=sys.stderr)
+            command = shlex.join(["python", "-m", "flip", f"resume={relative(folder)}", *others])
+            print(f"interrupted  {asked.words}; go on: {command}", file=sys.stderr)
             asked.told = True
         raise
 

@@ -30,8 +30,8 @@ DEPLOYED: Mapping[str, float] = {
     "maximum_seconds": 6 * 3600,
     "maximum_change": 0.05,
 }
-"""A hospital's bounds where its file does not state them. Under them the shipped studies run; honest rounds moved the
-weights by .006 to .043, weights that tell single rows lie .16 and more from the seeded start."""
+"""A hospital's bounds where its file does not state them. Honest rounds of heart, dermatology, notes,
+radiographs and lung moved the weights by .006 to .043 in three to five rounds; a cyclic round moved them by .13."""
 
 
 @dataclass(frozen=True)

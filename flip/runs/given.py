@@ -6,7 +6,8 @@ lie may still be `${paths.data_dir}`, and that folder FLIP_DATA_DIR, as the engi
 """
 
 import re
-from collections.abc import Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,8 @@ def _refuse_interpolations(values: object, path: Path) -> None:
     """Refuse `${` anywhere, escaped as well: what is text once is resolved when it is read again."""
     if text := next((each for each in texts(values) if "${" in each and not isinstance(each, Unresolved)), None):
         raise UserError(f"{path}: {text!r} is an interpolation; a run's file holds values alone, so write the value")
+
+
+def allowing(prefixes: Sequence[str]) -> str:
+    """What is typed after a command that reads a run's folder, a space first: its own `allow_targets` do not count."""
+    return " " + shlex.quote(f"allow_targets=[{','.join(prefixes)}]") if prefixes else ""

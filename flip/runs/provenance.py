@@ -13,6 +13,7 @@ from typing import Any
 from flip import numerics
 from flip.config.study import Study
 from flip.files import relative
+from flip.runs.given import allowing
 
 PACKAGES = (
     "flip-engine", "torch", "pytorch-lightning", "monai", "torchmetrics", "opacus", "numpy", "pydicom", "hydra-core",
@@ -23,7 +24,9 @@ PACKAGES = (
 def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
     """Where a run's results come from: study, code, commit, versions, hardware, environment; nothing of a site."""
     typed = study.typed
-    rerun = f"python -m flip --config-dir {shlex.quote(relative(folder))} --config-name run"
+    rerun = (
+        f"python -m flip --config-dir {shlex.quote(relative(folder))} --config-name run{allowing(study.allow_targets)}"
+    )
     return {
         "run": run,
         "manifest_sha256": study.manifest_sha256,
@@ -33,7 +36,7 @@ def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
         "hardware": hardware(study.manifest["trainer"]["threads"]),
         "environment": numerics.chosen_outside(),
         "command": None if typed is None else shlex.join(["python", "-m", "flip", *public_arguments(typed)]),
-        "rerun": rerun,
+        "rerun": rerun + allowing(study.allow_targets),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "backend": study.backend,
         "simulated": study.site_file is None and not study.live,

@@ -100,7 +100,7 @@ def trap(features: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 def stolen(sent: Payload, back: Payload, rows: np.ndarray) -> int:
-    """How many rows the difference of neighboring units gives, each number right to a thousandth."""
+    """How many rows the difference of neighboring units gives, each number right to a hundredth."""
     if not back:
         return 0
     weight, bias = (
