@@ -111,7 +111,7 @@ def test_what_is_the_sites_own_is_not_the_studys_to_say(given: str, tmp_path: Pa
     manifest["dataset"][given] = {"folder": str(kept.parent), "gigabytes": 0.0}
     silo = Silo("cleveland", study.sites["cleveland"], tmp_path / "home")
     reply = silo.answer(Task("run", "study", 0, "statistics", {}, {}, {}, json.dumps(manifest)))
-    assert (reply.fault, unread) == (Fault.REFUSED_MANIFEST, [])
+    assert (reply.fault, unread) == (Fault.REFUSED_TARGET, [])
     assert [*kept.parent.iterdir()] == [kept]
 
 
