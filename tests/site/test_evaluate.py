@@ -314,7 +314,12 @@ def test_an_interval_over_sites_is_of_persons_where_they_have_several_rows_and_s
 def test_a_reply_with_wrong_sums_of_persons_does_not_pass_the_check():
     reply, wanted = answer("a", cohort(0) | {"person": torch.arange(60) // 6}), wanted_scores(model(), "test")
     assert problem(reply, TASK, wanted) is None
-    for wrong in ({"accuracy": np.ones(3)}, {"accuracy": np.array([-1.0, 1, 1, 1])}, {"other": np.ones(4)}):
+    below = {"accuracy": np.array([-1.0, 1, 1, 1])}
+    for wrong, fault in (
+        ({"accuracy": np.ones(3)}, Fault.INVALID),
+        ({"other": np.ones(4)}, Fault.INVALID),
+        (below, Fault.IMPLAUSIBLE),
+    ):
         sums = {name: Summary(SummaryKind.SUM, each, 10) for name, each in wrong.items()}
         changed = replace(reply, summaries={**reply.summaries, Topic.SPREAD: sums})
-        assert problem(changed, TASK, wanted) is Fault.INVALID
+        assert problem(changed, TASK, wanted) is fault

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from flip.cli.execute import execute
@@ -364,8 +365,10 @@ def settle(federation: Federation, site: str, data: Path) -> None:
     (federation.kits / site).rename(own / "kit")
     table = (data / "uci_heart" / f"processed.{site}.data").read_text()
     (own / "data" / f"{MARKS[site]}.csv").write_text(table)
-    filled = SITE_TEMPLATE.replace("root: ???", f"root: {own}/data/{MARKS[site]}.csv").replace("???", "1")
-    (own / "kit" / "site.yaml").write_text(f"# {MARKS[site]}\n{filled}")
+    filled = SITE_TEMPLATE.replace("root: ???", f"root: {own}/data/{MARKS[site]}.csv")
+    values = yaml.safe_load(filled.replace("???", "2"))  # a tiny hospital, which permits a small model and long studies
+    values["policy"] |= {"minimum_cell": 1, "persons_per_parameter": 0, "maximum_rounds": 10**6}
+    (own / "kit" / "site.yaml").write_text(f"# {MARKS[site]}\n{yaml.safe_dump(values)}")
 
 
 @pytest.fixture(scope="module")
