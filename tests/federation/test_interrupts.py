@@ -56,7 +56,7 @@ def test_a_signal_in_a_fit_of_lightning_ends_the_run_with_a_result(
     study = Faulty(tmp_path, short / f"f-{backend.id}-{number}", {"a": {}, "b": {}})
     lines = interrupted(study, number, *backend.overrides)
     assert lines[-1].startswith("interrupted  ")
-    assert lines[-1].endswith("go on: python -m flip resume=run")
+    assert lines[-1].endswith("go on: python -m flip resume=run 'allow_targets=[faulty.]'")
     assert [line for line in lines if "Traceback" in line] == []
     if backend is not ONE:
         return
@@ -114,7 +114,8 @@ def test_a_signal_in_any_phase_ends_the_run_with_a_result(
     assert (study.folder / "err").read_text() == ""
     last = (study.folder / "out").read_text().splitlines()[-1]
     assert last.startswith("interrupted  ")
-    assert last.endswith("--config-dir run --config-name run" if backend == "none" else "resume=run")
+    command = "--config-dir run --config-name run" if backend == "none" else "resume=run"
+    assert last.endswith(f"{command} 'allow_targets=[faulty.]'")
 
 
 def test_a_signal_before_there_is_a_run_leaves_none(tmp_path: Path, short: Path) -> None:
