@@ -19,7 +19,7 @@ from flip.cli.execute import execute
 from flip.cli.launch import launch
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import run_flip
-from tests.studies import SMALL_HEART, tiny_heart_study
+from tests.studies import SMALL_HEART, compose_study
 
 STUDIES = {
     "SCAFFOLD's controls, half of the sites in a round": ["strategy=scaffold", "strategy.fraction=0.5"],
@@ -41,7 +41,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def study_of(data: Path, *overrides: str):
-    return tiny_heart_study(data, *ROUNDS, "federation=inprocess", *overrides)
+    """What the command line below composes too, to the letter: noise of a private study depends on all of it."""
+    small = [*SMALL_HEART, *ROUNDS, f"paths.data_dir={data}", "federation=inprocess"]
+    return compose_study("experiment=heart_disease", *small, *overrides)
 
 
 def begin(data: Path, folder: Path, *overrides: str) -> multiprocessing.process.BaseProcess:
