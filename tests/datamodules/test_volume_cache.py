@@ -85,10 +85,11 @@ def test_a_second_process_opens_no_dicom(cohort, tmp_path):
 def test_a_sweep_after_a_run_opens_no_dicom(tmp_path):
     """The real command line; each of its processes writes down what it opens."""
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys\n"
+        "import os, sys\n"
+        f"file = open({str(tmp_path / 'opened')!r}, 'ab', buffering=0)\n"  # once: a study writes nothing there
         "def note(event, found):\n"
         "    if event == 'open' and str(found[0]).endswith('.dcm') and found[1] in ('rb', 'r'):\n"
-        f"        with open({str(tmp_path / 'opened')!r}, 'a') as file: file.write(str(found[0]) + chr(10))\n"
+        "        file.write(os.fsencode(str(found[0])) + b'\\n')\n"
         "sys.addaudithook(note)\n"
     )
     tiny = in_rounds(TINY["sarcopenia"](tmp_path / "demo"))

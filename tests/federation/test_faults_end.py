@@ -42,7 +42,7 @@ def test_with_fewer_than_min_sites_left_the_study_ends(backend: Backend, tmp_pat
         assert running.family.left() == []
     said(running)
     assert running.result["reason"] == (
-        f"1 usable sites in round 3, strategy.min_sites=2. a: {Fault.RAISED.value}; b: {Fault.NOT_FINITE.value}"
+        f"1 usable site in round 3, strategy.min_sites=2. a: {Fault.RAISED.value}; b: {Fault.NOT_FINITE.value}"
     )
     assert running.result["rounds"] == complete(study.run) == 2
 
@@ -57,7 +57,7 @@ def test_with_all_but_one_site_gone_the_study_ends(backend: Backend, tmp_path: P
         assert running.end() == 1
         assert running.family.left() == []
     said(running)
-    assert "1 usable sites in round 2, strategy.min_sites=2. " in running.result["reason"]
+    assert "1 usable site in round 2, strategy.min_sites=2. " in running.result["reason"]
     assert f"killed: {Fault.LOST.value}; stands: {Fault.TIMEOUT.value}" in running.result["reason"]
     assert running.result["rounds"] == complete(study.run) == 1
     assert study.temporary_files() == []
