@@ -36,7 +36,7 @@ def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
         "hardware": hardware(study.manifest["trainer"]["threads"]),
         "environment": numerics.chosen_outside(),
         "command": None if typed is None else shlex.join(["python", "-m", "flip", *public_arguments(typed)]),
-        "rerun": rerun + allowing(study.allow_targets),
+        "rerun": rerun,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "backend": study.backend,
         "simulated": study.site_file is None and not study.live,

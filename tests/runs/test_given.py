@@ -1,6 +1,7 @@
 """A run folder that somebody else made: nothing in it runs code of its author's, nor brings a secret into the run."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from flip.config.checks.study import check
 from flip.config.study import Study
 from flip.errors import UserError
 from flip.runs.given import given_files
+from flip.runs.provenance import provenance
 from flip.runs.rerun import run_files
 from tests.cohorts.heart import write_tiny_heart
 from tests.conftest import Acme
@@ -129,3 +131,9 @@ def test_nothing_is_left_of_reading_it(run, temporary):
     again(run)
     assert list(temporary.iterdir()) == []
     shutil.rmtree(run)
+
+
+def test_the_command_that_runs_it_again_allows_what_it_was_allowed_once(tmp_path):
+    study = replace(tiny_heart_study(write_tiny_heart(tmp_path / "data")), allow_targets=("acme.",))
+    assert provenance(study, tmp_path, "r")["rerun"].endswith("--config-name run 'allow_targets=[acme.]'")
+    assert provenance(study, tmp_path, "r")["rerun"].count("allow_targets") == 1
