@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-PRIVATE = 0o600
+from flip.site.state import PRIVATE
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,13 @@ first that does ends the matter. A new rule is a function and a line there.
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 from flip.config.policy import Policy
 from flip.messages import Fault, Task
+from flip.messages.forms import check_task
 from flip.messages.wire import take
 from flip.site.admission import Accepted, Place
 from flip.site.counters import Counter
@@ -44,9 +45,10 @@ class Question:
 def well_formed(question: Question) -> None:
     """The task has a step, a stage and parameters that the protocol knows."""
     task = question.task
-    texts = (task.run, task.stage, task.step, task.manifest)
-    if not (all(isinstance(each, str) for each in texts) and isinstance(task.params, Mapping)):
-        raise Refusal(Fault.REFUSED_PROTOCOL, "a task whose parts are of another type")
+    try:
+        check_task(task)
+    except ValueError as error:
+        raise Refusal(Fault.REFUSED_PROTOCOL, "a task whose parts are of another type or range") from error
     if task.step not in STEPS or task.stage not in STEPS[task.step].stages:
         raise Refusal(Fault.REFUSED_PROTOCOL, f"unknown step {task.step[:80]!a} in stage {task.stage[:80]!a}")
     for problem in unknown_params(task):
@@ -64,7 +66,7 @@ def within_rounds(question: Question) -> None:
     """The round is one of the study's; before the first and for other jobs it is 0."""
     task, rounds = question.task, question.study.expected.rounds
     last = rounds - 1 if task.step in ("fit", "evaluate") else 0
-    if type(task.round) is not int or not 0 <= task.round <= last:
+    if not 0 <= task.round <= last:
         raise Refusal(Fault.REFUSED_PROTOCOL, f"round {ascii(task.round)[:80]} of {task.step}: from 0 to {last}")
 
 
@@ -119,7 +121,6 @@ RULES: tuple[Callable[[Question], None], ...] = (
     within_rounds,
     trainable,
     expected_arrays,
-    # what the study's size and the weights' values may be stands here: before the question is counted
     counted,
 )
 """Every rule of the gate, in order."""

@@ -1,6 +1,5 @@
 """What a coordinator may ask of a site in one run: the steps, their parameters, the arrays that go with them."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -105,7 +104,7 @@ def unknown_params(task: Task) -> Iterator[str]:
     for name, value in task.params.items():
         kinds = known.get(name, ())
         truth = isinstance(value, bool) and bool not in kinds  # which is a whole number to Python
-        if truth or not isinstance(value, kinds) or (isinstance(value, float) and not math.isfinite(value)):
+        if truth or not isinstance(value, kinds):
             yield f"parameter {name!r} of {task.step}: {_shown(value)}"
     if task.step == "evaluate" and task.params.get("split") not in SPLITS:
         yield f"split: {_shown(task.params.get('split'))}"

@@ -57,12 +57,12 @@ class Received:
         """A model that no round gave: of this site alone, or in a simulation, where one owner has every site."""
         if self.task.step == "fit":
             self._is_start()
-        elif self.loaded.deployed and digest(self.task.weights) not in self._known().get(ALONE, []):
+        elif self.loaded.deployed and digest(self.task.weights) not in known_sets(self.store).get(ALONE, []):
             raise self._refused(f"a hospital scores no other site's model; the task's stage is '{self.task.stage}'")
 
     def _of_round(self) -> None:
         number = self.task.round + (self.task.step == "evaluate")  # rounds that these weights have behind them
-        strategy, known = self.loaded.strategy, self._known()
+        strategy, known = self.loaded.strategy, known_sets(self.store)
         relayed = self.task.step == "fit" and strategy.relays
         sealed, key = digest(self.task.weights), f"{number}{'+' if relayed else ''}"
         if sealed in (*known.get(key, []), *known.get(str(number), [])):
@@ -73,7 +73,7 @@ class Received:
             self._is_near(number + relayed)
         if len(known.get(key, [])) >= SETS * strategy.stops:
             raise self._refused(f"round {number} already had {SETS * strategy.stops} different ones")
-        self._keep({**known, key: [*known.get(key, []), sealed]})
+        keep_sets(self.store, {**known, key: [*known.get(key, []), sealed]})
         if not relayed and reach_of(self.loaded) is not None:
             self.store.save(NAME, number, self.task.weights)
 
@@ -105,18 +105,17 @@ class Received:
     def _refused(self, why: str) -> Refusal:
         return Refusal(Fault.REFUSED_WEIGHTS, why)
 
-    def _known(self) -> dict[str, list[str]]:
-        return known_sets(self.store)
-
-    def _keep(self, known: Mapping[str, list[str]]) -> None:
-        write_atomic(self.store.folder / f"{NAME}.json", json.dumps(known).encode(), PRIVATE)
-
 
 def keep_alone(store: LocalState, weights: Payload) -> None:
     """Know the model that this site trained by itself, which it then scores."""
     known = known_sets(store)
     kept = [*known.get(ALONE, []), digest(weights)][-SETS:]
-    write_atomic(store.folder / f"{NAME}.json", json.dumps({**known, ALONE: kept}).encode(), PRIVATE)
+    keep_sets(store, {**known, ALONE: kept})
+
+
+def keep_sets(store: LocalState, known: Mapping[str, list[str]]) -> None:
+    """Write down which weights the site took, in place of what is there."""
+    write_atomic(store.folder / f"{NAME}.json", json.dumps(known).encode(), PRIVATE)
 
 
 def known_sets(store: LocalState) -> dict[str, list[str]]:
