@@ -33,6 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 PARTIAL = "_partial_"
+PERSON, ROW = "person", "row"  # argument of a dataset that names the column, and a site's word for each row as one
 LIGHTNING = (
     "accumulate_grad_batches", "check_val_every_n_epoch", "detect_anomaly", "gradient_clip_algorithm",
     "gradient_clip_val", "precision",
@@ -100,6 +101,8 @@ def datamodule(manifest: Manifest, name: str, site: Site) -> FederatedDataModule
     taken = takes(manifest["dataset"], IF_TAKEN)
     try:
         overrides |= {"part": site.part} if "part" in taken else {}
+        if site.person is not None and takes(manifest["dataset"], (PERSON,)):
+            overrides[PERSON] = None if site.person == ROW else site.person
         if "cache" in taken and site.cache.folder:
             overrides["cache"] = {"folder": site.cache.folder, "gigabytes": site.cache.gigabytes}
         overrides |= {"sources": _of_ours(lambda: sources(name, site))} if "sources" in taken else {}

@@ -20,6 +20,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from flip.cli.execute import execute
+from flip.config.site_template import SITE_TEMPLATE
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.flower import provision as deploy
@@ -29,7 +30,7 @@ from flip.federation.flower.messages import MARKER, exchange, pause
 from flip.federation.flower.server import Sites, public_keys, shared_folder
 from flip.federation.flower.superlink import FlowerSuperLink
 from flip.federation.flower.supernode import answer, work
-from flip.federation.kit import SITE_TEMPLATE, Kit
+from flip.federation.kit import Kit
 from flip.messages import Fault, Reply, Task
 from flip.messages.safetensors import pack
 from flip.messages.wire import pack_task, unpack_reply
@@ -364,7 +365,8 @@ def settle(federation: Federation, site: str, data: Path) -> None:
     (federation.kits / site).rename(own / "kit")
     table = (data / "uci_heart" / f"processed.{site}.data").read_text()
     (own / "data" / f"{MARKS[site]}.csv").write_text(table)
-    filled = SITE_TEMPLATE.replace("root: ???", f"root: {own}/data/{MARKS[site]}.csv").replace("???", "1")
+    filled = SITE_TEMPLATE.replace("root: ???", f"root: {own}/data/{MARKS[site]}.csv")
+    filled = filled.replace("person: ???", "person: row").replace("???", "1")
     (own / "kit" / "site.yaml").write_text(f"# {MARKS[site]}\n{filled}")
 
 
