@@ -7,6 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datamodules.multimodal import Multimodal
+from datamodules.records import Records
+from datamodules.tabular import Tabular
+from datamodules.targets import Binary
 from flip.config.demands import largest_share
 from flip.config.policy import RELEASES, Policy
 from flip.config.site_file import load_site
@@ -17,6 +21,7 @@ from flip.privacy.dp_sgd import DPSGD
 from flip.site.disclosure import released
 from flip.site.refusal import Refusal
 from flip.site.releases import OF_TOPIC
+from flip.strategies.cyclic import Cyclic
 from flip.strategies.fedavg import FedAvg
 from tests.site import test_gate
 
@@ -88,6 +93,10 @@ def test_the_share_of_a_site_is_that_in_the_smallest_round(arguments, share):
     assert largest_share(FedAvg(1, **arguments)) == share
 
 
+def test_a_site_that_is_sent_what_another_one_trained_sees_all_of_it():
+    assert largest_share(Cyclic(1)) == 1.0
+
+
 def test_weights_that_single_out_one_site_are_refused(tmp_path):
     one_hot = "strategy.site_weights={cleveland: 1, hungarian: 0, switzerland: 0, va: 0}"
     fault, log = statistics(tmp_path, {}, one_hot)
@@ -146,6 +155,13 @@ def test_the_study_does_not_say_at_a_hospital_whose_a_row_is(tmp_path):
     for person, fault in (("", Fault.REFUSED_RULE), ("person: MRN", Fault.REFUSED_COHORT), ("person: row", None)):
         own.file.write_text(f"root: {root}\n{person}\npolicy: {rules}\n")
         assert own.silo.answer(own.task("statistics")).fault is fault
+
+
+def test_nor_does_it_of_images_and_tables():
+    target = Binary("died", positive=[1])
+    for person, column in (("MRN", "MRN"), (None, None), ("", "visit")):
+        data = Multimodal(".", target=target, tabular=Tabular(["age"]), person=person, records=Records(person="visit"))
+        assert data.query.records.person == column
 
 
 # Attempts to loosen.
