@@ -18,7 +18,7 @@ from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
 from datamodules.pixels import Pixels
-from datamodules.records import Records
+from datamodules.records import Records, owned
 from datamodules.remarks import LACKING, MIXED_UNITS, counted
 from datamodules.rows import Rows, collate, split_rows
 from datamodules.splits import ByColumn, ByPerson, Dirichlet, persons_by
@@ -45,6 +45,7 @@ class Multimodal(lightning.LightningDataModule):
     Args:
         root: the site's table (CSV), archive (.npz), or the folder that holds `records.table`.
         columns: the site's own columns (datamodules.alignment).
+        person: the one that says whose a row is, None where each is a person's own; "" as `records`, or a source, says.
         trains: False for a site that is only tested on; all its rows are then in the test split.
         sources: where table, images and notes come from instead of from files, by part; and the site's `transformer`.
         cache: the site's cache of decoded images: arguments of `datamodules.volume_cache.VolumeCache`; null for none.
@@ -73,6 +74,7 @@ class Multimodal(lightning.LightningDataModule):
         trains: bool = True,
         *,
         target: Target,
+        person: str | None = "",
         sources: Mapping[str, Any] | None = None,
         part: int | None = None,
         cache: Mapping[str, Any] | None = None,
@@ -98,14 +100,13 @@ class Multimodal(lightning.LightningDataModule):
         self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
         groups = [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
-        self.query = CohortQuery(records or Records(), used, text.column if text else None)
+        self.query = CohortQuery(owned(records or Records(), person), used, text.column if text else None)
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = counted((), np.zeros(0))
         self._cohort: Cohort | None = None
         self._pixels: Pixels | None = None
         self._splits, self._target = np.zeros(0, dtype=str), dict[str, np.ndarray]()
-        self._texts, self._behind = list[Any](), dict[str, int]()  # texts as `text` reads them
-        self._datasets: dict[str, Rows] = {}
+        self._texts, self._behind, self._datasets = list[Any](), dict[str, int](), dict[str, Rows]()
 
     @property
     def loads_quickly(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -32,3 +32,8 @@ class Records:
             return None
         named = {split: [each] if isinstance(each, str) else each for split, each in self.table.items()}
         return [(split, file) for split, files in named.items() for file in files]
+
+
+def owned(records: Records, person: str | None) -> Records:
+    """The same rows by the site's own column of persons; None where each row is one, "" as they are."""
+    return records if person == "" else replace(records, person=person)

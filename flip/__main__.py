@@ -70,6 +70,10 @@ def answer(arguments: Sequence[str]) -> int:
             from flip.deploy.command import start
 
             return start(rest)
+        case ["site", *rest]:
+            from flip.deploy.site_file import site
+
+            return site(rest)
         case words if {"--help", "-h"} & set(words):
             print(help.help_text(words))
             return 0

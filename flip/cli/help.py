@@ -38,6 +38,7 @@ flip resume=RUN                          go on with a run that was cut off
 flip report RUN [RUN ...]                write a report again, or compare runs
 flip deploy flower sites=NAME out=DIR    folders for a live federation
 flip start KIT                           start its server, or one of its sites
+flip site init|check SITE_FILE           a hospital's file: write or read it
 flip --help GROUP                        the options of a group, or of all
 `python -m flip` is the same command."""
 WIDTH = 79

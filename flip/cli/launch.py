@@ -18,7 +18,7 @@ from flip.errors import UserError, nearest
 from flip.files import relative
 from flip.signals import Interrupted
 
-COMMANDS = ("report", "deploy", "start")
+COMMANDS = ("report", "deploy", "start", "site")
 WORD = re.compile(r"\w+")
 
 

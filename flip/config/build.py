@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flip.config.base_classes import callback_paths, unfit
 from flip.config.code import code_digest, foreign_packages
-from flip.config.places import FROM_SITE, IF_TAKEN, argument_refusals
+from flip.config.places import FROM_SITE, IF_TAKEN, outward
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, TargetError, name_refusal, resolve, targets
@@ -33,6 +33,7 @@ __all__ = [
 ]  # fmt: skip
 
 PARTIAL = "_partial_"
+PERSON, ROW = "person", "row"  # argument of a dataset that names the column, and a site's word for each row as one
 LIGHTNING = (
     "accumulate_grad_batches", "check_val_every_n_epoch", "detect_anomaly", "gradient_clip_algorithm",
     "gradient_clip_val", "precision",
@@ -60,7 +61,7 @@ def instantiate(config: Mapping[str, object], key: str = "", kind: str = "", **o
         raise UserError(f"{name}: {TARGET}={target} {error}") from error
     if kind and (reason := unfit(kind, target, made)):
         raise UserError(f"{name}: {TARGET}={target} {reason}")
-    if problems := [f"{name}.{argument}: {reason}" for argument, reason in argument_refusals(target, config)]:
+    if problems := [f"{name}.{argument}: {reason}" for argument, reason in outward(target, config)]:
         raise UserError(problems)
     arguments = {
         k: _value(v, f"{name}.{k}") for k, v in config.items() if k not in (TARGET, PARTIAL) and k not in overrides
@@ -100,6 +101,8 @@ def datamodule(manifest: Manifest, name: str, site: Site) -> FederatedDataModule
     taken = takes(manifest["dataset"], IF_TAKEN)
     try:
         overrides |= {"part": site.part} if "part" in taken else {}
+        if site.person is not None and takes(manifest["dataset"], (PERSON,)):
+            overrides[PERSON] = None if site.person == ROW else site.person
         if "cache" in taken and site.cache.folder:
             overrides["cache"] = {"folder": site.cache.folder, "gigabytes": site.cache.gigabytes}
         overrides |= {"sources": _of_ours(lambda: sources(name, site))} if "sources" in taken else {}

@@ -93,20 +93,24 @@ def nested_places(places: Sequence[str] | None, parameter: str) -> tuple[str, ..
 
 def argument_refusals(target: str, config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
     """Argument and reason of each that names, for a class that is not a user's own, what lies outside of the study."""
-    package = target.split(".")[0]
-    if package in LIBRARIES:
-        for name, value in config.items():
-            if name != TARGET and (reason := _outward(str(name), value)):
-                yield str(name), reason
-        needed = next((names[target] for names in listed().values() if target in names), {})
-        for name, wanted in needed.items():
-            if config.get(name) is not wanted:
-                yield name, f"must be {str(wanted).lower()}, or the class would fetch a file"
-    elif package in OURS:
-        for name in FILES_OF_OURS:
-            for text in texts(config.get(name)):
-                if not inward(text):
-                    yield name, f"{text!r} must be a relative path in the site's root, without '..'"
+    yield from outward(target, config)
+    for name in FILES_OF_OURS if target.split(".")[0] in OURS else ():
+        for text in texts(config.get(name)):
+            if not inward(text):
+                yield name, f"{text!r} must be a relative path in the site's root, without '..'"
+
+
+def outward(target: str, config: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """The same of a library's classes alone: whoever names one, a site's own file included, hands it no path."""
+    if target.split(".")[0] not in LIBRARIES:
+        return
+    for name, value in config.items():
+        if name != TARGET and (reason := _outward(str(name), value)):
+            yield str(name), reason
+    needed = next((names[target] for names in listed().values() if target in names), {})
+    for name, wanted in needed.items():
+        if config.get(name) is not wanted:
+            yield name, f"must be {str(wanted).lower()}, or the class would fetch a file"
 
 
 def _outward(name: str, value: object) -> str:

@@ -1,25 +1,37 @@
 """A site's own policy: may this study run here? The site decides, and the answer to no is a reason.
 
-A new rule is a field of `Policy`, its check in `Policy.read`, and a line of `Policy.refuses` if it is on the manifest.
+A new rule is a field of `Policy`, its check in `Policy.read`, its line in a new site's file
+(`flip.config.site_template`) and its words (`flip.deploy.permits`); and a line of `Policy.refuses` if it is on the
+manifest, of `Policy.refuses_parts` if the study's parts show it.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
+from flip.config.demands import Demand, refused_strategy
 from flip.config.places import refusals
 from flip.config.study import Manifest
 from flip.config.targets import STUDY_TARGETS, prefix_problems
-from flip.errors import UserError
+from flip.errors import UserError, nearest
 from flip.messages import Fault
+from flip.privacy import Mechanism
+from flip.strategies.fedavg import FedAvg
 
 PUBLIC = "public_data"
-UNITS = {"minimum_persons": "persons", "minimum_cell": "persons", "maximum_questions": "questions"}
-"""The rules that are numbers, and what they count."""
-
+UNITS = {
+    "minimum_persons": "persons",
+    "minimum_cell": "persons",
+    "maximum_questions": "questions",
+    "least_sites": "sites",
+}
+"""The rules that are whole numbers of 1 or more, and what they count."""
+RELEASES = ("statistics", "describe", "metrics", "outcomes", "weights")
+"""The kinds of what may leave a site: what sites agree on before the first round, a cohort's description (job=check,
+job=statistics), losses and metrics, what a study adds to the report, and trained weights."""
 
 DEPLOYED: Mapping[str, float] = {
     "minimum_batch": 2,
@@ -29,9 +41,11 @@ DEPLOYED: Mapping[str, float] = {
     "maximum_steps": 2_000,
     "maximum_seconds": 6 * 3600,
     "maximum_change": 0.05,
+    "share": 0.5,
 }
 """A hospital's bounds where its file does not state them. Honest rounds of heart, dermatology, notes,
 radiographs and lung moved the weights by .006 to .043 in three to five rounds; a cyclic round moved them by .13."""
+REAL = ("maximum_seconds", "maximum_change", "share")  # those of the bounds that need not be whole
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,10 @@ class Policy:
         maximum_change: root mean square by which the weights that the site is sent may have moved in a round.
         maximum_questions: different questions about the cohort that are ever answered, over all runs and studies: a
             cohort as a study's dataset defines it, or the edges of its histograms. What was asked before is no new one.
+        share: the largest part, above 0 and to 1, that a study's own weights may give one site in a round.
+        least_sites: sites that a round of the study must have, by its `strategy.min_sites`.
+        privacy: the mechanism that a study must have, and the most that it may spend; None asks for none.
+        releases: the kinds of `RELEASES` that leave; all others stay.
     """
 
     minimum_persons: int
@@ -69,6 +87,10 @@ class Policy:
     maximum_seconds: float | None = None
     maximum_change: float | None = None
     maximum_questions: int = 10
+    share: float | None = None
+    least_sites: int = 1
+    privacy: Demand | None = None
+    releases: Sequence[str] = RELEASES
 
     @property
     def digest(self) -> str:
@@ -94,23 +116,27 @@ class Policy:
                 "else a mapping with minimum_persons and minimum_cell"
             )
         rules = [field.name for field in fields(cls)]
-        if unknown := sorted(set(value) - set(rules)):
-            raise UserError(f"{where}.{unknown[0]}: no such rule; the rules are {', '.join(rules)}")
-        for key, unit in UNITS.items():
-            number = value.get(key, getattr(cls, key, None))
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise UserError(f"{where}.{key}={number!r}: must be a whole number of {unit}, 1 or more")
-        numbers = {key: int(value[key]) for key in UNITS if key in value}
-        if deployed and numbers["minimum_persons"] == numbers["minimum_cell"] == 1:
-            raise UserError(
+        problems = [
+            f"{where}.{key}: no such rule; {nearest(str(key), rules)}" for key in sorted(map(str, {*value} - {*rules}))
+        ]
+        problems += [*_units(where, value), *_bounds(where, value), *_releases(where, value)]
+        if deployed and value.get("minimum_persons") == value.get("minimum_cell") == 1:
+            problems.append(
                 f"{where}: minimum_persons: 1 and minimum_cell: 1 is {PUBLIC} by another name, for simulations; "
                 "state how many persons a cohort must hold, and how many must stand behind every number"
             )
-        prefixes = value.get("targets", STUDY_TARGETS)
-        if problems := prefix_problems(f"{where}.targets", prefixes):
+        problems += prefix_problems(f"{where}.targets", value.get("targets", STUDY_TARGETS))
+        privacy = None
+        try:
+            if value.get("privacy") is not None:
+                privacy = Demand.read(f"{where}.privacy", value["privacy"])
+        except UserError as error:
+            problems += error.problems
+        if problems:
             raise UserError(problems)
-        bounds = _bounds(where, value)
-        return cls(**numbers, targets=tuple(prefixes), **({**DEPLOYED, **bounds} if deployed else bounds))
+        stated = {key: value[key] for key in (*UNITS, *DEPLOYED) if key in value}
+        lists = {key: tuple(value[key]) for key in ("targets", "releases") if key in value}
+        return cls(**{**(DEPLOYED if deployed else {}), **stated, **lists, "privacy": privacy})
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
         """Why a study may not run here, by its manifest, with what the site's own log adds; None where it may.
@@ -121,21 +147,50 @@ class Policy:
             return Fault.REFUSED_TARGET, "; ".join(refused)
         return None
 
+    def refuses_parts(
+        self, manifest: Manifest, strategy: FedAvg, mechanisms: Sequence[Mechanism]
+    ) -> tuple[Fault, str] | None:
+        """The same by the study's parts, once they are made from a manifest in which there is no mistake."""
+        refused = [*refused_strategy(strategy, self.share, self.least_sites)]
+        if self.privacy is not None and (unmet := self.privacy.unmet(manifest, mechanisms)):
+            refused.append(unmet)
+        return (Fault.REFUSED_RULE, "; ".join(refused)) if refused else None
+
     def refuses_cohort(self, persons: int) -> Fault | None:
         """The refusal of a cohort that is too small, or None."""
         return Fault.REFUSED_COHORT if persons < self.minimum_persons else None
 
 
-def _bounds(where: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    """The bounds that a policy states. Raises UserError for one that is no number, or no possible one."""
-    bounds = {key: value[key] for key in DEPLOYED if key in value}
-    for key, number in bounds.items():
-        kinds = (int, float) if key in ("maximum_seconds", "maximum_change") else (int,)
+def _units(where: str, value: Mapping[str, object]) -> Iterator[str]:
+    """What is no whole number of persons, questions or sites."""
+    for key, unit in UNITS.items():
+        number = value.get(key, getattr(Policy, key, None))
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            yield f"{where}.{key}={number!r}: must be a whole number of {unit}, 1 or more"
+
+
+def _bounds(where: str, value: Mapping[str, object]) -> Iterator[str]:
+    """What is no number, or beyond what a bound may be."""
+    for key in DEPLOYED:
+        if key not in value:
+            continue
+        number, kinds = value[key], (int, float) if key in REAL else (int,)
         least = 0 if key == "persons_per_parameter" else math.ulp(0)  # 0: no such rule
-        if not isinstance(number, kinds) or isinstance(number, bool) or not least <= number < math.inf:
+        most = 1 if key == "share" else sys.float_info.max
+        if not isinstance(number, kinds) or isinstance(number, bool) or not least <= number <= most:
             kind = "number above 0" if float in kinds else "whole number above 0" if least else "whole number"
-            raise UserError(f"{where}.{key}={number!r}: must be a {kind}")
-    return bounds
+            yield f"{where}.{key}={number!r}: must be a {kind}{', at most 1' if key == 'share' else ''}"
+
+
+def _releases(where: str, value: Mapping[str, object]) -> Iterator[str]:
+    """What is no kind of what may leave."""
+    named = value.get("releases", RELEASES)
+    if not isinstance(named, list | tuple):
+        yield f"{where}.releases={named!r}: must be a list of {', '.join(RELEASES)}"
+        return
+    for each in named:
+        if each not in RELEASES:
+            yield f"{where}.releases: {each!r} is no kind of what may leave; {nearest(str(each), RELEASES)}"
 
 
 def widened(value: object, prefixes: Sequence[str]) -> object:

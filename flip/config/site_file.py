@@ -1,6 +1,7 @@
 """A site's own file, read from its own disk."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -8,17 +9,22 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from flip.config.conform import UNSET, _first_line, _missing, _names, conform
+from flip.config.conform import UNSET, _first_line, _leaves, _missing, _names, conform
 from flip.config.schema import SIMULATED, Config, Site
 from flip.errors import UserError, unique
 
 PLACES = Path("paths") / "run.yaml"  # in a run's folder: where its cohorts lie
+PLACE = re.compile(r"\$\{paths\.[a-z_]+\}")  # what alone is resolved in a site's file: never an environment variable
 
 
 def load_site(path: Path) -> Site:
     """Read a site's own file. Raises UserError naming file, key and remedy."""
+    if path.is_symlink():
+        raise UserError(f"{path}: is a link to another file, which others may change; put the site's file itself here")
     try:
         loaded = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+        if problems := [*_resolved(OmegaConf.to_container(loaded), path)]:
+            raise UserError(problems)
         values = OmegaConf.to_container(_placed(loaded, path.parent.parent / PLACES), resolve=True)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a site's file holds {', '.join(_names(Site))}") from error
@@ -32,7 +38,7 @@ def load_site(path: Path) -> Site:
         raise UserError(f"{path}: {_first_line(error)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
-    problems: list[str] = []
+    problems = []
     for key in set(values) & set(_names(Config)):
         problems.append(f"{key} ({path}): a site cannot change the study; its file holds {', '.join(_names(Site))}")
         del values[key]
@@ -53,6 +59,14 @@ def _placed(site: DictConfig | ListConfig, places: Path) -> DictConfig | ListCon
         OmegaConf.resolve(known)
         return cast(DictConfig, known.site)
     return site
+
+
+def _resolved(values: object, path: Path) -> Iterator[str]:
+    """What a site's file leaves to something else to say: anything in its policy, elsewhere all but a run's folders."""
+    for key, value in _leaves(values, ""):
+        text = f"{key} {value}" if key.split(".")[0] == "policy" else PLACE.sub("", f"{key} {value}")
+        if "${" in text:
+            yield f"{key} ({path}): '${{' asks something else for the value; write the value itself"
 
 
 def _absolute(owner: object, *names: str) -> None:

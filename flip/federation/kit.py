@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from flip.config.site_file import SITE_NAME
+from flip.config.site_template import SITE_TEMPLATE
 from flip.errors import UserError
 from flip.files import POOLED
 from flip.numerics import FAST, PORTABLE, VARIABLES, able
@@ -24,28 +25,6 @@ KIT, SITE_FILE, README = "kit.yaml", "site.yaml", "README.md"
 SERVER, ADMIN, SITE = "server", "admin", "site"
 BACKENDS = ("flower", "nvflare")
 HANDOVER = "The private key in it was made here: hand the folder over safely, and delete it here."
-
-SITE_TEMPLATE = """\
-# This site's own file; it is read here alone and never sent. Fill in each ???, then: python -m flip start .
-root: ???               # where the data lie on this machine; e.g. /data/cohort.csv
-columns: {}             # declared column: the name that it has here; e.g. {age: AGE_YEARS}
-sources: {}             # where table, images and notes come from, if not from files in root; see conf/README.md
-cache: {folder: null, gigabytes: 20}  # decoded images, kept for later runs; folder: e.g. /data/flip_cache, null: none
-trains: true            # false: this site's data are only tested on
-accelerator: cpu        # what computes; gpu
-precision: null         # null: as the study says; e.g. bf16-mixed
-policy:
-  minimum_persons: ???  # distinct persons that a cohort must hold before anything is computed on it; e.g. 50
-  minimum_cell: ???     # persons that must stand behind every number that leaves this site; e.g. 5
-  minimum_batch: 2      # distinct persons of a training batch, in most batches of a fit; e.g. 8
-  persons_per_parameter: 3  # persons to train on for each parameter of a linear model, 0: any number; e.g. 10
-  maximum_parameters: 100000000  # numbers that a model may hold; e.g. 1000000
-  maximum_rounds: 200   # federated rounds of a study; e.g. 50
-  maximum_steps: 2000   # optimizer steps of a round here; e.g. 500
-  maximum_seconds: 21600  # of one task, after which this site's process ends; e.g. 3600
-  maximum_change: 0.05  # root mean square by which weights that are sent may have moved in a round; e.g. 0.02
-secret: null            # null: made on first use, beside this file; or a file of 32 bytes that privacy noise comes from
-"""
 
 
 @dataclass(frozen=True)

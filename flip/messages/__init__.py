@@ -69,6 +69,7 @@ class Withheld(Enum):
     LEVEL = "a subgroup holds fewer distinct persons than the minimum cell of the site, or would tell of one that does"
     CURVE = "a class holds fewer than five minimum cells of the site, which leaves no unbiased curve"
     PARTNER = "it keeps the rows of a site, and no metric that sums says how many persons stand behind it"
+    RELEASES = "the site's policy does not let metrics leave; pooled numbers are without it"
     THRESHOLD = "no decision threshold could be chosen: validation data have one class alone, or are withheld"
 
 

@@ -49,6 +49,13 @@ class Mechanism:
     def prepare(self, fit: "PrivateFit") -> None:
         """Change module, optimizer and loader of one local fit, before Lightning starts."""
 
+    def planned(self, batches: int | None, steps: int) -> Spent | None:
+        """Privacy that a study spends at a site whose training data make so many batches, in so many steps in all.
+
+        `batches` is None before the data are read. None: it does not say, or not yet.
+        """
+        return None
+
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Privacy spent by the fits in the ledger (each the dict that `prepare` appended)."""
         return None

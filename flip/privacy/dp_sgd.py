@@ -84,6 +84,16 @@ class DPSGD(Mechanism):
         fit.loader = poisson_loader(fit.loader, fit.noise_key)
         fit.ledger.append({"noise_multiplier": multiplier, "sample_rate": rate, "steps": float(fit.steps)})
 
+    def planned(self, batches: int | None, steps: int) -> Spent | None:
+        """The target, where there is one; else epsilon of the steps together."""
+        if self.target_epsilon is not None:
+            return Spent(self.target_epsilon, self.delta)
+        if batches is None:
+            return None
+        return self.spent(
+            [{"noise_multiplier": self.noise_multiplier or 0.0, "sample_rate": 1 / batches, "steps": float(steps)}]
+        )
+
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Epsilon of all fits in the ledger together."""
         from opacus.accountants import RDPAccountant

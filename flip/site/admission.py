@@ -57,7 +57,7 @@ class Place:
         """
         try:
             text = self.file.read_bytes() if self.file else None
-            if self.file is None or text == self.text:
+            if self.file is None or (text == self.text and not self.file.is_symlink()):
                 return self
             return replace(self, site=load_site(self.file), text=text)
         except (OSError, UserError) as error:
@@ -143,6 +143,10 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
         if why := numerics.refusal(manifest["numerics"], place.site.accelerator):
             raise Refusal(Fault.REFUSED_NUMERICS, f"{why}. {numerics.REMEDY}")
         strategy = build.strategy(manifest)
+        if refused := policy.refuses_parts(manifest, strategy, build.mechanisms(manifest)):
+            raise Refusal(*refused)
+        if why := rows_of_nobody(manifest, place):
+            raise Refusal(Fault.REFUSED_RULE, why)
         with bounded_numbers(policy):
             module = initial_module(manifest)
     except UserError as error:
@@ -150,6 +154,18 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
     shared, unfit = rounds_of(manifest, module, strategy)
     expected = Expected.of(strategy, module, shared)
     return Accepted(manifest, hashlib.sha256(text.encode()).hexdigest(), policy, expected, unfit)
+
+
+def rows_of_nobody(manifest: Manifest, place: Place) -> str:
+    """Why a hospital's file does not say whose its rows are; nothing where it does, or the dataset does not ask.
+
+    A study that names the column, or none, would decide how many persons the site's rows count for. A table among the
+    site's sources names its own.
+    """
+    asks = place.deployed and place.site.person is None and "table" not in place.site.sources
+    if not (asks and build.takes(manifest["dataset"], (build.PERSON,))):
+        return ""
+    return f"{build.PERSON}: is not in the site's file; name the column of its table, or 'row' where each row is one"
 
 
 def admit(accepted: Accepted, place: Place) -> Loaded:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from flip.config.policy import Policy
 from flip.contracts import FederatedModule
 from flip.contracts.dataset import Arrays
 from flip.messages import Fault, Payload, Reply, Withheld
@@ -19,6 +20,7 @@ from flip.messages.summary import Summaries, Summary, SummaryKind, Topic
 from flip.metrics import EXAMPLES, exact_of, levels_of, metrics_of
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
+from flip.site.releases import kept_in
 
 PARTS = {"known": 3, "levels": 3, "units": 3, "label": 2}
 """Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
@@ -80,9 +82,10 @@ RULES: Mapping[str, Callable[[int, Any, int], Any]] = {
 """The rule of every field of a reply."""
 
 
-def released(persons: int, cell: int, **fields: Any) -> Reply:
-    """The reply of a site, each field by its rule; `persons` stand behind all that has no number of its own."""
-    return Reply(**{name: RULES[name](persons, value, cell) for name, value in fields.items()})
+def released(persons: int, policy: Policy, step: str, **fields: Any) -> Reply:
+    """The reply to a step, each field by its rule; `persons` stand behind all that has no number of its own."""
+    kept = kept_in(policy.releases, step, fields)
+    return Reply(**{name: RULES[name](persons, value, policy.minimum_cell) for name, value in kept.items()})
 
 
 # Counts and sums.

@@ -16,15 +16,16 @@ from flip.config.study import Manifest
 from flip.contracts import FederatedDataModule, Fingerprinted
 from flip.contracts.dataset import examples_in
 from flip.determinism import seed_fit
-from flip.messages import Task
+from flip.messages import Fault, Task
 from flip.messages.weights import to_arrays
-from flip.privacy import PrivateFit, Spent
+from flip.privacy import Entry, PrivateFit, Spent
 from flip.site.admission import Loaded, Place
 from flip.site.batches import without_single
 from flip.site.bounds import refuse_batches, refuse_steps
 from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.disclosure import refuse_few, suppress_metrics
 from flip.site.received_weights import keep_alone, refuse_pull
+from flip.site.refusal import Refusal
 from flip.site.secret import noise_key
 from flip.site.state import LocalState
 from flip.site.trainer import Device, RoundCallback, fit_round, passes, updates
@@ -144,9 +145,22 @@ class LocalFit:
         place, mechanisms = self.place, self.loaded.mechanisms
         key = noise_key(place.name, place.site, place.home, self.task, {**own, **data}) if mechanisms else b""
         private = PrivateFit(module, loader, steps, planned, self.task, key, self.store.ledger() if mechanisms else [])
+        before, batches = len(private.ledger), len(loader)
         for mechanism in mechanisms:
             mechanism.prepare(private)
+        if self.loaded.policy.privacy is not None:
+            again = hashlib.sha256(key).hexdigest() in [entry["noise"] for entry in private.ledger[:before]]
+            self._refuse_spend(private.ledger[: before if again else None], batches, planned)
         return private
+
+    def _refuse_spend(self, ledger: list[Entry], batches: int, planned: int) -> None:
+        """Raises Refusal where so many steps, or all fits with this one, spend more than the site permits."""
+        if (demand := self.loaded.policy.privacy) is None:
+            return
+        for mechanism in self.loaded.mechanisms:
+            for spent in (mechanism.planned(batches, planned), mechanism.spent(ledger)):
+                if why := demand.beyond(spent):
+                    raise Refusal(Fault.REFUSED_RULE, why)
 
     def _spend(self, private: PrivateFit) -> dict[str, float]:
         """Write the ledger, and name the privacy spent at this site so far; the same noise again spends nothing."""

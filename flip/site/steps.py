@@ -47,8 +47,8 @@ class Steps:
         return steps[task.step](task)
 
     def _released(self, persons: int, task: Task, **fields: object) -> Reply:
-        cell = self.loaded.policy.minimum_cell
-        return released(persons, cell, site=self.place.name, task_digest=task.digest, **fields)
+        own = {"site": self.place.name, "task_digest": task.digest}
+        return released(persons, self.loaded.policy, task.step, **own, **fields)
 
     def statistics(self, task: Task) -> Reply:
         """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""

@@ -16,16 +16,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from flip.__main__ import main
-from flip.config.policy import DEPLOYED
+from flip.config.policy import DEPLOYED, Policy
 from flip.config.schema import Site
 from flip.config.site_file import load_site
+from flip.config.site_template import SITE_TEMPLATE
 from flip.errors import UserError
 from flip.federation.flower.provision import children, key_pair
-from flip.federation.kit import SITE_TEMPLATE, Kit
+from flip.federation.kit import Kit
 from flip.processes import parents
 from tests.federation.live import until
 
-FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("???", "5")
+FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("person: ???", "person: row").replace("???", "5")
 
 
 @pytest.fixture
@@ -154,12 +155,12 @@ def test_the_template_has_every_key_of_a_sites_file():
 def test_a_filled_template_is_a_sites_file(tmp_path):
     (tmp_path / "site.yaml").write_text(FILLED)
     policy = load_site(tmp_path / "site.yaml").policy
-    assert policy == {"minimum_persons": 5, "minimum_cell": 5, **DEPLOYED}
+    assert Policy.read("va", policy, deployed=True) == Policy(5, 5, **DEPLOYED)
 
 
 def test_a_site_that_is_not_filled_in_does_not_start(kits, capsys):
     said = refusal(capsys, "start", str(kits / "va"))
-    for key in ("root", "policy.minimum_persons", "policy.minimum_cell"):
+    for key in ("root", "person", "policy.minimum_persons", "policy.minimum_cell"):
         assert f"{key} ({kits}/va/site.yaml): has no value" in said
 
 

@@ -41,7 +41,7 @@ def test_it_ends_with_the_weights_of_a_simulation(
     with Deployment(tmp_path / "said", ["server", *CLINICS]) as place:
         kits(tmp_path, place.address(), numerics)
         for part, clinic in enumerate(CLINICS):
-            own = {"root": str(tmp_path / "data" / "pad_ufes_20"), "part": part}
+            own = {"root": str(tmp_path / "data" / "pad_ufes_20"), "person": "patient_id", "part": part}
             own |= {"policy": {"minimum_persons": 5, "minimum_cell": 1}}
             (tmp_path / "kits" / clinic / "site.yaml").write_text(yaml.safe_dump(own))
         for party in place.parties:

@@ -14,8 +14,8 @@ from datamodules.labels import read_labels, read_nifti_volume
 from datamodules.sources.cohort_sql import parse
 from flip.config.policy import Policy
 from flip.config.site_file import load_site
+from flip.config.site_template import SITE_TEMPLATE
 from flip.errors import UserError
-from flip.federation.kit import SITE_TEMPLATE
 from tests.datamodules.ct_files import body, save, slices_of
 from tests.fuzz.cases import JSON, TEXTS, cases, spoiled
 

@@ -55,7 +55,7 @@ def study_of(folder: Path, *overrides: str) -> Study:
 def hospital(study: Study, home: Path, **rules: object) -> Silo:
     """The site as a hospital has it, under its own file."""
     site = study.sites["cleveland"]
-    return Silo("cleveland", Site(root=site.root, policy={**RULES, **rules}), home, deployed=True)
+    return Silo("cleveland", Site(root=site.root, person="row", policy={**RULES, **rules}), home, deployed=True)
 
 
 def ask(

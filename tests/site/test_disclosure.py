@@ -11,6 +11,7 @@ import pytest
 
 import flip.site
 from flip.config.build import initial_module
+from flip.config.policy import Policy
 from flip.config.study import Study
 from flip.contracts import NamesPersons
 from flip.messages import Fault, Reply, Task, Withheld
@@ -50,11 +51,11 @@ def test_no_field_of_a_reply_tells_of_too_few_persons(name):
     given = {"site": "west", "task_digest": "", name: FULL[name]}
     if name in ("weights", "state"):
         with pytest.raises(Refusal, match=Fault.REFUSED_FEW_PERSONS.value):
-            released(CELL - 1, CELL, **given)
+            released(CELL - 1, Policy(CELL, CELL), "", **given)
     else:
-        assert not getattr(released(CELL - 1, CELL, **given), name)
+        assert not getattr(released(CELL - 1, Policy(CELL, CELL), "", **given), name)
     summaries = {Topic.DESCRIPTION: {"count/x": replace(SUMMARY, persons=CELL)}}
-    assert getattr(released(CELL, CELL, **given | {"summaries": summaries}), name)
+    assert getattr(released(CELL, Policy(CELL, CELL), "", **given | {"summaries": summaries}), name)
 
 
 def test_a_site_makes_no_reply_but_by_the_rules():

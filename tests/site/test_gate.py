@@ -48,7 +48,7 @@ class Hospital:
     def policy(self, rules: object) -> None:
         """Have the owner write the site's file."""
         root = self.folder / "data" / "uci_heart" / "processed.cleveland.data"
-        self.file.write_text(yaml.safe_dump({"root": str(root), "policy": rules}))
+        self.file.write_text(yaml.safe_dump({"root": str(root), "person": "row", "policy": rules}))
 
     def task(self, step: str = "fit", number: int = 0, *, stage: str = "study", run: str = "run", **params) -> Task:
         before = step in ("statistics", "describe")

@@ -175,7 +175,7 @@ def test_a_control_of_scaffolds_cannot_carry_weights_elsewhere(tmp_path):
 
 def test_cyclic_sends_what_another_site_trained_in_the_same_round(tmp_path):
     study = study_of(tmp_path / "data", GENTLE, "strategy=cyclic", "strategy.visits=1", "strategy.rounds=5")
-    silo = hospital(study, tmp_path / "home")
+    silo = hospital(study, tmp_path / "home", share=1)
     assert ask(silo, study, "fit", moved(start(study), 0.04), 0).fault is None
     assert ask(silo, study, "fit", moved(start(study), 0.06), 0).fault is Fault.REFUSED_WEIGHTS
 

@@ -169,7 +169,8 @@ def test_a_policy_that_cannot_be_read_refuses(silo, study, tmp_path):
 
 def test_a_deployed_site_measures_for_no_coordinator(silo, study, tmp_path):
     rules = {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 1}
-    own = Silo("cleveland", replace(silo.site, policy=rules, secret=None), tmp_path / "own", deployed=True)
+    site = replace(silo.site, person="row", policy=rules, secret=None)
+    own = Silo("cleveland", site, tmp_path / "own", deployed=True)
     assert own.answer(task(study, "statistics")).fault is None
     assert own.answer(task(study, "measure")).fault is Fault.REFUSED_POLICY
 

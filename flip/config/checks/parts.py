@@ -163,12 +163,12 @@ def _cohorts(study: Study) -> Iterator[str]:
     loaded: dict[str, FederatedDataModule] = {}
     absent: dict[str, str] = {}
     for name, site in study.sites.items():
-        key = at(f"sites.{name}.root", study.where)
         try:
             reason = _unusable(study, name, site, loaded)
         except UserError as error:
             yield from error.problems
             continue
+        key = at(f"sites.{name}.root", study.where) if reason else ""  # to look it up composes the study once more
         if reason == ABSENT:
             absent[key] = site.root
         elif reason:

@@ -62,7 +62,8 @@ def bind(slot: Slot, where: Where) -> Iterator[str]:
     if slot.kind and (reason := unfit(slot.kind, target, made)):
         yield f"{_named(slot, where)} {reason}"
         return
-    for name, reason in argument_refusals(target, slot.config):
+    # A place without a list is the site's own: its file may name a folder anywhere on its machine.
+    for name, reason in argument_refusals(target, slot.config) if slot.places is not None else ():
         yield f"{at(f'{slot.key}.{name}', where)}: {reason}"
     yield from _arguments(slot, made, where)
 

@@ -94,8 +94,9 @@ def _taken(study: Study, name: str, site: Site) -> Iterator[str]:
     dataset = _dataset(study)
     if dataset is None:
         return  # a mistake of its own
-    taken = build.takes(study.manifest["dataset"], build.IF_TAKEN)
-    for given in build.IF_TAKEN:
+    asked = (*build.IF_TAKEN, build.PERSON)
+    taken = build.takes(study.manifest["dataset"], asked)
+    for given in asked:
         if getattr(site, given) not in (None, {}, Cache()) and given not in taken:
             key = at(f"sites.{name}.{given}", study.where)
             yield f"{key}: {dataset.__name__} takes no {given}; leave it out, or choose another dataset"

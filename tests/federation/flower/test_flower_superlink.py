@@ -21,6 +21,7 @@ import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from flip.cli.execute import execute
+from flip.config.site_template import SITE_TEMPLATE
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.flower import provision as deploy
@@ -30,7 +31,7 @@ from flip.federation.flower.messages import MARKER, exchange, pause
 from flip.federation.flower.server import Sites, public_keys, shared_folder
 from flip.federation.flower.superlink import FlowerSuperLink
 from flip.federation.flower.supernode import answer, work
-from flip.federation.kit import SITE_TEMPLATE, Kit
+from flip.federation.kit import Kit
 from flip.messages import Fault, Reply, Task
 from flip.messages.safetensors import pack
 from flip.messages.wire import pack_task, unpack_reply
@@ -366,7 +367,8 @@ def settle(federation: Federation, site: str, data: Path) -> None:
     table = (data / "uci_heart" / f"processed.{site}.data").read_text()
     (own / "data" / f"{MARKS[site]}.csv").write_text(table)
     filled = SITE_TEMPLATE.replace("root: ???", f"root: {own}/data/{MARKS[site]}.csv")
-    values = yaml.safe_load(filled.replace("???", "2"))  # a tiny hospital, which permits a small model and long studies
+    # A tiny hospital, which permits a small model and long studies.
+    values = yaml.safe_load(filled.replace("person: ???", "person: row").replace("???", "2"))
     values["policy"] |= {"minimum_cell": 1, "persons_per_parameter": 0, "maximum_rounds": 10**6}
     (own / "kit" / "site.yaml").write_text(f"# {MARKS[site]}\n{yaml.safe_dump(values)}")
 

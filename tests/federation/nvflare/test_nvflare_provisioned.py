@@ -343,6 +343,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
             (data / "uci_heart" / f"processed.{site}.data").rename(home / "table.data")
             values = {
                 "root": str(home / "table.data"),
+                "person": "row",
                 "policy": {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 0},
             }
             text = f"# marker-file-{site}\n{yaml.safe_dump(values)}"

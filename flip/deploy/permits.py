@@ -1,0 +1,77 @@
+"""What a site's file permits, in words that its data manager reads: a sentence a rule, so that none goes unsaid."""
+
+from collections.abc import Callable, Mapping
+
+from flip.config.build import ROW
+from flip.config.policy import RELEASES, Policy
+from flip.config.schema import Site
+from flip.config.targets import STUDY_TARGETS
+
+LEAVES = {
+    "statistics": "the sums on which sites agree before training",
+    "describe": "a description of the cohort",
+    "metrics": "losses and metrics",
+    "outcomes": "what a study adds to the report",
+    "weights": "trained weights",
+}
+
+
+def _targets(policy: Policy) -> str:
+    own = [each for each in policy.targets if each not in STUDY_TARGETS]
+    code = f"; besides, code of {', '.join(own)}" if own else ""
+    return f"name the listed code of {', '.join(each.rstrip('.') for each in policy.targets if each not in own)}{code}"
+
+
+def _privacy(policy: Policy) -> str:
+    if (demand := policy.privacy) is None:
+        return "run without a privacy mechanism: policy.privacy asks for none"
+    return f"run only under {demand.mechanism}, and spend epsilon {demand.epsilon:g} at delta {demand.delta:g} here"
+
+
+def _releases(policy: Policy) -> str:
+    kept = [LEAVES[each] for each in RELEASES if each not in policy.releases]
+    told = "; ".join(LEAVES[each] for each in policy.releases) or "nothing"
+    return f"be told: {told}." + (f" These stay: {'; '.join(kept)}." if kept else "")
+
+
+WORDS: Mapping[str, Callable[[Policy], str]] = {
+    "minimum_persons": lambda each: f"compute on a cohort of {each.minimum_persons} distinct persons or more",
+    "targets": _targets,
+    "privacy": _privacy,
+    "maximum_rounds": lambda each: f"have {each.maximum_rounds} rounds",
+    "maximum_steps": lambda each: f"take {each.maximum_steps} optimizer steps of a round here",
+    "maximum_seconds": lambda each: f"compute for {each.maximum_seconds:g} seconds a task",
+    "maximum_parameters": lambda each: f"train a model of {each.maximum_parameters} numbers",
+    "persons_per_parameter": lambda each: (
+        f"train a linear model on {each.persons_per_parameter} persons or more for each of its parameters"
+        if each.persons_per_parameter
+        else "train a linear model on any number of persons"
+    ),
+    "minimum_batch": lambda each: f"train on batches of which most are of {each.minimum_batch} persons or more",
+    "maximum_change": lambda each: (
+        f"send weights that have moved by {each.maximum_change:g} (root mean square) a round"
+    ),
+    "maximum_questions": lambda each: f"ask {each.maximum_questions} different questions about the cohort, ever",
+    "share": lambda each: f"state weights that give one site {each.share:g} of a round",
+    "least_sites": lambda each: f"go on while a round has {each.least_sites} or more sites (its strategy.min_sites)",
+    "releases": _releases,
+    "minimum_cell": lambda each: f"Nothing leaves that rests on fewer than {each.minimum_cell} persons.",
+}
+"""A rule in words, as the end of "A study may ...", but for what leaves. A bound is the most, unless it says more."""
+SENTENCES = ("releases", "minimum_cell")
+
+
+def permits(site: Site, policy: Policy) -> str:
+    """What a deployed site's file permits, a line a rule."""
+    whose = "each row is a person" if site.person == ROW else f"the column {site.person} says whose a row is"
+    table = "the table of sources says whose a row is" if "table" in site.sources else whose
+    lines = [f"    - {words(policy)}" for rule, words in WORDS.items() if rule not in SENTENCES]
+    return "\n".join(
+        [
+            f"Persons are counted here: {table}.",
+            "A study may, at most:",
+            *lines,
+            f"It may {WORDS['releases'](policy)}",
+            WORDS["minimum_cell"](policy),
+        ]
+    )

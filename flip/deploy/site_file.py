@@ -1,0 +1,90 @@
+"""`flip site init` writes a hospital's own file; `flip site check` says what it permits, or what is wrong in it."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flip.config.schema import Site
+
+HELP = """\
+flip site init site.yaml     a site's own file, with every rule and what it means, to be filled in
+flip site check site.yaml    what it permits, in words; or every mistake in it
+
+conf/README.md has the keys of a site's file."""
+COMMANDS: Mapping[str, Callable[[Path], None]]
+
+
+def site(arguments: Sequence[str]) -> int:
+    """Write or check a site's own file. Returns the exit status. Raises UserError."""
+    from flip.errors import UserError, nearest
+
+    if not arguments or {"--help", "-h"} & set(arguments):
+        print(HELP)
+        return 0
+    if arguments[0] not in COMMANDS:
+        raise UserError(f"site {arguments[0]}: is no command; {nearest(arguments[0], COMMANDS)}")
+    if len(arguments) != 2:
+        raise UserError(f"site {arguments[0]}: takes one file, as in: flip site {arguments[0]} site.yaml")
+    COMMANDS[arguments[0]](Path(arguments[1]).expanduser())
+    return 0
+
+
+def init(path: Path) -> None:
+    """Write a new file, which its owner alone can read. Raises UserError where there is one, or no folder for it."""
+    from flip.config.site_template import SITE_TEMPLATE
+    from flip.errors import UserError
+
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(SITE_TEMPLATE)
+    except FileExistsError as error:
+        raise UserError(f"{path}: is there already, and is left as it is; name another file") from error
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; name a file in a folder that you can write to") from error
+    print(f"{path}: fill in each ???, then: flip site check {path}")
+
+
+def check(path: Path) -> None:
+    """Print what a site's file permits at a hospital. Raises UserError with every mistake in it."""
+    from flip.config.policy import Policy
+    from flip.config.site_file import load_site
+    from flip.deploy.permits import permits
+    from flip.errors import UserError, unique
+
+    own = load_site(path)
+    problems = []
+    try:
+        policy = Policy.read("NAME", own.policy, deployed=True)
+    except UserError as error:
+        problems += [each.replace("sites.NAME.", "", 1) for each in error.problems]
+    problems += list(_mistakes(path, own))
+    if problems:
+        raise UserError(unique(f"{path}: {each}" for each in problems))
+    print(permits(own, policy))
+
+
+def _mistakes(path: Path, own: "Site") -> Iterator[str]:
+    """What is wrong in the file besides its policy."""
+    from flip.config.checks.sites import ACCELERATORS, PRECISIONS
+    from flip.config.schema import SIMULATED
+    from flip.config.targets import TARGET
+
+    if own.person is None and "table" not in own.sources:
+        yield "person: has no value; name the column that says whose a row is, or 'row' where each row is a person"
+    if own.secret == SIMULATED:
+        yield f"secret: '{SIMULATED}' protects nothing; name a file, or null for one of its own"
+    if own.part is not None:
+        yield "part: is of a cohort that simulated sites share; leave it out"
+    for key, valid in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
+        if (value := getattr(own, key)) is not None and value not in valid:
+            yield f"{key}: {value!r} is none of {', '.join(valid)}"
+    if not own.sources and not Path(own.root).exists():
+        yield f"root: there is nothing at {own.root}; name the file or folder of the data"
+    for part, config in own.sources.items():
+        if not isinstance(config, Mapping) or not isinstance(config.get(TARGET), str):
+            yield f"sources.{part}: must name a class by {TARGET}, as in {{{TARGET}: datamodules.sources.table.Table}}"
+
+
+COMMANDS = {"init": init, "check": check}
