@@ -83,6 +83,13 @@ def test_a_hospitals_owner_alone_allows_a_source(acme: Acme, study: list[str], t
         assert bool(said) is refused
 
 
+def test_a_site_names_a_folder_of_its_machine_for_its_own_source(acme: Acme, study: list[str], tmp_path: Path) -> None:
+    source = f"{{_target_: datamodules.sources.transformer.LocalTransformer, folder: {tmp_path}}}"
+    settled = compose_study(*study, f"sites.north.sources.transformer={source}", config_dir=acme.conf)
+    assert [*site_problems(settled)] == []
+    assert build.sources("north", settled.sites["north"])["transformer"].folder == tmp_path
+
+
 CALLED = "_target_: acme.sources.Table, path: own.csv"
 MISTAKES = {
     "a source that the owner has not allowed": (

@@ -109,14 +109,6 @@ def shared(place: Place) -> None:
     torch.zeros(3).share_memory_()
 
 
-def loaded(place: Place) -> None:
-    import torch
-    from torch.utils.data import DataLoader
-
-    rows = DataLoader(range(4), num_workers=1, batch_size=2)  # type: ignore[arg-type]
-    assert torch.equal(torch.cat(list(rows)), torch.arange(4))
-
-
 def decoded(place: Place) -> None:
     from datamodules.dicom.decoder import _start
 
@@ -131,7 +123,6 @@ NEEDED: dict[str, Callable[[Place], object]] = {
     "its cache": fetched,
     "nothing": lambda place: Path(os.devnull).write_text(""),
     "memory for workers": shared,
-    "a loader's worker": loaded,
     "the process that decodes images": decoded,
     "reading": lambda place: Path(__file__).read_text(),
     "libraries of the machine": lambda place: ctypes.CDLL(None),
@@ -145,6 +136,34 @@ def test_what_a_site_needs_itself_goes_on(name: str, place: Place) -> None:
     with guarded(place) as guard:
         NEEDED[name](place)
     assert guard.tried == []
+
+
+LOADED = """
+import sys
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+from flip.config.schema import Site
+from flip.site.admission import Place
+from flip.site.audit import guarded
+
+home = Path(sys.argv[1])
+site = Site(root=str(home), policy={"minimum_persons": 2, "minimum_cell": 1})
+with guarded(Place("north", site, home, deployed=True)) as guard:
+    rows = DataLoader(range(4), num_workers=1, batch_size=2)
+    assert torch.equal(torch.cat(list(rows)), torch.arange(4))
+assert guard.tried == []
+"""
+
+
+def test_a_loaders_worker_goes_on(tmp_path: Path) -> None:
+    # In a process of its own, as a site is: the worker is forked, and what other tests left running here could hold it.
+    ran = subprocess.run(
+        [sys.executable, "-c", LOADED, str(tmp_path)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_the_servers_of_the_sites_own_sources_are_reached_at_their_port_alone(place: Place) -> None:
