@@ -5,6 +5,7 @@ first; after that weights which the strategy could have come to from the last on
 rounds before; and of each round only a few. What is beyond is refused, and nothing is scaled or clipped.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from flip.site.admission import Loaded
 
 KEYS = "policy.maximum_change, strategy.most_change"
-NAME = "received"  # of the arrays in the site's store
 SETS = 3  # different weights of one round: its own, and those of a resume after a site was lost
 ROUNDING = 1e-5  # relative: another processor may round the numbers of the seeded start otherwise
 
@@ -64,8 +64,9 @@ class Received:
         number = self.task.round + (self.task.step == "evaluate")  # rounds that these weights have behind them
         strategy, known = self.loaded.strategy, known_sets(self.store)
         relayed = self.task.step == "fit" and strategy.relays
-        sealed, key = digest(self.task.weights), f"{number}{'+' if relayed else ''}"
-        if sealed in (*known.get(key, []), *known.get(str(number), [])):
+        name = name_of(reach_of(self.loaded))
+        sealed, key = digest(self.task.weights), f"{name}/{number}{'+' if relayed else ''}"
+        if sealed in (*known.get(key, []), *known.get(f"{name}/{number}", [])):
             return
         if number == 0 and not relayed:
             self._is_start()
@@ -75,7 +76,7 @@ class Received:
             raise self._refused(f"round {number} already had {SETS * strategy.stops} different ones")
         keep_sets(self.store, {**known, key: [*known.get(key, []), sealed]})
         if not relayed and reach_of(self.loaded) is not None:
-            self.store.save(NAME, number, self.task.weights)
+            self.store.save(name, number, self.task.weights)
 
     def _is_start(self) -> None:
         """The study's seeded weights, to the last bits; the one place to ask for others, such as a published file's."""
@@ -90,11 +91,12 @@ class Received:
 
     def _is_near(self, number: int) -> None:
         """Within what the rounds since the last known weights can have moved."""
-        before = self.store.version(NAME, number)
-        last = self.store.load(NAME, number) if before is not None else None
+        reach = reach_of(self.loaded)
+        before = self.store.version(name_of(reach), number)
+        last = self.store.load(name_of(reach), number) if before is not None else None
         if last is None:
             last = to_arrays(initial_module(self.loaded.manifest), self.task.weights)
-        moved, rounds, reach = change(self.task.weights, last), number - (before or 0), reach_of(self.loaded)
+        moved, rounds = change(self.task.weights, last), number - (before or 0)
         limit = math.inf if reach is None else reach * rounds
         if not (math.isfinite(moved) and moved <= limit):
             raise self._refused(
@@ -106,6 +108,14 @@ class Received:
         return Refusal(Fault.REFUSED_WEIGHTS, why)
 
 
+def name_of(reach: float | None) -> str:
+    """Under which name a site keeps what it took while a round could move the weights so far.
+
+    One for each bound: under a tighter one nothing counts as known that was taken under another.
+    """
+    return f"received-{hashlib.sha256(repr(reach).encode()).hexdigest()[:8]}"
+
+
 def keep_alone(store: LocalState, weights: Payload) -> None:
     """Know the model that this site trained by itself, which it then scores."""
     known = known_sets(store)
@@ -115,12 +125,12 @@ def keep_alone(store: LocalState, weights: Payload) -> None:
 
 def keep_sets(store: LocalState, known: Mapping[str, list[str]]) -> None:
     """Write down which weights the site took, in place of what is there."""
-    write_atomic(store.folder / f"{NAME}.json", json.dumps(known).encode(), PRIVATE)
+    write_atomic(store.folder / "received.json", json.dumps(known).encode(), PRIVATE)
 
 
 def known_sets(store: LocalState) -> dict[str, list[str]]:
     """Digests of the weights that the site took in this run, by the rounds behind them."""
-    path = store.folder / f"{NAME}.json"
+    path = store.folder / "received.json"
     found: dict[str, list[str]] = json.loads(path.read_text()) if path.exists() else {}
     return found
 

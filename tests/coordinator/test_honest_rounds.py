@@ -12,13 +12,13 @@ from flip.site.silo import Silo
 from tests.cohorts.heart import HOSPITALS, write_tiny_heart
 from tests.studies import tiny_heart_study
 
-RULES = "{minimum_persons: 2, minimum_cell: 1, persons_per_parameter: 0}"
+RULES = "{minimum_persons: 2, minimum_cell: 1, persons_per_parameter: 0, share: 1}"
 STRATEGIES = ("cyclic", "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi", "scaffold")
 
 
 def deployed(sites):
     """The sites as hospitals have them: with a secret of their own."""
-    files = {name: replace(load_site(path), secret=None) for name, path in sites.items()}
+    files = {name: replace(load_site(path), person="row", secret=None) for name, path in sites.items()}
     return {name: Silo(name, files[name], path.with_suffix(""), deployed=True) for name, path in sites.items()}
 
 

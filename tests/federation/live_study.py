@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from flip.files import write_atomic
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip
 from tests.disks import can_mount, tmpfs
@@ -68,6 +69,31 @@ class Federation:
         until(lambda: study.round() + 1 >= rounds or study.process.poll() is not None, PATIENCE, "nothing began")
         assert study.process.poll() is None, study.finish()
         return study
+
+    @contextmanager
+    def owner_writes(self, site: str, rules: Mapping[str, object]) -> Iterator[None]:
+        """The owner of a site adds rules to its policy, in one write, and at the end puts the file back."""
+        file = self.root / "kits" / site / "site.yaml"
+        before = file.read_bytes()
+        values = yaml.safe_load(before)
+        write_atomic(file, yaml.safe_dump({**values, "policy": {**values["policy"], **rules}}).encode())
+        try:
+            yield
+        finally:
+            write_atomic(file, before)
+
+    @contextmanager
+    def owner_links(self, site: str, other: str) -> Iterator[None]:
+        """In place of a site's file lies a link to another site's, until the end."""
+        kits = self.root / "kits"
+        file, kept, link = (kits / site / name for name in ("site.yaml", "kept.yaml", "link.yaml"))
+        os.link(file, kept)
+        link.symlink_to(kits / other / "site.yaml")
+        link.replace(file)
+        try:
+            yield
+        finally:
+            kept.replace(file)
 
     def folders(self) -> list[Path]:
         """The folders of all runs."""

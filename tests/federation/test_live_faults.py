@@ -20,7 +20,16 @@ from flip.messages import Fault
 from tests.disks import fill
 from tests.federation.compromised_site import MARKER
 from tests.federation.live import until
-from tests.federation.live_study import COMPROMISED, PATIENCE, SMALL_DISK, Federation, Study, live_federation
+from tests.federation.live_study import (
+    BACKENDS,
+    COMPROMISED,
+    PATIENCE,
+    SMALL_DISK,
+    STUDY,
+    Federation,
+    Study,
+    live_federation,
+)  # fmt: skip
 from tests.runs.test_resume import STUDIES, killed_on
 
 pytestmark = pytest.mark.slow
@@ -30,6 +39,18 @@ SILENT = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 ENDLESS = "strategy.rounds=100000"
 # Of a study that is killed by its half: a round takes 0.3 s and more on Flower, and 0.1 s on FLARE, seen 0.3 s later.
 ROUNDS = {"flower": 16, "nvflare": 40}
+
+
+TIGHTENED = {
+    "more persons": ({"minimum_persons": 5000}, "REFUSED_COHORT"),
+    "less code": ({"targets": ["models."]}, "REFUSED_TARGET"),
+    "a mechanism": ({"privacy": {"mechanism": "dp_sgd", "epsilon": 1, "delta": 1e-5}}, "REFUSED_RULE"),
+    "fewer steps": ({"maximum_steps": 1}, "REFUSED_RULE"),
+    "no weights": ({"releases": ["statistics", "metrics"]}, "REFUSED_RULE"),
+    "a misspelt rule": ({"minimum_person": 5000}, "REFUSED_POLICY"),
+    "an environment variable": ({"minimum_persons": "${oc.env:LEAST}"}, "REFUSED_POLICY"),
+}
+"""What the owner of a site adds to its policy while a study runs, and what the coordinator is told."""
 
 
 @pytest.fixture(scope="class")
@@ -139,6 +160,28 @@ class LiveFaults:
         federation.parties.network("cleveland", up=True)
         study.await_fault("cleveland", None)
         assert [each["fault"] for each in study.lines("cleveland")[before:] if each["fault"]] == []
+
+    @pytest.mark.parametrize("attempt", TIGHTENED)
+    def test_a_hospital_that_tightens_its_policy_is_out_from_the_next_task_until_it_is_as_before(
+        self, attempt, study, federation
+    ):
+        change, fault = TIGHTENED[attempt]
+        with federation.owner_writes("va", change):
+            study.await_fault("va", fault)
+        study.await_fault("va", None)
+
+    def test_a_hospital_whose_file_is_a_link_to_anothers_takes_part_in_nothing(self, study, federation):
+        with federation.owner_links("va", "cleveland"):
+            study.await_fault("va", "REFUSED_POLICY")
+        study.await_fault("va", None)
+
+    @pytest.mark.parametrize("word", ["sites.va.policy=public_data", "sites.va.policy.minimum_persons=1"])
+    def test_no_word_of_a_study_is_a_hospitals_policy(self, word, federation):
+        kit = f"federation.kit={federation.root / 'kits' / 'admin'}"
+        words = [*STUDY, f"federation={BACKENDS[self.backend]}", kit, f"++{word}"]
+        ended = federation.parties.flip(federation.root, *words)
+        assert ended.status == 2
+        assert "sites.va.policy" in ended.err and "own file" in ended.err
 
     def test_the_report_names_who_was_missing_and_why(self, study, federation):
         study.process.send_signal(signal.SIGINT)

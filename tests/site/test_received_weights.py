@@ -14,7 +14,7 @@ from flip.files import ALONE, CENTRALIZED
 from flip.messages import Fault, Payload, Reply
 from flip.messages.summary import Topic
 from flip.messages.weights import digest, to_arrays
-from flip.site.received_weights import SETS
+from flip.site.received_weights import SETS, name_of
 from flip.site.silo import Silo
 from flip.strategies.fedadam import FedAdam
 from flip.strategies.fedyogi import FedYogi
@@ -202,7 +202,7 @@ def test_a_resumed_round_may_differ_and_the_next_goes_on_from_it(silo, study):
 def test_digests_of_what_was_taken_are_all_that_a_site_writes_of_them(silo, study):
     ask(silo, study, "fit", start(study))
     known = json.loads((silo.place.store("run").folder / "received.json").read_text())
-    assert known == {"0": [digest(start(study))]}
+    assert known == {f"{name_of(0.05)}/0": [digest(start(study))]}
 
 
 def test_a_simulated_site_that_states_no_bound_takes_far_weights_of_later_rounds(study, tmp_path):

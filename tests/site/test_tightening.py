@@ -1,0 +1,141 @@
+"""A policy can only tighten: of two policies the tighter one never answers more, whatever is asked."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+
+from flip.config.policy import Policy
+from flip.config.targets import STUDY_TARGETS
+from flip.messages import Reply
+from tests.site.test_gate import Hospital
+
+DP = {"mechanism": "dp_sgd", "epsilon": 8.0, "delta": 1e-4}
+SCALES: Mapping[str, Sequence[object]] = {
+    "minimum_persons": [2, 10, 72, 80, 5000],
+    "minimum_cell": [1, 2, 5, 8, 20, 100],
+    "targets": [list(STUDY_TARGETS), [each for each in STUDY_TARGETS if each != "torch."], ["models."]],
+    "minimum_batch": [1, 2, 8, 17, 100],
+    "persons_per_parameter": [0, 1, 3, 10],
+    "maximum_parameters": [10**8, 14, 13],
+    "maximum_rounds": [10**6, 2, 1],
+    "maximum_steps": [10**6, 20, 5, 1],
+    "maximum_seconds": [21600.0, 3600.0],  # a site that reaches it ends: nothing is answered then
+    "maximum_change": [100.0, 0.05, 1e-6],
+    "maximum_questions": [10, 3, 2, 1],
+    "share": [1.0, 0.5, 0.2],
+    "least_sites": [1, 2, 4],
+    "privacy": [None, DP, {**DP, "epsilon": 2.0}, {**DP, "epsilon": 2.0, "delta": 1e-6}],
+    "releases": [
+        ["statistics", "describe", "metrics", "outcomes", "weights"],
+        ["statistics", "metrics", "weights"],
+        ["statistics", "weights"],
+        ["statistics"],
+        [],
+    ],
+}
+"""Values of each rule, the loosest first."""
+LOOSEST = {rule: scale[0] for rule, scale in SCALES.items()}
+STUDIES = {
+    "plain": ["strategy.min_sites=2", "strategy.rounds=2"],
+    "private": ["privacy=dp_sgd", "privacy.dp_sgd.target_epsilon=4.0"],
+    "weighted": ["strategy.site_weights={cleveland: 2, hungarian: 1, switzerland: 1, va: 1}"],
+}
+
+
+def test_every_rule_has_its_scale():
+    assert {field.name for field in fields(Policy)} == set(SCALES)
+
+
+@pytest.fixture(scope="module")
+def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Hospital]:
+    return {name: Hospital(tmp_path_factory.mktemp(name), *words) for name, words in STUDIES.items()}
+
+
+def asked(hospital: Hospital, rules: Mapping[str, object]) -> list[Reply]:
+    """What a site answers to a study and to some questions besides, under these rules."""
+    values = yaml.safe_load(hospital.file.read_text()) | {"policy": dict(rules)}
+    hospital.file.write_text(yaml.safe_dump(values))
+    tasks = [
+        hospital.task("statistics"),
+        hospital.task("describe"),
+        hospital.edges(0.0),
+        hospital.other_split(0.7, "other"),
+        hospital.task("fit"),
+        hospital.moved(0.001, 1),
+        hospital.moved(0.001, 1, "evaluate", split="validate"),
+        hospital.task("evaluate", split="test"),
+    ]
+    return [hospital.silo.answer(task) for task in tasks]
+
+
+def told(reply: Reply) -> set[tuple[str, ...]]:
+    """By name all that a reply tells; of a summary also how many of its numbers are not suppressed."""
+    found = {("weights", name) for name in reply.weights} | {("state", name) for name in reply.state}
+    found |= {("metrics", name) for name in reply.metrics} | ({("examples",)} if reply.examples else set())
+    for topic, each in reply.summaries.items():
+        for name, summary in each.items():
+            shown = int(np.count_nonzero(np.nan_to_num(summary.values)))
+            found |= {("summary", topic.value, name, str(number)) for number in range(shown)}
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", SCALES)
+def test_each_step_of_a_rule_answers_no_more_than_the_one_before(hospitals, rule):
+    hospital = hospitals["private" if rule == "privacy" else "weighted" if rule == "share" else "plain"]
+    always, later = [], []  # a site that was as tight from the start, and one that has answered under all before
+    for value in SCALES[rule]:
+        fresh(hospital)
+        always.append(asked(hospital, LOOSEST | {rule: value}))
+    fresh(hospital)
+    for value in SCALES[rule]:
+        later.append(asked(hospital, LOOSEST | {rule: value}))
+    for before, after in [*pairwise(always), *pairwise(later), *zip(always, later, strict=True)]:
+        assert_no_more(before, after)
+    if rule != "maximum_seconds":  # which no task here comes near
+        assert sum(map(len, map(told, always[-1]))) < sum(map(len, map(told, always[0])))
+
+
+def assert_no_more(looser: Sequence[Reply], tighter: Sequence[Reply]) -> None:
+    for before, after in zip(looser, tighter, strict=True):
+        assert before.fault is None or after.fault is not None
+        assert told(after) <= told(before)
+
+
+def some_rules(most: int) -> some.SearchStrategy[dict[str, int]]:
+    """So many rules at most, and how many steps of its scale each goes on."""
+    steps = some.sampled_from(sorted(SCALES)).flatmap(
+        lambda rule: some.tuples(some.just(rule), some.integers(1, len(SCALES[rule]) - 1))
+    )
+    return some.lists(steps, max_size=most, unique_by=lambda each: each[0]).map(dict)
+
+
+@pytest.mark.slow
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=some.data())
+def test_the_tighter_of_two_policies_never_answers_more(hospitals, data):
+    hospital = hospitals[data.draw(some.sampled_from(sorted(STUDIES)), label="study")]
+    first = data.draw(some_rules(2), label="beyond the loosest")
+    more = data.draw(some_rules(3), label="tighter by")
+    second = {rule: min(first.get(rule, 0) + more.get(rule, 0), len(SCALES[rule]) - 1) for rule in SCALES}
+    loose = {rule: scale[first.get(rule, 0)] for rule, scale in SCALES.items()}
+    tight = {rule: scale[second[rule]] for rule, scale in SCALES.items()}
+    fresh(hospital)
+    before, later = asked(hospital, loose), asked(hospital, tight)
+    fresh(hospital)
+    always = asked(hospital, tight)
+    assert_no_more(before, always)
+    assert_no_more(always, later)
+
+
+def fresh(hospital: Hospital) -> None:
+    """The site as it was before anybody asked."""
+    shutil.rmtree(hospital.folder / "home", ignore_errors=True)
+    hospital.open()
