@@ -102,8 +102,13 @@ def test_the_noise_for_a_target_keeps_it_and_is_hardly_more(target, rate, steps)
     assert 0.98 * target < epsilon([entry], DELTA) <= target
 
 
+def test_where_one_accountant_takes_over_from_the_other_the_target_is_still_kept():
+    entry = {"noise_multiplier": noise_for(19.9, DELTA, 0.25, 20), "sample_rate": 0.25, "steps": 20}
+    assert 17 < epsilon([entry], DELTA) <= 19.9
+
+
 def test_a_target_that_no_noise_reaches_is_refused_by_its_key():
-    with pytest.raises(UserError, match=r"privacy\.dp_sgd\.target_epsilon=0\.005: no noise reaches it"):
+    with pytest.raises(UserError, match=r"privacy\.dp_sgd\.target_epsilon=0\.005: no noise gives it"):
         noise_for(0.005, DELTA, 0.1, 10)
 
 
