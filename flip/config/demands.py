@@ -66,13 +66,11 @@ class Demand:
         found = [each for name, each in named if manifest["privacy"][name][TARGET] == self.mechanism]
         if not found:
             return f"policy.privacy.mechanism={self.mechanism}: the study does not have it"
-        stated = (each.planned(None, 0) for each in found)
+        stated = (each.stated() for each in found)
         return next((why for each in stated if each and (why := self.beyond(each))), "")
 
-    def beyond(self, spent: Spent | None) -> str:
-        """Why what a mechanism spends, or plans to, is more than the site permits; nothing where it is not."""
-        if spent is None:
-            return "policy.privacy: the mechanism does not say what it spends"
+    def beyond(self, spent: Spent) -> str:
+        """Why what a mechanism states is more than the site permits; nothing where it is not."""
         for key in ("epsilon", "delta"):
             most, number = getattr(self, key), getattr(spent, key)
             if not number <= most:
