@@ -14,6 +14,7 @@ from flip.errors import StudyFailed, disk_full
 from flip.messages import Payload
 from flip.messages.safetensors import save_file
 from flip.messages.weights import LAST_WEIGHTS, digest
+from flip.privacy import UNIT
 from flip.runs.folder import RunFolder
 from flip.runs.untouched import OtherData
 from flip.signals import Interrupted, deferred
@@ -129,4 +130,4 @@ class Ending:
         if not spent:
             return None
         worst = max(spent.values(), key=lambda entry: entry["epsilon"])
-        return {"unit": "record", **worst, "by_site": spent}
+        return {"unit": UNIT, **worst, "by_site": spent}
