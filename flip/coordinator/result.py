@@ -129,4 +129,5 @@ class Ending:
         if not spent:
             return None
         worst = max(spent.values(), key=lambda entry: entry["epsilon"])
-        return {"unit": "record", **worst, "by_site": spent}
+        noise = self.coordinator.evaluation.noise
+        return {"unit": "record", **worst, "by_site": spent, **({"noise": noise} if noise else {})}

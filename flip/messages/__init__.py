@@ -48,6 +48,10 @@ class Fault(Enum):
         "refused by the site's policy: no further question about its cohort than its maximum_questions; a cohort "
         "described as before is answered"
     )
+    REFUSED_PRIVACY = (
+        "refused: its dataset needs sums over persons of all sites before the first round, and the study's privacy "
+        "mechanism protects no such sum; choose one that needs none (scaling: site), or privacy=none"
+    )
     REFUSED_MANIFEST = "refused: the site's own check finds a mistake in the study, which its own log names"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
     REFUSED_NUMERICS = (
@@ -70,6 +74,7 @@ class Withheld(Enum):
     CURVE = "a class holds fewer than five minimum cells of the site, which leaves no unbiased curve"
     PARTNER = "it keeps the rows of a site, and no metric that sums says how many persons stand behind it"
     RELEASES = "the site's policy does not let metrics leave; pooled numbers are without it"
+    PRIVACY = "the study's privacy mechanism lets no number leave a site without noise, and this one has none"
     THRESHOLD = "no decision threshold could be chosen: validation data have one class alone, or are withheld"
 
 

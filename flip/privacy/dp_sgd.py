@@ -32,12 +32,16 @@ class DPSGD(Mechanism):
         noise_multiplier: standard deviation of the noise in units of `max_grad_norm`, above 0.
         target_epsilon: epsilon to reach after all rounds of the study, above 0: the noise is computed from it. A study
             that `strategy.stop` ends before spends less. Give one of the two.
+        metrics_epsilon: epsilon of the test metrics of one model, above 0, beside that of training; None: none leaves.
     """
 
     max_grad_norm: float
     delta: float
     noise_multiplier: float | None = None
     target_epsilon: float | None = None
+    metrics_epsilon: float | None = None
+
+    private = True
 
     def __post_init__(self) -> None:
         problems = []
@@ -45,7 +49,7 @@ class DPSGD(Mechanism):
             problems.append(
                 "privacy.dp_sgd: give exactly one of noise_multiplier and target_epsilon, and null for the other"
             )
-        for name in ("max_grad_norm", "noise_multiplier", "target_epsilon"):
+        for name in ("max_grad_norm", "noise_multiplier", "target_epsilon", "metrics_epsilon"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 problems.append(f"privacy.dp_sgd.{name}={value}: must be above 0")
@@ -84,15 +88,22 @@ class DPSGD(Mechanism):
         fit.loader = poisson_loader(fit.loader, fit.noise_key)
         fit.ledger.append({"noise_multiplier": multiplier, "sample_rate": rate, "steps": float(fit.steps)})
 
+    def metrics_noise(self) -> Entry | None:
+        """The Gaussian mechanism once over all persons, of a deviation that spends `metrics_epsilon`."""
+        if self.metrics_epsilon is None:
+            return None
+        multiplier = noise_for(self.metrics_epsilon, self.delta, 1.0, 1)
+        return {"noise_multiplier": multiplier, "sample_rate": 1.0, "steps": 1.0}
+
     def planned(self, batches: int | None, steps: int) -> Spent | None:
-        """The target, where there is one; else epsilon of the steps together."""
+        """The target, where there is one, else epsilon of the steps together; in either case with the metrics'."""
+        metrics = self.metrics_noise()
         if self.target_epsilon is not None:
-            return Spent(self.target_epsilon, self.delta)
+            return Spent(self.target_epsilon + (self.metrics_epsilon or 0.0), self.delta)
         if batches is None:
             return None
-        return self.spent(
-            [{"noise_multiplier": self.noise_multiplier or 0.0, "sample_rate": 1 / batches, "steps": float(steps)}]
-        )
+        fits: Entry = {"noise_multiplier": self.noise_multiplier or 0.0, "sample_rate": 1 / batches}
+        return self.spent([{**fits, "steps": float(steps)}, *([metrics] if metrics else [])])
 
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Epsilon of all fits in the ledger together."""

@@ -120,7 +120,7 @@ def reply_to(step: str, *releases: str) -> Reply:
     sums = {topic: {"auroc/x": Summary(SummaryKind.SUM, np.ones(1), 9)} for topic in Topic}
     weights = {"w": np.ones(1)} if step == "fit" else {}
     fields = {"examples": 9, "metrics": {"loss": 1.0, "privacy/epsilon": 1.0}, "weights": weights, "summaries": sums}
-    return released(9, Policy(2, 2, releases=releases), step, site="a", task_digest="", **fields)
+    return released(9, Policy(2, 2, releases=releases), step, private=False, site="a", task_digest="", **fields)
 
 
 @pytest.mark.parametrize(("step", "kind"), [("statistics",) * 2, ("describe",) * 2, ("fit", "weights")])
