@@ -8,18 +8,19 @@ from flip.config.places import listed
 from flip.config.study import Manifest
 from flip.config.targets import TARGET
 from flip.errors import UserError, nearest
-from flip.privacy import Mechanism, Spent
+from flip.privacy import Entry, Mechanism, Spent
+from flip.privacy.accounting import affordable, epsilon
 from flip.strategies.fedavg import FedAvg
 
 
 @dataclass(frozen=True)
 class Demand:
-    """A privacy mechanism that a study must have.
+    """A privacy mechanism that a study must have, and the budget of a site's data.
 
     Attributes:
         mechanism: its class, in full.
-        epsilon: the most that the study may spend at the site, above 0.
-        delta: the largest probability with which epsilon may not hold, above 0 and below 1.
+        epsilon: the most that all studies together, and each of them, may spend on one data set of the site, above 0.
+        delta: the largest probability with which epsilon may not hold, above 0 and below 1; the budget's own.
     """
 
     mechanism: str
@@ -65,18 +66,26 @@ class Demand:
         found = [each for name, each in named if manifest["privacy"][name][TARGET] == self.mechanism]
         if not found:
             return f"policy.privacy.mechanism={self.mechanism}: the study does not have it"
-        stated = (each.planned(None, 0) for each in found)
+        stated = (each.stated() for each in found)
         return next((why for each in stated if each and (why := self.beyond(each))), "")
 
-    def beyond(self, spent: Spent | None) -> str:
-        """Why what a mechanism spends, or plans to, is more than the site permits; nothing where it is not."""
-        if spent is None:
-            return "policy.privacy: the mechanism does not say what it spends"
+    def beyond(self, spent: Spent) -> str:
+        """Why what a mechanism states is more than the site permits; nothing where it is not."""
         for key in ("epsilon", "delta"):
             most, number = getattr(self, key), getattr(spent, key)
             if not number <= most:
                 return f"policy.privacy.{key}={most:g}: the study spends {number:g} here"
         return ""
+
+    def overspent(self, entries: Sequence[Entry]) -> str:
+        """Why what these entries of a ledger spend together is beyond the budget; nothing where it is not."""
+        if affordable(entries, self.delta, self.epsilon):
+            return ""
+        found = epsilon(entries, self.delta)
+        return (
+            f"policy.privacy.epsilon={self.epsilon:g}, the budget of this data set over all studies: with what is "
+            f"asked for, {found:.3g} would be spent at a delta of {self.delta:g}"
+        )
 
 
 def largest_share(strategy: FedAvg) -> float | None:

@@ -86,6 +86,7 @@ class Site:
     precision: str | None = None
     policy: Any = MISSING
     secret: str | None = None
+    dataset: str | None = None  # name of the data, under which the site keeps their privacy budget; None: its only ones
 
 
 @dataclass

@@ -14,6 +14,7 @@ from flip.errors import StudyFailed, disk_full
 from flip.messages import Payload
 from flip.messages.safetensors import save_file
 from flip.messages.weights import LAST_WEIGHTS, digest
+from flip.privacy import UNIT
 from flip.runs.folder import RunFolder
 from flip.runs.untouched import OtherData
 from flip.signals import Interrupted, deferred
@@ -130,4 +131,4 @@ class Ending:
             return None
         worst = max(spent.values(), key=lambda entry: entry["epsilon"])
         noise = self.coordinator.evaluation.noise
-        return {"unit": "record", **worst, "by_site": spent, **({"noise": noise} if noise else {})}
+        return {"unit": UNIT, **worst, "by_site": spent, **({"noise": noise} if noise else {})}

@@ -37,6 +37,10 @@ class Fault(Enum):
     REFUSED_FEW_PERSONS = "refused by the site's policy: this rests on fewer distinct persons than its minimum cell"
     REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"
     REFUSED_RULE = "refused by the site's policy: a rule of its own, which its own log names"
+    REFUSED_BUDGET = (
+        "refused by the site: it would spend more privacy than the site's budget for its data has left, over all "
+        "studies; its own log says how much"
+    )
     REFUSED_WEIGHTS = (
         "refused by the site: the weights sent are not those that the study's own rounds can give; its own log says why"
     )
@@ -47,10 +51,6 @@ class Fault(Enum):
     REFUSED_QUESTION = (
         "refused by the site's policy: no further question about its cohort than its maximum_questions; a cohort "
         "described as before is answered"
-    )
-    REFUSED_PRIVACY = (
-        "refused: its dataset needs sums over persons of all sites before the first round, and the study's privacy "
-        "mechanism protects no such sum; choose one that needs none (scaling: site), or privacy=none"
     )
     REFUSED_MANIFEST = "refused: the site's own check finds a mistake in the study, which its own log names"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"

@@ -10,23 +10,34 @@ from typing import TYPE_CHECKING
 from flip.messages import Answer, Ask, Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from pytorch_lightning import LightningModule
 
     from flip.contracts.dataset import Loader
 
 
+UNIT = "person"
+"""Whose presence the engine's mechanisms hide: a person with all of their rows, added or left out."""
+
+
 @dataclass(frozen=True)
 class Spent:
-    """Privacy spent by a site: (epsilon, delta)-differential privacy for the stated unit ("record")."""
+    """Privacy spent by a site: (epsilon, delta)-differential privacy of the stated unit."""
 
     epsilon: float
     delta: float
-    unit: str = "record"
+    unit: str = UNIT
 
 
 Entry = dict[str, float | str]
-"""What one fit added to the ledger, in the mechanism's own names, and `noise`, which tells its noise from others'."""
+"""What a fit, or another release, adds to a site's ledger: Gaussian noise on Poisson samples of persons.
+
+`noise_multiplier` is the noise's deviation in units of what one person changes, `sample_rate` the probability with
+which a person is in a step, `steps` their number; a number that is released once with noise is of rate 1 and 1 step.
+The ledger adds `run`, and `noise`, which tells its noise from others'.
+"""
 
 
 class Mechanism:
@@ -59,15 +70,19 @@ class Mechanism:
         """
         return None
 
-    def planned(self, batches: int | None, steps: int) -> Spent | None:
-        """Privacy that a study spends at a site whose training data make so many batches, in so many steps in all.
-
-        `batches` is None before the data are read. None: it does not say, or not yet.
-        """
+    def stated(self) -> Spent | None:
+        """The most that a study spends at any site, by its settings alone; None where that depends on the data."""
         return None
 
+    def plan(self, batches: int, steps: int) -> list[Entry]:
+        """What a study adds to the ledger of a site whose training data make so many batches, in so many steps in all.
+
+        Raises UserError, which names key and remedy, for a target that cannot be met there.
+        """
+        return []
+
     def spent(self, ledger: list[Entry]) -> Spent | None:
-        """Privacy spent by the fits in the ledger (each the dict that `prepare` appended)."""
+        """Privacy spent by a run's entries in the ledger."""
         return None
 
 
@@ -80,8 +95,10 @@ def private_among(mechanisms: Sequence[Mechanism]) -> Mechanism | None:
 class PrivateFit:
     """One local fit as a mechanism sees and may change it.
 
-    `ledger` has one entry per fit of this run at this site so far; a mechanism appends this fit's. `noise_key` is 32
-    bytes from HMAC(site secret, task digest and data fingerprint): the same task on the same data gives the same key.
+    `ledger` has the entries of this run at this site so far; a mechanism appends this fit's, which the site writes down
+    before it trains. `noise_key` is 32 bytes from HMAC(site secret, task digest and data fingerprint): the same task on
+    the same data gives the same key. `whose` is a code of the person of each example, int64 [n], in the order of the
+    loader's dataset; None: each example is a person's own.
     """
 
     module: "LightningModule"
@@ -91,3 +108,4 @@ class PrivateFit:
     task: Task
     noise_key: bytes
     ledger: list[Entry]
+    whose: "NDArray[np.int64] | None" = None

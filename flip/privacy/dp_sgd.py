@@ -1,16 +1,14 @@
 """Differentially private SGD (Abadi et al., CCS 2016), by Opacus inside Lightning."""
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 from flip.contracts.dataset import examples_in
 from flip.errors import UserError
 from flip.privacy import Entry, Mechanism, PrivateFit, Spent
+from flip.privacy.accounting import ERROR, epsilon, noise_for
 
 if TYPE_CHECKING:
     import torch
@@ -18,20 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass
 class DPSGD(Mechanism):
-    """Each example's gradient is clipped, Gaussian noise is added to their sum, and batches are Poisson samples.
+    """Each person's gradient is clipped, Gaussian noise is added to their sum, and batches are Poisson samples.
 
-    The guarantee is (epsilon, delta)-differential privacy of a site's examples (unit: record, add or remove one) for
-    the weights and the strategy's arrays that the site sends, over all its fits of the run, by the RDP accountant of
-    Opacus. A person with several examples is protected less. Not covered: the number of examples, losses, metrics, and
-    statistics agreed before training. Batches come from the loader's data at the rate 1 / number of batches, as in
-    Opacus.
+    The guarantee is (epsilon, delta)-differential privacy of a site's persons (unit: person, added or left out with all
+    of their rows) for the weights and the strategy's arrays that the site sends, over all its fits of the run. Epsilon
+    is counted as in `flip.privacy.accounting`. A person enters a batch with all rows, at the rate 1 / batches of the
+    loader; the gradients of a person's rows are added up, this sum is clipped, and the noised sum over persons is
+    divided by the rows that a batch is expected to hold: without clipping and noise that is the mean over rows, in
+    which a person counts by their rows. Of all else no number leaves a site, but the counts behind test metrics with
+    noise of their own (`metrics_epsilon`, `flip.privacy.noised`), in the same ledger. Not covered: what the rows are
+    scaled by where that is a site's own mean and deviation, whether a site takes part, and how long it takes.
 
     Args:
-        max_grad_norm: L2 norm to which each example's gradient is clipped, above 0.
-        delta: probability with which epsilon may not hold, in (0, 1); well below 1 / examples of a site.
+        max_grad_norm: L2 norm to which each person's gradient, the sum over their rows, is clipped, above 0.
+        delta: probability with which epsilon may not hold, in (0, 1); well below 1 / persons of a site.
         noise_multiplier: standard deviation of the noise in units of `max_grad_norm`, above 0.
-        target_epsilon: epsilon to reach after all rounds of the study, above 0: the noise is computed from it. A study
-            that `strategy.stop` ends before spends less. Give one of the two.
+        target_epsilon: epsilon to reach after all rounds of the study, above .01, to which epsilon is known: the noise
+            is computed from it. A study that `strategy.stop` ends before spends less. Give one of the two.
         metrics_epsilon: epsilon of the test metrics of one model, above 0, beside that of training; None: none leaves.
     """
 
@@ -53,6 +54,11 @@ class DPSGD(Mechanism):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 problems.append(f"privacy.dp_sgd.{name}={value}: must be above 0")
+            if value is not None and name.endswith("_epsilon") and 0 < value <= ERROR:
+                problems.append(
+                    f"privacy.dp_sgd.{name}={value:g}: no noise gives it, since epsilon is known to {ERROR:g}; give a "
+                    "larger one"
+                )
         if not 0 < self.delta < 1:
             problems.append(f"privacy.dp_sgd.delta={self.delta}: must be above 0 and below 1")
         if problems:
@@ -77,57 +83,47 @@ class DPSGD(Mechanism):
             )
 
     def prepare(self, fit: PrivateFit) -> None:
-        """Attach Opacus to the module, sample batches by Poisson, and write the fit into the ledger."""
+        """Attach Opacus to the module, sample batches of persons by Poisson, and add the fit to the ledger."""
         from flip.privacy.opacus_training import Protection, poisson_loader, protect
+        from flip.privacy.whose import Whose
 
         batches, examples = len(fit.loader), examples_in(fit.loader)
-        rate = 1 / batches
-        multiplier = self.noise_multiplier or noise_for(self.target_epsilon or 0.0, self.delta, rate, fit.planned_steps)
-        protection = Protection(multiplier, self.max_grad_norm, examples / batches, fit.noise_key)
+        entry = self._fits(batches, fit.planned_steps)
+        protection = Protection(
+            float(entry["noise_multiplier"]),
+            self.max_grad_norm,
+            examples / batches,
+            fit.noise_key,
+            whose=None if fit.whose is None else Whose(fit.whose),
+            steps=fit.steps,
+        )
         protect(fit.module, protection)
-        fit.loader = poisson_loader(fit.loader, fit.noise_key)
-        fit.ledger.append({"noise_multiplier": multiplier, "sample_rate": rate, "steps": float(fit.steps)})
+        fit.loader = poisson_loader(fit.loader, fit.noise_key, fit.whose)
+        fit.ledger.append({**entry, "steps": float(fit.steps)})
+
+    def stated(self) -> Spent | None:
+        """The target, where there is one, and what the metrics spend."""
+        if self.target_epsilon is None:
+            return None
+        return Spent(self.target_epsilon + (self.metrics_epsilon or 0.0), self.delta)
+
+    def plan(self, batches: int, steps: int) -> list[Entry]:
+        """All steps as one entry, and the metrics of one model. Raises UserError for a target that cannot be kept."""
+        metrics = self.metrics_noise()
+        return [self._fits(batches, steps), *([metrics] if metrics else [])]
 
     def metrics_noise(self) -> Entry | None:
         """The Gaussian mechanism once over all persons, of a deviation that spends `metrics_epsilon`."""
         if self.metrics_epsilon is None:
             return None
-        multiplier = noise_for(self.metrics_epsilon, self.delta, 1.0, 1)
-        return {"noise_multiplier": multiplier, "sample_rate": 1.0, "steps": 1.0}
+        noise = noise_for(self.metrics_epsilon, self.delta, 1.0, 1)
+        return {"noise_multiplier": noise, "sample_rate": 1.0, "steps": 1.0}
 
-    def planned(self, batches: int | None, steps: int) -> Spent | None:
-        """The target, where there is one, else epsilon of the steps together; in either case with the metrics'."""
-        metrics = self.metrics_noise()
-        if self.target_epsilon is not None:
-            return Spent(self.target_epsilon + (self.metrics_epsilon or 0.0), self.delta)
-        if batches is None:
-            return None
-        fits: Entry = {"noise_multiplier": self.noise_multiplier or 0.0, "sample_rate": 1 / batches}
-        return self.spent([{**fits, "steps": float(steps)}, *([metrics] if metrics else [])])
+    def _fits(self, batches: int, steps: int) -> Entry:
+        rate = 1 / batches
+        noise = self.noise_multiplier or noise_for(self.target_epsilon or 0.0, self.delta, rate, steps)
+        return {"noise_multiplier": noise, "sample_rate": rate, "steps": float(steps)}
 
     def spent(self, ledger: list[Entry]) -> Spent | None:
-        """Epsilon of all fits in the ledger together."""
-        from opacus.accountants import RDPAccountant
-
-        fits = [entry for entry in ledger if "noise_multiplier" in entry]
-        accountant = RDPAccountant()
-        accountant.history = [
-            (multiplier, rate, sum(int(entry["steps"]) for entry in entries))
-            for (multiplier, rate), entries in groupby(
-                fits, key=lambda entry: (entry["noise_multiplier"], entry["sample_rate"])
-            )
-        ]
-        return Spent(epsilon=float(accountant.get_epsilon(delta=self.delta)), delta=self.delta)
-
-
-@lru_cache(maxsize=64)
-def noise_for(epsilon: float, delta: float, rate: float, steps: int) -> float:
-    """The noise multiplier with which so many steps at this sampling rate spend at most epsilon."""
-    from opacus.accountants.utils import get_noise_multiplier
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Optimal order")  # of the search's first guesses, which are far off
-        multiplier: float = get_noise_multiplier(
-            target_epsilon=epsilon, target_delta=delta, sample_rate=rate, steps=steps
-        )
-    return multiplier
+        """Epsilon of the entries together."""
+        return Spent(epsilon(ledger, self.delta), self.delta)

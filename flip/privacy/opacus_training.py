@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
@@ -20,6 +22,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from flip.contracts.dataset import batched_alike, examples_in
 from flip.errors import UserError
 from flip.privacy.noise import Stream
+from flip.privacy.whose import Whose, in_order
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -32,12 +35,17 @@ ATTACHED = "_private_training"
 
 @dataclass(frozen=True)
 class Protection:
-    """How one fit is protected: noise in units of the clipping norm, and the expected number of examples in a batch."""
+    """How one fit is protected: noise in units of the clipping norm, and the expected number of examples in a batch.
+
+    `whose` tells which examples are one person's; `steps` is the most that the noise was paid for.
+    """
 
     noise_multiplier: float
     max_grad_norm: float
     expected_batch: float
     key: bytes
+    whose: Whose | None = None
+    steps: int | None = None
 
 
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -51,15 +59,27 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=protection.expected_batch,
         )
         self._noise = Stream(protection.key, "dp_sgd/noise")
+        self._whose, self._steps = protection.whose, protection.steps
 
     def pre_step(self, closure: Closure | None = None) -> bool | None:
-        """Clip and add noise; a parameter that no example of the batch reached has per-example gradients of zero."""
+        """Sum by person, clip and add noise.
+
+        A parameter that no example of the batch reached has per-example gradients of zero. Raises RuntimeError for a
+        step beyond those that the noise was paid for.
+        """
+        if self._steps is not None:
+            if self._steps == 0:
+                raise RuntimeError("privacy=dp_sgd: a step more than the privacy ledger holds")
+            self._steps -= 1
         missing = [parameter for parameter in self.params if parameter.grad_sample is None]
         if missing:
             reached = [parameter for parameter in self.params if parameter.grad_sample is not None]
             examples = len(self._get_flat_grad_sample(reached[0])) if reached else 0
             for parameter in missing:
                 parameter.grad_sample = parameter.new_zeros((examples, *parameter.shape))
+        if self._whose is not None:
+            for parameter in self.params:
+                parameter.grad_sample = self._whose.summed(self._get_flat_grad_sample(parameter))
         cleared: bool | None = super().pre_step(closure)
         return cleared
 
@@ -83,16 +103,20 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
 
 
 class PoissonBatches(Sampler[list[int]]):
-    """Batches into which every example enters by itself with the same probability, drawn from a private stream.
+    """Batches into which every person enters by itself with the same probability, drawn from a private stream.
 
     Args:
         examples: number of examples.
-        batches: batches in one pass; each example is in each with the probability 1 / batches.
+        batches: batches in one pass; each person, with all examples, is in each with the probability 1 / batches.
         key: 32 secret bytes.
+        codes: a code of the person of each example, int64 [n]; None: each is a person's own.
     """
 
-    def __init__(self, examples: int, batches: int, key: bytes) -> None:
-        self.examples, self.batches = examples, batches
+    def __init__(self, examples: int, batches: int, key: bytes, codes: NDArray[np.int64] | None = None) -> None:
+        if codes is not None and len(codes) != examples:
+            raise ValueError(f"{len(codes)} persons' codes of {examples} examples")
+        self.batches, self.person = batches, in_order(np.arange(examples) if codes is None else codes)
+        self.persons = int(self.person.max(initial=-1)) + 1
         self._stream = Stream(key, "dp_sgd/batches")
 
     def __len__(self) -> int:
@@ -100,8 +124,8 @@ class PoissonBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for _ in range(self.batches):
-            drawn = self._stream.uniforms(self.examples) < 1 / self.batches
-            yield [int(index) for index in drawn.nonzero()[0]]
+            drawn = self._stream.uniforms(self.persons) < 1 / self.batches
+            yield [int(index) for index in drawn[self.person].nonzero()[0]]
 
 
 class CollateEmpty:
@@ -132,9 +156,9 @@ def is_empty(batch: Mapping[str, object] | Sequence[object]) -> bool:
     return isinstance(first, torch.Tensor) and first.dim() > 0 and len(first) == 0
 
 
-def poisson_loader(loader: "Loader", key: bytes) -> "Loader":
-    """The same data in Poisson batches; one pass has as many batches as the loader has."""
-    batches = PoissonBatches(examples_in(loader), len(loader), key)
+def poisson_loader(loader: "Loader", key: bytes, codes: NDArray[np.int64] | None = None) -> "Loader":
+    """The same data in Poisson batches of persons; one pass has as many batches as the loader has."""
+    batches = PoissonBatches(examples_in(loader), len(loader), key, codes)
     return batched_alike(loader, batch_sampler=batches, collate_fn=CollateEmpty(loader.dataset, loader.collate_fn))
 
 
@@ -165,6 +189,8 @@ def protect(module: Any, protection: Protection) -> None:
 
     @wraps(train)
     def training_step(batch: Mapping[str, object] | Sequence[object], *arguments: object) -> object:
+        if protection.whose is not None:
+            protection.whose.take(batch)
         # Not every layer takes a batch without examples (instance norm does not); such a step adds noise alone.
         if is_empty(batch):
             return torch.full((), torch.nan, device=module.device, requires_grad=True)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flip.files import POOLED
+from flip.privacy import UNIT
 from flip.report.series import mean_series, series, validation_metric, validation_phase
 from flip.runs.record import RunRecord
 
@@ -145,6 +146,6 @@ def privacy_curve(run: RunRecord) -> "Figure | None":
     figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     axes = figure.subplots()
     _lines(axes, run, lines)
-    axes.set(title="privacy spent, epsilon", xlabel="epoch" if run.backend == "none" else "round")
+    axes.set(title=f"privacy spent, epsilon per {UNIT}", xlabel="epoch" if run.backend == "none" else "round")
     axes.set_ylim(bottom=0)
     return figure

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from flip.files import POOLED
 from flip.messages import Payload, Reply, Task
 from flip.messages.summary import Summaries, Summary
+from flip.privacy import UNIT
 from flip.strategies.fedavg import State
 
 
@@ -84,7 +85,7 @@ def line_of(task: Task, reply: Reply, phase: str) -> dict[str, Any]:
         "bytes_up": size(reply.weights) + size(reply.state) + sum(aggregates),
         "seconds": round(reply.seconds, 6),
         "fault": reply.fault.name if reply.fault else None,
-        "privacy": {**spent, "unit": "record"} if set(spent) == {"epsilon", "delta"} else None,
+        "privacy": {**spent, "unit": UNIT} if set(spent) == {"epsilon", "delta"} else None,
     }
 
 

@@ -1,7 +1,6 @@
 """One fit at a site: seeds, the strategy's and the mechanisms' halves, Lightning, what is kept and returned."""
 
 import copy
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,20 +12,19 @@ import numpy as np
 from flip.config import build
 from flip.config.schema import OptimizerState, Site
 from flip.config.study import Manifest
-from flip.contracts import FederatedDataModule, Fingerprinted
+from flip.contracts import FederatedDataModule
 from flip.contracts.dataset import examples_in
 from flip.determinism import seed_fit
-from flip.messages import Fault, Task
+from flip.messages import Task
 from flip.messages.weights import to_arrays
-from flip.privacy import Entry, PrivateFit, Spent
+from flip.privacy import PrivateFit
 from flip.site.admission import Loaded, Place
 from flip.site.batches import without_single
 from flip.site.bounds import refuse_batches, refuse_steps
 from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.disclosure import refuse_few, suppress_metrics
+from flip.site.private_fit import Privacy
 from flip.site.received_weights import keep_alone, refuse_pull
-from flip.site.refusal import Refusal
-from flip.site.secret import noise_key
 from flip.site.state import LocalState
 from flip.site.trainer import Device, RoundCallback, fit_round, passes, updates
 from flip.strategies.fedavg import FedAvg
@@ -71,6 +69,21 @@ class LocalFit:
         """The study."""
         return self.loaded.manifest
 
+    @property
+    def privacy(self) -> Privacy:
+        """The study's privacy mechanisms, for this task."""
+        return Privacy(self.place, self.loaded, self.task)
+
+    def afford(self) -> None:
+        """Raises Refusal where all rounds together would spend more privacy than the site has left for its data."""
+        if not self.loaded.mechanisms or not (train := self.loaded.datamodule.train_dataloader()):
+            return
+        trainer, train = self.manifest["trainer"], self.batches(self.loaded.module)
+        steps = updates(
+            train, device_of(self.manifest, self.place.site), steps=trainer["steps"], epochs=trainer["epochs"]
+        )
+        self.privacy.afford(train, steps * self.loaded.strategy.rounds)
+
     def round(self) -> dict[str, Any]:
         """One federated round; returns the fields of the reply, and how many persons its batches were of.
 
@@ -83,13 +96,14 @@ class LocalFit:
         local = SiteLocal(self.store, self.task.round, steps)
         refuse_steps(self.loaded.policy, steps)
         refuse_pull(self.loaded, self.task, steps)
+        self.privacy.afford(train, steps * strategy.rounds)
         shared = strategy.shared(module)
         strategy.before_fit(local, self.task)
         seed_fit(self.manifest["seed"], self.place.name, self.task.round)
         kept = self.store.load("optimizer", self.task.round) if keep else None
         personal = self.store.load("personal", self.task.round) or {}
         own = {**local.loaded, **(kept or {}), **personal}
-        private = self._protect(module, train, own, steps=steps, planned=steps * strategy.rounds)
+        private = self.privacy.protect(module, train, own, steps=steps, planned=steps * strategy.rounds)
         corrects = type(strategy).correct is not FedAvg.correct
         whole = passes(train, device, steps)
         callback = RoundCallback(strategy.correct if corrects else None, keeps=keep, before=kept, passes=whole)
@@ -111,7 +125,7 @@ class LocalFit:
         steps = updates(train, device, steps=None, epochs=how.max_epochs)
         refuse_steps(self.loaded.policy, steps, rounds=self.loaded.strategy.rounds)
         seed_fit(self.manifest["seed"], self.place.name, 0)
-        private = self._protect(module, train, {}, steps=steps, planned=steps)
+        private = self.privacy.protect(module, train, {}, steps=steps, planned=steps)
         validate = self.loaded.datamodule.val_dataloader() or None
         callback = fit_centralized(private.module, private.loader, validate, device=device, how=how)
         weights = self._weights(module, callback)
@@ -132,47 +146,8 @@ class LocalFit:
 
     def _fields(self, train: "Loader", callback: RoundCallback, private: PrivateFit) -> dict[str, Any]:
         cell, loss = self.loaded.policy.minimum_cell, finite_loss(callback.mean_loss)
-        metrics = {**suppress_metrics(callback.behind_loss.number, loss, cell), **self._spend(private)}
+        metrics = {**suppress_metrics(callback.behind_loss.number, loss, cell), **self.privacy.spent(private.ledger)}
         return {"persons": callback.drawn.number, "examples": examples_in(train), "metrics": metrics}
-
-    def _protect(
-        self, module: "TrainableModule", loader: "Loader", own: Mapping[str, np.ndarray], *, steps: int, planned: int
-    ) -> PrivateFit:
-        """Let the privacy mechanisms change module, optimizer and loader; `own` is what the site kept for this fit."""
-        data: Mapping[str, np.ndarray] = {}
-        if isinstance(self.loaded.datamodule, Fingerprinted):  # of what came from elsewhere than the site's root, too
-            data = self.loaded.datamodule.fingerprint()
-        place, mechanisms = self.place, self.loaded.mechanisms
-        key = noise_key(place.name, place.site, place.home, self.task, {**own, **data}) if mechanisms else b""
-        private = PrivateFit(module, loader, steps, planned, self.task, key, self.store.ledger() if mechanisms else [])
-        before, batches = len(private.ledger), len(loader)
-        for mechanism in mechanisms:
-            mechanism.prepare(private)
-        if self.loaded.policy.privacy is not None:
-            again = hashlib.sha256(key).hexdigest() in [entry["noise"] for entry in private.ledger[:before]]
-            self._refuse_spend(private.ledger[: before if again else None], batches, planned)
-        return private
-
-    def _refuse_spend(self, ledger: list[Entry], batches: int, planned: int) -> None:
-        """Raises Refusal where so many steps, or all fits with this one, spend more than the site permits."""
-        if (demand := self.loaded.policy.privacy) is None:
-            return
-        for mechanism in self.loaded.mechanisms:
-            for spent in (mechanism.planned(batches, planned), mechanism.spent(ledger)):
-                if why := demand.beyond(spent):
-                    raise Refusal(Fault.REFUSED_RULE, why)
-
-    def _spend(self, private: PrivateFit) -> dict[str, float]:
-        """Write the ledger, and name the privacy spent at this site so far; the same noise again spends nothing."""
-        if not self.loaded.mechanisms:
-            return {}
-        noise = hashlib.sha256(private.noise_key).hexdigest()
-        before = self.store.ledger()
-        if all(entry["noise"] != noise for entry in before):
-            before += [{**entry, "noise": noise} for entry in private.ledger[len(before) :]]
-            self.store.save_ledger(before)
-        spent = [entry for mechanism in self.loaded.mechanisms if (entry := mechanism.spent(before))]
-        return privacy_metrics(spent)
 
 
 def try_step(manifest: Manifest, site: Site, module: "TrainableModule", datamodule: FederatedDataModule) -> None:
@@ -189,11 +164,6 @@ def try_step(manifest: Manifest, site: Site, module: "TrainableModule", datamodu
 def finite_loss(loss: float) -> dict[str, float]:
     """The loss as a metric of a reply; none where no batch had one (all Poisson samples empty)."""
     return {"loss": loss} if math.isfinite(loss) else {}
-
-
-def privacy_metrics(spent: list[Spent]) -> dict[str, float]:
-    """Epsilon and delta as metrics of a reply."""
-    return {"privacy/epsilon": spent[0].epsilon, "privacy/delta": spent[0].delta} if spent else {}
 
 
 def centralized(manifest: Manifest, folder: Path, resume: Path | None = None) -> CentralizedFit:

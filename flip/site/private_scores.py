@@ -1,7 +1,5 @@
 """The test metrics of one model under a mechanism that protects each person: sums with noise that is in the ledger."""
 
-import copy
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
@@ -9,18 +7,17 @@ import numpy as np
 
 from flip.contracts import Fingerprinted
 from flip.contracts.dataset import batched_alike, examples_in
-from flip.messages import Fault, Task, Withheld
+from flip.messages import Task, Withheld
 from flip.messages.summary import SummaryKind, Topic
 from flip.metrics import array, exact_of, metric_states, metrics_of, scored_names
-from flip.privacy import Entry, Mechanism
+from flip.privacy import Mechanism
 from flip.privacy.noised import Counts, Floats, Noised, clipped, counts_of, with_noise
 from flip.site.admission import Loaded, Place
 from flip.site.evaluate import ScoringCallback, score_with
-from flip.site.fit import device_of, privacy_metrics
+from flip.site.fit import device_of
 from flip.site.persons import PERSON, loader
-from flip.site.refusal import Refusal
+from flip.site.private_fit import Privacy
 from flip.site.secret import noise_key
-from flip.site.state import LocalState
 from flip.site.trainer import Device
 
 if TYPE_CHECKING:
@@ -83,8 +80,8 @@ def private_scores(place: Place, loaded: Loaded, task: Task, mechanism: Mechanis
         return {"withheld": withheld}
     rows = cast("Loader", loader(loaded.datamodule, split))  # a split of somebody has one
     sums = person_sums(module, rows, counts, device_of(loaded.manifest, place.site))
-    store, key = place.store(task.run), _key(place, loaded, task)
-    spent = charged(store, loaded, mechanism, entry, key)
+    key, privacy = _key(place, loaded, task), Privacy(place, loaded, task)
+    spent = privacy.spent(privacy.budget.reserve([entry], key))
     states = with_noise(counts, sums, cast(float, entry["noise_multiplier"]), key)
     number = examples_in(rows)
     summaries = {Topic.METRIC: {name: Noised(SummaryKind.SUM, each, number) for name, each in states.items()}}
@@ -98,20 +95,3 @@ def _key(place: Place, loaded: Loaded, task: Task) -> bytes:
     own = dict(place.store(task.run).load("personal", task.round + 1) or {})
     data = loaded.datamodule.fingerprint() if isinstance(loaded.datamodule, Fingerprinted) else {}
     return noise_key(place.name, place.site, place.home, task, {**own, **data})
-
-
-def charged(store: LocalState, loaded: Loaded, mechanism: Mechanism, entry: Entry, key: bytes) -> dict[str, float]:
-    """Write the noise of a release into the ledger, unless it is there; returns what is spent then.
-
-    Raises Refusal, with nothing written, where that is more than the site permits.
-    """
-    noise = hashlib.sha256(key).hexdigest()
-    ledger = copy.deepcopy(store.ledger())
-    known = any(each["noise"] == noise for each in ledger)
-    ledger += [] if known else [{**entry, "noise": noise}]
-    spent = mechanism.spent(ledger)
-    if not known and loaded.policy.privacy is not None and (why := loaded.policy.privacy.beyond(spent)):
-        raise Refusal(Fault.REFUSED_RULE, why)
-    if not known:
-        store.save_ledger(ledger)
-    return privacy_metrics([spent] if spent else [])

@@ -95,6 +95,10 @@ class Silo:
         if (found := store.answered(task, policy)) is not None:
             return found
         loaded = self._load(question.study)
+        if task.step == "statistics" and loaded.mechanisms:
+            from flip.site.fit import LocalFit
+
+            LocalFit(self.place, loaded, store, task).afford()
         wrapped: Answer = Steps(self.place, loaded, self._log).answer
         for mechanism in reversed(loaded.mechanisms):
             wrapped = mechanism.wrap_answer(wrapped)

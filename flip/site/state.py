@@ -1,7 +1,6 @@
 """What a site keeps for itself between tasks: safetensors files, written atomically, versioned by run and round."""
 
 import hashlib
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ from flip.files import mapped, write_atomic
 from flip.messages import Reply, Task
 from flip.messages.safetensors import load_file, parts
 from flip.messages.wire import reply_parts, unpack_reply
-from flip.privacy import Entry
 
 PRIVATE = 0o600
 KEPT = 2  # versions of each file: the last round, and the one before it for a task that is repeated
@@ -56,16 +54,6 @@ class LocalState:
             write_atomic(self._dropped(name), b"", PRIVATE)
             for path in gone:
                 path.unlink()
-
-    def ledger(self) -> list[Entry]:
-        """The privacy ledger: one entry per fit of this run that added noise."""
-        path = self.folder / "ledger.json"
-        entries: list[Entry] = json.loads(path.read_text()) if path.exists() else []
-        return entries
-
-    def save_ledger(self, entries: list[Entry]) -> None:
-        """Replace the privacy ledger."""
-        write_atomic(self.folder / "ledger.json", json.dumps(entries).encode(), PRIVATE)
 
     def answered(self, task: Task, policy: Policy) -> Reply | None:
         """The reply that left for this task under this very policy, if there is one; None under any other."""

@@ -20,8 +20,7 @@ from flip.contracts import (
     Skips,
     SkipsPersons,
 )
-from flip.contracts.dataset import examples_in, needs_agreement
-from flip.messages import Fault
+from flip.contracts.dataset import examples_in
 from flip.messages.summary import KNOWN, Summary, SummaryKind, Topic
 from flip.site.disclosure import (
     enough,
@@ -32,7 +31,6 @@ from flip.site.disclosure import (
     suppress_total,
 )
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
-from flip.site.refusal import Refusal
 
 
 def summary_of(persons: int, name: str, array: np.ndarray) -> Summary:
@@ -48,12 +46,6 @@ def cohort_counts(persons: int, data: FederatedDataModule, cell: int) -> dict[st
     total = suppress_total(persons, [each.number for each in splits.values()], cell, skipped=beside)
     sizes = {split: suppress_number(each.number, each.examples, cell) for split, each in splits.items()}
     return {name: float(number) for name, number in {"persons": suppress_number(total, total, cell), **sizes}.items()}
-
-
-def refuse_agreement(data: FederatedDataModule) -> None:
-    """Raises Refusal for a dataset that needs sums over persons which no noise protects."""
-    if needs_agreement(data):
-        raise Refusal(Fault.REFUSED_PRIVACY)
 
 
 def dataset_summaries(persons: Persons, data: FederatedDataModule, cell: int) -> dict[str, Summary]:

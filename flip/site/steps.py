@@ -25,7 +25,6 @@ from flip.site.statistics import (
     cohort_counts,
     cohort_summaries,
     description,
-    refuse_agreement,
     remarks_in_words,
     shapes,
 )
@@ -62,8 +61,6 @@ class Steps:
     def statistics(self, task: Task) -> Reply:
         """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
         data, cell = self.loaded.datamodule, self.loaded.policy.minimum_cell
-        if private_among(self.loaded.mechanisms) is not None:
-            refuse_agreement(data)
         counts = cohort_counts(self.loaded.persons, data, cell)
         summaries, others = cohort_summaries(self.loaded.persons, data, cell)
         for reason, number in others.items():

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as lightning
 import torch
-from opacus.accountants import RDPAccountant
-from opacus.accountants.utils import get_noise_multiplier
+from opacus.accountants import PRVAccountant
 from scipy import stats
 
 from flip.errors import UserError
@@ -286,12 +285,12 @@ def test_epsilon_is_opacus_own_over_all_fits():
     mechanism = DPSGD(max_grad_norm=1.0, delta=1e-5, noise_multiplier=1.3)
     for _ in range(4):
         private_fit(mechanism, seeded(Linear), rows(), steps=25, ledger=ledger)
-    accountant = RDPAccountant()
+    accountant = PRVAccountant()
     for _ in range(100):
         accountant.step(noise_multiplier=1.3, sample_rate=1 / 3)
     spent = mechanism.spent(ledger)
     assert spent.epsilon == accountant.get_epsilon(1e-5)
-    assert (spent.delta, spent.unit) == (1e-5, "record")
+    assert (spent.delta, spent.unit) == (1e-5, "person")
 
 
 def test_fits_of_different_rate_compose():
@@ -299,7 +298,7 @@ def test_fits_of_different_rate_compose():
         {"noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10.0},
         {"noise_multiplier": 2.0, "sample_rate": 0.2, "steps": 5.0},
     ]
-    accountant = RDPAccountant()
+    accountant = PRVAccountant()
     accountant.history = [(1.0, 0.1, 10), (2.0, 0.2, 5)]
     assert NOISY.spent(ledger).epsilon == accountant.get_epsilon(1e-5)
 
@@ -308,14 +307,22 @@ def test_before_the_first_fit_nothing_is_spent():
     assert NOISY.spent([]).epsilon == 0
 
 
-def test_the_noise_for_a_target_is_opacus_own_and_the_target_is_kept():
+def test_all_fits_of_a_study_have_the_noise_of_its_plan_and_the_target_is_kept():
     ledger = []
     mechanism = DPSGD(max_grad_norm=1.0, delta=1e-5, target_epsilon=3.0)
     for _ in range(5):
         private_fit(mechanism, seeded(Linear), rows(40), steps=20, planned=100, ledger=ledger)
-    expected = get_noise_multiplier(target_epsilon=3.0, target_delta=1e-5, sample_rate=1 / 10, steps=100)
-    assert {entry["noise_multiplier"] for entry in ledger} == {expected}
+    (planned,) = mechanism.plan(10, 100)
+    assert {entry["noise_multiplier"] for entry in ledger} == {planned["noise_multiplier"]}
+    assert mechanism.spent(ledger) == mechanism.spent([planned])
     assert 2.9 < mechanism.spent(ledger).epsilon <= 3.0
+
+
+def test_a_step_that_was_not_paid_for_is_not_taken():
+    fit = private_fit(NOISY, seeded(Linear), rows(), steps=2)
+    fit.steps = 3
+    with pytest.raises(RuntimeError, match="a step more than the privacy ledger holds"):
+        train(fit)
 
 
 # What cannot be private.
@@ -357,6 +364,7 @@ def test_a_model_that_can_be_private_passes_in_either_mode():
         ({"noise_multiplier": 1.0, "target_epsilon": 1.0}, "exactly one"),
         ({"noise_multiplier": 0.0}, r"noise_multiplier=0\.0"),
         ({"target_epsilon": -1.0}, "target_epsilon"),
+        ({"target_epsilon": 0.01}, r"target_epsilon=0\.01: no noise gives it"),
         ({"noise_multiplier": 1.0, "max_grad_norm": 0.0}, "max_grad_norm"),
         ({"noise_multiplier": 1.0, "delta": 1.0}, r"delta=1\.0"),
     ],

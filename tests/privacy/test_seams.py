@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from opacus.accountants import RDPAccountant
+from opacus.accountants import PRVAccountant
 from scipy import stats
 
 from flip.privacy.dp_sgd import DPSGD
@@ -49,7 +49,7 @@ def test_the_epsilon_that_is_reported_is_opacus_own_of_what_was_done(name):
     for _ in range(2):
         fit = private_fit(MECHANISMS[name], module, data, steps=3, planned=6, ledger=ledger)
         ledger = fit.ledger
-    accountant = RDPAccountant()
+    accountant = PRVAccountant()
     for _ in range(6):
         accountant.step(noise_multiplier=ledger[0]["noise_multiplier"], sample_rate=4 / 12)
     spent = MECHANISMS[name].spent(ledger)

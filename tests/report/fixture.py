@@ -90,7 +90,7 @@ def write_run(
         "digest": f"{seed:02x}7ac3f09b11e2d45a" * 4,
         "rounds": rounds,
         "seconds": 4.82,
-        "privacy": {"unit": "record", "epsilon": epsilon, "delta": 1e-5, "by_site": spent} if epsilon else None,
+        "privacy": {"unit": "person", "epsilon": epsilon, "delta": 1e-5, "by_site": spent} if epsilon else None,
         "metrics": metrics(draw, [name for name in sites if name not in refused], baselines=baselines),
     }
     write_json(folder / "result.json", {**final, **(result or {})})
@@ -174,7 +174,7 @@ def round_lines(
         fault = faults.get((name, number))
         loss = 0.38 + 0.05 * index + 0.4 * math.exp(-number / 5) + float(draw.normal(0, 0.012))
         spent = (
-            {"epsilon": epsilon * math.sqrt((number + 1) / 15), "delta": 1e-5, "unit": "record"} if epsilon else None
+            {"epsilon": epsilon * math.sqrt((number + 1) / 15), "delta": 1e-5, "unit": "person"} if epsilon else None
         )
         done = (
             {}

@@ -17,6 +17,7 @@ from flip.config.site_file import load_site
 from flip.errors import UserError
 from flip.messages import Fault, Reply, Withheld
 from flip.messages.summary import Summary, SummaryKind, Topic
+from flip.privacy import Spent
 from flip.privacy.dp_sgd import DPSGD
 from flip.site.disclosure import released
 from flip.site.refusal import Refusal
@@ -37,7 +38,7 @@ class Hospital(test_gate.Hospital):
 
 
 DP = {"mechanism": "dp_sgd", "epsilon": 3, "delta": 1e-5}
-PRIVATE = "privacy=dp_sgd"
+PRIVATE = ("privacy=dp_sgd", "dataset.batch_size=8")
 
 
 def statistics(folder: Path, rules: dict[str, object], *overrides: str) -> tuple[Fault | None, str]:
@@ -52,9 +53,9 @@ def statistics(folder: Path, rules: dict[str, object], *overrides: str) -> tuple
     ("overrides", "words"),
     [
         ([], "the study does not have it"),
-        ([PRIVATE, "privacy.dp_sgd.target_epsilon=3.1"], "policy.privacy.epsilon=3: the study spends 3.1 here"),
-        ([PRIVATE, "privacy.dp_sgd.target_epsilon=3", "privacy.dp_sgd.delta=1.0e-4"], "policy.privacy.delta=1e-05"),
-        ([PRIVATE, "privacy.dp_sgd.target_epsilon=3"], ""),
+        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=2.1"], "policy.privacy.epsilon=3: the study spends 3.1 here"),
+        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=2", "privacy.dp_sgd.delta=1.0e-4"], "policy.privacy.delta=1e-05"),
+        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=2"], ""),
     ],
 )
 def test_a_study_without_the_demanded_mechanism_or_that_states_more_is_refused_first(tmp_path, overrides, words):
@@ -63,20 +64,9 @@ def test_a_study_without_the_demanded_mechanism_or_that_states_more_is_refused_f
     assert words in log
 
 
-def test_noise_that_would_spend_more_is_refused_before_a_step(tmp_path):
-    noise = ["privacy.dp_sgd.target_epsilon=null", "privacy.dp_sgd.noise_multiplier=0.5"]
-    own = Hospital(tmp_path, PRIVATE, *noise)
-    for epsilon, fault in ((3, Fault.REFUSED_RULE), (1000, None)):
-        own.policy(RULES | {"privacy": DP | {"epsilon": epsilon}})
-        assert own.silo.answer(own.task("fit")).fault is fault
-
-
-def test_what_a_study_plans_to_spend_is_what_its_steps_spend():
-    private = DPSGD(1.0, 1e-5, noise_multiplier=1.0)
-    entry = {"noise_multiplier": 1.0, "sample_rate": 0.25, "steps": 12.0}
-    assert private.planned(4, 12) == private.spent([entry])
-    assert private.planned(None, 12) is None
-    assert DPSGD(1.0, 1e-5, target_epsilon=2.0).planned(None, 12) == DPSGD(1.0, 1e-5, target_epsilon=2.0).planned(4, 9)
+def test_a_mechanism_states_what_it_spends_where_that_does_not_depend_on_the_data():
+    assert DPSGD(1.0, 1e-5, noise_multiplier=1.0).stated() is None
+    assert DPSGD(1.0, 1e-5, target_epsilon=2.0).stated() == Spent(2.0, 1e-5)
 
 
 @pytest.mark.parametrize(

@@ -86,11 +86,6 @@ def test_a_reply_is_found_by_its_task_under_the_policy_that_it_was_made_under_an
         assert store.answered(asked(0), replace(policy, **rule)) is None
 
 
-def test_the_privacy_ledger_outlives_the_process(tmp_path):
-    LocalState(tmp_path, "run").save_ledger([{"noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10}])
-    assert LocalState(tmp_path, "run").ledger()[0]["steps"] == 10
-
-
 def test_a_round_that_is_run_again_takes_the_place_of_what_came_after(tmp_path):
     store = LocalState(tmp_path, "run")
     for number in range(4):
