@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from datamodules.description import Description
+from datamodules.inputs import Inputs
 from datamodules.targets import MultiClass, MultiLabel, Regression, Target
+from datamodules.text import HashedText
 
 PERSONS, MOMENTS = "count/label", "moments/target"
 ROUNDING = 1e-7  # of a mean: what float32 does not hold
@@ -28,6 +30,13 @@ def statistics(target: Target, arrays: Mapping[str, np.ndarray], person: np.ndar
     else:
         has = target.strata(arrays) == np.arange(len(target.classes))[:, None]
     return {PERSONS: np.array([float(len(np.unique(person[each]))) for each in has])}
+
+
+def needs(inputs: Inputs, target: Target) -> bool:
+    """Whether a batch depends on what is agreed: scaled numbers, levels, words, weights of classes."""
+    return (
+        inputs.tabular is not None or isinstance(inputs.text, HashedText) or isinstance(target, MultiClass | Regression)
+    )
 
 
 def describe(target: Target, arrays: Mapping[str, np.ndarray], told: Description) -> None:

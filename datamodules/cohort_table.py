@@ -72,9 +72,9 @@ class CohortTable(lightning.LightningDataModule):
         self.header, self.numeric = header, list(numeric)
         self.categorical = {name: list(levels) for name, levels in categorical.items()}
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
-        self.batch_size, self.scaling, self.split = batch_size, scaling, split or ByShare()
+        self.batch_size, self.scaling, self.needs_agreement = batch_size, scaling, scaling == "pooled"
         self.must_occur = [f"{label} up to {positive_above:g}", f"{label} above {positive_above:g}"]
-        self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
+        self.skipped, self.skipped_persons, self.split = dict[str, int](), dict[str, int](), split or ByShare()
         self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # features, label, person
         self._pooled: tuple[np.ndarray, np.ndarray] | None = None
 

@@ -94,11 +94,11 @@ class Multimodal(lightning.LightningDataModule):
         self.sources, self.partition = dict(sources or {}), partition
         self.cache = VolumeCache(**cache) if cache else None
         self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
-        self.text, self.must_occur = text, target.must_occur
+        self.text, self.needs_agreement = text, agreed_target.needs(self.inputs, target)
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
         self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
-        groups = [each.column for each in self.groups.values()]
+        self.must_occur, groups = target.must_occur, [each.column for each in self.groups.values()]
         used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(owned(records or Records(), person), used, text.column if text else None)
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()

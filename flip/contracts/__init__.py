@@ -26,6 +26,7 @@ from flip.contracts.dataset import (
     KnowsWhatOccurs,
     LoadsQuickly,
     NamesPersons,
+    NeedsAgreement,
     Remarks,
     ScaledForPooling,
     ShowsImages,
@@ -33,6 +34,7 @@ from flip.contracts.dataset import (
     SkipsPersons,
 )
 from flip.contracts.model import (
+    BoundedByRow,
     Coarsens,
     Decides,
     DrawsScores,
@@ -51,23 +53,23 @@ from flip.contracts.model import (
 )
 
 __all__ = [
-    "KINDS", "Agrees", "Coarsens", "ComparesSites", "ConvertsColumns", "CountsExamples", "Decides",
+    "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesSites", "ConvertsColumns", "CountsExamples", "Decides",
     "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores",
     "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval",
     "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod",
-    "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips",
-    "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
+    "NamesPersons", "NeedsAgreement", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly", "ShowsImages",
+    "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, KnowsPersonsBehind, KnowsWhatOccurs,
-        ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns,
-        HasSources,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, NeedsAgreement, KnowsPersonsBehind,
+        KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly,
+        ConvertsColumns, HasSources,
     ),
     "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes, DrawsScores),
-    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),
+    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),
 }  # fmt: skip

@@ -124,6 +124,16 @@ class Agrees(Protocol):
 
 
 @runtime_checkable
+class NeedsAgreement(Protocol):
+    """A dataset that needs what all sites agree on in some of its settings alone; one that does not say always does.
+
+    A mechanism that protects persons lets no such sum leave, so that a study that needs them is refused under it.
+    """
+
+    needs_agreement: bool
+
+
+@runtime_checkable
 class KnowsWhatOccurs(Protocol):
     """A dataset that knows what a model has to see to learn: its classes, the event. The study ends before the first
     round where no site has one of them to train on."""
@@ -230,3 +240,8 @@ def batched_alike(loader: "Loader", **batches: object) -> "Loader":
 def examples_in(loader: "Loader") -> int:
     """Number of examples that a loader is over."""
     return len(cast("Sized", loader.dataset))
+
+
+def needs_agreement(data: FederatedDataModule) -> bool:
+    """Whether what all sites agree on goes into a dataset's examples."""
+    return data.needs_agreement if isinstance(data, NeedsAgreement) else isinstance(data, Agrees)

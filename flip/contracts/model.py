@@ -60,6 +60,13 @@ class KnowsThin(Protocol):
 
 
 @runtime_checkable
+class BoundedByRow(Protocol):
+    """A metric whose states are plain sums over rows, to which a row adds so much at most: noise can hide it."""
+
+    row_norm: float  # largest length (L2) of what one row adds to all states together, above 0
+
+
+@runtime_checkable
 class NamesMethod(Protocol):
     """A metric that says how its interval is made."""
 

@@ -31,6 +31,7 @@ class Wanted:
         metrics: names that may occur.
         states: arrays like the summed states of metrics, by `metric/state`.
         most: the most examples that the site can have, by site.
+        noised: sums have noise, so that a count of few can be below 0.
     """
 
     weights: Payload
@@ -38,6 +39,7 @@ class Wanted:
     metrics: frozenset[str]
     states: Payload
     most: Mapping[str, int]
+    noised: bool = False
 
 
 def checked(reply: Reply, task: Task, wanted: Wanted) -> Reply:
@@ -115,7 +117,7 @@ def credible(topic: Topic, name: str, summary: Summary, wanted: Wanted, reply: R
     if topic in (Topic.METRIC, Topic.RESCALED):
         counts = np.issubdtype(wanted.states[name].dtype, np.integer)
         weighs = counts or name.endswith("/weight")  # of torchmetrics' MeanMetric: how many rows
-        return not weighs or bool(((values >= 0) & (values <= MOST_WHOLE)).all())
+        return not weighs or wanted.noised or bool(((values >= 0) & (values <= MOST_WHOLE)).all())
     if summary.kind is SummaryKind.SUM or summary.withheld:
         return True
     most = reply.metrics.get("train", 0) if topic is Topic.STATISTICS else MOST_WHOLE

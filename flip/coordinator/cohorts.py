@@ -44,7 +44,7 @@ def gather(roster: Roster, ask: Ask, reasons: frozenset[str]) -> dict[str, Fault
             faults[reply.site] = fault
             continue
         roster.validates |= told["validate"] > 0
-        roster.trained_on[reply.site] = told["train"]
+        roster.trained_on[reply.site] = reply.examples  # `train`; where that number stays at the site, 1
         compared[reply.site] = {name: each.values for name, each in reply.summaries.get(Topic.COMPARED, {}).items()}
         if roster.trains[reply.site]:
             compared[reply.site] |= {name: each.values for name, each in agreed.items()}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from flip.contracts import Decides, Outcomes
+from flip.contracts import Decides, FederatedModule, Outcomes
 from flip.coordinator.panels import panels_of
 from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, threshold_from, wanted_scores
 from flip.coordinator.roster import Roster
@@ -13,6 +13,8 @@ from flip.errors import StudyFailed
 from flip.files import POOLED, RESCALED
 from flip.messages import Ask, Payload, Scalar, Task
 from flip.messages.summary import Topic
+from flip.privacy import Mechanism
+from flip.privacy.noised import counts_of, deviation
 
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
@@ -30,22 +32,26 @@ class Evaluation:
         module: the study's module at the coordinator: the metrics to merge.
         outcomes: the study's own class of outcomes, or None.
         rounds: how many rounds the study has; after the last one how many it had.
+        private: the mechanism under which metrics leave the sites with noise alone, or None.
 
     Attributes:
         metrics: what was found on the test split, by the names of `result.json`.
         withheld: by the same names, why a metric is missing there.
         methods: how the intervals were made, by metric; under "subgroups" what is to know of those.
         best: the best pooled validation score so far, or None.
+        noise: by metric of the study's own model, the deviation of the noise on each of its counts at a site, in rows.
     """
 
     roster: Roster
     module: "TrainableModule"
     outcomes: Outcomes | None
     rounds: int
+    private: Mechanism | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     withheld: dict[str, str] = field(default_factory=dict)
     methods: dict[str, str] = field(default_factory=dict)
     best: float | None = None
+    noise: dict[str, float] = field(default_factory=dict)
 
     def validate(self, ask: Ask, number: int, weights: Payload) -> Mapping[str, float]:
         """Score the weights of a round on the validation split, and keep them if they are the best.
@@ -89,7 +95,9 @@ class Evaluation:
         if undecided:
             scored = scored.undecided(undecided)
         if final:
-            self.methods = methods_of(self.module, repeats=scored.repeats, together=scored.together)
+            self.noise = noise_of(self.private, self.module)
+            if self.private is None:
+                self.methods = methods_of(self.module, repeats=scored.repeats, together=scored.together)
             self.roster.recorder.panels(panels_of(self.module, scored, self.roster.manifest, undecided))
         reasons = scored.reasons(self.roster.trains, metrics_of(self.module, "test"))
         self.withheld |= {f"{prefix}/{name}": why for name, why in reasons.items()}
@@ -120,8 +128,9 @@ class Evaluation:
         """Ask every site (or those named) to evaluate, and merge what they send."""
         roster, split = self.roster, str(task.params["split"])
         asked = sites if sites is not None else roster.sites(training=False)
-        replies = roster.asked(ask, task, asked, phase, wanted_scores(self.module, split))
-        scored = merge_scores(replies, self.module, split, roster.trains)
+        noised = self.private is not None
+        replies = roster.asked(ask, task, asked, phase, wanted_scores(self.module, split, noised=noised))
+        scored = merge_scores(replies, self.module, split, roster.trains, noised=noised)
         roster.recorder.line(scored.line(task, phase, roster.trains))
         return scored
 
@@ -136,3 +145,12 @@ class Evaluation:
         task = self._task(stage, weights, split="validate", **own)
         chosen = threshold_from(self.module, self._score(ask, task, "threshold", sites).states)
         return None if chosen is None else {"threshold": chosen}
+
+
+def noise_of(private: Mechanism | None, module: FederatedModule) -> dict[str, float]:
+    """By metric, the deviation of the noise on each of its counts at a site; empty without noise."""
+    entry, counts = private.metrics_noise() if private else None, counts_of(dict(module.metrics.items()))
+    if entry is None:
+        return {}
+    multiplier = float(entry["noise_multiplier"])
+    return {name: deviation(each, counts, multiplier) for each in counts for name in each.metrics}

@@ -13,6 +13,7 @@ from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Payload
+from flip.privacy import private_among
 from flip.runs.folder import RunFolder
 
 
@@ -23,12 +24,14 @@ def coordinator(
     strategy, dataset = build.strategy(manifest), resolve(str(manifest["dataset"]["_target_"]))
     roster = Roster(run, text, trains, strategy.min_sites, files)
     whole_cohort(roster, manifest)
+    mechanisms, module = build.mechanisms(manifest), build.initial_module(manifest)
+    private = private_among(mechanisms)
     return Coordinator(
         roster,
-        Evaluation(roster, build.initial_module(manifest), build.outcomes(manifest), strategy.rounds),
+        Evaluation(roster, module, build.outcomes(manifest), strategy.rounds, private=private),
         seed=manifest["seed"],
         strategy=strategy,
-        mechanisms=build.mechanisms(manifest),
+        mechanisms=mechanisms,
         reasons=declared(dataset),
         alone=alone,
         progress=files.progress(),

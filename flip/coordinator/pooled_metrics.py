@@ -10,9 +10,11 @@ import numpy as np
 from flip.contracts import FederatedModule
 from flip.contracts.model import DecidingModule
 from flip.coordinator.check_replies import Wanted
+from flip.coordinator.roster import SPENT
 from flip.files import POOLED
 from flip.messages import Reply, Task, Withheld
 from flip.messages.summary import Summary, Topic
+from flip.privacy.noised import likeliest
 from flip.runs.recorder import POOLED_LINE
 
 
@@ -80,20 +82,23 @@ def bare(name: str) -> str:
     return name.removesuffix(f"/{LOW}").removesuffix(f"/{HIGH}").rpartition("/")[2]
 
 
-def wanted_scores(module: FederatedModule, split: str) -> Wanted:
-    """What the reply to an evaluation may hold."""
+def wanted_scores(module: FederatedModule, split: str, *, noised: bool = False) -> Wanted:
+    """What the reply to an evaluation may hold; of sums with noise also what the site has spent."""
     from flip.metrics import names_of, states_of
 
-    return Wanted({}, {}, names_of(module, split), states_of(module, split), {})
+    names = names_of(module, split) | (SPENT if noised else frozenset())
+    return Wanted({}, {}, names, states_of(module, split), {}, noised)
 
 
-def merge_scores(replies: Iterable[Reply], module: FederatedModule, split: str, trains: Mapping[str, bool]) -> Scored:
-    """Add up what the sites sent.
+def merge_scores(
+    replies: Iterable[Reply], module: FederatedModule, split: str, trains: Mapping[str, bool], *, noised: bool = False
+) -> Scored:
+    """Add up what the sites sent; sums with noise (`noised`) have no intervals.
 
     A pooled metric over some of the scored sites would pass for one over all: it is left out if one of them kept its
     states. A site whose whole split is too small is not scored, and `Withheld.SPLIT` says that pooled numbers lack it.
     """
-    from flip.metrics import gaps, levels_of, metrics_of, values_from_states, widened
+    from flip.metrics import gaps, levels_of, metrics_of, states_of, values_from_states, widened
 
     found: dict[str, Reply] = {}
     withheld: dict[str, Mapping[str, Withheld]] = {}
@@ -105,7 +110,10 @@ def merge_scores(replies: Iterable[Reply], module: FederatedModule, split: str, 
         found[reply.site] = reply
     trained = [reply for site, reply in found.items() if trains[site]]
     metrics, states = metrics_of(module, split), summed_states(trained, Topic.METRIC)
-    pooled = values_from_states(metrics, states, intervals=split == "test")
+    if noised:
+        states = likeliest(states, states_of(module, split))
+        found = {site: valued(reply, module, split) for site, reply in found.items()}
+    pooled = values_from_states(metrics, states, intervals=split == "test" and not noised)
     rescaled = {
         f"site/{site}": values_from_states(metrics, summed_states([reply], Topic.RESCALED))
         for site, reply in found.items()
@@ -117,6 +125,17 @@ def merge_scores(replies: Iterable[Reply], module: FederatedModule, split: str, 
             of_rows |= widened(of_rows, metrics[name], name, spread=each.values, persons=each.persons)
     pooled |= gaps(pooled, levels_of(module))
     return Scored(found, states, pooled, withheld, rescaled=rescaled, together=frozenset(together))
+
+
+def valued(reply: Reply, module: FederatedModule, split: str) -> Reply:
+    """A site's reply with the values that its sums under noise are likeliest to stand for; of how many rows stays."""
+    from flip.metrics import metrics_of, states_of, values_from_states
+
+    sent = reply.summaries.get(Topic.METRIC, {})
+    states = likeliest({name: each.values for name, each in sent.items()}, states_of(module, split))
+    sums = {name: replace(each, values=states[name]) for name, each in sent.items()}
+    values = values_from_states(metrics_of(module, split), states)
+    return replace(reply, examples=0, metrics=values, summaries={**reply.summaries, Topic.METRIC: sums})
 
 
 def summed(replies: Sequence[Reply], topic: Topic) -> dict[str, Summary]:

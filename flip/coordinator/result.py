@@ -130,4 +130,5 @@ class Ending:
         if not spent:
             return None
         worst = max(spent.values(), key=lambda entry: entry["epsilon"])
-        return {"unit": UNIT, **worst, "by_site": spent}
+        noise = self.coordinator.evaluation.noise
+        return {"unit": UNIT, **worst, "by_site": spent, **({"noise": noise} if noise else {})}

@@ -8,7 +8,8 @@ from flip.errors import StudyFailed, StudyUnfit, several
 from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
 from flip.runs.recorder import Recorder, line_of
 
-FIT_METRICS = frozenset({"loss", "privacy/epsilon", "privacy/delta"})
+SPENT = frozenset({"privacy/epsilon", "privacy/delta"})
+FIT_METRICS = SPENT | {"loss"}
 
 
 @dataclass

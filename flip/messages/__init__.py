@@ -74,6 +74,7 @@ class Withheld(Enum):
     CURVE = "a class holds fewer than five minimum cells of the site, which leaves no unbiased curve"
     PARTNER = "it keeps the rows of a site, and no metric that sums says how many persons stand behind it"
     RELEASES = "the site's policy does not let metrics leave; pooled numbers are without it"
+    PRIVACY = "the study's privacy mechanism lets no number leave a site without noise, and this one has none"
     THRESHOLD = "no decision threshold could be chosen: validation data have one class alone, or are withheld"
 
 

@@ -3,7 +3,7 @@
 `Mechanism` is what each may override; none of its methods does anything by itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,6 +46,9 @@ class Mechanism:
     strategies = ("sum", "each")
     """Which kinds of strategy (`FedAvg.needs`) it can serve; another pairing is refused when the study is built."""
 
+    private = False
+    """Whether nothing of a person leaves a site but under its noise: all else stays there (`flip.site.releases`)."""
+
     def wrap_ask(self, ask: Ask) -> Ask:
         """Change what the coordinator sends or receives."""
         return ask
@@ -59,6 +62,13 @@ class Mechanism:
 
     def prepare(self, fit: "PrivateFit") -> None:
         """Change module, optimizer and loader of one local fit, before Lightning starts."""
+
+    def metrics_noise(self) -> Entry | None:
+        """What the ledger holds for the test metrics of one model; None: no metric leaves.
+
+        Its `noise_multiplier` is the deviation of Gaussian noise, in units of what one person can change.
+        """
+        return None
 
     def stated(self) -> Spent | None:
         """The most that a study spends at any site, by its settings alone; None where that depends on the data."""
@@ -74,6 +84,11 @@ class Mechanism:
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Privacy spent by a run's entries in the ledger."""
         return None
+
+
+def private_among(mechanisms: Sequence[Mechanism]) -> Mechanism | None:
+    """The mechanism under which nothing leaves without noise; None where there is none."""
+    return next((each for each in mechanisms if each.private), None)
 
 
 @dataclass

@@ -23,8 +23,9 @@ class DPSGD(Mechanism):
     is counted as in `flip.privacy.accounting`. A person enters a batch with all rows, at the rate 1 / batches of the
     loader; the gradients of a person's rows are added up, this sum is clipped, and the noised sum over persons is
     divided by the rows that a batch is expected to hold: without clipping and noise that is the mean over rows, in
-    which a person counts by their rows. Not covered: the number of examples and of persons, losses, metrics, and what
-    the rows are scaled by (statistics agreed before training, or a site's own mean and deviation).
+    which a person counts by their rows. Of all else no number leaves a site, but the counts behind test metrics with
+    noise of their own (`metrics_epsilon`, `flip.privacy.noised`), in the same ledger. Not covered: what the rows are
+    scaled by where that is a site's own mean and deviation, whether a site takes part, and how long it takes.
 
     Args:
         max_grad_norm: L2 norm to which each person's gradient, the sum over their rows, is clipped, above 0.
@@ -32,12 +33,16 @@ class DPSGD(Mechanism):
         noise_multiplier: standard deviation of the noise in units of `max_grad_norm`, above 0.
         target_epsilon: epsilon to reach after all rounds of the study, above .01, to which epsilon is known: the noise
             is computed from it. A study that `strategy.stop` ends before spends less. Give one of the two.
+        metrics_epsilon: epsilon of the test metrics of one model, above 0, beside that of training; None: none leaves.
     """
 
     max_grad_norm: float
     delta: float
     noise_multiplier: float | None = None
     target_epsilon: float | None = None
+    metrics_epsilon: float | None = None
+
+    private = True
 
     def __post_init__(self) -> None:
         problems = []
@@ -45,15 +50,15 @@ class DPSGD(Mechanism):
             problems.append(
                 "privacy.dp_sgd: give exactly one of noise_multiplier and target_epsilon, and null for the other"
             )
-        for name in ("max_grad_norm", "noise_multiplier", "target_epsilon"):
+        for name in ("max_grad_norm", "noise_multiplier", "target_epsilon", "metrics_epsilon"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 problems.append(f"privacy.dp_sgd.{name}={value}: must be above 0")
-        if self.target_epsilon is not None and 0 < self.target_epsilon <= ERROR:
-            problems.append(
-                f"privacy.dp_sgd.target_epsilon={self.target_epsilon:g}: no noise gives it, since epsilon is known to "
-                f"{ERROR:g}; give a larger one"
-            )
+            if value is not None and name.endswith("_epsilon") and 0 < value <= ERROR:
+                problems.append(
+                    f"privacy.dp_sgd.{name}={value:g}: no noise gives it, since epsilon is known to {ERROR:g}; give a "
+                    "larger one"
+                )
         if not 0 < self.delta < 1:
             problems.append(f"privacy.dp_sgd.delta={self.delta}: must be above 0 and below 1")
         if problems:
@@ -83,7 +88,7 @@ class DPSGD(Mechanism):
         from flip.privacy.whose import Whose
 
         batches, examples = len(fit.loader), examples_in(fit.loader)
-        (entry,) = self.plan(batches, fit.planned_steps)
+        entry = self._fits(batches, fit.planned_steps)
         protection = Protection(
             float(entry["noise_multiplier"]),
             self.max_grad_norm,
@@ -97,14 +102,27 @@ class DPSGD(Mechanism):
         fit.ledger.append({**entry, "steps": float(fit.steps)})
 
     def stated(self) -> Spent | None:
-        """The target, where there is one."""
-        return None if self.target_epsilon is None else Spent(self.target_epsilon, self.delta)
+        """The target, where there is one, and what the metrics spend."""
+        if self.target_epsilon is None:
+            return None
+        return Spent(self.target_epsilon + (self.metrics_epsilon or 0.0), self.delta)
 
     def plan(self, batches: int, steps: int) -> list[Entry]:
-        """All steps as one entry. Raises UserError for a target that they cannot keep."""
+        """All steps as one entry, and the metrics of one model. Raises UserError for a target that cannot be kept."""
+        metrics = self.metrics_noise()
+        return [self._fits(batches, steps), *([metrics] if metrics else [])]
+
+    def metrics_noise(self) -> Entry | None:
+        """The Gaussian mechanism once over all persons, of a deviation that spends `metrics_epsilon`."""
+        if self.metrics_epsilon is None:
+            return None
+        noise = noise_for(self.metrics_epsilon, self.delta, 1.0, 1)
+        return {"noise_multiplier": noise, "sample_rate": 1.0, "steps": 1.0}
+
+    def _fits(self, batches: int, steps: int) -> Entry:
         rate = 1 / batches
         noise = self.noise_multiplier or noise_for(self.target_epsilon or 0.0, self.delta, rate, steps)
-        return [{"noise_multiplier": noise, "sample_rate": rate, "steps": float(steps)}]
+        return {"noise_multiplier": noise, "sample_rate": rate, "steps": float(steps)}
 
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Epsilon of the entries together."""

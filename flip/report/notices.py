@@ -3,6 +3,7 @@
 import math
 
 from flip.files import POOLED
+from flip.messages import Withheld
 from flip.report.format import number
 from flip.report.series import mean_series, validation_metric, validation_phase
 from flip.report.tables import warnings
@@ -13,6 +14,12 @@ HUGE = 1e6  # a loss above this is none that any shipped model has before it lea
 PROTOCOL = (
     "Benchmark's protocol: the same test rows, scaled by the mean and deviation of all sites instead of by each site's "
     "own. No site predicts so; it is there to compare with what is published so."
+)
+NOISE = "Each count behind a metric has noise for privacy at each site, of standard deviation"
+NO_INTERVAL = "No interval is given, since it would leave out this noise."
+UNSENT = (
+    "No number without noise left a site: neither how many persons and examples it has nor losses, validation scores "
+    "and other metrics. Sites weigh the same in a mean, unless strategy.site_weights says otherwise."
 )
 UNJUDGED = "No validation scores: nothing tells whether the training had converged."
 LEAST = 5  # rounds below which a best last one says nothing
@@ -27,7 +34,17 @@ def notices(run: RunRecord) -> list[str]:
 
 def notes(run: RunRecord) -> list[str]:
     """What a reader must know of how the numbers were made; nothing is wrong with them."""
-    return [PROTOCOL] if has_protocol(run) else []
+    return [*([PROTOCOL] if has_protocol(run) else []), *_without_noise(run)]
+
+
+def _without_noise(run: RunRecord) -> list[str]:
+    """What a privacy mechanism kept at the sites, and how much noise the metrics have."""
+    if Withheld.PRIVACY.value not in str(run.result.get("withheld")):
+        return []
+    noise: dict[str, float] = (run.result.get("privacy") or {}).get("noise") or {}
+    by_size = {size: [name for name, each in noise.items() if each == size] for size in noise.values()}
+    told = "; ".join(f"{number(size)} rows for {', '.join(names)}" for size, names in by_size.items())
+    return [*([f"{NOISE} {told}. {NO_INTERVAL}"] if told else []), UNSENT]
 
 
 def has_protocol(run: RunRecord) -> bool:

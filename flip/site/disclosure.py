@@ -16,18 +16,15 @@ from flip.config.policy import Policy
 from flip.contracts import FederatedModule
 from flip.contracts.dataset import Arrays
 from flip.messages import Fault, Payload, Reply, Withheld
-from flip.messages.summary import Summaries, Summary, SummaryKind, Topic
+from flip.messages.summary import Summaries, Summary, SummaryKind
 from flip.metrics import EXAMPLES, exact_of, levels_of, metrics_of
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
-from flip.site.releases import kept_in
+from flip.site.releases import kept_in, under_noise
 
 PARTS = {"known": 3, "levels": 3, "units": 3, "label": 2}
 """Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
 Behind = Callable[[Any], Any]
-
-
-# A number, and the fields of a reply.
 
 
 def enough(persons: int, cell: int) -> bool:
@@ -57,12 +54,11 @@ def refuse_few(persons: int, arrays: Payload, cell: int) -> Payload:
 
 def suppress_summaries(persons: int, summaries: Summaries, cell: int) -> Summaries:
     """Aggregates that may leave, each by the persons behind it and none of more than `persons`."""
-    found: dict[Topic, dict[str, Summary]] = {}
+    kept = {}
     for topic, named in summaries.items():
-        kept = {name: suppress_summary(min(each.persons, persons), each, cell) for name, each in named.items()}
-        if told := {name: each for name, each in kept.items() if not each.withheld}:
-            found[topic] = told
-    return found
+        found = {name: suppress_summary(min(each.persons, persons), each, cell) for name, each in named.items()}
+        kept[topic] = {name: each for name, each in found.items() if not each.withheld}
+    return {topic: named for topic, named in kept.items() if named}
 
 
 def unprotected(persons: int, value: object, cell: int) -> object:
@@ -82,10 +78,14 @@ RULES: Mapping[str, Callable[[int, Any, int], Any]] = {
 """The rule of every field of a reply."""
 
 
-def released(persons: int, policy: Policy, step: str, **fields: Any) -> Reply:
-    """The reply to a step, each field by its rule; `persons` stand behind all that has no number of its own."""
+def released(persons: int, policy: Policy, step: str, *, private: bool, **fields: Any) -> Reply:
+    """The reply to a step, each field by its rule, and under a `private` mechanism by that of `under_noise` too.
+
+    `persons` stand behind all that has no number of its own.
+    """
     kept = kept_in(policy.releases, step, fields)
-    return Reply(**{name: RULES[name](persons, value, policy.minimum_cell) for name, value in kept.items()})
+    kept = {name: RULES[name](persons, value, policy.minimum_cell) for name, value in kept.items()}
+    return Reply(**(under_noise(kept) if private else kept))
 
 
 # Counts and sums.

@@ -48,7 +48,36 @@ class Scores:
     withheld: dict[str, Withheld] = field(default_factory=dict)
 
 
-class ScoreCallback(lightning.Callback):
+class ScoringCallback(lightning.Callback):
+    """What looks on while batches are scored, by Lightning or by `score_batches`."""
+
+    def batch_done(self, batch: object) -> None:
+        """A batch was scored."""
+
+    def epoch_done(self, module: FederatedModule, split: str) -> None:
+        """All were; the module has not yet computed and reset its metrics."""
+
+    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """`epoch_done`, as Lightning calls it."""
+        self.epoch_done(cast("TrainableModule", pl_module), "validate")
+
+    def on_test_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        *where: object,
+    ) -> None:
+        """`batch_done`, as Lightning calls it."""
+        self.batch_done(batch)
+
+    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """`epoch_done`, as Lightning calls it."""
+        self.epoch_done(cast("TrainableModule", pl_module), "test")
+
+
+class ScoreCallback(ScoringCallback):
     """Takes the metrics before the module itself computes and resets them."""
 
     def __init__(self, cell: int, rng: np.random.Generator | None, seen: RowsSeen) -> None:
@@ -99,25 +128,6 @@ class ScoreCallback(lightning.Callback):
                     name,
                     metric.interval() if isinstance(metric, HasInterval) else bootstrap(metric, self.rng, person),
                 )
-
-    def on_validation_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """`epoch_done`, as Lightning calls it."""
-        self.epoch_done(cast("TrainableModule", pl_module), "validate")
-
-    def on_test_batch_end(
-        self,
-        trainer: lightning.Trainer,
-        pl_module: lightning.LightningModule,
-        outputs: object,
-        batch: object,
-        *where: object,
-    ) -> None:
-        """`batch_done`, as Lightning calls it."""
-        self.batch_done(batch)
-
-    def on_test_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """`epoch_done`, as Lightning calls it."""
-        self.epoch_done(cast("TrainableModule", pl_module), "test")
 
 
 def own_rule(metric: SummableMetric, cell: int) -> Withheld | None:
@@ -179,17 +189,24 @@ def evaluate(
     metrics = [*metrics_of(module, "test").values(), *exact_of(module).values()]
     for metric in metrics:
         metric.reset()
-    settings = device.plain_settings() if countable(loaders) and not needs_trainer(module) else None
     with seen:
-        if settings is not None:
-            score_batches(module, loaders, split=split, precision=settings.precision, scoring=callback)
-        else:
-            trainer = device.trainer(callbacks=[callback])
-            run = trainer.test if split == "test" else trainer.validate
-            run(module, dataloaders=loaders, verbose=False)
+        score_with(callback, module, loaders, split=split, device=device)
     for metric in metrics:
         metric.reset()
     return callback.scores
+
+
+def score_with(
+    callback: ScoringCallback, module: "TrainableModule", loaders: "Loader", *, split: str, device: Device
+) -> None:
+    """Call a module's step on every batch of a split while the callback looks on."""
+    settings = device.plain_settings() if countable(loaders) and not needs_trainer(module) else None
+    if settings is not None:
+        score_batches(module, loaders, split=split, precision=settings.precision, scoring=callback)
+        return
+    trainer = device.trainer(callbacks=[callback])
+    run = trainer.test if split == "test" else trainer.validate
+    run(module, dataloaders=loaders, verbose=False)
 
 
 def scalings(data: FederatedDataModule, split: str, *, pooled: bool) -> "tuple[Loader, Loader | None]":

@@ -1,13 +1,17 @@
 """Which kinds of what may leave do leave: the site's own list, over all that the other rules of disclosure let through.
 
 The list is closed: a kind that it does not name stays. A task whose whole answer is of such a kind is refused.
+
+Under a mechanism of differential privacy there is a second list, `UNDER_NOISE`, over every field of a reply: what has
+no noise stays, whoever is behind it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flip.messages import Fault, Withheld
-from flip.messages.summary import Topic
+from flip.messages.summary import Summary, Topic
+from flip.privacy.noised import Noised
 from flip.site.refusal import Refusal
 
 OF_TOPIC: Mapping[Topic, str] = {
@@ -39,3 +43,58 @@ def kept_in(releases: Collection[str], step: str, fields: Mapping[str, Any]) -> 
     if summaries:
         kept["summaries"] = {topic: each for topic, each in summaries.items() if OF_TOPIC[topic] in releases}
     return kept
+
+
+# Under a mechanism of differential privacy.
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _one(examples: int) -> int:
+    """1 of any number: it says that there are some, and each site weighs the same in a mean."""
+    return int(examples > 0)
+
+
+def _spent(metrics: Mapping[str, float]) -> dict[str, float]:
+    """What the mechanism says of itself."""
+    return {name: value for name, value in metrics.items() if name.startswith(SPENT)}
+
+
+def _noised(summaries: Mapping[Topic, Mapping[str, Summary]]) -> dict[Topic, dict[str, Summary]]:
+    """The sums that have noise, as of one person: how many are behind them has none."""
+    kept = {
+        topic: {name: Summary(each.kind, each.values, 1) for name, each in named.items() if isinstance(each, Noised)}
+        for topic, named in summaries.items()
+        if NOISED[topic]
+    }
+    return {topic: named for topic, named in kept.items() if named}
+
+
+def _no_reason_of_data(withheld: Mapping[str, Withheld]) -> dict[str, Withheld]:
+    """The rules by which metrics stay; one that depends on the data would tell of them."""
+    return {name: rule if rule is Withheld.RELEASES else Withheld.PRIVACY for name, rule in withheld.items()}
+
+
+NOISED: Mapping[Topic, bool] = {
+    **dict.fromkeys((Topic.STATISTICS, Topic.SKIPPED, Topic.ABSENT, Topic.COMPARED), False),
+    **dict.fromkeys((Topic.WARNINGS, Topic.REMARKS, Topic.DESCRIPTION, Topic.SHAPE), False),
+    **dict.fromkeys((Topic.RESCALED, Topic.SPREAD, Topic.OUTCOMES), False),
+    Topic.METRIC: True,
+}
+"""Whether a summary about this can have noise; of all others nothing leaves."""
+UNDER_NOISE: Mapping[str, Callable[[Any], Any]] = {
+    **dict.fromkeys(("site", "task_digest", "fault", "seconds", "fingerprint"), _as_it_is),  # no number of a person
+    **dict.fromkeys(("weights", "state"), _as_it_is),  # of a fit that the mechanism protects
+    "examples": _one,
+    "metrics": _spent,
+    "summaries": _noised,
+    "withheld": _no_reason_of_data,
+}
+"""The rule of every field of a reply under a mechanism (`Mechanism.private`)."""
+
+
+def under_noise(fields: Mapping[str, object]) -> dict[str, Any]:
+    """The fields of a reply without what has no noise."""
+    return {name: UNDER_NOISE[name](value) for name, value in fields.items()}

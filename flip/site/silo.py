@@ -129,7 +129,7 @@ class Silo:
         return self._loaded[accepted.digest]
 
     def _fault(self, task: Task, fault: Fault) -> Reply:
-        return released(0, Policy(1, 1), "", site=self.name, task_digest=task.digest, fault=fault)
+        return released(0, Policy(1, 1), "", private=False, site=self.name, task_digest=task.digest, fault=fault)
 
 
 def load_libraries() -> None:

@@ -12,6 +12,7 @@ from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import Topic
 from flip.messages.wire import take
 from flip.metrics import scored_names
+from flip.privacy import private_among
 from flip.site.admission import Loaded, Place, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
@@ -20,7 +21,13 @@ from flip.site.measure import measure
 from flip.site.persons import persons_of
 from flip.site.received_weights import receive
 from flip.site.refusal import Refusal
-from flip.site.statistics import cohort_counts, cohort_summaries, description, remarks_in_words, shapes
+from flip.site.statistics import (
+    cohort_counts,
+    cohort_summaries,
+    description,
+    remarks_in_words,
+    shapes,
+)
 
 if TYPE_CHECKING:
     pass
@@ -48,7 +55,8 @@ class Steps:
 
     def _released(self, persons: int, task: Task, **fields: object) -> Reply:
         own = {"site": self.place.name, "task_digest": task.digest}
-        return released(persons, self.loaded.policy, task.step, **own, **fields)
+        private = private_among(self.loaded.mechanisms) is not None
+        return released(persons, self.loaded.policy, task.step, private=private, **own, **fields)
 
     def statistics(self, task: Task) -> Reply:
         """How many persons and examples, what was skipped, and the summaries that the dataset wants agreed."""
@@ -123,6 +131,10 @@ class Steps:
         if isinstance(module, FitsBaseline) and module.fits_baseline:
             # of rows that no noise protects: never under a mechanism
             module.fit_baseline(data.train_dataloader() if split == "test" and not self.loaded.mechanisms else ())
+        if (private := private_among(self.loaded.mechanisms)) is not None:
+            from flip.site.private_scores import private_scores
+
+            return self._released(persons.number, task, **private_scores(self.place, self.loaded, task, private))
         device = device_of(self.loaded.manifest, self.place.site)
         seed = stable_seed(self.loaded.manifest["seed"], self.place.name, "score")
         least = persons.examples_of(cell)

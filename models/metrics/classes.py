@@ -18,9 +18,13 @@ from models.metrics.intervals import UNKNOWN, Bounds, Mean, around, spread, wils
 
 
 class Share:
-    """A share of rows, with Wilson's interval; NaN of none. `counted` gives those that count and all."""
+    """A share of rows, with Wilson's interval; NaN of none. `counted` gives those that count and all.
+
+    The states are the four counts of a decision, of which a row is in one: their length for it, `row_norm`, is 1.
+    """
 
     method = "Wilson"
+    row_norm = 1.0
 
     def counted(self) -> tuple[Tensor, Tensor]:
         """How many of how many."""
@@ -66,6 +70,7 @@ class ClassAccuracy(Share, MulticlassAccuracy):
 
     def __init__(self, classes: int) -> None:
         super().__init__(num_classes=classes, average="micro")
+        self.row_norm = math.hypot(1, classes - 1)  # a right row: itself, and rightly none of the others
 
     def counted(self) -> tuple[Tensor, Tensor]:
         """Right classes of all."""
@@ -79,6 +84,7 @@ class BalancedAccuracy(MulticlassAccuracy):
 
     def __init__(self, classes: int) -> None:
         super().__init__(num_classes=classes, average="macro")
+        self.row_norm = math.sqrt(classes)  # a row is in one of four counts of each class
 
     def _shares(self) -> tuple[Tensor, Tensor]:
         found, total = self.tp.cpu().double(), (self.tp + self.fn).cpu().double()

@@ -53,9 +53,9 @@ def statistics(folder: Path, rules: dict[str, object], *overrides: str) -> tuple
     ("overrides", "words"),
     [
         ([], "the study does not have it"),
-        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=3.1"], "policy.privacy.epsilon=3: the study spends 3.1 here"),
-        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=3", "privacy.dp_sgd.delta=1.0e-4"], "policy.privacy.delta=1e-05"),
-        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=3"], ""),
+        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=2.1"], "policy.privacy.epsilon=3: the study spends 3.1 here"),
+        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=2", "privacy.dp_sgd.delta=1.0e-4"], "policy.privacy.delta=1e-05"),
+        ([*PRIVATE, "privacy.dp_sgd.target_epsilon=2"], ""),
     ],
 )
 def test_a_study_without_the_demanded_mechanism_or_that_states_more_is_refused_first(tmp_path, overrides, words):
@@ -110,7 +110,7 @@ def reply_to(step: str, *releases: str) -> Reply:
     sums = {topic: {"auroc/x": Summary(SummaryKind.SUM, np.ones(1), 9)} for topic in Topic}
     weights = {"w": np.ones(1)} if step == "fit" else {}
     fields = {"examples": 9, "metrics": {"loss": 1.0, "privacy/epsilon": 1.0}, "weights": weights, "summaries": sums}
-    return released(9, Policy(2, 2, releases=releases), step, site="a", task_digest="", **fields)
+    return released(9, Policy(2, 2, releases=releases), step, private=False, site="a", task_digest="", **fields)
 
 
 @pytest.mark.parametrize(("step", "kind"), [("statistics",) * 2, ("describe",) * 2, ("fit", "weights")])

@@ -51,11 +51,11 @@ def test_no_field_of_a_reply_tells_of_too_few_persons(name):
     given = {"site": "west", "task_digest": "", name: FULL[name]}
     if name in ("weights", "state"):
         with pytest.raises(Refusal, match=Fault.REFUSED_FEW_PERSONS.value):
-            released(CELL - 1, Policy(CELL, CELL), "", **given)
+            released(CELL - 1, Policy(CELL, CELL), "", private=False, **given)
     else:
-        assert not getattr(released(CELL - 1, Policy(CELL, CELL), "", **given), name)
+        assert not getattr(released(CELL - 1, Policy(CELL, CELL), "", private=False, **given), name)
     summaries = {Topic.DESCRIPTION: {"count/x": replace(SUMMARY, persons=CELL)}}
-    assert getattr(released(CELL, Policy(CELL, CELL), "", **given | {"summaries": summaries}), name)
+    assert getattr(released(CELL, Policy(CELL, CELL), "", private=False, **given | {"summaries": summaries}), name)
 
 
 def test_a_site_makes_no_reply_but_by_the_rules():

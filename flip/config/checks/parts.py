@@ -9,6 +9,7 @@ from flip.config.checks.callbacks import NO_VALIDATION, watched, watching_valida
 from flip.config.checks.hooks import in_part, misspelt
 from flip.config.checks.optimization import configured, optimization
 from flip.config.checks.parameters import parameter_problems
+from flip.config.checks.private import private_problems
 from flip.config.checks.rounds import rounds_problems
 from flip.config.data_source import data_source
 from flip.config.jobs import JOBS
@@ -61,6 +62,7 @@ def pairings(study: Study) -> Iterator[str]:
             )
         if model is not None:
             yield from _protected(study, mechanism, model, settings)
+        yield from private_problems(study, name, mechanism, model=model, strategy=strategy)
     yield from _training(study, model, strategy, callbacks)
     yield from _cohorts(study)
 
