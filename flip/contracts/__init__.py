@@ -34,6 +34,7 @@ from flip.contracts.dataset import (
 )
 from flip.contracts.model import (
     Coarsens,
+    ComparesExamples,
     Decides,
     DrawsScores,
     FederatedModule,
@@ -51,7 +52,7 @@ from flip.contracts.model import (
 )
 
 __all__ = [
-    "KINDS", "Agrees", "Coarsens", "ComparesSites", "ConvertsColumns", "CountsExamples", "Decides",
+    "KINDS", "Agrees", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns", "CountsExamples", "Decides",
     "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores",
     "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval",
     "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod",
@@ -66,7 +67,9 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns,
         HasSources,
     ),
-    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes, DrawsScores),
+    "model": (
+        FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
+    ),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),

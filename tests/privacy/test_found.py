@@ -3,12 +3,17 @@
 import math
 
 import numpy as np
+import pytest
+import pytorch_lightning as lightning
 import torch
 from opacus.accountants import RDPAccountant
 
-from flip.privacy.opacus_training import PrivateOptimizer, Protection
+from flip.errors import UserError
+from flip.privacy.dp_sgd import DPSGD
+from flip.privacy.opacus_training import PoissonBatches, PrivateOptimizer, Protection
+from models.heads.survival import Cox
 from tests.privacy.one_run_audit import lower_bound
-from tests.privacy.private_fits import KEY
+from tests.privacy.private_fits import KEY, Examples, private_fit, train
 
 # The last bits of a float: a sum is rounded by its larger part, so that they tell what a small one was made of.
 
@@ -34,3 +39,41 @@ def test_the_last_bits_of_a_weight_do_not_tell_whose_gradients_it_has_moved_by()
     guesses = order[: CANARIES // 20]  # the finest: only noise that was added to 0 is so
     right = int((~included[guesses]).sum())
     assert lower_bound(len(guesses), right, CANARIES, DELTA, 0.95) < accountant.get_epsilon(DELTA)
+
+
+# A loss that compares the rows of a batch: one that is clipped by itself still moves the gradients of all others.
+
+
+class Survival(lightning.LightningModule):
+    """Cox's regression, which says of itself that it compares rows, or does not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = Cox(2)
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        return self.head.loss(self.head(batch["x"]), batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=1.0)
+
+
+def summed(first: int, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """The sum of clipped gradients of twenty patients, the first of whom died; without those before `first`."""
+    monkeypatch.setattr(PoissonBatches, "__iter__", lambda rows: iter([[*range(rows.examples)]] * len(rows)))
+    patients = {"x": torch.tensor([[0.0, 1e3]] + [[1e3, 0.0]] * 19), "time": torch.arange(1.0, 21.0)}
+    rows = Examples(**{name: each[first:] for name, each in patients.items()}, event=torch.eye(20)[0, first:])
+    module = Survival()
+    train(private_fit(DPSGD(max_grad_norm=1.0, delta=DELTA, noise_multiplier=1e-9), module, rows, steps=1, batch=20))
+    return -module.head.linear.weight.detach()[0] * len(rows)
+
+
+def test_one_patient_would_move_the_gradients_of_all_others_of_coxs_regression(monkeypatch):
+    assert float((summed(0, monkeypatch) - summed(1, monkeypatch)).norm()) > 15  # clipped to 1
+
+
+def test_a_model_that_compares_rows_is_refused():
+    module = Survival()
+    module.compares_examples = True
+    with pytest.raises(UserError, match="compares the examples of a batch"):
+        DPSGD(max_grad_norm=1.0, delta=DELTA, noise_multiplier=1.0).check(module, {})
