@@ -21,6 +21,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 from flip.contracts.dataset import batched_alike, examples_in
 from flip.errors import UserError
 from flip.privacy.noise import Stream
+from flip.privacy.untrained import untrained
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
@@ -164,10 +165,11 @@ def unfit_layers(module: torch.nn.Module) -> dict[str, str]:
 def protect(module: Any, protection: Protection) -> None:
     """Make the next fit of a LightningModule private, in place of whatever an earlier call attached.
 
-    Raises UserError, when Lightning asks for them, for other optimizers than one (or one with a scheduler).
+    Raises UserError, when Lightning asks for them, for other optimizers than one (or one with a scheduler), and in a
+    step that changes what is not trained.
     """
     release(module)
-    configure, train = module.configure_optimizers, module.training_step
+    configure, train, unchanged = module.configure_optimizers, module.training_step, untrained(module)
 
     @wraps(configure)
     def configure_optimizers() -> Configured:
@@ -178,7 +180,9 @@ def protect(module: Any, protection: Protection) -> None:
         # Not every layer takes a batch without examples (instance norm does not); such a step adds noise alone.
         if is_empty(batch):
             return torch.full((), torch.nan, device=module.device, requires_grad=True)
-        return train(batch, *arguments)
+        loss = train(batch, *arguments)
+        unchanged()
+        return loss
 
     warnings.filterwarnings(
         "ignore", "Full backward hook is firing"

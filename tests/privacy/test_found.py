@@ -13,7 +13,7 @@ from flip.privacy.dp_sgd import DPSGD
 from flip.privacy.opacus_training import PoissonBatches, PrivateOptimizer, Protection
 from models.heads.survival import Cox
 from tests.privacy.one_run_audit import lower_bound
-from tests.privacy.private_fits import KEY, Examples, private_fit, train
+from tests.privacy.private_fits import KEY, Examples, Linear, private_fit, rows, train
 
 # The last bits of a float: a sum is rounded by its larger part, so that they tell what a small one was made of.
 
@@ -60,12 +60,12 @@ class Survival(lightning.LightningModule):
 
 def summed(first: int, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     """The sum of clipped gradients of twenty patients, the first of whom died; without those before `first`."""
-    monkeypatch.setattr(PoissonBatches, "__iter__", lambda rows: iter([[*range(rows.examples)]] * len(rows)))
+    monkeypatch.setattr(PoissonBatches, "__iter__", lambda each: iter([[*range(each.examples)]] * len(each)))
     patients = {"x": torch.tensor([[0.0, 1e3]] + [[1e3, 0.0]] * 19), "time": torch.arange(1.0, 21.0)}
-    rows = Examples(**{name: each[first:] for name, each in patients.items()}, event=torch.eye(20)[0, first:])
+    data = Examples(**{name: each[first:] for name, each in patients.items()}, event=torch.eye(20)[0, first:])
     module = Survival()
-    train(private_fit(DPSGD(max_grad_norm=1.0, delta=DELTA, noise_multiplier=1e-9), module, rows, steps=1, batch=20))
-    return -module.head.linear.weight.detach()[0] * len(rows)
+    train(private_fit(DPSGD(max_grad_norm=1.0, delta=DELTA, noise_multiplier=1e-9), module, data, steps=1, batch=20))
+    return -module.head.linear.weight.detach()[0] * len(data)
 
 
 def test_one_patient_would_move_the_gradients_of_all_others_of_coxs_regression(monkeypatch):
@@ -77,3 +77,35 @@ def test_a_model_that_compares_rows_is_refused():
     module.compares_examples = True
     with pytest.raises(UserError, match="compares the examples of a batch"):
         DPSGD(max_grad_norm=1.0, delta=DELTA, noise_multiplier=1.0).check(module, {})
+
+
+# What is not trained, and leaves with the weights.
+
+
+class Centered(torch.nn.Module):
+    """Takes the running mean off: a layer without parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            self.mean.data.lerp_(rows.detach().mean(0), 0.1)
+        return rows - self.mean
+
+
+def test_a_running_mean_of_the_rows_does_not_leave_beside_the_noised_weights():
+    module = Linear()
+    module.net = torch.nn.Sequential(Centered(), torch.nn.Linear(3, 1))
+    noisy = DPSGD(max_grad_norm=1.0, delta=DELTA, noise_multiplier=1.0)
+    noisy.check(module, {})
+    with pytest.raises(UserError, match=r"changes 'net\.0\.mean' by itself"):
+        train(private_fit(noisy, module, rows()))
+
+
+def test_what_does_not_change_may_be_untrained_even_where_it_is_no_number():
+    module = Linear()
+    module.register_buffer("unknown", torch.full((2,), torch.nan))
+    module.net.bias.requires_grad = False
+    train(private_fit(DPSGD(max_grad_norm=1.0, delta=DELTA, noise_multiplier=1.0), module, rows()))
