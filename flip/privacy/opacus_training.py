@@ -5,7 +5,6 @@ The module stays itself: Opacus' hooks are attached beside it and add nothing to
 when used.
 """
 
-import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from flip.contracts.dataset import batched_alike, examples_in
 from flip.errors import UserError
-from flip.privacy.noise import Stream
+from flip.privacy.noise import Stream, grid_of
 from flip.privacy.untrained import untrained
 
 if TYPE_CHECKING:
@@ -30,7 +29,6 @@ Closure = Callable[[], float]
 Collate = Callable[[list[object]], object]
 Configured = torch.optim.Optimizer | Mapping[str, object] | Sequence[object]  # as `configure_optimizers` returns
 ATTACHED = "_private_training"
-GRID_BITS = 21  # of the noise's deviation, above which a noised gradient is kept
 
 
 @dataclass(frozen=True)
@@ -67,18 +65,13 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         return cleared
 
     def add_noise(self) -> None:
-        """Add the noise to the sum of clipped gradients, drawn at once for all parameters.
-
-        In float64, and rounded to one grid of 2^-20 of the noise's deviation or a little less: a float32 sum is rounded
-        by its larger part, and fine last bits would prove that a gradient was 0 (Haney et al., "Precision-based
-        attacks and interval refining", 2022).
-        """
+        """Add the noise to the sum of clipped gradients, drawn at once for all parameters, in float64 on one grid."""
         summed = [parameter.summed_grad for parameter in self.params]
         sizes = [gradient.numel() for gradient in summed]
         draws = self._noise.gaussians(sum(sizes))
         deviation = self.noise_multiplier * self.max_grad_norm
         draws *= deviation
-        grid = math.ldexp(1.0, math.frexp(deviation)[1] - GRID_BITS)
+        grid = grid_of(deviation)
         for parameter, gradient, piece in zip(
             self.params, summed, torch.split(torch.from_numpy(draws), sizes), strict=True
         ):
@@ -165,8 +158,7 @@ def unfit_layers(module: torch.nn.Module) -> dict[str, str]:
 def protect(module: Any, protection: Protection) -> None:
     """Make the next fit of a LightningModule private, in place of whatever an earlier call attached.
 
-    Raises UserError, when Lightning asks for them, for other optimizers than one (or one with a scheduler), and in a
-    step that changes what is not trained.
+    Raises UserError, when Lightning asks for them, for other optimizers than one (or one with a scheduler).
     """
     release(module)
     configure, train, unchanged = module.configure_optimizers, module.training_step, untrained(module)

@@ -14,7 +14,6 @@ from scipy.stats import binom
 from flip.config import build, resolve
 from flip.privacy.noise import Stream
 from flip.privacy.opacus_training import PrivateOptimizer
-from flip.site import fit
 from tests.privacy.canaries import Study, run, write_hospital
 from tests.privacy.one_run_audit import Bound, audit, lower_bound, rarity
 
@@ -126,12 +125,18 @@ def same_draw(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Stream, "gaussians", gaussians)
 
 
+def same_key(monkeypatch: Patch) -> None:
+    """Every round has the same key, for its noise and for its batches."""
+    whole = Stream.__init__
+    monkeypatch.setattr(Stream, "__init__", lambda self, key, purpose: whole(self, bytes(32), purpose))
+
+
 BROKEN: dict[str, Callable[[Patch], None]] = {
     "no noise": lambda patch: scaled(patch, "add_noise", "noise_multiplier", 0.0),
     "half the noise": lambda patch: scaled(patch, "add_noise", "noise_multiplier", 0.5),
     "noise of half the clipping norm": lambda patch: scaled(patch, "clip_and_accumulate", "max_grad_norm", 2.0),
     "one draw for all steps": same_draw,
-    "one key for all rounds": lambda patch: patch.setattr(fit, "noise_key", lambda *_: bytes(32)),
+    "one key for all rounds": same_key,
 }
 
 
