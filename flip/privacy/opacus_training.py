@@ -68,10 +68,9 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         """Add the noise to the sum of clipped gradients, drawn at once for all parameters, in float64 on one grid."""
         summed = [parameter.summed_grad for parameter in self.params]
         sizes = [gradient.numel() for gradient in summed]
-        draws = self._noise.gaussians(sum(sizes))
         deviation = self.noise_multiplier * self.max_grad_norm
+        draws, grid = self._noise.gaussians(sum(sizes)), grid_of(deviation)
         draws *= deviation
-        grid = grid_of(deviation)
         for parameter, gradient, piece in zip(
             self.params, summed, torch.split(torch.from_numpy(draws), sizes), strict=True
         ):
