@@ -128,6 +128,11 @@ class MultimodalModel(lightning.LightningModule):
         return rows
 
     @property
+    def compares_examples(self) -> bool:
+        """Whether the head's loss of a row depends on the other rows of its batch."""
+        return bool(getattr(self.head, "compares_examples", False))
+
+    @property
     def fits_baseline(self) -> bool:
         """Whether the head needs the training rows of the site that scores it."""
         return bool(getattr(self.head, "fits_baseline", False))

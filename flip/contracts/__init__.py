@@ -36,6 +36,7 @@ from flip.contracts.dataset import (
 from flip.contracts.model import (
     BoundedByRow,
     Coarsens,
+    ComparesExamples,
     Decides,
     DrawsScores,
     FederatedModule,
@@ -53,7 +54,8 @@ from flip.contracts.model import (
 )
 
 __all__ = [
-    "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesSites", "ConvertsColumns", "CountsExamples", "Decides",
+    "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
+    "CountsExamples", "Decides",
     "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores",
     "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval",
     "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod",
@@ -68,7 +70,9 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly,
         ConvertsColumns, HasSources,
     ),
-    "model": (FederatedModule, HasSubgroups, ScoresExactly, Decides, FitsBaseline, WantsSizes, DrawsScores),
+    "model": (
+        FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
+    ),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
     "outcomes": (Outcomes,),

@@ -145,6 +145,13 @@ class DecidingModule(FederatedModule, Decides, Protocol):
 
 
 @runtime_checkable
+class ComparesExamples(Protocol):
+    """A module whose loss compares the examples of a batch (Cox's likelihood), so that one moves others' gradients."""
+
+    compares_examples: bool
+
+
+@runtime_checkable
 class FitsBaseline(Protocol):
     """A module that scores from a baseline of a site's own training rows (Breslow's hazard)."""
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from flip.contracts import ComparesExamples
 from flip.contracts.dataset import examples_in
 from flip.errors import UserError
 from flip.privacy import Entry, Mechanism, PrivateFit, Spent
@@ -67,11 +68,17 @@ class DPSGD(Mechanism):
     def check(self, module: "torch.nn.Module", trainer: Mapping[str, object]) -> None:
         """Raise UserError for a model with a layer that mixes the examples of a batch, or keeps their statistics.
 
+        Also for a loss that compares them: each gradient is clipped by itself, but one example moves all of them.
         Also for settings that would change the gradients: accumulation, clipping and 16-bit precision.
         """
         refused = sorted({"accumulate_grad_batches", "gradient_clip_val", "precision"} & set(trainer))
         if refused:
             raise UserError(f"trainer.lightning.{refused[0]}: cannot be combined with privacy=dp_sgd; leave it out")
+        if isinstance(module, ComparesExamples) and module.compares_examples:
+            raise UserError(
+                "privacy=dp_sgd cannot protect a model whose loss compares the examples of a batch, since one moves "
+                "the gradients of all; choose another loss"
+            )
         from flip.privacy.opacus_training import unfit_layers
 
         unfit = unfit_layers(module)

@@ -61,3 +61,12 @@ class Stream:
         single = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])
         summed: NDArray[np.float64] = single.reshape(DRAWS_PER_GAUSSIAN, number).sum(axis=0)
         return summed / math.sqrt(DRAWS_PER_GAUSSIAN)
+
+
+def grid_of(deviation: float) -> float:
+    """The power of two on whose multiples a number is kept once noise is added: 2^-21 to 2^-20 of its deviation.
+
+    A float32 sum is rounded by its larger part, so that fine last bits would prove that what the noise was added to was
+    0 (Haney et al., "Precision-based attacks and interval refining", 2022).
+    """
+    return math.ldexp(1.0, math.frexp(deviation)[1] - 21)

@@ -21,7 +21,8 @@ from torch.utils.data import Dataset, Sampler, default_collate
 
 from flip.contracts.dataset import batched_alike, examples_in
 from flip.errors import UserError
-from flip.privacy.noise import Stream
+from flip.privacy.noise import Stream, grid_of
+from flip.privacy.untrained import untrained
 from flip.privacy.whose import Whose, in_order
 
 if TYPE_CHECKING:
@@ -84,15 +85,17 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         return cleared
 
     def add_noise(self) -> None:
-        """Add the noise to the sum of clipped gradients, drawn at once for all parameters."""
+        """Add the noise to the sum of clipped gradients, drawn at once for all parameters, in float64 on one grid."""
         summed = [parameter.summed_grad for parameter in self.params]
         sizes = [gradient.numel() for gradient in summed]
-        draws = self._noise.gaussians(sum(sizes))
-        draws *= self.noise_multiplier * self.max_grad_norm
+        deviation = self.noise_multiplier * self.max_grad_norm
+        draws, grid = self._noise.gaussians(sum(sizes)), grid_of(deviation)
+        draws *= deviation
         for parameter, gradient, piece in zip(
             self.params, summed, torch.split(torch.from_numpy(draws), sizes), strict=True
         ):
-            parameter.grad = (gradient + piece.reshape(gradient.shape).to(gradient)).view_as(parameter)
+            noised = (piece.reshape(gradient.shape) + gradient.cpu()).div_(grid).round_().mul_(grid)
+            parameter.grad = noised.to(gradient).view_as(parameter)
 
     def step(self, closure: Closure | None = None) -> float | None:
         """One step; the per-example gradients are let go at once, so that none outlives the fit or is used twice."""
@@ -181,7 +184,7 @@ def protect(module: Any, protection: Protection) -> None:
     Raises UserError, when Lightning asks for them, for other optimizers than one (or one with a scheduler).
     """
     release(module)
-    configure, train = module.configure_optimizers, module.training_step
+    configure, train, unchanged = module.configure_optimizers, module.training_step, untrained(module)
 
     @wraps(configure)
     def configure_optimizers() -> Configured:
@@ -194,7 +197,9 @@ def protect(module: Any, protection: Protection) -> None:
         # Not every layer takes a batch without examples (instance norm does not); such a step adds noise alone.
         if is_empty(batch):
             return torch.full((), torch.nan, device=module.device, requires_grad=True)
-        return train(batch, *arguments)
+        loss = train(batch, *arguments)
+        unchanged()
+        return loss
 
     warnings.filterwarnings(
         "ignore", "Full backward hook is firing"

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -43,14 +44,17 @@ def site_secret(name: str, site: Site, home: Path, task: Task) -> bytes:
         raise PermissionError(f"others can read the site's secret {path}: chmod 600 it")
     secret = path.read_bytes()
     if len(secret) != LENGTH:
-        raise ValueError(f"the site's secret {path} is not {LENGTH} bytes: remove it, and a new one is made")
+        raise ValueError(
+            f"the site's secret {path} is not {LENGTH} bytes: put it back as it was, since the privacy ledger is "
+            "sealed by it; at a site that has spent nothing, remove it, and a new one is made"
+        )
     return secret
 
 
 def make_secret(path: Path) -> None:
     """Write a secret from the operating system's generator; the first of several writers wins, and none leaves half."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(os.urandom(LENGTH))

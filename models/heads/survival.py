@@ -72,6 +72,7 @@ class Cox(nn.Module):
     """
 
     monitor, higher_is_better = "c_index_weighted", True
+    compares_examples = True
 
     def __init__(
         self, width: int, ties: Literal["breslow", "efron"] = "efron", times: Sequence[float] | None = None

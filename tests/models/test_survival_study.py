@@ -11,11 +11,11 @@ from tests.studies import compose_study
 BRIER = "test/pooled/integrated_brier_weighted"
 
 
-def run(folder: Path, *overrides: str) -> dict:
+def run(folder: Path, *overrides: str, status: str = "ok") -> dict:
     (folder / "data").mkdir(parents=True)
     tiny = ["experiment=lung_survival", "federation=inprocess", *lung_survival(folder / "data")]
     result = execute(compose_study(*tiny, *overrides), folder / "run")
-    assert result["status"] == "ok", result["reason"]
+    assert result["status"] == status, result["reason"]
     return result
 
 
@@ -35,7 +35,12 @@ def test_scoring_survival_changes_no_weight(scored, tmp_path):
     assert run(tmp_path)["digest"] == scored["digest"]
 
 
-def test_no_score_rests_on_training_rows_that_noise_protects(tmp_path):
-    metrics = run(tmp_path, "model.head.times=[180,365]", "privacy=dp_sgd")["metrics"]
+def test_cox_is_refused_where_noise_is_to_protect_each_row_since_one_moves_the_gradients_of_all(tmp_path, capfd):
+    run(tmp_path, "privacy=dp_sgd", status="refused")
+    assert "compares the examples of a batch" in "".join(capfd.readouterr())
+
+
+def test_survival_in_intervals_of_time_can_be_protected(tmp_path):
+    intervals = ["model.head._target_=models.heads.survival.DiscreteTime", "model.head.times=[180,365]"]
+    metrics = run(tmp_path, "privacy=dp_sgd", *intervals)["metrics"]
     assert "test/pooled/c_index_weighted" in metrics
-    assert not [name for name in metrics if "brier" in name]
