@@ -89,12 +89,12 @@ class Received:
                 raise self._refused("they are not the study's own seeded start")
 
     def _is_near(self, number: int) -> None:
-        """Within what the rounds since the last known weights can have moved."""
-        before = self.store.version(NAME, number)
-        last = self.store.load(NAME, number) if before is not None else None
+        """Within what the rounds since the last known weights can have moved; without a bound, finite."""
+        before, reach = self.store.version(NAME, number), reach_of(self.loaded)
+        last: Payload | None = {} if reach is None else self.store.load(NAME, number) if before is not None else None
         if last is None:
             last = to_arrays(initial_module(self.loaded.manifest), self.task.weights)
-        moved, rounds, reach = change(self.task.weights, last), number - (before or 0), reach_of(self.loaded)
+        moved, rounds = change(self.task.weights, last), number - (before or 0)
         limit = math.inf if reach is None else reach * rounds
         if not (math.isfinite(moved) and moved <= limit):
             raise self._refused(
