@@ -163,15 +163,17 @@ def _cohorts(study: Study) -> Iterator[str]:
     loaded: dict[str, FederatedDataModule] = {}
     absent: dict[str, str] = {}
     for name, site in study.sites.items():
-        key = at(f"sites.{name}.root", study.where)
         try:
             reason = _unusable(study, name, site, loaded)
         except UserError as error:
             yield from error.problems
             continue
+        if not reason:
+            continue
+        key = at(f"sites.{name}.root", study.where)  # only now: looking it up reads the configuration again
         if reason == ABSENT:
             absent[key] = site.root
-        elif reason:
+        else:
             yield f"{key}: {reason}"
     if absent:  # one mistake, of a folder that is elsewhere, however many sites are in it
         roots, source = list(dict.fromkeys(absent.values())), data_source(study.where(f"dataset.{TARGET}"))
