@@ -16,6 +16,7 @@ from flip.cli.hydra_errors import composed
 from flip.cli.sweep import Sweep
 from flip.errors import UserError, nearest
 from flip.files import relative
+from flip.imports import importing
 from flip.signals import Interrupted
 
 COMMANDS = ("report", "deploy", "start", "site")
@@ -38,7 +39,8 @@ def launch(arguments: Sequence[str]) -> int:
             return Sweep(composer, tuple(arguments)).run()
         print(shown(composed(composer), given.cfg, given.package, given.resolve), end="")
         return 0
-    study = compose(given.overrides, config_name=given.config_name, config_dir=given.config_dir)
+    with importing():  # the check of a study imports its classes, and so torch and Lightning
+        study = compose(given.overrides, config_name=given.config_name, config_dir=given.config_dir)
     study = replace(study, typed=tuple(arguments))
     return 0 if run(study).status == "ok" else 1
 
@@ -86,7 +88,8 @@ def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:
     folder = Path(named[0]).expanduser().absolute()
     begun = unfinished(folder)
     try:
-        study = compose([*others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
+        with importing():
+            study = compose([*others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
         begun.refuse_other(study)
         if begun.damaged:
             print(f"{begun.damaged}; the run goes on from the round before", file=sys.stderr)

@@ -3,12 +3,21 @@
 import mmap
 from typing import TYPE_CHECKING, Any
 
+from flip.imports import load
 from flip.messages import Fault, Reply
 from flip.messages.wire import reply_parts, unpack_task
 from flip.site.log import site_log
 
 if TYPE_CHECKING:
     from flip.site.silo import Silo
+
+
+def load_libraries() -> None:
+    """Import what a site's process needs for its first fit, torch and Lightning: seconds, once in a process.
+
+    `flip.site.silo` imports most of it: it is imported after this.
+    """
+    load("flip.site.fit")
 
 
 def answer_parts(silo: "Silo", blob: bytes | mmap.mmap) -> list[Any]:

@@ -90,10 +90,12 @@ class Received:
                 raise self._refused("they are not the study's own seeded start")
 
     def _is_near(self, number: int) -> None:
-        """Within what the rounds since the last known weights can have moved."""
+        """Within what the rounds since the last known weights can have moved; without a bound, finite."""
         reach = reach_of(self.loaded)
         before = self.store.version(name_of(reach), number)
-        last = self.store.load(name_of(reach), number) if before is not None else None
+        last: Payload | None = {}
+        if reach is not None:
+            last = self.store.load(name_of(reach), number) if before is not None else None
         if last is None:
             last = to_arrays(initial_module(self.loaded.manifest), self.task.weights)
         moved, rounds = change(self.task.weights, last), number - (before or 0)

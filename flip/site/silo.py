@@ -1,6 +1,5 @@
 """A site: answers the coordinator's tasks on its own data, under its own policy, and says nothing more."""
 
-import importlib
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -130,8 +129,3 @@ class Silo:
 
     def _fault(self, task: Task, fault: Fault) -> Reply:
         return released(0, Policy(1, 1), "", private=False, site=self.name, task_digest=task.digest, fault=fault)
-
-
-def load_libraries() -> None:
-    """Import what every site needs for its first fit, torch and Lightning: seconds, once in a process."""
-    importlib.import_module("flip.site.fit")

@@ -1,6 +1,7 @@
 """The parts of the small study of images as the engine takes them: a dataset and a model."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,12 @@ class Data(lightning.LightningDataModule):
 
     def __init__(self, root: str, columns: Mapping[str, str] | None = None, trains: bool = True) -> None:
         super().__init__()
-        self.rows = [TensorDataset(*each) for each in read(Path(root))]
+        self.root = Path(root)
+
+    @cached_property
+    def rows(self) -> list[TensorDataset]:
+        """Images and labels to train on, and to test on; read when first used: the check builds it without."""
+        return [TensorDataset(*each) for each in read(self.root)]
 
     def persons(self) -> int:
         """Every image is a person's own."""

@@ -170,10 +170,12 @@ def _cohorts(study: Study) -> Iterator[str]:
         except UserError as error:
             yield from error.problems
             continue
-        key = at(f"sites.{name}.root", study.where) if reason else ""  # to look it up composes the study once more
+        if not reason:
+            continue
+        key = at(f"sites.{name}.root", study.where)  # only now: looking it up reads the configuration again
         if reason == ABSENT:
             absent[key] = site.root
-        elif reason:
+        else:
             yield f"{key}: {reason}"
     if absent:  # one mistake, of a folder that is elsewhere, however many sites are in it
         roots, source = list(dict.fromkeys(absent.values())), data_source(study.where(f"dataset.{TARGET}"))

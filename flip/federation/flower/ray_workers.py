@@ -8,8 +8,38 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from flip.signals import Interrupted, install
+
+
+@contextmanager
+def few_daemons() -> Iterator[None]:
+    """Have Ray start neither its autoscaler nor what hands its workers' logs on: `ray.init` has no word for it."""
+    from ray._private import parameter
+
+    full: Any = parameter.RayParams
+    parameter.RayParams = partial(full, no_monitor=True, include_log_monitor=False)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        parameter.RayParams = full  # type: ignore[misc]
+
+
+@contextmanager
+def import_path() -> Iterator[None]:
+    """Have what is started import from where we do. As Ray's `runtime_env` it would keep each worker waiting for a
+    process that sets environments up, and those that Ray starts beforehand would not be used."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextmanager
@@ -26,16 +56,15 @@ def workers(number: int, temporary: str) -> Iterator[None]:
         def _runtime_env_has_working_dir(self) -> bool:
             return True  # else Ray adds the folder that it was started in
 
-    paths = os.pathsep.join(path for path in sys.path if path)
     try:
-        ray.init(
-            num_cpus=number,
-            include_dashboard=False,
-            log_to_driver=False,
-            runtime_env={"env_vars": {"PYTHONPATH": paths}},
-            job_config=Job(),
-            _temp_dir=temporary,
-        )
+        with few_daemons(), import_path():
+            ray.init(
+                num_cpus=number,
+                include_dashboard=False,
+                log_to_driver=False,
+                job_config=Job(),
+                _temp_dir=temporary,
+            )
         install()  # Ray has its own handler of SIGTERM
         yield
     except SystemExit as ended:  # by that handler, while Ray starts

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flip.errors import StudyFailed
-from flip.federation.answer import answer_parts
+from flip.federation.answer import answer_parts, load_libraries
 from flip.federation.flower.messages import POLL, RECORD, SITE, blob_of, deliver, exchange, record
 from flip.federation.flower.ray_workers import workers
 from flip.federation.limits import Limits
@@ -165,10 +165,10 @@ def answer_message(message: "Message", context: "Context", files: Mapping[str, s
     """At a node: say which site it is, or let the site answer the task."""
     from flwr.app import Message
 
-    from flip.config.site_file import load_site
-    from flip.site.silo import Silo, load_libraries
-
     load_libraries()  # when the sites are met, so before their time counts
+    from flip.config.site_file import load_site
+    from flip.site.silo import Silo
+
     name = sorted(files)[int(context.node_config[PARTITION])]
     blob = blob_of(message)
     if not blob:

@@ -10,11 +10,10 @@ import os
 import signal
 import sys
 import time
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flip.federation.answer import answer_parts
+from flip.federation.answer import answer_parts, load_libraries
 from flip.federation.flower.fleet import RECONNECT, Link, NotLetIn, Unreachable, connection
 from flip.federation.flower.messages import blob_of, pause
 from flip.federation.kit import SITE_FILE, Kit
@@ -28,15 +27,15 @@ PATIENCE = 90.0  # seconds to be let in: one that was killed counts as present f
 
 def main(folder: Path) -> int:
     """Answer the server's tasks until told to end; returns the exit status. Raises UserError for a bad site's file."""
+    os.umask(0o077)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    load_libraries()  # before the first task waits for them
     from flip.config.site_file import load_site
     from flip.site.silo import Silo
 
-    os.umask(0o077)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     kit = Kit.read(folder)
     name, address, path = str(kit.setting("site")), str(kit.setting("address")), kit.folder / SITE_FILE
     silo, refused = Silo(name, load_site(path), path.with_suffix(""), deployed=True, file=path), None
-    import_module("flip.site.trainer")  # torch and Lightning, before the first task waits for them
     print(f"{name}: looking for the server at {address}", flush=True)
     while True:
         try:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from flip.federation.answer import answer_parts
+from flip.federation.answer import answer_parts, load_libraries
 from flip.federation.nvflare.files import BLOB, packed, received
 from flip.files import mapped
 
@@ -88,8 +88,6 @@ class Answer:
     def execute(self, task_name: str, shareable: Any, fl_ctx: Any, abort_signal: Any) -> Any:
         """Answer a task; to an empty one, say which process this is."""
         from nvflare.apis.shareable import Shareable
-
-        from flip.site.silo import load_libraries
 
         load_libraries()  # when the sites are met, so before their time counts
         blob = received(shareable, fl_ctx, SERVER)

@@ -1,0 +1,51 @@
+"""Ray is started with as little as Flower's simulation needs."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray
+from ray._private import parameter
+
+from flip.federation.flower import ray_workers
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[SimpleNamespace]:
+    """What Ray would be started with, and the import path that its workers would inherit."""
+    seen = SimpleNamespace()
+
+    def init(**named: Any) -> None:
+        seen.given, seen.settings, seen.path = named, parameter.RayParams(), os.environ["PYTHONPATH"]
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray_workers, "install", lambda: None)
+    monkeypatch.setenv("PYTHONPATH", "before")
+    monkeypatch.syspath_prepend("")
+    with ray_workers.workers(2, str(tmp_path)):
+        seen.after = os.environ["PYTHONPATH"]
+        yield seen
+
+
+def test_neither_autoscaler_nor_log_monitor_nor_dashboard_is_started(started: SimpleNamespace) -> None:
+    assert started.settings.no_monitor is True
+    assert started.settings.include_log_monitor is False
+    assert started.given["include_dashboard"] is False
+
+
+def test_only_ray_itself_is_started_so(started: SimpleNamespace) -> None:
+    assert parameter.RayParams().include_log_monitor is not False
+
+
+def test_the_first_workers_have_all_that_later_ones_have_so_that_they_are_used(started: SimpleNamespace) -> None:
+    assert "runtime_env" not in started.given
+    assert "" not in started.path.split(os.pathsep)
+    assert str(Path(ray_workers.__file__).parents[3]) in started.path.split(os.pathsep)
+
+
+def test_the_import_path_of_other_processes_stays(started: SimpleNamespace) -> None:
+    assert started.after == "before"

@@ -1,0 +1,76 @@
+"""What starting costs: torch and Lightning are imported without garbage collection, and little besides them."""
+
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from flip.cli import launch
+from flip.errors import UserError
+from flip.imports import importing
+
+LOADED = """
+import gc, sys
+collections = []
+gc.callbacks.append(lambda phase, info: collections.append(phase))
+from flip.federation.answer import load_libraries
+assert "torch" not in sys.modules
+before = len(collections)
+load_libraries()
+print(len(collections) - before, gc.get_freeze_count(), gc.isenabled())
+load_libraries()
+print(*sorted({name.partition(".")[0] for name in sys.modules}))
+"""
+
+
+@pytest.fixture(autouse=True)
+def thawed() -> Iterator[None]:
+    """What a test froze is collected again."""
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture(scope="module")
+def site() -> list[str]:
+    """What a site's process says that has loaded its libraries: collections meanwhile, objects frozen; its modules."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_site_imports_torch_and_lightning_without_a_collection(site: list[str]) -> None:
+    collections, frozen, enabled = site[0].split()
+    assert (collections, enabled) == ("0", "True")
+    assert int(frozen) > 100_000
+
+
+def test_a_site_loads_no_library_before_a_study_needs_it(site: list[str]) -> None:
+    present = set(site[1].split())
+    assert {"torch", "pytorch_lightning"} <= present
+    assert not present & {"monai", "pandas", "sklearn", "hydra", "flwr", "ray", "nvflare", "opacus", "transformers"}
+
+
+def test_the_command_line_checks_a_study_without_a_collection_and_collects_again_while_it_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+
+    def compose(*arguments: object, **named: object) -> None:
+        seen.append(gc.isenabled())
+        raise UserError("a mistake")
+
+    monkeypatch.setattr(launch, "compose", compose)
+    with pytest.raises(UserError):
+        launch.launch(["experiment=heart_disease"])
+    assert seen == [False]
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0
+
+
+def test_a_block_within_another_leaves_collection_off() -> None:
+    with importing():
+        with importing():
+            pass
+        assert not gc.isenabled()
+    assert gc.isenabled()
