@@ -154,12 +154,13 @@ def run(folder: Path, declared: Study) -> tuple[Seen, float]:
     study = compose_study("experiment=canaries", config_dir=folder / "conf")
     silo = Silo("hospital", study.sites["hospital"], folder / "home")
     weights, seen, told = to_arrays(initial_module(study.manifest)), [], 0.0
+    examples = len((folder / "table.txt").read_text().split())  # which no reply tells; who watches knows more
     for number in range(declared.rounds):
         Weights.passed.clear()
         reply = silo.answer(Task("run", "study", number, "fit", weights, {}, {}, study.manifest_text))
         assert reply.fault is None, (folder / "home" / "site.log").read_text()
         weights, told = reply.weights, reply.metrics["privacy/epsilon"]
         path = np.float64([*Weights.passed, weights[WEIGHT][:, 0]])
-        seen.append((-np.diff(path, axis=0) * reply.examples / declared.batches / NORM, np.sign(path[:-1])))
+        seen.append((-np.diff(path, axis=0) * examples / declared.batches / NORM, np.sign(path[:-1])))
     moves, pulls = (np.array(each) for each in zip(*seen, strict=True))
     return Seen(moves, pulls, 1 / declared.batches), told

@@ -17,6 +17,7 @@ import yaml
 from flip.messages import Fault, Reply, Task
 from flip.messages.weights import digest
 from flip.messages.wire import pack_task, unpack_reply
+from flip.privacy import accounting
 from flip.privacy.accounting import epsilon
 from flip.site.ledger import FILE, ledger_of, of_run
 from flip.site.private_fit import Privacy
@@ -235,7 +236,9 @@ def test_a_site_killed_between_reserve_and_reply_has_spent_and_told_nothing(tmp_
 def test_two_runs_at_once_cannot_both_spend_what_is_left_for_one(tmp_path):
     own = Hospital(tmp_path, *PRIVATE, budget=1.0)
     tasks = [own.task(run=run) for run in ("one", "two")]
-    budgets = [Privacy(own.silo.place, SimpleNamespace(policy=own.silo.place.policy()), each).budget for each in tasks]  # type: ignore[arg-type]
+    budgets = [
+        Privacy(own.silo.place, SimpleNamespace(policy=own.silo.place.now().policy()), each).budget for each in tasks
+    ]  # type: ignore[arg-type]
     plan = [{"noise_multiplier": 5.0, "sample_rate": 0.5, "steps": 6.0}]
     for budget in budgets:
         budget.permit(plan)  # each of them sees that there is room
@@ -273,6 +276,7 @@ def test_a_hospital_with_too_few_persons_for_noise_is_refused_with_the_number(tm
 
 
 def test_a_target_that_cannot_be_met_is_refused_with_its_key(tmp_path, monkeypatch):
+    accounting.noise_for.cache_clear()
     monkeypatch.setattr("flip.privacy.accounting.MOST", 1.0)
     own = Hospital(tmp_path, *PRIVATE)
     assert own.run("run") == [Fault.REFUSED_BUDGET] * 3
