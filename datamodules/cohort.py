@@ -127,7 +127,8 @@ def left_out(cohort: Cohort, reasons: pd.Series) -> pd.Series:
     if again.any():
         raise ValueError(
             f"{counted(int(again.sum()), 'row')} with the accession of another row and other values: leave the "
-            "wrong ones out, or name a column that tells them apart (dataset.records.accession, or accession of sources.table)"
+            "wrong ones out, or name a column that tells them apart (dataset.records.accession, or accession of "
+            "sources.table)"
         )
     return reasons.where(~reasons.index.isin(copies), COPY)
 

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from flip.cli.final import show
+from flip.report.notices import PROTOCOL
 from flip.report.verdict import Verdict
 from flip.runs.record import RunRecord
 from tests.report.fixture import write_run
@@ -123,3 +124,12 @@ def test_what_the_verdict_says_of_others_is_printed_and_its_models_are_not(tmp_p
     for model in verdict.models:
         assert not [text for text in lines if text.startswith(f"{model.name} {model.value:.3f}")]
     assert {*verdict.better_alone, *verdict.losses} <= {*lines}
+
+
+def test_a_site_that_is_better_alone_and_what_a_protocol_means_are_printed(tmp_path: Path) -> None:
+    alone = {"baseline/alone/va/test/pooled/accuracy": 0.8, "baseline/alone/cleveland/test/pooled/accuracy": 0.7}
+    metrics = {"test/pooled/accuracy": 0.75, "test/rescaled/pooled/accuracy": 0.76, **alone}
+    lines = shown(write_run(tmp_path / "run", result={"metrics": metrics})).splitlines()
+    better = "va alone is better by 0.050 on the test data of all sites"
+    assert [text for text in lines if "alone is better" in text] == [better]
+    assert PROTOCOL in lines
