@@ -14,6 +14,7 @@ import pandas as pd
 
 from datamodules.alignment import aligned, identifier
 from datamodules.below import below
+from datamodules.counted import counted
 from datamodules.csv_table import read_csv
 from datamodules.image_files import files_below
 from datamodules.npz import NPZ
@@ -125,8 +126,9 @@ def left_out(cohort: Cohort, reasons: pd.Series) -> pd.Series:
     again = rows.drop(index=copies)[ACCESSION].duplicated()
     if again.any():
         raise ValueError(
-            f"{int(again.sum())} rows have the accession of another row and differ from it: leave the wrong ones out, "
-            "or name a column that tells them apart (dataset.records.accession, or accession of sources.table)"
+            f"{counted(int(again.sum()), 'row')} with the accession of another row and other values: leave the "
+            "wrong ones out, or name a column that tells them apart (dataset.records.accession, or accession of "
+            "sources.table)"
         )
     return reasons.where(~reasons.index.isin(copies), COPY)
 
@@ -183,8 +185,8 @@ def _accessions(table: pd.DataFrame, person: str | None, sources: Mapping[str, A
     persons = [identifier(each) for each in table[person]]
     if several := set(known[PERSON][known[PERSON].duplicated()].map(identifier)) & set(persons):
         raise ValueError(
-            f"{len(several)} persons have images of several accessions: name the column of the table that says which "
-            "(dataset.records.accession, or accession of sources.table)"
+            f"{counted(len(several), 'person')} with images of several accessions: name the column of "
+            "the table that says which (dataset.records.accession, or accession of sources.table)"
         )
     return [own.get(each) for each in persons]
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from datamodules.counted import counted
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.files import regular_files
 from datamodules.dicom.radiograph import VIEWS, chosen_film, read_film
@@ -119,7 +120,7 @@ class Images:
                     series[accession] = found["series"]
         if unread and not row:
             reasons = "; ".join(f"{number} x {reason}" for reason, number in Counter(unread.values()).items())
-            raise ValueError(f"none of the {len(unread)} images could be read: {reasons}")
+            raise ValueError(f"none of {counted(len(unread), 'image')} could be read: {reasons}")
         index = np.array([row.get(each, -1) if each is not None else -1 for each in accessions], np.int64)
         return Pixels(
             kept, index, unread, series=series, transforms=self.transforms, mean=self.mean, deviation=self.deviation

@@ -10,6 +10,8 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
+from datamodules.counted import counted
+
 
 class NPZ:
     """A cohort in an archive of arrays: images [n, h, w] or [n, h, w, 3] of any type, and labels [n], [n, 1] or [n, k].
@@ -33,7 +35,8 @@ class NPZ:
         for split, (images, name) in self._names().items():
             labels, number = self._array(name), len(self._array(images))
             if len(labels) != number:
-                raise ValueError(f"{self.path} has {number} images in {images} and {len(labels)} labels in {name}")
+                found = f"{counted(number, 'image')} in {images} and {counted(len(labels), 'label')} in {name}"
+                raise ValueError(f"{self.path} has {found}")
             labels = labels.reshape(len(labels), -1)
             names = ["label"] if labels.shape[1] == 1 else [f"label_{column}" for column in range(labels.shape[1])]
             key = [f"{split}/{row}" for row in range(len(labels))]

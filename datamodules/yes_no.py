@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules.alignment import level, levels
+from datamodules.counted import counted
 
 OPPOSITES = (("1", "0"), ("True", "False"), ("yes", "no"), ("Yes", "No"), ("YES", "NO"), ("Y", "N"), ("y", "n"))
 
@@ -55,6 +56,6 @@ def undeclared_levels(declared: Mapping[str, Sequence[str]], table: pd.DataFrame
     """How many rows of a table have which level that is not among those declared for its column, in words."""
     found = [(name, text) for name in declared for text in levels(table[name]).dropna() if text not in declared[name]]
     return [
-        f"column {name} has {number} rows of level {text!r}, which dataset.target does not declare: they are left out"
+        f"column {name} has {counted(number, 'row')} of level {text!r}, which dataset.target does not declare: left out"
         for (name, text), number in Counter(found).items()
     ]

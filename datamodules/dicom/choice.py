@@ -32,16 +32,13 @@ def ranked(stacks: Sequence[Stack], references: References) -> list[Stack]:
     named = {id(stack): references.named(stack.slices) for stack in stacks}
     if references and not any(named.values()):
         raise Unreadable(Reason.LABELS_MISMATCH)
-    longest = max((_extent(stack) for stack in stacks if _is_scan(stack)), default=0.0)
+    longest = _longest(stacks)
 
-    def rank(stack: Stack) -> tuple[int, bool, int, bool, bool, int, int, str, int]:
+    def rank(stack: Stack) -> tuple[int, tuple[bool, int, bool, bool], int, int, str, int]:
         first = stack.first
         return (
             -named[id(stack)],
-            not _is_scan(stack),
-            0 if is_axial(first) or first.problem is not None else 1 if stack.placed else 2,
-            _extent(stack) < _WHOLE * longest,
-            not first.original,
+            _fitness(stack, longest),
             -(len(stack.places()) if stack.placed else len(stack.slices)),
             first.series_number,
             first.series,
@@ -49,6 +46,55 @@ def ranked(stacks: Sequence[Stack], references: References) -> list[Stack]:
         )
 
     return sorted((stack for stack in stacks if not references or named[id(stack)]), key=rank)
+
+
+def refuse_other_acquisitions(found: Sequence[Stack]) -> None:
+    """Refuse the first of several `ranked` stacks where another fits as well and is no reconstruction of the same scan.
+
+    Number and order of series differ from hospital to hospital: the first by rank would be the scan before contrast in
+    one study and the one after it in the next. Raises `Unreadable`: SEVERAL_ACQUISITIONS.
+    """
+    longest = _longest(found)
+    for other in found[1:]:
+        if _fitness(other, longest) == _fitness(found[0], longest) and _other_acquisition(found[0], other):
+            raise Unreadable(Reason.SEVERAL_ACQUISITIONS)
+
+
+def _longest(stacks: Iterable[Stack]) -> float:
+    return max((_extent(stack) for stack in stacks if _is_scan(stack)), default=0.0)
+
+
+def _fitness(stack: Stack, longest: float) -> tuple[bool, int, bool, bool]:
+    """What of a stack's kind tells whether it is the scan, the least first; numbers and slices do not."""
+    first = stack.first
+    return (
+        not _is_scan(stack),
+        0 if is_axial(first) or first.problem is not None else 1 if stack.placed else 2,
+        _extent(stack) < _WHOLE * longest,
+        not first.original,
+    )
+
+
+def _other_acquisition(one: Stack, two: Stack) -> bool:
+    """Whether the headers of two stacks say that they were scanned apart: before and after contrast, in other phases or
+    repeats, or at another place."""
+    told = [[image.acquisition for image in stack.slices] for stack in (one, two)]
+    contrast = [{bool(each.contrast) for each in stack} for stack in told]
+    numbers = [{each.acquisition_number for each in stack} for stack in told]
+    times = [sorted({each.times[0] for each in stack}) for stack in told]
+    apart = one.first.series == two.first.series or contrast[0].isdisjoint(contrast[1])
+    if None not in numbers[0] | numbers[1] and numbers[0].isdisjoint(numbers[1]):
+        apart = True
+    if times[0][0] and times[1][0] and (times[0][-1] < times[1][0] or times[1][-1] < times[0][0]):
+        apart = True
+    return apart or (one.placed and two.placed and not _overlap(one, two))
+
+
+def _overlap(one: Stack, two: Stack) -> bool:
+    """Whether the shorter of two stacks lies at places of the other with at least half of it."""
+    (low, high, _), (other_low, other_high, _) = one.range(), two.range()
+    common = min(high, other_high) - max(low, other_low)
+    return common >= _WHOLE * min(high - low, other_high - other_low)
 
 
 def _is_scan(stack: Stack) -> bool:

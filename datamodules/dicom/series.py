@@ -4,7 +4,7 @@
    without a position (dose reports), and by the value of ImageType localizers and projections.
 2. Images of one series are parted by size, spacing, orientation, frame of reference and phase (`stacks`, `phases`).
 3. The stack that the labels name is read and no other; where they name none, the only one whose grid they have
-   (`fitting`); without labels, the first by rank (`choice`).
+   (`fitting`); without labels, the first by rank, unless another acquisition of the study fits as well (`choice`).
 4. Nothing is left out of a scan without a word. Where the rest of it lies in another stack or in a file that cannot
    be parsed, it is refused. Where the first stack cannot be read, only a scan of the same kind and extent stands in.
    What else lay in the study is counted in `Volume.remarks`.
@@ -12,13 +12,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from datamodules.dicom.choice import check_whole, ranked, remarks_on, stands_in
+from datamodules.dicom.choice import check_whole, ranked, refuse_other_acquisitions, remarks_on, stands_in
 from datamodules.dicom.decoder import Decoder
 from datamodules.dicom.fitting import Fits, fitting, shape_of, volume_of
 from datamodules.dicom.geometry import affine_of, check_axial, in_plane, slots
@@ -49,10 +50,9 @@ def read_series(
     searched, links are not followed. The same SOP instance or position twice with the same pixels counts once.
     Sagittal and coronal acquisitions and tilted gantries are refused: an area measured on their planes is not the area
     of an axial cut. A single slice is read if it has a thickness. The package's `Reason` lists all that is refused.
-
     `references` are those of the study's labels (`references.read_references`): the series that they name is read.
-    Where they name none, it is the only one whose grid the labels fit. `decoder` is one that is open already: its child
-    process takes most of a second to start, which over a cohort of compressed series would be most of the reading.
+    Where they name none, it is the only one whose grid the labels fit; without labels (no `fits`) the first by rank, of
+    one acquisition. `decoder` is one that is open already: its child process takes most of a second to start.
 
     Raises `Unreadable`; never anything else for what a file may contain.
     """
@@ -71,10 +71,16 @@ def read_series(
             except Unreadable as why:
                 refusal = refusal or why
                 continue
-            beside = {**volume.remarks, Remark.STOOD_IN: int(refusal is not None), Remark.FOREIGN: foreign}
-            found = remarks_on(stack, stacks, chosen) | beside
-            return replace(volume, remarks={remark: number for remark, number in found.items() if number})
+            if not references and fits is None:
+                refuse_other_acquisitions(candidates)
+            beside = {Remark.STOOD_IN: int(refusal is not None), Remark.FOREIGN: foreign}
+            return _remarked(volume, remarks_on(stack, stacks, chosen) | beside)
     raise refusal or Unreadable(Reason.ONLY_LOCALIZERS)
+
+
+def _remarked(volume: Volume, found: Mapping[Remark, int]) -> Volume:
+    every = {**volume.remarks, **found}
+    return replace(volume, remarks={remark: number for remark, number in every.items() if number})
 
 
 def _candidates(stacks: list[Stack], references: References, fits: Fits | None) -> tuple[list[Stack], Remark]:

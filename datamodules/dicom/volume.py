@@ -56,8 +56,14 @@ class Reason(Enum):
         "no value is that of air, so the values are not Hounsfield units or air was cut away; a picture of 250 mm or "
         "less may lie within the body, if it names its field (ReconstructionDiameter)"
     )
-    UNEVEN_SCALE = "slices of one scan lie a constant of HU apart, as where some of them lost their rescale intercept"
-    BODY_ELSEWHERE = "most of the body is as dense as bone or lighter than fat, as of a lost intercept or a wrong slope"
+    SEVERAL_ACQUISITIONS = (
+        "the study holds several scans that fit as well and differ in contrast, time or place, and no label names one: "
+        "keep in its folder the one that is meant"
+    )
+    UNEVEN_SCALE = "slices of one scan lie far apart in HU, as where some of them lost their rescale intercept or slope"
+    BODY_ELSEWHERE = (
+        "fat and soft tissue lie where neither does in HU, as of a lost rescale intercept or a wrong rescale slope"
+    )
     AIR_ELSEWHERE = "the air around the body is not at -1000 HU (-1060 to -940), as with a wrong rescale intercept"
     PADDED_BODY = "pixels amid the body are declared as padding, so their value is not known"
     AMBIGUOUS_POLARITY = "it cannot be told whether dark is dense or light (MONOCHROME1, PresentationLUTShape)"

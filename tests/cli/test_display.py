@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flip.cli.display import Display
+from flip.cli.display import Display, clock_text
 from flip.messages import Fault
 from tests.report.fixture import SITES, line, write_run
 
@@ -138,3 +138,43 @@ def test_no_name_of_a_site_or_metric_begins_a_line_or_moves_the_cursor(terminal:
     assert not [text for text in shown.splitlines() if text.lstrip().startswith("ok")]
     assert "\x1b[2J" not in shown
     assert "digest fake" in shown
+
+
+def written(folder: Path, *records: dict[str, Any]) -> Path:
+    (folder / "rounds.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    return folder
+
+
+def test_the_loss_of_a_round_weighs_sites_by_their_examples(tmp_path: Path) -> None:
+    # By hand: (300 * 0.2 + 100 * 0.8) / 400.
+    fits = [line(0, "va", "fit", examples=300, metrics={"loss": 0.2})]
+    fits += [line(0, "cleveland", "fit", examples=100, metrics={"loss": 0.8})]
+    assert "round 1/15  loss 0.350  sites 2/2" in follow(written(tmp_path, *fits), terminal=False)
+
+
+def test_a_baseline_is_announced_once_and_the_pooled_test_has_a_line_without_intervals(tmp_path: Path) -> None:
+    records = [line(0, site, "alone", metrics={"loss": 0.5}) for site in SITES]
+    records += [line(0, "pooled", "test", metrics={"accuracy": 0.75, "accuracy/low": 0.7, "loss": 0.5})]
+    shown = follow(written(tmp_path, *records), terminal=False).splitlines()
+    assert shown[1:] == ["baseline  each site alone", "test  accuracy 0.750  loss 0.500"]
+
+
+def test_a_terminal_adds_up_a_sites_seconds_and_names_its_validation_metric(tmp_path: Path) -> None:
+    fits = [{**line(number, "va", "fit", metrics={"loss": 0.4}), "seconds": 1.5} for number in range(2)]
+    score = {**line(1, "va", "validate", metrics={"loss": 0.3, "accuracy": 0.812}), "seconds": 0.25}
+    shown = follow(written(tmp_path, *fits, score), terminal=True, sites=["va"])
+    [row] = {text.strip() for text in shown.splitlines() if "va " in text and "validated" in text}
+    assert row.split() == ["va", "validated", "0.400", "accuracy", "0.812", "3.2"]
+
+
+def test_a_round_lasts_from_the_end_of_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.0, 5.0, 7.5, 9.0])
+    monkeypatch.setattr("flip.cli.display.time.monotonic", lambda: next(clock))
+    fits = [line(number, "va", "fit", metrics={"loss": 0.4}) for number in range(2)]
+    shown = follow(written(tmp_path, *fits), terminal=False, sites=["va"])
+    assert [text.split()[-2:] for text in shown.splitlines()[1:]] == [["5.00", "s"], ["2.50", "s"]]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(9.9, "0:09"), (605, "10:05"), (3725, "1:02:05"), (36_000, "10:00:00")])
+def test_a_clock_has_minutes_and_from_an_hour_on_hours(seconds: float, text: str) -> None:
+    assert clock_text(seconds) == text

@@ -8,6 +8,7 @@ import pytest
 from rich.console import Console
 
 from flip.cli.final import show
+from flip.report.notices import PROTOCOL
 from flip.report.verdict import Verdict
 from flip.runs.record import RunRecord
 from tests.report.fixture import write_run
@@ -84,3 +85,51 @@ def test_a_number_of_rows_that_no_site_scales_so_says_what_it_is(tmp_path: Path)
 
 def test_a_run_that_failed_before_its_test_shows_no_table(tmp_path: Path) -> None:
     assert "pooled" not in shown(write_run(tmp_path / "run", result={"status": "failed", "metrics": {}}))
+
+
+def test_each_column_of_a_site_holds_its_own_numbers(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    record = RunRecord.read(run)
+    for site in record.sites:
+        [line] = [text for text in shown(run).splitlines() if text.startswith(f"{site} ")]
+        values = [
+            record.tested("accuracy", site, each) for each in ("", "baseline/centralized/", f"baseline/alone/{site}/")
+        ]
+        assert line.split() == [site, f"{record.examples(site, 'test'):,}", *(f"{value:.3f}" for value in values)]
+
+
+def test_a_number_that_is_withheld_is_called_so_in_its_place(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    metrics = {name: value for name, value in RunRecord.read(run).metrics.items() if name != "test/site/va/accuracy"}
+    run = write_run(run, result={"metrics": metrics, "withheld": {"test/site/va/accuracy": "a count is too small"}})
+    [line] = [text for text in shown(run).splitlines() if text.startswith("va ")]
+    assert line.split()[2] == "withheld"
+
+
+def test_of_many_numbers_that_are_withheld_six_are_named(tmp_path: Path) -> None:
+    withheld = {f"test/pooled/m{number}": "a count is too small" for number in range(8)}
+    text = shown(write_run(tmp_path / "run", result={"withheld": withheld, "metrics": {"test/pooled/loss": 0.5}}))
+    [line] = [line for line in text.splitlines() if line.startswith("withheld: ")]
+    assert line.count(", pooled") == 6
+    assert "; and 2 more: a count is too small" in line
+
+
+def test_what_the_verdict_says_of_others_is_printed_and_its_models_are_not(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    verdict, lines = Verdict(RunRecord.read(run)), shown(run).splitlines()
+    assert verdict.differences
+    assert [text for text in lines if text.startswith("against ")] == [
+        f"against {gap.against}: {gap.words}" for gap in verdict.differences
+    ]
+    for model in verdict.models:
+        assert not [text for text in lines if text.startswith(f"{model.name} {model.value:.3f}")]
+    assert {*verdict.better_alone, *verdict.losses} <= {*lines}
+
+
+def test_a_site_that_is_better_alone_and_what_a_protocol_means_are_printed(tmp_path: Path) -> None:
+    alone = {"baseline/alone/va/test/pooled/accuracy": 0.8, "baseline/alone/cleveland/test/pooled/accuracy": 0.7}
+    metrics = {"test/pooled/accuracy": 0.75, "test/rescaled/pooled/accuracy": 0.76, **alone}
+    lines = shown(write_run(tmp_path / "run", result={"metrics": metrics})).splitlines()
+    better = "va alone is better by 0.050 on the test data of all sites"
+    assert [text for text in lines if "alone is better" in text] == [better]
+    assert PROTOCOL in lines

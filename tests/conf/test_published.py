@@ -9,7 +9,8 @@ from statistics import mean
 import pytest
 
 from tests.commands import Finished, flip
-from tests.conf.stated import stated_all
+from tests.conf.stated import TOLERANCE as STATED
+from tests.conf.stated import stated, stated_all
 
 STRATEGIES = ("fedavg", "fedprox", "scaffold", "fedadam", "fedyogi", "fedadagrad", "cyclic")
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
@@ -32,6 +33,7 @@ AS_PUBLISHED: dict[str, list[str]] = {
     "cyclic": [
         "federation=inprocess", "strategy=fedavg", "strategy.rounds=4", "model.optimizer.lr=0.01",
         "strategy.site_weights={cleveland: 1, hungarian: 0, switzerland: 0, va: 0}",
+        "baselines.alone=true",  # which the strategy, its rounds and the model's optimizer are nothing to
     ],
 }  # fmt: skip
 TOLERANCE = {"pooled": 0.012, "cleveland": 0.02, "hungarian": 0.02, "switzerland": 0.04, "va": 0.02}
@@ -51,18 +53,25 @@ def swept(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Fin
 
 
 @pytest.fixture(scope="module")
-def means(
-    swept: tuple[Finished, float], data_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, tuple[float, ...]]:
-    """Mean accuracies by method: of the sweep over all, and of one more for each method that differs."""
-    runs = sorted(swept[0].runs, key=lambda run: int(run.name))  # the last word of the command line varies fastest
-    number = len(runs) // len(STRATEGIES)
-    found = {name: accuracies(runs[at * number : (at + 1) * number]) for at, name in enumerate(STRATEGIES)}
+def others(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
+    """A sweep over the seeds for each method that differs from all of the large one."""
+    found = {}
     for method, words in AS_PUBLISHED.items():
         folder = tmp_path_factory.mktemp(method)
         ended = flip(folder, "-m", "experiment=heart_disease", SEEDS, *words, FLIP_DATA_DIR=str(data_dir))
         assert ended.status == 0, ended.err
-        found[method] = accuracies(ended.runs, federated="federation=inprocess" in words)
+        found[method] = ended
+    return found
+
+
+@pytest.fixture(scope="module")
+def means(swept: tuple[Finished, float], others: dict[str, Finished]) -> dict[str, tuple[float, ...]]:
+    """Mean accuracies by method: of the sweep over all, and of one more for each method that differs."""
+    runs = sorted(swept[0].runs, key=lambda run: int(run.name))  # the last word of the command line varies fastest
+    number = len(runs) // len(STRATEGIES)
+    found = {name: accuracies(runs[at * number : (at + 1) * number]) for at, name in enumerate(STRATEGIES)}
+    for method, ended in others.items():
+        found[method] = accuracies(ended.runs, federated="federation=inprocess" in AS_PUBLISHED[method])
     return found
 
 
@@ -93,6 +102,14 @@ def test_what_the_hospitals_predict_is_what_the_readme_states(swept):
         results = [json.loads((run / "result.json").read_text()) for run in runs[at * number : (at + 1) * number]]
         found[name] = mean(each["metrics"]["test/pooled/accuracy"] for each in results)
     assert (found["fedavg"], found["fedyogi"]) == pytest.approx(stated_all("heart_disease"), abs=0.012)
+
+
+def test_each_hospital_alone_is_as_good_as_the_readme_states(others):
+    results = [each["metrics"] for each in others["cyclic"].results]
+    name = "baseline/alone/{}/test/pooled/accuracy"
+    found = [mean(metrics[name.format(hospital)] for metrics in results) for hospital in HOSPITALS]
+    print([f"{value:.3f}" for value in found])
+    assert (min(found), max(found)) == pytest.approx(stated("heart_disease").alone, abs=STATED)
 
 
 def test_all_strategies_and_seeds_run_within_five_minutes(swept):

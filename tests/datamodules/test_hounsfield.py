@@ -6,20 +6,20 @@ import pytest
 from pydicom.uid import RLELossless
 
 from datamodules.dicom import Reason, Remark, Unreadable, read_series
-from datamodules.dicom.hounsfield import AIR
+from datamodules.dicom.hounsfield import AIR, check_hounsfield
 from datamodules.labels import read_nifti_volume
 from tests.datamodules.ct_files import save, slices_of, store
 
 SHAPE = (3, 40, 40)
 
 
-def scan(*, outside=AIR, fat=-100, muscle=50):
+def scan(*, outside=AIR, fat=-100, muscle=50, muscle_rows=12):
     """HU of a body of fat and muscle in a round field."""
     row, column = np.indices(SHAPE[1:]) - 19.5
     plane = np.full(SHAPE[1:], float(outside))
     plane[row**2 + column**2 < 19**2] = AIR
     plane[(row / 17) ** 2 + (column / 14) ** 2 < 1] = fat
-    plane[(row / 12) ** 2 + (column / 9) ** 2 < 1] = muscle
+    plane[(row / muscle_rows) ** 2 + (column / 9) ** 2 < 1] = muscle
     return np.stack([plane] * SHAPE[0]).astype(np.int16)
 
 
@@ -36,6 +36,12 @@ def flagged(images, **values):
     for image in images:
         for name, value in values.items():
             setattr(image, name, value)
+    return images
+
+
+def sloped(slope, images):
+    """The upper half of the images with another slope."""
+    flagged(images[len(images) // 2 :], RescaleSlope=slope)
     return images
 
 
@@ -89,6 +95,26 @@ IMPOSSIBLE = {
     "a slope of ten": (lambda: flagged(slices_of(scan(muscle=100)), RescaleSlope=10), Reason.ABOVE_METAL),
     "half of the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=0.5), Reason.BODY_ELSEWHERE),
     "four fifths of the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=0.8), Reason.BODY_ELSEWHERE),
+    "nine tenths of the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=0.9), Reason.BODY_ELSEWHERE),
+    "a third of the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=0.33), Reason.BODY_ELSEWHERE),
+    "a tenth more of the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=1.1), Reason.BODY_ELSEWHERE),
+    "a fifth more of the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=1.2), Reason.BODY_ELSEWHERE),
+    "a fifth more of the slope, of much fat": (
+        lambda: flagged(slices_of(scan(muscle_rows=6)), RescaleSlope=1.2),
+        Reason.BODY_ELSEWHERE,
+    ),
+    "half of the slope in half of the slices": (
+        lambda: sloped(0.5, slices_of(np.concatenate([scan(), scan()]))),
+        Reason.UNEVEN_SCALE,
+    ),
+    "nine tenths of the slope in half of the slices": (
+        lambda: sloped(0.9, slices_of(np.concatenate([scan(), scan()]))),
+        Reason.UNEVEN_SCALE,
+    ),
+    "a tenth more of the slope in half of the slices": (
+        lambda: sloped(1.1, slices_of(np.concatenate([scan(), scan()]))),
+        Reason.UNEVEN_SCALE,
+    ),
     "twice the slope": (lambda: flagged(slices_of(scan()), RescaleSlope=2), Reason.BODY_ELSEWHERE),
     "no intercept": (lambda: flagged(slices_of(scan()), RescaleIntercept=0), Reason.NO_AIR),
     "no intercept, and padding": (lambda: lost(scan(outside=-1024), padding=0), Reason.NO_AIR),
@@ -119,6 +145,61 @@ POSSIBLE = {
     "air that was cut off at -1024": lambda: np.maximum(noisy(30, air=-1010), -1024),
     "an undeclared field beside air": lambda: np.where(noisy(30) == AIR, noisy(30), scan(outside=-1024)),
 }
+
+
+def drawn(*parts):
+    """A scan of parts, from without to within: the half sides of each, its HU, and by how much these vary."""
+    row, column = np.indices(SHAPE[1:]) - 19.5
+    hu, draw = scan(fat=AIR, muscle=AIR).astype(float), np.random.default_rng(0)
+    for rows, columns, value, deviation in parts:
+        inside = (row / rows) ** 2 + (column / columns) ** 2 < 1
+        hu[:, inside] = draw.normal(value, deviation, (SHAPE[0], inside.sum()))
+    return hu.astype(np.int16)
+
+
+# Bodies of which little is as it mostly is.
+UNUSUAL = {
+    "a head: skin, a skull of all densities, a brain": drawn((17, 14, 20, 30), (16, 13, 900, 350), (13, 11, 35, 15)),
+    "a liver at low voltage in a lean body": drawn((17, 14, -110, 15), (16, 13, 60, 15), (10, 9, 160, 15)),
+    "a lean body before contrast": drawn((17, 14, 10, 30), (16, 13, 45, 15)),
+    "hardly anything but fat": drawn((17, 14, -105, 20), (5, 4, 50, 15)),
+    "low dose, and much fat": drawn((17, 14, -115, 55), (10, 8, 50, 55)),
+    "lungs in a thin chest": drawn((17, 14, -100, 15), (16, 13, 45, 15), (14, 11, -850, 50)),
+    "a joint": drawn((17, 14, -100, 20), (14, 12, 50, 15), (11, 9, 350, 130)),
+    "a heart full of contrast in a chest": drawn((17, 14, -100, 15), (15, 12, 50, 15), (8, 7, 350, 20)),
+}
+
+
+@pytest.mark.parametrize("body", UNUSUAL)
+def test_an_unusual_body_is_read_and_with_another_slope_in_half_of_its_slices_it_is_not(tmp_path, body):
+    hu = UNUSUAL[body]
+    np.testing.assert_array_equal(read_series(save(tmp_path / "right", slices_of(hu))).voxels, hu)
+    images = sloped(0.5, slices_of(np.concatenate([hu, hu])))
+    assert reason_of(save(tmp_path / "wrong", images)) is Reason.UNEVEN_SCALE
+
+
+def test_a_body_that_tapers_off_from_slice_to_slice_is_read(tmp_path):
+    hu = np.concatenate([drawn((side, side, 40, 15))[:1] for side in (18, 12, 8, 4, 1.5)] + [drawn()[:1]])
+    np.testing.assert_array_equal(read_series(save(tmp_path, slices_of(hu))).voxels, hu)
+
+
+@pytest.mark.parametrize("slope", [0.33, 0.5, 0.8, 0.9, 1.1, 1.2, 1.5])
+def test_a_real_scan_of_another_slope_is_refused_whole_and_in_half_of_its_slices(data_dir, slope):
+    hu = read_nifti_volume(data_dir / "ct_patient_a" / "patientA_ct_3mm.nii.gz").voxels
+    other = np.rint((hu + 1024) * slope - 1024)
+    half = np.where(np.arange(len(hu))[:, None, None] < len(hu) // 2, hu, other)
+    for voxels, reason in ((other, Reason.BODY_ELSEWHERE), (half, Reason.UNEVEN_SCALE)):
+        with pytest.raises(Unreadable) as caught:
+            check_hounsfield(voxels, whole_picture=True)
+        assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("thinned", [1, 2, 4])
+@pytest.mark.parametrize("deviation", [0, 30, 60])
+def test_a_real_scan_is_taken_with_noise_and_thick_slices(data_dir, thinned, deviation):
+    hu = read_nifti_volume(data_dir / "ct_patient_a" / "patientA_ct_3mm.nii.gz").voxels[::thinned]
+    noise = np.random.default_rng(0).normal(0, deviation, hu.shape).astype(np.float32)
+    assert check_hounsfield(hu + noise, whole_picture=True)
 
 
 def noisy(deviation, air=AIR):

@@ -160,7 +160,7 @@ def test_rows_of_one_accession_that_differ_are_refused(tmp_path):
     cells = (folder / "cohort.csv").read_text().splitlines()[1].split(",")
     with (folder / "cohort.csv").open("a") as file:
         file.write(",".join([*cells[:2], "99", *cells[3:]]) + "\n")
-    with pytest.raises(ValueError, match="1 rows have the accession of another row and differ from it"):
+    with pytest.raises(ValueError, match="1 row with the accession of another row and other values"):
         dataset(folder).setup()
 
 
@@ -303,7 +303,7 @@ def test_a_site_takes_its_table_and_notes_from_sources_and_converts_its_columns(
         ({"columns": {"age": "AGE"}}, "the table has no column AGE"),
         ({"records": Records("other.csv")}, "no table at"),
         ({"image": Images([8, 8], folder="scans")}, "no folder of images"),
-        ({"image": Images([8, 8, 8])}, "none of the 60 images could be read"),
+        ({"image": Images([8, 8, 8])}, "none of 60 images could be read"),
         ({"target": MultiClass("dx", ["a", "b"])}, "no row can be used: what the study predicts is outside"),
     ],
 )

@@ -313,7 +313,7 @@ def test_a_site_without_any_image_that_can_be_read_says_why(site):
         (site / "images" / f"a{row}.png").unlink()
     with pytest.raises(
         ValueError,
-        match=r"none of the 9 images could be read: 7 x .*no file or study.*; 1 x .*signed.*; 1 x .*two files",
+        match=r"none of 9 images could be read: 7 x .*no file or study.*; 1 x .*signed.*; 1 x .*two files",
     ):
         cohort(site).setup()
 

@@ -58,5 +58,5 @@ def test_volumes_of_a_declared_modality_other_than_ct_keep_their_values(tmp_path
         return Images([10, 8, 4], window=[0, 20_000], modality=modality).read(lambda name: path, ["A"], cache)
 
     np.testing.assert_allclose(read("MR").kept[0, 0], np.moveaxis(values, 0, -1) / 20_000, atol=1e-3)
-    with pytest.raises(ValueError, match="none of the 1 images could be read"):
+    with pytest.raises(ValueError, match="none of 1 image could be read"):
         read("CT")

@@ -47,7 +47,7 @@ def test_an_undeclared_level_is_named_for_the_sites_own_log():
     for target in (Binary("x", [1]), MultiClass("x", [0, 1]), Survival("t", "x"), MultiLabel(["x"])):
         nine, lost = undeclared_levels(target.declared, table)
         assert nine.startswith("column x has 2 rows of level '9', which dataset.target does not declare")
-        assert lost.startswith("column x has 1 rows of level 'lost'")
+        assert lost.startswith("column x has 1 row of level 'lost'")
     assert undeclared_levels(Regression("t").declared, table) == []
 
 

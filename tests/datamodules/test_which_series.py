@@ -174,7 +174,7 @@ def test_series_without_a_number_do_not_continue_one_another(tmp_path, number):
         image.ImagePositionPatient[2] += 4 * SPACING[0]
     save(tmp_path, [*chest, *abdomen])
     if number is None:
-        assert read_series(tmp_path).remarks == {Remark.FIRST_SERIES: 1, Remark.OTHER_SERIES: 1}
+        assert reason_of(tmp_path) is Reason.SEVERAL_ACQUISITIONS  # of two places
     else:
         assert reason_of(tmp_path) is Reason.SERIES_OF_EACH
 
@@ -341,9 +341,56 @@ def test_phases_of_one_series_are_scans_of_their_own(tmp_path, parts, shift):
     if shift and [*parts] == ["ContentTime"]:  # or one scan that was reconstructed in two goes
         assert reason_of(save(tmp_path, two_phases(parts, shift))) is Reason.SEVERAL_SCANS
         return
-    volume = read_series(save(tmp_path, two_phases(parts, shift)))
+    folder = save(tmp_path, two_phases(parts, shift))
+    volume = read_series(folder, fits=lambda volume: False)
     np.testing.assert_array_equal(volume.voxels, body())
     assert volume.remarks == {Remark.FIRST_SERIES: 1, Remark.OTHER_SCAN: 1}
+    assert reason_of(folder) is Reason.SEVERAL_ACQUISITIONS
+
+
+# Without labels
+
+OTHERS = {
+    "before and after contrast": {"ContrastBolusAgent": lambda index: "iohexol"},
+    "another acquisition": {"AcquisitionNumber": 2},
+    "a later time": {"AcquisitionTime": lambda index: f"1201{index:02d}", "AcquisitionDateTime": ""},
+    "a later date and time": {"AcquisitionDateTime": lambda index: f"202001011201{index:02d}"},
+}
+TOLD = {"AcquisitionNumber": 1, "AcquisitionTime": "120000", "AcquisitionDateTime": "20200101120000"}
+
+
+def beside(tmp_path, values, **told):
+    """A study of two series, of which the second is 60 HU brighter and has other values."""
+    told |= {name: "" for name, value in values.items() if value == ""}
+    first, second = edited(slices_of(body()), **told), edited(slices_of(body() + 60), SeriesNumber=3, **told)
+    return save(tmp_path, [*first, *edited(second, **values)])
+
+
+@pytest.mark.parametrize("values", OTHERS.values(), ids=OTHERS)
+def test_of_several_acquisitions_none_is_taken_by_its_number(tmp_path, values):
+    folder = beside(tmp_path, values, **TOLD)
+    assert reason_of(folder) is Reason.SEVERAL_ACQUISITIONS
+    assert read_series(folder, fits=lambda volume: False).remarks == {Remark.FIRST_SERIES: 1, Remark.OTHER_SERIES: 1}
+
+
+LESSER = {
+    "another reconstruction of the same scan": {},
+    "a derived series": {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "AcquisitionNumber": 2},
+    "a scout in steps": {"ImageOrientationPatient": [1.0, 0, 0, 0, 0, -1.0], "AcquisitionNumber": 2},
+}
+
+
+@pytest.mark.parametrize("values", LESSER.values(), ids=LESSER)
+def test_beside_reconstructions_and_what_is_no_axial_scan_the_first_is_read(tmp_path, values):
+    volume = read_series(beside(tmp_path, values, **TOLD))
+    np.testing.assert_array_equal(volume.voxels, body())
+    assert volume.remarks == {Remark.FIRST_SERIES: 1, Remark.OTHER_SERIES: 1}
+
+
+def test_a_short_series_of_another_time_is_no_rival(tmp_path):
+    bolus_track = edited(slices_of(body(2) + 60), SeriesNumber=1, AcquisitionNumber=2)
+    folder = save(tmp_path, [*edited(slices_of(body(6)), AcquisitionNumber=1), *bolus_track])
+    np.testing.assert_array_equal(read_series(folder).voxels, body(6))
 
 
 NUMBERS = {

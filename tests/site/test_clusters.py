@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+import torchmetrics
 from sklearn.metrics import roc_auc_score
 
 from flip.metrics import widened
@@ -123,3 +124,19 @@ def test_what_a_metric_is_given_is_seen_only_meanwhile_and_it_takes_it_as_ever()
     metric.update(PREDICTED, LABEL)
     assert [len(each[0]) for each in seen.rows["accuracy"]] == [6]
     assert metric.counted()[1] == 12
+
+
+def test_masks_and_metrics_without_an_interval_are_not_kept():
+    masks, plain = Accuracy(), torchmetrics.MeanMetric()
+    with RowsSeen({"masks": masks, "plain": plain}) as seen:
+        masks.update(PREDICTED.reshape(1, 2, 3), LABEL.reshape(1, 2, 3))
+        plain.update(PREDICTED)
+    assert seen.rows == {"masks": []}
+    assert masks.counted()[1] == 6
+
+
+def test_the_metric_keeps_what_it_counted():
+    metric = filled(Accuracy())
+    before = metric.counted()
+    spread(metric, [(PREDICTED, LABEL)], PERSON)
+    assert metric.counted() == before

@@ -1,6 +1,7 @@
 """What would train nothing, travel nowhere or be dropped without a word is refused before the run, by its key."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from flip.__main__ import main
+from flip.config.checks.effects import ignored, unused_here, without_effect
 from flip.config.checks.optimization import scheduled
 from flip.config.checks.parameters import parameter_problems
 from flip.config.checks.signatures import fits
@@ -200,6 +202,32 @@ def test_a_sweep_in_which_no_run_has_use_for_a_key_runs_none(acme: Acme, folder:
     assert done.stderr.count("would have no effect") == 2
     assert "not run: [1] strategy.rounds=2 (the command line): would have no effect" in done.stderr
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("varied", "needed"), [("baselines.alone", True), ("federation", True), ("seed", False)])
+def test_a_key_is_needed_in_a_sweep_that_varies_what_decides_on_it(
+    varied: str, needed: bool, acme: Acme, folder: Path
+) -> None:
+    import flip
+
+    study = flip.compose(["experiment=acme", HERE], config_dir=acme.conf)
+    sweep = replace(study, given=(("trainer.centralized.max_epochs", "3"),), varied=frozenset({varied}))
+    assert [each.needed for each in ignored(sweep)] == [needed]
+    assert [bool(without_effect(sweep)), bool(unused_here(sweep))] == [not needed, needed]
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [("sites.north.root", 1), ("sites.north.policy.minimum_cell", 1), ("sites.north.trains", 0), ("sites", 0)],
+)
+def test_in_a_live_federation_a_study_says_which_sites_train_and_nothing_else_of_them(
+    key: str, told: int, acme: Acme, folder: Path
+) -> None:
+    import flip
+
+    study = replace(flip.compose(["experiment=acme", HERE], config_dir=acme.conf), given=((key, "x"),))
+    assert without_effect(study) == []
+    assert len(without_effect(replace(study, live=True))) == told
 
 
 def linear(change: Callable[[torch.nn.Linear], object]) -> torch.nn.Module:
