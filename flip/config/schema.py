@@ -86,7 +86,7 @@ class Site:
     precision: str | None = None
     policy: Any = MISSING
     secret: str | None = None
-    dataset: str | None = None  # name of the data, under which the site keeps their privacy budget; None: its only ones
+    cohort: str | None = None  # name under which the site keeps the privacy budget of its data; None: its only ones
 
 
 @dataclass

@@ -81,7 +81,8 @@ def _bound(metric: object) -> float:
 
 def clipped(part: Floats, bound: float) -> Floats:
     """A person's part, scaled to the bound where it is longer; of numbers that are none, nothing."""
-    length = float(np.linalg.norm(part))
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(part))
     if not math.isfinite(length):
         return np.zeros_like(part)
     return part * min(1.0, bound / length) if length else part

@@ -163,7 +163,7 @@ def ledger_of(place: Place, task: Task) -> Ledger:
     """The ledger of a site's data; in a simulation, whose noise protects nobody, that of the run."""
     simulated = place.site.secret == SIMULATED
     folder = place.store(task.run).folder if simulated else place.home
-    return Ledger(folder, place.site.dataset or "", site_secret(place.name, place.site, place.home, task))
+    return Ledger(folder, place.site.cohort or "", site_secret(place.name, place.site, place.home, task))
 
 
 def run_id(run: str) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from flip.cli.execute import execute
+from flip.config.checks.study import check
+from flip.errors import UserError
 from tests.cohorts.lung_survival import lung_survival
 from tests.studies import compose_study
 
@@ -35,7 +37,7 @@ def test_scoring_survival_changes_no_weight(scored, tmp_path):
     assert run(tmp_path)["digest"] == scored["digest"]
 
 
-def test_no_score_rests_on_training_rows_that_noise_protects(tmp_path):
-    metrics = run(tmp_path, "model.head.times=[180,365]", "privacy=dp_sgd")["metrics"]
-    assert "test/pooled/c_index_weighted" in metrics
-    assert not [name for name in metrics if "brier" in name]
+def test_a_study_whose_numbers_are_scaled_by_sums_over_persons_is_refused_under_a_mechanism(tmp_path):
+    words = ["experiment=lung_survival", "federation=inprocess", *lung_survival(tmp_path), "privacy=dp_sgd"]
+    with pytest.raises(UserError, match="needs sums over the persons of all sites before the first round"):
+        check(compose_study(*words))
