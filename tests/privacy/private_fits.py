@@ -90,7 +90,8 @@ def private_fit(
     """Prepare a fit as the silo does, without training."""
     task = Task("run", "study", 0, "fit", {}, {}, {}, "{}")
     loader = DataLoader(data, batch_size=batch, shuffle=True)
-    fit = PrivateFit(module, loader, steps, extra.get("planned", steps), task, key, extra.get("ledger", []))
+    ledger, whose = extra.get("ledger", []), extra.get("whose")
+    fit = PrivateFit(module, loader, steps, extra.get("planned", steps), task, key, ledger, whose)
     mechanism.prepare(fit)
     return fit
 
