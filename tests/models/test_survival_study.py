@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from flip.cli.execute import execute
+from flip.config.checks.study import check
+from flip.errors import UserError
 from tests.cohorts.lung_survival import lung_survival
 from tests.studies import compose_study
 
@@ -35,12 +37,13 @@ def test_scoring_survival_changes_no_weight(scored, tmp_path):
     assert run(tmp_path)["digest"] == scored["digest"]
 
 
-def test_cox_is_refused_where_noise_is_to_protect_each_row_since_one_moves_the_gradients_of_all(tmp_path, capfd):
-    run(tmp_path, "privacy=dp_sgd", status="refused")
-    assert "compares the examples of a batch" in "".join(capfd.readouterr())
+def test_a_study_whose_numbers_are_scaled_by_sums_over_persons_is_refused_under_a_mechanism(tmp_path):
+    words = ["experiment=lung_survival", "federation=inprocess", *lung_survival(tmp_path), "privacy=dp_sgd"]
+    with pytest.raises(UserError, match="needs sums over the persons of all sites before the first round"):
+        check(compose_study(*words))
 
 
-def test_survival_in_intervals_of_time_can_be_protected(tmp_path):
-    intervals = ["model.head._target_=models.heads.survival.DiscreteTime", "model.head.times=[180,365]"]
-    metrics = run(tmp_path, "privacy=dp_sgd", *intervals)["metrics"]
-    assert "test/pooled/c_index_weighted" in metrics
+def test_cox_is_refused_where_noise_is_to_protect_each_row_since_one_moves_the_gradients_of_all(tmp_path):
+    words = ["experiment=lung_survival", "federation=inprocess", *lung_survival(tmp_path), "privacy=dp_sgd"]
+    with pytest.raises(UserError, match="compares the examples of a batch"):
+        check(compose_study(*words))
