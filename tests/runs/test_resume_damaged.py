@@ -171,3 +171,18 @@ def test_a_damaged_file_is_one_sentence(name, refused, run):
 def test_a_result_that_was_cut_off_is_one_sentence(refused, run):
     (run / "result.json").write_text('{"status": "o')
     assert "result.json: is damaged, it cannot be read as json" in refused()
+
+
+@pytest.mark.parametrize(("text", "said"), [("{}", "it has no run"), ("[]", "it holds no settings")])
+def test_facts_that_are_whole_and_not_the_runs_are_one_sentence(text, said, refused, run):
+    (run / "provenance.json").write_text(text)
+    assert f"provenance.json: is damaged, {said}" in refused()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("code_sha256", "another version of the engine's"), ("manifest_sha256", "makes another study")]
+)
+def test_another_code_or_study_does_not_go_on(name, said, run, data):
+    study = tiny_heart_study(data, SITES, "federation=inprocess", "dataset.split.validate=0.1")
+    with pytest.raises(UserError, match=said):
+        replace(unfinished(run), **{name: "0" * 64}).refuse_other(study)
