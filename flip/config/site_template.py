@@ -41,7 +41,7 @@ RULES: Mapping[str, tuple[str, str]] = {
     ),
     "privacy": (
         "null",
-        "mechanism that a study must have, and the most that it spends here; null, none, if left out; "
+        "mechanism that a study must have, and the most that all studies spend on these data; null, none, if left out; "
         "e.g. {mechanism: dp_sgd, epsilon: 3, delta: 1.0e-5}",
     ),
     "releases": (
@@ -59,6 +59,7 @@ columns: {}             # declared column: the name that it has here; e.g. {age:
 person: ???             # this site's own column that says whose a row is, e.g. MRN; row: each row is a person
 sources: {}             # where table, images and notes come from, if not from files in root; see conf/README.md
 cache: {folder: null, gigabytes: 20}  # decoded images, kept for later runs; folder: e.g. /data/flip_cache, null: none
+cohort: null            # name under which the privacy budget of the data is kept; null: one for all; e.g. ct_2019
 trains: true            # false: this site's data are only tested on
 accelerator: cpu        # what computes; gpu
 precision: null         # null: as the study says; e.g. bf16-mixed

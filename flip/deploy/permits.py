@@ -25,7 +25,8 @@ def _targets(policy: Policy) -> str:
 def _privacy(policy: Policy) -> str:
     if (demand := policy.privacy) is None:
         return "run without a privacy mechanism: policy.privacy asks for none"
-    return f"run only under {demand.mechanism}, and spend epsilon {demand.epsilon:g} at delta {demand.delta:g} here"
+    most = f"epsilon {demand.epsilon:g} at delta {demand.delta:g}"
+    return f"run only under {demand.mechanism}; all studies together spend {most} on these data"
 
 
 def _releases(policy: Policy) -> str:

@@ -91,6 +91,7 @@ def test_more_right_guesses_than_guesses_are_a_mistake():
 # The engine.
 
 
+@pytest.mark.slow
 def test_the_lower_bound_lies_below_the_epsilon_that_a_site_reports_and_says_something(tmp_path, monkeypatch):
     bound, told = audited(tmp_path, monkeypatch)
     assert 0.15 * told < bound.epsilon <= told
@@ -141,6 +142,7 @@ BROKEN: dict[str, Callable[[Patch], None]] = {
 
 
 @pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.slow
 def test_the_lower_bound_lies_above_the_epsilon_of_a_broken_site(what, tmp_path, monkeypatch):
     BROKEN[what](monkeypatch)
     bound, told = audited(tmp_path, monkeypatch)
