@@ -52,7 +52,7 @@ def test_a_check_says_what_the_file_permits(tmp_path, capsys):
         "the column MRN says whose a row is",
         "A study may",
         "50 distinct persons or more",
-        "flip.privacy.dp_sgd.DPSGD, and spend epsilon 3 at delta 1e-05",
+        "flip.privacy.dp_sgd.DPSGD; all studies together spend epsilon 3 at delta 1e-05",
         "These stay: a description of the cohort; losses and metrics; what a study adds to the report.",
         "Nothing leaves that rests on fewer than 5 persons.",
     ):
