@@ -35,6 +35,11 @@ class Inputs:
         """The columns that they are read from."""
         return [*(self.tabular.columns if self.tabular else ()), *([self.text.column] if self.text else ())]
 
+    @property
+    def names_levels(self) -> list[str]:
+        """The categories of which the study says how many levels they have, and the data say which."""
+        return [name for name, declared in self.tabular.declared.items() if declared is None] if self.tabular else []
+
     def declared_sizes(self) -> dict[str, int]:
         """`tabular.features`, `image.channels`, `text.buckets` or `text.features`, of the parts that are used."""
         parts = {"tabular": self.tabular, "image": self.image, "text": self.text}

@@ -98,8 +98,8 @@ class Multimodal(lightning.LightningDataModule):
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
         self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
-        self.must_occur, groups = target.must_occur, [each.column for each in self.groups.values()]
-        used = [*target.columns, *groups, *self.split.columns, *self.inputs.columns]
+        self.must_occur, self.names_levels = target.must_occur, self.inputs.names_levels
+        used = [*target.columns, *(g.column for g in self.groups.values()), *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(owned(records or Records(), person), used, text.column if text else None)
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = counted((), np.zeros(0))

@@ -29,9 +29,11 @@ UNITS = {
     "least_sites": "sites",
 }
 """The rules that are whole numbers of 1 or more, and what they count."""
-RELEASES = ("statistics", "describe", "metrics", "outcomes", "weights")
+RELEASES = ("statistics", "describe", "metrics", "outcomes", "weights", "levels")
 """The kinds of what may leave a site: what sites agree on before the first round, a cohort's description (job=check,
-job=statistics), losses and metrics, what a study adds to the report, and trained weights."""
+job=statistics), losses and metrics, what a study adds to the report, trained weights, and the names of levels that the
+data hold and the study does not declare."""
+DECLARED = RELEASES[:-1]  # what leaves a hospital whose file does not say it: no text of its records
 
 DEPLOYED: Mapping[str, float] = {
     "minimum_batch": 2,
@@ -73,7 +75,7 @@ class Policy:
         share: the largest part, above 0 and to 1, that a study's own weights may give one site in a round.
         least_sites: sites that a round of the study must have, by its `strategy.min_sites`.
         privacy: the mechanism that a study must have, and the most that it may spend; None asks for none.
-        releases: the kinds of `RELEASES` that leave; all others stay.
+        releases: the kinds of `RELEASES` that leave; all others stay. At a hospital `levels` stay unless it says so.
     """
 
     minimum_persons: int
@@ -135,7 +137,8 @@ class Policy:
         if problems:
             raise UserError(problems)
         stated = {key: value[key] for key in (*UNITS, *DEPLOYED) if key in value}
-        lists = {key: tuple(value[key]) for key in ("targets", "releases") if key in value}
+        lists = {"releases": DECLARED} if deployed else {}
+        lists |= {key: tuple(value[key]) for key in ("targets", "releases") if key in value}
         return cls(**{**(DEPLOYED if deployed else {}), **stated, **lists, "privacy": privacy})
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:

@@ -46,7 +46,7 @@ RULES: Mapping[str, tuple[str, str]] = {
     ),
     "releases": (
         "[statistics, describe, metrics, outcomes, weights]",
-        "kinds of what may leave, all others stay; all five if left out; e.g. [statistics, weights]",
+        "kinds of what may leave, all others stay; these if left out; e.g. also levels, which no study declares",
     ),
 }
 """By rule of a policy the value that a new file states (???: the owner does), and what the file says of it."""

@@ -25,6 +25,7 @@ from flip.contracts.dataset import (
     KnowsPersonsBehind,
     KnowsWhatOccurs,
     LoadsQuickly,
+    NamesLevels,
     NamesPersons,
     NeedsAgreement,
     Remarks,
@@ -55,20 +56,20 @@ from flip.contracts.model import (
 
 __all__ = [
     "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
-    "CountsExamples", "Decides",
-    "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes", "DrawsScores",
-    "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline", "HasInterval",
-    "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "NamesMethod",
-    "NamesPersons", "NeedsAgreement", "Outcomes", "Remarks", "ScaledForPooling", "ScoresExactly", "ShowsImages",
-    "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
+    "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
+    "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline",
+    "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly",
+    "NamesLevels", "NamesMethod", "NamesPersons", "NeedsAgreement", "Outcomes", "Remarks", "ScaledForPooling",
+    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds",
+    "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, DeclaresSizes, Agrees, NeedsAgreement, KnowsPersonsBehind,
-        KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly,
-        ConvertsColumns, HasSources,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, DeclaresSizes, Agrees, NeedsAgreement,
+        KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling,
+        LoadsQuickly, ConvertsColumns, HasSources,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,

@@ -126,17 +126,21 @@ class Agrees(Protocol):
 @runtime_checkable
 class NeedsAgreement(Protocol):
     """A dataset that needs what all sites agree on in some of its settings alone; one that does not say always does.
-
-    A mechanism that protects persons lets no such sum leave, so that a study that needs them is refused under it.
-    """
+    Under a mechanism that protects persons no such sum leaves, and a study that needs it is refused."""
 
     needs_agreement: bool
 
 
 @runtime_checkable
+class NamesLevels(Protocol):
+    """A dataset that tells names of levels which its data hold and no study declares: a hospital's file permits it."""
+
+    names_levels: Sequence[str]  # of which columns, from the declaration alone
+
+
+@runtime_checkable
 class KnowsWhatOccurs(Protocol):
-    """A dataset that knows what a model has to see to learn: its classes, the event. The study ends before the first
-    round where no site has one of them to train on."""
+    """A dataset that knows what a model has to see to learn; a study ends where no site has one of them to train on."""
 
     must_occur: Sequence[str]  # by name, from the declaration alone
 
@@ -146,8 +150,7 @@ class KnowsWhatOccurs(Protocol):
 
 @runtime_checkable
 class ComparesSites(Protocol):
-    """A dataset that knows by what its sites tell whether they can learn together, as in one unit. The study ends
-    before the first round where they cannot."""
+    """A dataset that knows by what its sites tell whether they can learn together; if not, the study ends at once."""
 
     def compared(self) -> Arrays:
         """Of this site, tested or trained on, persons by what has to be alike; a name starts with `count/`."""

@@ -13,6 +13,7 @@ LEAVES = {
     "metrics": "losses and metrics",
     "outcomes": "what a study adds to the report",
     "weights": "trained weights",
+    "levels": "the names of levels that a study does not declare, which are text of the records",
 }
 
 

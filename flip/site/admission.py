@@ -16,7 +16,7 @@ from flip.config.policy import Policy
 from flip.config.schema import SIMULATED, Site
 from flip.config.site_file import load_site
 from flip.config.study import Manifest
-from flip.contracts import Agrees, FederatedDataModule, Outcomes
+from flip.contracts import Agrees, FederatedDataModule, NamesLevels, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
 from flip.messages import Fault, Payload, Task
@@ -176,6 +176,10 @@ def admit(accepted: Accepted, place: Place) -> Loaded:
     persons = build.persons(datamodule)
     if fault := policy.refuses_cohort(persons):
         raise Refusal(fault)
+    if isinstance(datamodule, NamesLevels) and datamodule.names_levels and "levels" not in policy.releases:
+        columns = ", ".join(datamodule.names_levels)
+        why = f"policy.releases: levels are not among them, and the study does not declare those of {columns}"
+        raise Refusal(Fault.REFUSED_RULE, why)
     build.load_cohort(datamodule)
     trained = persons_of(datamodule, "train", policy.minimum_cell).number
     if trained and not enough(trained, policy.minimum_cell):

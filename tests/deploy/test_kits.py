@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from flip.__main__ import main
-from flip.config.policy import DEPLOYED, Policy
+from flip.config.policy import DECLARED, DEPLOYED, Policy
 from flip.config.schema import Site
 from flip.config.site_file import load_site
 from flip.config.site_template import SITE_TEMPLATE
@@ -155,7 +155,7 @@ def test_the_template_has_every_key_of_a_sites_file():
 def test_a_filled_template_is_a_sites_file(tmp_path):
     (tmp_path / "site.yaml").write_text(FILLED)
     policy = load_site(tmp_path / "site.yaml").policy
-    assert Policy.read("va", policy, deployed=True) == Policy(5, 5, **DEPLOYED)
+    assert Policy.read("va", policy, deployed=True) == Policy(5, 5, **DEPLOYED, releases=DECLARED)
 
 
 def test_a_site_that_is_not_filled_in_does_not_start(kits, capsys):

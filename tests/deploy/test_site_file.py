@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flip.__main__ import main
-from flip.config.policy import DEPLOYED, Policy
+from flip.config.policy import DECLARED, DEPLOYED, Policy
 from flip.config.site_file import load_site
 from flip.config.site_template import RULES
 from flip.deploy.permits import WORDS
@@ -33,7 +33,7 @@ def test_every_rule_of_a_policy_stands_in_a_new_file_and_is_said_in_words():
 
 def test_a_new_file_states_what_a_hospital_has_without_it(tmp_path):
     path = filled(tmp_path)
-    assert Policy.read("kings", load_site(path).policy, deployed=True) == Policy(50, 5, **DEPLOYED)
+    assert Policy.read("kings", load_site(path).policy, deployed=True) == Policy(50, 5, **DEPLOYED, releases=DECLARED)
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -53,7 +53,7 @@ def test_a_check_says_what_the_file_permits(tmp_path, capsys):
         "A study may",
         "50 distinct persons or more",
         "flip.privacy.dp_sgd.DPSGD; all studies together spend epsilon 3 at delta 1e-05",
-        "These stay: a description of the cohort; losses and metrics; what a study adds to the report.",
+        "These stay: a description of the cohort; losses and metrics; what a study adds to the report; the names of",
         "Nothing leaves that rests on fewer than 5 persons.",
     ):
         assert words in said

@@ -15,16 +15,19 @@ from flip.config.demands import largest_share
 from flip.config.policy import RELEASES, Policy
 from flip.config.site_file import load_site
 from flip.errors import UserError
-from flip.messages import Fault, Reply, Withheld
+from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.privacy import Spent
 from flip.privacy.dp_sgd import DPSGD
 from flip.site.disclosure import released
 from flip.site.refusal import Refusal
 from flip.site.releases import OF_TOPIC
+from flip.site.silo import Silo
 from flip.strategies.cyclic import Cyclic
 from flip.strategies.fedavg import FedAvg
+from tests.cohorts.dermatology import dermatology
 from tests.site import test_gate
+from tests.studies import compose_study
 
 RULES = {"minimum_persons": 10, "minimum_cell": 5, "persons_per_parameter": 0, "maximum_change": 100.0}
 
@@ -152,6 +155,25 @@ def test_nor_does_it_of_images_and_tables():
     for person, column in (("MRN", "MRN"), (None, None), ("", "visit")):
         data = Multimodal(".", target=target, tabular=Tabular(["age"]), person=person, records=Records(person="visit"))
         assert data.query.records.person == column
+
+
+@pytest.mark.parametrize(
+    ("declared", "releases", "fault"), [(False, (), Fault.REFUSED_RULE), (True, (), None), (False, RELEASES, None)]
+)
+def test_names_of_levels_leave_a_hospital_where_the_study_declares_them_or_the_site_says_so(
+    tmp_path, declared, releases, fault
+):
+    levels = ["dataset.tabular.categorical={region: [ARM, BACK, FACE]}"] if declared else []
+    study = compose_study("experiment=dermatology", "federation=inprocess", *dermatology(tmp_path), *levels)
+    site = replace(next(iter(study.sites.values())), person="patient_id", secret=None)
+    rules = (
+        RULES | {"minimum_cell": 2, "maximum_parameters": 10**9} | ({"releases": list(releases)} if releases else {})
+    )
+    silo = Silo("clinic_0", replace(site, policy=rules), tmp_path / "home", deployed=True)
+    reply = silo.answer(Task("run", "study", 0, "statistics", {}, {}, {}, study.manifest_text))
+    assert reply.fault is fault
+    log = (tmp_path / "home" / "site.log").read_text() if fault else ""
+    assert ("does not declare those of region" in log) == bool(fault)
 
 
 # Attempts to loosen.

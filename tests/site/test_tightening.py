@@ -33,7 +33,7 @@ SCALES: Mapping[str, Sequence[object]] = {
     "least_sites": [1, 2, 4],
     "privacy": [None, DP, {**DP, "epsilon": 2.0}, {**DP, "epsilon": 2.0, "delta": 1e-6}],
     "releases": [
-        ["statistics", "describe", "metrics", "outcomes", "weights"],
+        ["statistics", "describe", "metrics", "outcomes", "weights", "levels"],
         ["statistics", "metrics", "weights"],
         ["statistics", "weights"],
         ["statistics"],
