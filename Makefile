@@ -37,7 +37,9 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-test
 	$(PYTEST)
 
-fuzz: $(VENV)/.installed-test
+fuzz: $(VENV)/.installed-test $(VENV)/.installed-atheris
+	for reader in task reply query; do \
+	  PYTHONPATH=$(abspath $(VENV))/atheris $(BIN)/python -m tests.fuzz.guided $$reader 100000 || exit 1; done
 	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=fuzz --timeout=0 tests/fuzz
 
 test-slow: $(VENV)/.installed-test
@@ -81,6 +83,10 @@ $(VENV)/.installed-transformers: $(VENV)/.installed-test
 
 $(VENV)/.installed-launchers: $(VENV)/.installed-test
 	$(INSTALL) --upgrade --target $(VENV)/launchers hydra-joblib-launcher hydra-submitit-launcher hydra-optuna-sweeper
+	@touch $@
+
+$(VENV)/.installed-atheris: $(VENV)/.installed-test
+	$(INSTALL) --upgrade --target $(VENV)/atheris atheris
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -49,6 +49,11 @@ QUERY = (
 )
 
 
+def read_query(text: str) -> None:
+    with contextlib.suppress(ValueError):
+        parse(text)
+
+
 @cases()
 @given(
     some.one_of(
@@ -58,8 +63,7 @@ QUERY = (
     )
 )
 def test_the_query_of_a_study(text):
-    with contextlib.suppress(ValueError):
-        parse(text)
+    read_query(text)
 
 
 @pytest.fixture(scope="module")
