@@ -42,12 +42,13 @@ DEPLOYED: Mapping[str, float] = {
     "maximum_rounds": 200,
     "maximum_steps": 2_000,
     "maximum_seconds": 6 * 3600,
+    "maximum_memory": 32,
     "maximum_change": 0.05,
     "share": 0.5,
 }
 """A hospital's bounds where its file does not state them. Honest rounds of heart, dermatology, notes,
 radiographs and lung moved the weights by .006 to .043 in three to five rounds; a cyclic round moved them by .13."""
-REAL = ("maximum_seconds", "maximum_change", "share")  # those of the bounds that need not be whole
+REAL = ("maximum_seconds", "maximum_memory", "maximum_change", "share")  # those of the bounds that need not be whole
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Policy:
         maximum_rounds: federated rounds of a study.
         maximum_steps: optimizer steps of a site in a round.
         maximum_seconds: of one task; the site's process ends after them.
+        maximum_memory: gigabytes (10^9 bytes) that the site's process may hold; beyond it the process ends.
         maximum_change: root mean square by which the weights that the site is sent may have moved in a round.
         maximum_questions: different questions about the cohort that are ever answered, over all runs and studies: a
             cohort as a study's dataset defines it, or the edges of its histograms. What was asked before is no new one.
@@ -87,6 +89,7 @@ class Policy:
     maximum_rounds: int | None = None
     maximum_steps: int | None = None
     maximum_seconds: float | None = None
+    maximum_memory: float | None = None
     maximum_change: float | None = None
     maximum_questions: int = 10
     share: float | None = None

@@ -23,6 +23,10 @@ RULES: Mapping[str, tuple[str, str]] = {
         "21600",
         "seconds of one task, after which this site's process ends; 21600 if left out; e.g. 3600",
     ),
+    "maximum_memory": (
+        "32",
+        "gigabytes of this machine's memory, beyond which this site's process ends; 32 if left out; e.g. 8",
+    ),
     "maximum_change": (
         "0.05",
         "root mean square by which weights that are sent may have moved in a round; 0.05 if left out; e.g. 0.02",

@@ -43,6 +43,7 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
     "maximum_rounds": lambda each: f"have {each.maximum_rounds} rounds",
     "maximum_steps": lambda each: f"take {each.maximum_steps} optimizer steps of a round here",
     "maximum_seconds": lambda each: f"compute for {each.maximum_seconds:g} seconds a task",
+    "maximum_memory": lambda each: f"hold {each.maximum_memory:g} gigabytes of this machine's memory",
     "maximum_parameters": lambda each: f"train a model of {each.maximum_parameters} numbers",
     "persons_per_parameter": lambda each: (
         f"train a linear model on {each.persons_per_parameter} persons or more for each of its parameters"

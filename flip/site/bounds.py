@@ -3,6 +3,7 @@
 import faulthandler
 import logging
 import os
+import resource
 import statistics
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 PASSING = 4  # numbers made while a model is built, of those that it then holds: initializations take copies
 GRACE = 5.0  # seconds that the log's last line may take before the process is ended without it
-ENDED = 70  # exit status of a process whose task ran too long
+ENDED = 70  # exit status of a process whose task took too long, or too much memory
+LOOK = 0.1  # seconds between two looks at the memory that a task takes
+GIGABYTE = 10**9
 
 
 def refused(why: str) -> Refusal:
@@ -136,3 +139,41 @@ def time_limit(seconds: float | None, log: logging.Logger, home: Path) -> Iterat
         finally:
             timer.cancel()
             faulthandler.cancel_dump_traceback_later()
+
+
+@contextmanager
+def memory_limit(gigabytes: float | None, log: logging.Logger) -> Iterator[None]:
+    """End this process, with a line in the site's log, where it takes more memory than so much; None: no limit.
+
+    What counts is what the process holds of the machine's memory, looked at ten times a second; a device's own memory
+    is not in it. The coordinator then sees that the site was lost.
+    """
+    if gigabytes is None:
+        yield
+        return
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(LOOK):
+            if (held := held_memory()) > gigabytes * GIGABYTE:
+                log.error(
+                    "policy.maximum_memory=%g: the task took %.3g, and this process ends", gigabytes, held / GIGABYTE
+                )
+                os._exit(ENDED)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def held_memory() -> float:
+    """The bytes that this process holds; where the system does not tell that, the most that it has held."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS, in bytes
+    return float(pages * resource.getpagesize())

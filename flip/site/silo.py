@@ -13,7 +13,7 @@ from flip.files import private_files
 from flip.messages import Answer, Fault, Reply, Task
 from flip.site.admission import Accepted, Loaded, Place, accept, admit
 from flip.site.audit import audited
-from flip.site.bounds import time_limit
+from flip.site.bounds import memory_limit, time_limit
 from flip.site.cohort_answers import answered_once, asks_about_cohort
 from flip.site.disclosure import released
 from flip.site.gate import Question, let_in
@@ -84,7 +84,7 @@ class Silo:
     @audited
     def _answer(self, task: Task) -> Reply:
         policy = self._policy()
-        with time_limit(policy.maximum_seconds, self._log, self.home):
+        with time_limit(policy.maximum_seconds, self._log, self.home), memory_limit(policy.maximum_memory, self._log):
             return self._answered(task, policy)
 
     def _answered(self, task: Task, policy: Policy) -> Reply:

@@ -94,6 +94,28 @@ with bounds.time_limit(0.3, site_log("kings", home), home):
 """
 
 
+GREEDY = """
+import sys, time
+from pathlib import Path
+
+from flip.site import bounds
+from flip.site.log import site_log
+
+now = bounds.held_memory() / bounds.GIGABYTE
+with bounds.memory_limit(now + 0.3, site_log("kings", Path(sys.argv[1]))):
+    taken = bytes(range(256)) * (1_000_000 if sys.argv[2] == "little" else 2_000_000)
+    time.sleep(10 if sys.argv[2] == "much" else 0.3)
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [("little", 0), ("much", ENDED)])
+def test_a_task_that_takes_too_much_memory_ends_the_sites_process_and_the_log_says_so(tmp_path, how, status):
+    ended = subprocess.run([sys.executable, "-c", GREEDY, str(tmp_path), how], timeout=60, check=False)
+    assert ended.returncode == status
+    log = tmp_path / "site.log"
+    assert (log.exists() and "policy.maximum_memory" in log.read_text()) == bool(status)
+
+
 @pytest.mark.parametrize(
     ("how", "status", "words"), [("sleeps", ENDED, "maximum_seconds=0.3"), ("matches", 1, "Timeout")]
 )
