@@ -57,3 +57,14 @@ def test_a_value_that_is_not_known_has_no_shade(tmp_path: Path) -> None:
     assert [cell for _, row in found["rows"] for cell in row if not math.isfinite(cell[0])] == [
         (pytest.approx(math.nan, nan_ok=True), 0, False)
     ]
+
+
+def test_a_run_whose_main_metric_is_withheld_everywhere_has_a_page_without_a_matrix(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    path = folder / "result.json"
+    result = json.loads(path.read_text())
+    record = RunRecord.read(folder)
+    kept = {name: value for name, value in result["metrics"].items() if f"/{record.main}" not in name}
+    others = {f"baseline/alone/{site}/pooled/brier": 0.2 for site in record.sites}
+    path.write_text(json.dumps(result | {"metrics": kept | others}))
+    assert "Trained here, tested there" not in write(folder).read_text()
