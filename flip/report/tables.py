@@ -15,7 +15,7 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
     rows = []
     tested = [*run.sites, None]
     for site in tested:
-        about = run.cohort.get(site, {}) if site else totals(run)
+        about = {} if run.noised else run.cohort.get(site, {}) if site else totals(run)  # numbers that no site sent
         values = {name: run.tested(name, site) for name in run.metric_names}
         own = values.get(run.main or "", math.nan)
         alone = run.tested(run.main or "", site, f"baseline/alone/{site}/") if site else math.nan
