@@ -55,14 +55,16 @@ def table(run: RunRecord) -> "Table":
     shown = {name: column for name, column in cells.items() if name == own or any(column)}
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     found.add_column(Text(f"test {main}"), overflow="fold", max_width=24)
-    found.add_column("n", justify="right", no_wrap=True)
+    tested = [run.examples(site, "test") if site else tested_examples(run) for site in rows]
+    if any(tested):
+        found.add_column("n", justify="right", no_wrap=True)
     for name in shown:
         found.add_column(name, no_wrap=True)
     for index, site in enumerate(rows):
-        tested = run.examples(site, "test") if site else tested_examples(run)
+        number_of = [f"{tested[index]:,}" if tested[index] else ""] if any(tested) else []
         found.add_row(
             Text(site or POOLED),
-            f"{tested:,}" if tested else "",
+            *number_of,
             *(Text(column[index] or "\u2013") for column in shown.values()),
         )
     return found

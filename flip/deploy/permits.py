@@ -40,11 +40,11 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
     "minimum_persons": lambda each: f"compute on a cohort of {each.minimum_persons} distinct persons or more",
     "targets": _targets,
     "privacy": _privacy,
-    "maximum_rounds": lambda each: f"have {each.maximum_rounds} rounds",
-    "maximum_steps": lambda each: f"take {each.maximum_steps} optimizer steps of a round here",
-    "maximum_seconds": lambda each: f"compute for {each.maximum_seconds:g} seconds a task",
+    "maximum_rounds": lambda each: f"have {each.maximum_rounds:,} rounds",
+    "maximum_steps": lambda each: f"take {each.maximum_steps:,} optimizer steps a round here",
+    "maximum_seconds": lambda each: f"compute for {each.maximum_seconds:,.10g} seconds a task",
     "maximum_memory": lambda each: f"hold {each.maximum_memory:g} gigabytes of this machine's memory",
-    "maximum_parameters": lambda each: f"train a model of {each.maximum_parameters} numbers",
+    "maximum_parameters": lambda each: f"train a model of {each.maximum_parameters:,} numbers",
     "persons_per_parameter": lambda each: (
         f"train a linear model on {each.persons_per_parameter} persons or more for each of its parameters"
         if each.persons_per_parameter

@@ -1,8 +1,8 @@
 """Forest plots: a metric by site with its interval and the test examples behind it, beside the baselines."""
 
 import math
+import re
 import textwrap
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from flip.files import CENTRALIZED, POOLED
@@ -59,7 +59,7 @@ def _said(run: RunRecord, metric: str, site: str | None) -> str:
     examples = run.examples(site, "test") if site else tested_examples(run)
     value, ends = run.tested(metric, site), run.interval(metric, site)
     text = number(value) + (f" ({number(ends[0])} to {number(ends[1])})" if ends else "")
-    return f"n = {examples:,}   {text}" if examples else text
+    return f"n = {examples:,}: {text}" if examples else text
 
 
 def tested_examples(run: RunRecord) -> int:
@@ -70,10 +70,19 @@ def tested_examples(run: RunRecord) -> int:
     return sum(run.examples(site, "test") for site, about in run.cohort.items() if about.get("trains", True))
 
 
+def in_lines(name: str) -> str:
+    """A site's name in lines that end where a word does, if a word is not longer than a line."""
+    lines = [""]
+    for word in re.findall(r"[^_]*_|[^_]+", name):
+        if lines[-1] and len(lines[-1]) + len(word) > LONGEST:
+            lines.append("")
+        lines[-1] += word
+    return "\n".join(textwrap.fill(line, LONGEST) for line in lines)
+
+
 def _labels(axes: "Axes", rows: list[str | None], said: list[str], metric: str) -> None:
     """Sites at the left, values at the right, both whole."""
-    named: Callable[[str], str] = lambda name: textwrap.fill(name, LONGEST)  # noqa: E731
-    axes.set_yticks(range(len(rows)), [named(site) if site else "pooled" for site in rows])
+    axes.set_yticks(range(len(rows)), [in_lines(site) if site else "pooled" for site in rows])
     axes.set_ylim(len(rows) - 0.4, -0.5)
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_xlabel(f"test {metric}")

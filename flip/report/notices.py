@@ -3,7 +3,6 @@
 import math
 
 from flip.files import POOLED
-from flip.messages import Withheld
 from flip.report.format import number
 from flip.report.series import mean_series, validation_metric, validation_phase
 from flip.report.tables import warnings
@@ -39,7 +38,7 @@ def notes(run: RunRecord) -> list[str]:
 
 def _without_noise(run: RunRecord) -> list[str]:
     """What a privacy mechanism kept at the sites, and how much noise the metrics have."""
-    if Withheld.PRIVACY.value not in str(run.result.get("withheld")):
+    if not run.noised:
         return []
     noise: dict[str, float] = (run.result.get("privacy") or {}).get("noise") or {}
     by_size = {size: [name for name, each in noise.items() if each == size] for size in noise.values()}

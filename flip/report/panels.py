@@ -1,8 +1,8 @@
 """What a model shows of its test metrics, drawn from `panels.json`: tables, matrices, and lines with their intervals.
 
-A panel has `title`, `note` and any of `table` (`columns`, `rows`), `matrix` (`names`, `columns`, `counts`) and `plots`:
-each `title`, `x`, `y`, `lines` (`name`, `x`, `y`; maybe `low`, `high`, `step`), and maybe `unit` (both axes from 0 to
-1), `diagonal` and `below`, a table under the plot.
+A panel has `title`, `note`, maybe `method` (how intervals are made) and any of `table` (`columns`, `rows`), `matrix`
+(`names`, `columns`, `counts`) and `plots`: each `title`, `x`, `y`, `lines` (`name`, `x`, `y`; maybe `low`, `high`,
+`step`), and maybe `unit` (both axes from 0 to 1), `diagonal` and `below`, a table under the plot.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+INTERVAL = "95 % interval"
+NOISED = "All counts have noise for privacy, so that no interval is given."
 ONE = 5.0  # inches: width of a plot that stands alone
 Plot = Mapping[str, Any]
 Panel = Mapping[str, Any]
@@ -31,17 +33,27 @@ def drawn(run: RunRecord) -> list[Panel]:
         found.append(
             {
                 "title": panel["title"],
-                "note": panel.get("note", ""),
+                "note": f"{panel.get('note', '')} {NOISED if run.noised else panel.get('method', '')}".strip(),
                 "svg": Markup(svg) if svg else None,  # noqa: S704 - escaped by Matplotlib
-                "tables": [*(plot["below"] for plot in plots if plot.get("below")), *_table(panel)],
+                "tables": [without_intervals(each) if run.noised else each for each in _tables(panel, plots)],
                 "matrix": shaded(panel["matrix"]) if panel.get("matrix") else None,
             }
         )
     return found
 
 
-def _table(panel: Panel) -> list[Panel]:
-    return [panel["table"]] if panel.get("table") else []
+def _tables(panel: Panel, plots: Sequence[Plot]) -> list[Panel]:
+    own = [panel["table"]] if panel.get("table") else []
+    return [*(plot["below"] for plot in plots if plot.get("below")), *own]
+
+
+def without_intervals(table: Panel) -> dict[str, object]:
+    """A table without its intervals, which would leave out the noise of its counts."""
+    kept = [index for index, name in enumerate(table["columns"]) if name != INTERVAL]
+    return {
+        "columns": [table["columns"][index] for index in kept],
+        "rows": [[row[index] for index in kept] for row in table["rows"]],
+    }
 
 
 def shaded(matrix: Panel) -> dict[str, object]:

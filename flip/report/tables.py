@@ -15,7 +15,7 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
     rows = []
     tested = [*run.sites, None]
     for site in tested:
-        about = run.cohort.get(site, {}) if site else totals(run)
+        about = {} if run.noised else run.cohort.get(site, {}) if site else totals(run)  # numbers that no site sent
         values = {name: run.tested(name, site) for name in run.metric_names}
         own = values.get(run.main or "", math.nan)
         alone = run.tested(run.main or "", site, f"baseline/alone/{site}/") if site else math.nan
@@ -68,7 +68,10 @@ def totals(run: RunRecord) -> dict[str, int]:
 
 
 def matrix(run: RunRecord) -> dict[str, Any] | None:
-    """The main metric by where a model was trained (rows) and tested (columns); None without the `alone` baseline."""
+    """The main metric by where a model was trained (rows) and tested (columns).
+
+    None without the `alone` baseline, or where the metric is withheld everywhere.
+    """
     if not run.main:
         return None
     trained = [site for site in run.sites if any(name.startswith(f"baseline/alone/{site}/") for name in run.metrics)]
@@ -80,6 +83,8 @@ def matrix(run: RunRecord) -> dict[str, Any] | None:
     rows = [(name, [run.tested(run.main, at, prefix) for at in columns]) for name, prefix in prefixes.items()]
     rows = [(name, values) for name, values in rows if any(math.isfinite(value) for value in values)]
     known = [value for _, values in rows for value in values if math.isfinite(value)]
+    if not known:
+        return None
     low, high = min(known), max(known)
 
     def shade(value: float) -> int:

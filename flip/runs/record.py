@@ -9,6 +9,7 @@ from typing import Any
 
 from flip.errors import UserError
 from flip.files import MACHINE_KEYS, POOLED, RESCALED
+from flip.messages import Withheld
 
 ENOUGH = 20  # persons tested at a site that may be named the worst: a share of 20 is known to about .2
 THRESHOLD = "threshold"  # the probability from which a decision is yes, among the pooled metrics
@@ -96,6 +97,11 @@ class RunRecord:
     def withheld(self) -> Mapping[str, str]:
         """Why a metric is missing, by its full name: a site keeps it, by a rule of its policy."""
         return self.result.get("withheld") or {}
+
+    @property
+    def noised(self) -> bool:
+        """Whether no number left a site without noise for privacy."""
+        return Withheld.PRIVACY.value in str(self.withheld)
 
     @property
     def test_metrics(self) -> list[tuple[str, str | None, str]]:

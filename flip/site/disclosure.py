@@ -205,7 +205,7 @@ def suppress_levels(persons: Persons, counts: Mapping[str, int], cell: int) -> s
 
 
 def withheld_metrics(
-    persons: Persons, module: FederatedModule, states: Arrays, *, own: Mapping[str, Withheld], cell: int
+    persons: Persons, module: FederatedModule, states: Arrays, *, split: str, own: Mapping[str, Withheld], cell: int
 ) -> dict[str, Withheld]:
     """The metrics of a split that stay at the site and why, by the states of all, `metric/state`, and by `own` rules.
 
@@ -216,7 +216,7 @@ def withheld_metrics(
     for key, state in states.items():
         if np.issubdtype(state.dtype, np.integer) and thin(persons.behind(state), cell):
             found[key.rpartition("/")[0]] = Withheld.CELL
-    summed, levels = metrics_of(module, "test"), levels_of(module)
+    summed, levels = metrics_of(module, split), levels_of(module)
     for group, names in levels.items():
         counts = {level: int(states.get(f"{group}/{level}/{EXAMPLES}/count", 0)) for level in names}
         for level in suppress_levels(persons, counts, cell):
@@ -226,7 +226,7 @@ def withheld_metrics(
             told = [each for level in names if (each := f"{group}/{level}/{name}") not in found]
             if thin(persons.behind(_left_over(states, name, told)), cell):
                 found |= dict.fromkeys(told, Withheld.LEVEL)
-    for name in exact_of(module):
+    for name in exact_of(module) if split == "test" else ():
         partners = [other for other in summed if other.startswith(f"{name}_")]
         if cell > 1 and not partners:
             found[name] = Withheld.PARTNER

@@ -138,7 +138,7 @@ def own_rule(metric: SummableMetric, cell: int) -> Withheld | None:
 
 
 def leaving(
-    persons: Persons, module: FederatedModule, own: Scores, again: Scores | None = None, *, cell: int
+    persons: Persons, module: FederatedModule, own: Scores, again: Scores | None = None, *, split: str, cell: int
 ) -> tuple[dict[str, float], dict[Topic, dict[str, Summary]], dict[str, Withheld]]:
     """Of what `score` gives the values and sums that may leave, and by which rule the others stay; `cell`: persons.
 
@@ -147,7 +147,7 @@ def leaving(
     withheld: dict[str, Withheld] = {}
     topics = {Topic.METRIC: own} | ({Topic.RESCALED: again} if again is not None else {})
     for scores in topics.values():
-        withheld |= withheld_metrics(persons, module, scores.states, own=scores.withheld, cell=cell)
+        withheld |= withheld_metrics(persons, module, scores.states, split=split, own=scores.withheld, cell=cell)
     values = {
         name: value
         for name, value in own.values.items()

@@ -141,7 +141,7 @@ class Steps:
         rows = scalings(data, split, pooled=bool(task.params.get("pooled")))
         repeats = persons.number < persons.examples
         own, again = score(module, *rows, split=split, device=device, cell=least, seed=seed, repeats=repeats)
-        values, summaries, withheld = leaving(persons, module, own, again, cell=cell)
+        values, summaries, withheld = leaving(persons, module, own, again, split=split, cell=cell)
         if task.params.get("outcomes") and self.loaded.outcomes is not None:
             outcomes = self.loaded.outcomes.collect(module, data, self.place.home)
             summaries[Topic.OUTCOMES] = suppress_outcomes(persons, outcomes, cell)

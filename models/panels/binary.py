@@ -57,10 +57,10 @@ def decisions(pooled: Mapping[str, Metric], names: Sequence[str]) -> dict[str, A
     ]
     note = (
         f"At the study's threshold, over the sites that train: {int(yes.fn)} of {int(yes.tp + yes.fn)} with "
-        f"{names[1]} are missed, {int(no.fp)} of {int(no.tn + no.fp)} without are taken for it. Intervals: Wilson."
+        f"{names[1]} are missed, {int(no.fp)} of {int(no.tn + no.fp)} without are taken for it."
     )
     return {
-        "title": "The decision", "note": note,
+        "title": "The decision", "note": note, "method": "Intervals: Wilson.",
         "table": {"columns": ["", "examples", "share", "95 % interval"], "rows": rows},
     }  # fmt: skip
 

@@ -38,11 +38,13 @@ def _pooled(confusion: Confusion, names: Sequence[str]) -> list[dict[str, Any]]:
     }  # fmt: skip
     note = "Test examples of the sites that train: rows are the true class, columns the most probable one."
     note += " Counts below a site's minimum cell stand under not told, or are missing." if hidden else ""
-    said = (
-        "Sensitivity: of a class's examples the share that is recognized; precision: of those named it, that is. "
-        "Wilson's 95 % intervals."
-    )
+    said = "Sensitivity: of a class's examples the share that is recognized; precision: of those named it, that is."
     return [
-        {"title": "By class", "note": said, "table": {"columns": columns, "rows": rows}},
+        {
+            "title": "By class",
+            "note": said,
+            "method": "Intervals: Wilson.",
+            "table": {"columns": columns, "rows": rows},
+        },
         {"title": "Confusion matrix", "note": note, "matrix": matrix},
     ]

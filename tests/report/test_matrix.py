@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flip.messages import Withheld
 from flip.report.page import write
 from flip.report.tables import matrix
 from flip.runs.record import RunRecord
@@ -57,3 +58,12 @@ def test_a_value_that_is_not_known_has_no_shade(tmp_path: Path) -> None:
     assert [cell for _, row in found["rows"] for cell in row if not math.isfinite(cell[0])] == [
         (pytest.approx(math.nan, nan_ok=True), 0, False)
     ]
+
+
+def test_a_run_whose_main_metric_is_withheld_everywhere_has_a_page_without_a_matrix(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    path = folder / "result.json"
+    result = json.loads(path.read_text())
+    hidden = {"monitor": "auroc_binned", "withheld": {"test/pooled/auroc_binned": Withheld.CELL.value}}
+    path.write_text(json.dumps(result | hidden))
+    assert "Trained here, tested there" not in write(folder).read_text()

@@ -52,17 +52,19 @@ HEADS = {
 """The head, its rows, and the metrics that rest on all rows."""
 
 
-def left(head, target: dict[str, torch.Tensor], person: torch.Tensor) -> tuple[set[str], set[str], dict[str, Withheld]]:
+def left(
+    head, target: dict[str, torch.Tensor], person: torch.Tensor, split: str = "test"
+) -> tuple[set[str], set[str], dict[str, Withheld]]:
     """The metrics whose values leave, those whose sums do, and what is withheld."""
     module = MultimodalModel({"tabular": Identity(1)}, Single, head, torch.optim.SGD, {})
     persons = Persons.of(person.numpy())
     rows = DataLoader(Rows({"tabular": NOISE, "person": person, **target}), 16)
     own, again = score(
-        module, rows, split="test", device=Device("cpu", None, {}), cell=persons.examples_of(CELL), seed=1
+        module, rows, split=split, device=Device("cpu", None, {}), cell=persons.examples_of(CELL), seed=1
     )
-    values, summaries, withheld = leaving(persons, module, own, again, cell=CELL)
+    values, summaries, withheld = leaving(persons, module, own, again, split=split, cell=CELL)
     states = summaries[Topic.METRIC]
-    assert {*values, *withheld} <= {f"{n}{end}" for n in scored_names(module, "test") for end in ("", "/low", "/high")}
+    assert {*values, *withheld} <= {f"{n}{end}" for n in scored_names(module, split) for end in ("", "/low", "/high")}
     return {n.split("/")[0] for n in values}, {n.split("/")[0] for n in states}, withheld
 
 
@@ -74,6 +76,12 @@ def test_no_metric_tells_of_two_persons_however_many_rows_they_have(name):
     assert values <= of_all
     assert {each for each in sums if each != "integrated_brier_weighted"} <= of_all
     assert not {*values, *sums} & withheld.keys()
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_validation_split_with_two_persons_of_a_sort_names_no_metric_of_the_test_split(name):
+    head, target, _ = HEADS[name]
+    left(head, target, torch.cat([torch.arange(FEW) % 2, 2 + torch.arange(MANY)]), "validate")
 
 
 @pytest.mark.parametrize("name", HEADS)
@@ -91,7 +99,7 @@ def test_a_score_over_few_cases_stays(metric):
     module = type("Module", (), {"metrics": {"score": metric}})
     for cases, withheld in ((CELL - 1, {"score": Withheld.CELL}), (CELL, {}), (0, {})):
         states = {f"score/{state}": np.array(cases)}
-        assert withheld_metrics(Persons.of(np.arange(40)), module, states, own={}, cell=CELL) == withheld
+        assert withheld_metrics(Persons.of(np.arange(40)), module, states, split="test", own={}, cell=CELL) == withheld
 
 
 @pytest.mark.parametrize(("few", "rule"), [(0, None), (CELL - 1, Withheld.CELL), (CELL, None)])

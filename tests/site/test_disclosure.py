@@ -136,8 +136,11 @@ def test_the_size_of_a_cohort_does_not_tell_a_reason_of_few_persons_beside_one_o
 
 def test_an_exact_metric_that_no_sum_vouches_for_stays():
     module = type("Module", (), {"metrics": {"brier": None}, "exact": {"own": None, "brier": None}})
-    assert withheld_metrics(Persons.of(np.arange(40)), module, {}, own={}, cell=CELL)["own"] is Withheld.PARTNER
-    assert not withheld_metrics(Persons.of(np.arange(40)), module, {}, own={}, cell=1)
+    assert (
+        withheld_metrics(Persons.of(np.arange(40)), module, {}, split="test", own={}, cell=CELL)["own"]
+        is Withheld.PARTNER
+    )
+    assert not withheld_metrics(Persons.of(np.arange(40)), module, {}, split="test", own={}, cell=1)
 
 
 def test_a_reason_of_few_persons_cannot_be_told_from_the_cohort_the_splits_and_the_other_reasons():

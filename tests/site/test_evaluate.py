@@ -59,7 +59,7 @@ def answer(site: str, rows: dict, *, split="test", cell=1, threshold=None, task=
     least = persons.examples_of(cell)
     repeats = persons.number < size
     own, again = score(module, loader, split=split, device=CPU, cell=least, seed=1, repeats=repeats)
-    kept, summaries, withheld = leaving(persons, module, own, again, cell=cell)
+    kept, summaries, withheld = leaving(persons, module, own, again, split=split, cell=cell)
     return Reply(site, task.digest, size, kept, summaries=summaries, withheld=withheld)
 
 
