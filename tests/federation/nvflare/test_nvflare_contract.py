@@ -12,6 +12,8 @@ API = "nvflare.fuel.flare_api.flare_api"
 
 # A module of FLARE's, what we call in it, and the arguments that we give.
 CALLS = [
+    ("nvflare.private.fed.app.deployer", "simulator_deployer.get_open_ports", ["number"]),
+    ("nvflare.private.fed.app.simulator", "simulator_runner.get_open_ports", ["number"]),
     ("nvflare.fuel.f3.streaming.file_downloader", "add_file", ["downloader", "file_name"]),
     ("nvflare.fuel.f3.streaming.file_downloader", "download_file",
      ["from_fqcn", "ref_id", "per_request_timeout", "cell", "location"]),
