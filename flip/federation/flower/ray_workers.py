@@ -27,6 +27,15 @@ def few_daemons() -> Iterator[None]:
         parameter.RayParams = full  # type: ignore[misc]
 
 
+def read_token() -> None:
+    """Have Ray read from the environment whether it asks for a token, and which: it does so once, when it is imported,
+    and a notebook may have imported it long ago."""
+    from ray._raylet import AuthenticationTokenLoader, Config
+
+    AuthenticationTokenLoader.instance().reset_cache()
+    Config.initialize("")
+
+
 @contextmanager
 def import_path() -> Iterator[None]:
     """Have what is started import from where we do. As Ray's `runtime_env` it would keep each worker waiting for a
@@ -57,6 +66,7 @@ def workers(number: int, temporary: str) -> Iterator[None]:
             return True  # else Ray adds the folder that it was started in
 
     try:
+        read_token()
         with few_daemons(), import_path():
             ray.init(
                 num_cpus=number,

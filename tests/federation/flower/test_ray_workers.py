@@ -1,6 +1,8 @@
 """Ray is started with as little as Flower's simulation needs."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -49,3 +51,20 @@ def test_the_first_workers_have_all_that_later_ones_have_so_that_they_are_used(s
 
 def test_the_import_path_of_other_processes_stays(started: SimpleNamespace) -> None:
     assert started.after == "before"
+
+
+IMPORTED = """
+import ray
+
+from flip.federation.flower.ray_workers import workers
+from flip.federation.flower.simulation import simulation_environment
+
+with simulation_environment() as temporary, workers(1, temporary):
+    assert ray.is_initialized()
+"""
+
+
+@pytest.mark.slow
+def test_ray_takes_our_token_where_a_notebook_has_imported_it_before() -> None:
+    ran = subprocess.run([sys.executable, "-c", IMPORTED], capture_output=True, text=True, timeout=300, check=False)
+    assert ran.returncode == 0, ran.stderr
