@@ -30,7 +30,7 @@ def few_daemons() -> Iterator[None]:
 def read_token() -> None:
     """Have Ray read from the environment whether it asks for a token, and which: it does so once, when it is imported,
     and a notebook may have imported it long ago."""
-    from ray._raylet import AuthenticationTokenLoader, Config
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
 
     AuthenticationTokenLoader.instance().reset_cache()
     Config.initialize("")
