@@ -74,3 +74,9 @@ def test_a_block_within_another_leaves_collection_off() -> None:
             pass
         assert not gc.isenabled()
     assert gc.isenabled()
+
+
+def test_the_command_line_loads_no_library_before_a_study_says_how_numbers_are_computed() -> None:
+    code = "import sys, flip.cli.launch; print({'numpy', 'torch'} & {*sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ran.stdout.strip() == "set()"

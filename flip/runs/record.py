@@ -9,7 +9,6 @@ from typing import Any
 
 from flip.errors import UserError
 from flip.files import MACHINE_KEYS, POOLED, RESCALED
-from flip.messages import Withheld
 
 ENOUGH = 20  # persons tested at a site that may be named the worst: a share of 20 is known to about .2
 THRESHOLD = "threshold"  # the probability from which a decision is yes, among the pooled metrics
@@ -101,6 +100,8 @@ class RunRecord:
     @property
     def noised(self) -> bool:
         """Whether no number left a site without noise for privacy."""
+        from flip.messages import Withheld  # only now: with it comes numpy, before a study says how numbers are computed
+
         return Withheld.PRIVACY.value in str(self.withheld)
 
     @property

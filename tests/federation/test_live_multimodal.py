@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from flip.config.policy import RELEASES
 from flip.federation.flower import provision as flower
 from flip.federation.nvflare import provision as nvflare
 from flip.numerics import FAST, PORTABLE
@@ -42,7 +43,9 @@ def test_it_ends_with_the_weights_of_a_simulation(
         kits(tmp_path, place.address(), numerics)
         for part, clinic in enumerate(CLINICS):
             own = {"root": str(tmp_path / "data" / "pad_ufes_20"), "person": "patient_id", "part": part}
-            own |= {"policy": {"minimum_persons": 5, "minimum_cell": 1}}
+            own |= {
+                "policy": {"minimum_persons": 5, "minimum_cell": 1, "releases": [*RELEASES]}
+            }  # levels of regions too
             (tmp_path / "kits" / clinic / "site.yaml").write_text(yaml.safe_dump(own))
         for party in place.parties:
             place.start(party, tmp_path / "kits" / party)
