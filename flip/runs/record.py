@@ -100,7 +100,7 @@ class RunRecord:
     @property
     def noised(self) -> bool:
         """Whether no number left a site without noise for privacy."""
-        from flip.messages import Withheld  # only now: with it comes numpy, before a study says how numbers are computed
+        from flip.messages import Withheld  # with it comes numpy: not before a study runs
 
         return Withheld.PRIVACY.value in str(self.withheld)
 
