@@ -63,7 +63,7 @@ def _grouped(entries: Sequence[Mapping[str, float | str]]) -> Groups:
 @lru_cache(maxsize=512)
 def _smaller(groups: Groups, delta: float) -> float:
     """Epsilon by PRV where RDP agrees that it is no larger, else by RDP."""
-    bound = rdp_epsilon(groups, delta)
+    bound = max(rdp_epsilon(groups, delta), 0.0)  # which of a large delta is below 0
     if not groups or bound > PRV_TO or len(groups) > PRV_GROUPS:
         return bound
     found = prv_epsilon(groups, delta)
@@ -120,7 +120,7 @@ def noise_for(target: float, delta: float, rate: float, steps: int) -> float:
     enough = 0.0  # the least noise so far that keeps the target
     while target > ERROR and high - low > 1e-6:
         noise = math.exp(place)
-        found = epsilon([{"noise_multiplier": noise, "sample_rate": rate, "steps": steps}], delta)
+        found = max(epsilon([{"noise_multiplier": noise, "sample_rate": rate, "steps": steps}], delta), 1e-9)
         if target * (1 - CLOSE) <= found <= target:
             return noise
         low, high, enough = (low, place, noise) if found < target else (place, high, enough)

@@ -179,3 +179,10 @@ def test_a_file_that_is_no_text_or_no_settings_is_a_named_mistake(content, tmp_p
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"site\.yaml"):
         load_site(path)
+
+
+@pytest.mark.parametrize("text", ["0e0", "c0e0", "[1]", "kings"])
+def test_a_file_that_holds_no_keys_is_refused_in_a_sentence(text: str, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(text)
+    with pytest.raises(UserError, match="must hold keys and values"):
+        load_site(tmp_path / "site.yaml")

@@ -121,3 +121,9 @@ def test_a_single_noised_number_spends_what_the_gaussian_mechanism_does():
     delta = norm.cdf(a - b) - np.exp(found) * norm.cdf(-a - b)
     assert delta <= DELTA
     assert delta == pytest.approx(DELTA, rel=0.15)  # .01 of epsilon
+
+
+def test_a_large_delta_spends_nothing_below_0_and_a_target_is_found():
+    entry = {"noise_multiplier": 50.0, "sample_rate": 0.1, "steps": 10.0}
+    assert epsilon([entry], 0.5) == 0
+    assert noise_for(0.02, 0.5, 0.1, 10) > 0
