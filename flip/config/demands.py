@@ -49,7 +49,7 @@ class Demand:
         if (
             not isinstance(given, str)
             or "." not in mechanism
-            or mechanism.startswith("flip.") * (mechanism not in names.values())
+            or (mechanism.startswith("flip.") and mechanism not in names.values())
         ):
             known = [*names, *names.values()]
             problems.append(f"{where}.mechanism={given!r}: no such mechanism; {nearest(str(given), known)}")

@@ -13,7 +13,6 @@ from flip.config.conform import UNSET, _first_line, _leaves, _missing, _names, c
 from flip.config.schema import SIMULATED, Config, Site
 from flip.errors import UserError, unique
 
-NO_KEYS = "{}: must hold keys and values, such as 'root: /data/cohort'"
 PLACES = Path("paths") / "run.yaml"  # in a run's folder: where its cohorts lie
 PLACE = re.compile(r"\$\{paths\.[a-z_]+\}")  # what alone is resolved in a site's file: never an environment variable
 
@@ -25,11 +24,12 @@ def load_site(path: Path) -> Site:
     try:
         read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         if not isinstance(read, dict):
-            raise UserError(NO_KEYS.format(path))
+            raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
         loaded = OmegaConf.create(read)
         if problems := [*_resolved(OmegaConf.to_container(loaded), path)]:
             raise UserError(problems)
-        values = OmegaConf.to_container(_placed(loaded, path.parent.parent / PLACES), resolve=True)
+        placed = _placed(loaded, path.parent.parent / PLACES)
+        values = cast(dict[Any, Any], OmegaConf.to_container(placed, resolve=True))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file; a site's file holds {', '.join(_names(Site))}") from error
     except (
@@ -40,8 +40,6 @@ def load_site(path: Path) -> Site:
         OmegaConfBaseException,
     ) as error:
         raise UserError(f"{path}: {_first_line(error)}") from error
-    if not isinstance(values, dict):
-        raise UserError(NO_KEYS.format(path))
     problems = []
     for key in set(values) & set(_names(Config)):
         problems.append(f"{key} ({path}): a site cannot change the study; its file holds {', '.join(_names(Site))}")

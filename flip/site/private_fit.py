@@ -91,16 +91,20 @@ class Privacy:
         mechanisms = self.loaded.mechanisms
         if not mechanisms:
             return PrivateFit(module, train, steps, planned, self.task, b"", [])
-        data: Mapping[str, np.ndarray] = {}
-        if isinstance(self.loaded.datamodule, Fingerprinted):  # of what came from elsewhere than the site's root, too
-            data = self.loaded.datamodule.fingerprint()
-        key = noise_key(self.place.name, self.place.site, self.place.home, self.task, {**own, **data})
+        key = self.noise_key(own)
         before = of_run(self.budget.ledger.entries(), self.task.run)
         fit = PrivateFit(module, train, steps, planned, self.task, key, [*before], self.whose(train))
         for mechanism in mechanisms:
             mechanism.prepare(fit)
         fit.ledger = self.budget.reserve(fit.ledger[len(before) :], key)
         return fit
+
+    def noise_key(self, own: Mapping[str, np.ndarray]) -> bytes:
+        """The key of a task's noise, of all that its answer depends on; `own` is what the site kept for it."""
+        data: Mapping[str, np.ndarray] = {}
+        if isinstance(self.loaded.datamodule, Fingerprinted):  # of what came from elsewhere than the site's root, too
+            data = self.loaded.datamodule.fingerprint()
+        return noise_key(self.place.name, self.place.site, self.place.home, self.task, {**own, **data})
 
     def spent(self, ledger: list[Entry]) -> dict[str, float]:
         """Epsilon and delta of what this run has spent, as metrics of a reply."""

@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from flip.contracts import Fingerprinted
 from flip.contracts.dataset import batched_alike, examples_in
 from flip.messages import Task, Withheld
 from flip.messages.summary import SummaryKind, Topic
@@ -17,7 +16,6 @@ from flip.site.evaluate import ScoringCallback, score_with
 from flip.site.fit import device_of
 from flip.site.persons import PERSON, loader
 from flip.site.private_fit import Privacy
-from flip.site.secret import noise_key
 from flip.site.trainer import Device
 
 if TYPE_CHECKING:
@@ -80,7 +78,8 @@ def private_scores(place: Place, loaded: Loaded, task: Task, mechanism: Mechanis
         return {"withheld": withheld}
     rows = cast("Loader", loader(loaded.datamodule, split))  # a split of somebody has one
     sums = person_sums(module, rows, counts, device_of(loaded.manifest, place.site))
-    key, privacy = _key(place, loaded, task), Privacy(place, loaded, task)
+    privacy = Privacy(place, loaded, task)
+    key = privacy.noise_key(place.store(task.run).load("personal", task.round + 1) or {})
     spent = privacy.spent(privacy.budget.reserve([entry], key))
     states = with_noise(counts, sums, cast(float, entry["noise_multiplier"]), key)
     number = examples_in(rows)
@@ -88,10 +87,3 @@ def private_scores(place: Place, loaded: Loaded, task: Task, mechanism: Mechanis
     told = {name for each in counts for name in each.metrics}
     left = {name: rule for name, rule in withheld.items() if name not in told}
     return {"examples": number, "metrics": spent, "summaries": summaries, "withheld": left}
-
-
-def _key(place: Place, loaded: Loaded, task: Task) -> bytes:
-    """The key of the noise, of all that the sums depend on."""
-    own = dict(place.store(task.run).load("personal", task.round + 1) or {})
-    data = loaded.datamodule.fingerprint() if isinstance(loaded.datamodule, Fingerprinted) else {}
-    return noise_key(place.name, place.site, place.home, task, {**own, **data})

@@ -114,8 +114,7 @@ def bare(reply: Reply) -> bytes:
 
 @pytest.fixture
 def fixed_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (private_fit, private_scores):
-        monkeypatch.setattr(module, "noise_key", lambda *_: b"n" * 32)
+    monkeypatch.setattr(private_fit, "noise_key", lambda *_: b"n" * 32)
 
 
 @pytest.mark.usefixtures("fixed_noise")
