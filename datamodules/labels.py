@@ -32,8 +32,9 @@ _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 WHOLE_TOLERANCE = 1e-3
 # HU from the lowest to the highest value: of any scan the noise alone is wider.
 NARROWEST = 20.0
-# What nibabel raises for malformed files; EOFError and zlib.error for a cut gzip stream.
-_NIBABEL_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, OverflowError, zlib.error)
+# What nibabel raises for malformed files; KeyError for a unit that no table of its own has, EOFError and zlib.error for
+# a cut gzip stream.
+_NIBABEL_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error)
 
 
 def read_labels(path: Path, volume: Volume, names: Mapping[int, str] | None = None) -> dict[str, NDArray[np.bool_]]:

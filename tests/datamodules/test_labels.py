@@ -291,6 +291,16 @@ def test_nifti_that_does_not_say_where_it_lies_is_refused(tmp_path):
     assert reason_of(read_labels, tmp_path / "lost.nii", volume, NAMES) is Reason.MISSING_GEOMETRY
 
 
+@pytest.mark.parametrize("unit", [4, 3, 1], ids=["that nobody defined", "micrometer", "meter"])
+def test_nifti_in_another_unit_is_refused(tmp_path, unit):
+    volume, _ = study(tmp_path)
+    path = nifti(tmp_path / "labels.nii", ids_of(drawn()), volume.affine)
+    whole = bytearray(path.read_bytes())
+    whole[123] = unit  # xyzt_units, NIfTI-1: 1 meter, 2 mm, 3 micrometer
+    path.write_bytes(whole)
+    assert reason_of(read_labels, path, volume, NAMES) in (Reason.LABELS_UNREADABLE, Reason.INVALID_GEOMETRY)
+
+
 @pytest.mark.parametrize("change", [(0, 3, 25.0), (0, 0, 0.7), (2, 2, 2.5)], ids=["shifted", "mirrored", "stretched"])
 def test_nifti_that_gives_itself_two_places_is_refused(tmp_path, change):
     volume, _ = study(tmp_path)
