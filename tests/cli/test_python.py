@@ -54,6 +54,7 @@ def test_the_lines_of_the_readme_run(heart: Path, capsys: pytest.CaptureFixture[
     assert len(lines.splitlines()) <= 8
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_the_report(heart: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(name, str(tmp_path / "jupyter"))

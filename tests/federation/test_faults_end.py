@@ -64,7 +64,7 @@ def test_with_all_but_one_site_gone_the_study_ends(backend: Backend, tmp_path: P
 
 
 @needs_root
-@pytest.mark.parametrize("backend", each(ONE, FORKED, FLOWER, FLARE, fast=[ONE]))
+@pytest.mark.parametrize("backend", each(ONE, FORKED, FLOWER, FLARE, fast=[]))
 def test_without_space_for_the_next_round_the_study_ends_with_its_result(
     backend: Backend, tmp_path: Path, short: Path
 ) -> None:

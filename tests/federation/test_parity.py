@@ -47,11 +47,13 @@ def test_flower_gives_the_weights_of_the_reference(flower, digest):
     assert flower.result["digest"] == digest
 
 
+@pytest.mark.slow
 def test_nvflare_gives_the_weights_of_the_reference(nvflare, digest):
     assert nvflare.status == 0, nvflare.err
     assert nvflare.result["digest"] == digest
 
 
+@pytest.mark.slow
 def test_what_nvflare_says_is_in_the_log_of_the_run_and_not_on_the_screen(nvflare):
     log = (nvflare.runs[0] / "log.txt").read_text()
     assert len(re.findall(r"getTask: flip size", log)) == 4 * (
@@ -61,6 +63,7 @@ def test_what_nvflare_says_is_in_the_log_of_the_run_and_not_on_the_screen(nvflar
     assert sorted(path.name for path in nvflare.folder.iterdir()) == ["runs"]
 
 
+@pytest.mark.slow
 def test_a_finished_nvflare_run_swaps_its_backend(nvflare, digest, data):
     swapped = again(nvflare, data, "federation=inprocess")
     assert swapped.status == 0, swapped.err

@@ -34,7 +34,7 @@ def measuring(arguments: list[str], *more: str) -> Study:
     return compose_study(*arguments, "job=measure", *more)
 
 
-@pytest.fixture(scope="module", params=["none", "inprocess"])
+@pytest.fixture(scope="module", params=[pytest.param("none", marks=pytest.mark.slow), "inprocess"])
 def measured(
     request: pytest.FixtureRequest, arguments: list[str], run: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:

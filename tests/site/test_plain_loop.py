@@ -50,7 +50,12 @@ def same_study(study: Any, folder: Any, by_trainer: Any) -> None:
     assert (lightnings["digest"], lightnings["metrics"]) == (plainly["digest"], plainly["metrics"])
 
 
-@pytest.mark.parametrize("experiment", sorted(TINY))
+def quick(names: Any, *fast: Any) -> list[Any]:
+    """Each as a parameter; all but these are slow, since each trains a study twice."""
+    return [pytest.param(name, marks=[] if name in fast else [pytest.mark.slow]) for name in names]
+
+
+@pytest.mark.parametrize("experiment", quick(sorted(TINY), "heart_disease", "lung_survival", "clinical_notes"))
 def test_every_experiment_has_the_same_weights_and_metrics(experiment, tmp_path, by_trainer):
     tiny = TINY[experiment](tmp_path / "data")
     strategy = "fedbn" if experiment == "sarcopenia" else "fedavg"  # its network has norm layers that stay at the site
@@ -73,7 +78,9 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize("overrides", WAYS, ids=" ".join)
+@pytest.mark.parametrize(
+    "overrides", quick(WAYS, ["strategy=fedavg"], ["strategy=scaffold"], ["privacy=dp_sgd"], WAYS[-6]), ids=" ".join
+)
 def test_every_way_to_train_has_the_same_weights_and_metrics(overrides, tmp_path, by_trainer):
     data = write_tiny_heart(tmp_path / "data")
     same_study(tiny_heart_study(data, "federation=inprocess", *overrides), tmp_path, by_trainer)
