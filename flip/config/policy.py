@@ -22,6 +22,7 @@ from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
 PUBLIC = "public_data"
+REQUIRED = "required"
 UNITS = {
     "minimum_persons": "persons",
     "minimum_cell": "persons",
@@ -76,6 +77,8 @@ class Policy:
             cohort as a study's dataset defines it, or the edges of its histograms. What was asked before is no new one.
         share: the largest part, above 0 and to 1, that a study's own weights may give one site in a round.
         least_sites: sites that a round of the study must have, by its `strategy.min_sites`.
+        secure_aggregation: `REQUIRED` asks for a mechanism by which what the site sends is opened in a sum with other
+            sites' alone (`Mechanism.secure_sums`), and refuses every study without one; None asks for none.
         privacy: the mechanism that a study must have, and the most that it may spend; None asks for none.
         releases: the kinds of `RELEASES` that leave; all others stay. At a hospital `levels` stay unless it says so.
     """
@@ -94,6 +97,7 @@ class Policy:
     maximum_questions: int = 10
     share: float | None = None
     least_sites: int = 1
+    secure_aggregation: str | None = None
     privacy: Demand | None = None
     releases: Sequence[str] = RELEASES
 
@@ -139,7 +143,7 @@ class Policy:
             problems += error.problems
         if problems:
             raise UserError(problems)
-        stated = {key: value[key] for key in (*UNITS, *DEPLOYED) if key in value}
+        stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
         lists = {"releases": DECLARED} if deployed else {}
         lists |= {key: tuple(value[key]) for key in ("targets", "releases") if key in value}
         return cls(**{**(DEPLOYED if deployed else {}), **stated, **lists, "privacy": privacy})
@@ -158,6 +162,9 @@ class Policy:
     ) -> tuple[Fault, str] | None:
         """The same by the study's parts, once they are made from a manifest in which there is no mistake."""
         refused = [*refused_strategy(strategy, self.share, self.least_sites)]
+        if self.secure_aggregation == REQUIRED and not any(each.secure_sums for each in mechanisms):
+            why = "the study has no mechanism by which only a sum over sites is opened"
+            refused.append(f"policy.secure_aggregation={REQUIRED}: {why}")
         if self.privacy is not None and (unmet := self.privacy.unmet(manifest, mechanisms)):
             refused.append(unmet)
         return (Fault.REFUSED_RULE, "; ".join(refused)) if refused else None
@@ -189,7 +196,9 @@ def _bounds(where: str, value: Mapping[str, object]) -> Iterator[str]:
 
 
 def _releases(where: str, value: Mapping[str, object]) -> Iterator[str]:
-    """What is no kind of what may leave."""
+    """What is no kind of what may leave, or no way of asking that it leaves in sums alone."""
+    if (secure := value.get("secure_aggregation")) not in (None, REQUIRED):
+        yield f"{where}.secure_aggregation={secure!r}: must be {REQUIRED}, or null for no such rule"
     named = value.get("releases", RELEASES)
     if not isinstance(named, list | tuple):
         yield f"{where}.releases={named!r}: must be a list of {', '.join(RELEASES)}"

@@ -43,6 +43,11 @@ RULES: Mapping[str, tuple[str, str]] = {
         "1",
         "sites that a round of the study must have (its strategy.min_sites); 1, any, if left out; e.g. 3",
     ),
+    "secure_aggregation": (
+        "null",
+        "required: only studies in which nobody can open what this site sends but in a sum with other sites', of which "
+        "this version has none, so that all are refused; null, no such rule, if left out",
+    ),
     "privacy": (
         "null",
         "mechanism that a study must have, and the most that all studies spend on these data; null, none, if left out; "

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from flip.config.build import ROW
-from flip.config.policy import RELEASES, Policy
+from flip.config.policy import RELEASES, REQUIRED, Policy
 from flip.config.schema import Site
 from flip.config.targets import STUDY_TARGETS
 
@@ -30,6 +30,12 @@ def _privacy(policy: Policy) -> str:
     return f"run only under {demand.mechanism}; all studies together spend {most} on these data"
 
 
+def _secure(policy: Policy) -> str:
+    if policy.secure_aggregation != REQUIRED:
+        return "let its coordinator read what leaves here: policy.secure_aggregation asks for no sums over sites"
+    return "run only where nobody can open what leaves but in a sum over sites; this version has no such mechanism"
+
+
 def _releases(policy: Policy) -> str:
     kept = [LEAVES[each] for each in RELEASES if each not in policy.releases]
     told = "; ".join(LEAVES[each] for each in policy.releases) or "nothing"
@@ -40,6 +46,7 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
     "minimum_persons": lambda each: f"compute on a cohort of {each.minimum_persons} distinct persons or more",
     "targets": _targets,
     "privacy": _privacy,
+    "secure_aggregation": _secure,
     "maximum_rounds": lambda each: f"have {each.maximum_rounds:,} rounds",
     "maximum_steps": lambda each: f"take {each.maximum_steps:,} optimizer steps a round here",
     "maximum_seconds": lambda each: f"compute for {each.maximum_seconds:,.10g} seconds a task",

@@ -13,6 +13,7 @@ from pathlib import Path
 from flip.federation.kit import Kit
 from flip.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants, prctl
 from flip.signals import ENDING
+from flip.site.bounds import ENDED
 
 GRACE = 10.0  # seconds that processes have to end by themselves
 LOOK = 0.05  # seconds between looks at processes that end
@@ -48,7 +49,10 @@ def start(folder: Path) -> int:
 
 
 def supervise(children: Sequence[Child]) -> int:
-    """Run processes until one of them ends (1) or a signal comes (0); then end all, whatever they started included."""
+    """Run processes until one of them ends (1) or a signal comes (0); then end all, whatever they started included.
+
+    A site's that has ended itself by the bounds of a task (`ENDED`) is started again instead.
+    """
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a child leaves behind becomes ours, so that it can be found
     running: list[subprocess.Popen[bytes]] = []
 
@@ -62,8 +66,17 @@ def supervise(children: Sequence[Child]) -> int:
         for child in children:
             running.append(launch(child))
         mine = {process.pid: child for process, child in zip(running, children, strict=True)}
-        while (ended := os.wait()[0]) not in mine:
-            pass
+        while True:
+            ended, status = os.wait()
+            if ended not in mine:
+                continue
+            if os.waitstatus_to_exitcode(status) != ENDED:
+                break
+            child = mine.pop(ended)
+            print(f"ended itself, and is started again: {child.command[0]}", flush=True)
+            running = [process for process in running if process.pid != ended]
+            running.append(launch(child))
+            mine[running[-1].pid] = child
         where = mine[ended].log
         print(f"ended by itself: {mine[ended].command[0]}" + (f"; see {where}" if where else ""), flush=True)
         return 1

@@ -49,6 +49,9 @@ class Mechanism:
     private = False
     """Whether nothing of a person leaves a site but under its noise: all else stays there (`flip.site.releases`)."""
 
+    secure_sums = False
+    """Whether what a site sends can be opened in a sum over several sites alone (`policy.secure_aggregation`)."""
+
     def wrap_ask(self, ask: Ask) -> Ask:
         """Change what the coordinator sends or receives."""
         return ask

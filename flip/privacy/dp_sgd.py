@@ -91,7 +91,8 @@ class DPSGD(Mechanism):
 
     def prepare(self, fit: PrivateFit) -> None:
         """Attach Opacus to the module, sample batches of persons by Poisson, and add the fit to the ledger."""
-        from flip.privacy.opacus_training import Protection, poisson_loader, protect
+        from flip.privacy.opacus_training import Protection, protect
+        from flip.privacy.poisson import poisson_loader
         from flip.privacy.whose import Whose
 
         batches, examples = len(fit.loader), examples_in(fit.loader)

@@ -1,37 +1,34 @@
-"""Opacus inside a LightningModule: per-example gradients, clipping, private noise and Poisson batches for one local
-fit.
+"""Opacus inside a LightningModule: per-example gradients, clipping and private noise for one local fit.
 
 The module stays itself: Opacus' hooks are attached beside it and add nothing to its state dict. Imported by `dp_sgd`
 when used.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from opacus.grad_sample import GradSampleHooks
 from opacus.optimizers import DPOptimizer
 from opacus.validators import ModuleValidator
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from flip.contracts.dataset import batched_alike, examples_in
 from flip.errors import UserError
 from flip.privacy.noise import Stream, grid_of
+from flip.privacy.poisson import is_empty
 from flip.privacy.untrained import untrained
-from flip.privacy.whose import Whose, in_order
-
-if TYPE_CHECKING:
-    from flip.contracts.dataset import Loader
+from flip.privacy.whose import Whose
 
 Closure = Callable[[], float]
-Collate = Callable[[list[object]], object]
 Configured = torch.optim.Optimizer | Mapping[str, object] | Sequence[object]  # as `configure_optimizers` returns
 ATTACHED = "_private_training"
+WATCHES = (
+    "privacy=dp_sgd: the model's learning rate follows a loss or metric, which has no noise, so that the weights would "
+    "tell of it; choose a schedule by steps"
+)
 
 
 @dataclass(frozen=True)
@@ -105,66 +102,6 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         return result
 
 
-class PoissonBatches(Sampler[list[int]]):
-    """Batches into which every person enters by itself with the same probability, drawn from a private stream.
-
-    Args:
-        examples: number of examples.
-        batches: batches in one pass; each person, with all examples, is in each with the probability 1 / batches.
-        key: 32 secret bytes.
-        codes: a code of the person of each example, int64 [n]; None: each is a person's own.
-    """
-
-    def __init__(self, examples: int, batches: int, key: bytes, codes: NDArray[np.int64] | None = None) -> None:
-        if codes is not None and len(codes) != examples:
-            raise ValueError(f"{len(codes)} persons' codes of {examples} examples")
-        self.batches, self.person = batches, in_order(np.arange(examples) if codes is None else codes)
-        self.persons = int(self.person.max(initial=-1)) + 1
-        self._stream = Stream(key, "dp_sgd/batches")
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for _ in range(self.batches):
-            drawn = self._stream.uniforms(self.persons) < 1 / self.batches
-            yield [int(index) for index in drawn[self.person].nonzero()[0]]
-
-
-class CollateEmpty:
-    """A loader's own collate function, which for no examples gives a batch of the same structure and length 0."""
-
-    def __init__(self, dataset: Dataset[object], collate: Collate | None) -> None:
-        self.dataset, self.collate = dataset, collate or default_collate
-
-    def __call__(self, examples: list[object]) -> object:
-        """Collate examples into a batch."""
-        return self.collate(examples) if examples else emptied(self.collate([self.dataset[0]]))
-
-
-def emptied(batch: Any) -> Any:
-    """A batch without its examples: tensors and lists keep their type and lose their length."""
-    if isinstance(batch, Mapping):
-        return {name: emptied(value) for name, value in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(emptied(value) for value in batch)
-    if isinstance(batch, list) and all(isinstance(value, torch.Tensor) for value in batch):
-        return [emptied(value) for value in batch]
-    return batch[:0]
-
-
-def is_empty(batch: Mapping[str, object] | Sequence[object]) -> bool:
-    """Whether the first tensor of a batch has no examples."""
-    first = next(iter(batch.values() if isinstance(batch, Mapping) else batch), None)
-    return isinstance(first, torch.Tensor) and first.dim() > 0 and len(first) == 0
-
-
-def poisson_loader(loader: "Loader", key: bytes, codes: NDArray[np.int64] | None = None) -> "Loader":
-    """The same data in Poisson batches of persons; one pass has as many batches as the loader has."""
-    batches = PoissonBatches(examples_in(loader), len(loader), key, codes)
-    return batched_alike(loader, batch_sampler=batches, collate_fn=CollateEmpty(loader.dataset, loader.collate_fn))
-
-
 def unfit_layers(module: torch.nn.Module) -> dict[str, str]:
     """Layers that Opacus cannot make private, type by name: batch norm, running statistics, and what its validator
     names."""
@@ -181,7 +118,8 @@ def unfit_layers(module: torch.nn.Module) -> dict[str, str]:
 def protect(module: Any, protection: Protection) -> None:
     """Make the next fit of a LightningModule private, in place of whatever an earlier call attached.
 
-    Raises UserError, when Lightning asks for them, for other optimizers than one (or one with a scheduler).
+    Raises UserError, when Lightning asks for them, for other optimizers than one (or one with a scheduler), and for a
+    scheduler that follows a loss or metric.
     """
     release(module)
     configure, train, unchanged = module.configure_optimizers, module.training_step, untrained(module)
@@ -239,7 +177,11 @@ def protected(configured: object, protection: Protection) -> Configured:
             # Lightning wants the scheduler on the optimizer that it steps; torch then misses its own mark on that one.
             warnings.filterwarnings("ignore", "Seems like `optimizer.step")
             entry = configured["lr_scheduler"]
-            (entry["scheduler"] if isinstance(entry, Mapping) else entry).optimizer = optimizer
+            scheduler = entry["scheduler"] if isinstance(entry, Mapping) else entry
+            watches = isinstance(entry, Mapping) and entry.get("reduce_on_plateau")
+            if watches or isinstance(scheduler, ReduceLROnPlateau):
+                raise UserError(WATCHES)
+            scheduler.optimizer = optimizer
         return wrapped
     if isinstance(configured, Sequence) and len(configured) == 1:
         return [protected(configured[0], protection)]

@@ -20,7 +20,7 @@ from flip.contracts import Agrees, FederatedDataModule, NamesLevels, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
 from flip.messages import Fault, Payload, Task
-from flip.messages.weights import load_arrays
+from flip.messages.weights import load_arrays, to_arrays
 from flip.messages.wire import take
 from flip.privacy import Mechanism
 from flip.site.bounds import bounded_numbers, refuse_size
@@ -121,10 +121,16 @@ class Loaded:
             self.agreed = agreed
 
     def receive(self, task: Task, store: LocalState) -> None:
-        """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module."""
+        """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module.
+
+        A run whose site has none of its own yet begins from the seeded ones, whatever the module was trained on before.
+        """
         self.agree(task)
         before = task.round + (1 if task.step == "evaluate" else 0)
-        load_arrays(self.module, {**(store.load("personal", before) or {}), **task.weights})
+        own = store.load("personal", before)
+        if own is None and set(to_arrays(self.module)) - set(task.weights):
+            own = to_arrays(initial_module(self.manifest))
+        load_arrays(self.module, {**(own or {}), **task.weights})
 
 
 def accept(text: str, place: Place, policy: Policy) -> Accepted:

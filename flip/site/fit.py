@@ -17,7 +17,7 @@ from flip.contracts.dataset import examples_in
 from flip.determinism import seed_fit
 from flip.messages import Task
 from flip.messages.weights import to_arrays
-from flip.privacy import PrivateFit
+from flip.privacy import PrivateFit, private_among
 from flip.site.admission import Loaded, Place
 from flip.site.batches import without_single
 from flip.site.bounds import refuse_batches, refuse_steps
@@ -140,7 +140,7 @@ class LocalFit:
         """The trained weights, if the batches were of enough persons."""
         arrays = to_arrays(module)
         refuse_few(callback.drawn.number, arrays, self.loaded.policy.minimum_cell)
-        if not self.loaded.mechanisms:  # whose noise protects each person of a batch, however few
+        if private_among(self.loaded.mechanisms) is None:  # whose noise protects each person of a batch, however few
             refuse_batches(self.loaded.policy, callback.drawn.by_batch)
         return arrays
 

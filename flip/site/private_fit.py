@@ -48,9 +48,7 @@ class Privacy:
         mechanisms, batches = self.loaded.mechanisms, len(train)
         if not mechanisms:
             return
-        codes = self.whose(train)
-        if self.loaded.deployed:
-            self._floors(examples_in(train) if codes is None else len(np.unique(codes)), batches)
+        self._fit_floors(train, self.whose("train"))
         try:
             plans = [mechanism.plan(batches, steps) for mechanism in mechanisms]
         except UserError as error:
@@ -61,12 +59,15 @@ class Privacy:
         others = [entry for entry in self.budget.ledger.entries() if entry["run"] != own]
         self.budget.permit([*others, *(entry for plan in plans for entry in plan)])
 
-    def _floors(self, persons: int, batches: int) -> None:
+    def _fit_floors(self, train: "Loader", codes: NDArray[np.int64] | None) -> None:
         """Raises Refusal for a hospital with so few persons to train on that noise for them would be a name alone.
 
         That is where a batch holds more than half of them, where it holds fewer than the policy's minimum cell, or
         where the study's delta would allow one of them to be shown whole.
         """
+        if not self.loaded.deployed:
+            return
+        persons, batches = examples_in(train) if codes is None else len(np.unique(codes)), len(train)
         cell = self.loaded.policy.minimum_cell
         if 1 / batches > LARGEST_RATE:
             why = f"a batch of {persons / batches:g} of {persons} persons: at most the part {LARGEST_RATE:g} of them"
@@ -74,7 +75,11 @@ class Privacy:
         if persons / batches < cell:
             why = f"batches of {persons / batches:.3g} persons, fewer than minimum_cell: {cell}"
             raise Refusal(Fault.REFUSED_FEW_PERSONS, f"privacy: {why}; the study needs a larger batch_size here")
-        for mechanism in self.loaded.mechanisms:
+        self.delta_floor(persons)
+
+    def delta_floor(self, persons: int) -> None:
+        """Raises Refusal at a hospital where the study's delta would allow one of so many persons to be shown whole."""
+        for mechanism in self.loaded.mechanisms if self.loaded.deployed else ():
             if (spent := mechanism.spent([])) and spent.delta * persons >= 1:
                 raise Refusal(
                     Fault.REFUSED_RULE, f"privacy: delta {spent.delta:g} is no less than 1 / {persons} persons"
@@ -91,34 +96,40 @@ class Privacy:
         mechanisms = self.loaded.mechanisms
         if not mechanisms:
             return PrivateFit(module, train, steps, planned, self.task, b"", [])
+        codes = self.whose("train")
+        self._fit_floors(train, codes)
         key = self.noise_key(own)
         before = of_run(self.budget.ledger.entries(), self.task.run)
-        fit = PrivateFit(module, train, steps, planned, self.task, key, [*before], self.whose(train))
+        fit = PrivateFit(module, train, steps, planned, self.task, key, [*before], codes)
         for mechanism in mechanisms:
             mechanism.prepare(fit)
         fit.ledger = self.budget.reserve(fit.ledger[len(before) :], key)
         return fit
 
     def noise_key(self, own: Mapping[str, np.ndarray]) -> bytes:
-        """The key of a task's noise, of all that its answer depends on; `own` is what the site kept for it."""
-        data: Mapping[str, np.ndarray] = {}
+        """The key of a task's noise, of all that its answer depends on; `own` is what the site kept for it.
+
+        The statistics that the data are scaled by may be of an earlier task.
+        """
+        data = {f"agreed/{name}": array for name, array in self.loaded.agreed.items()}
         if isinstance(self.loaded.datamodule, Fingerprinted):  # of what came from elsewhere than the site's root, too
-            data = self.loaded.datamodule.fingerprint()
+            data |= self.loaded.datamodule.fingerprint()
         return noise_key(self.place.name, self.place.site, self.place.home, self.task, {**own, **data})
 
     def spent(self, ledger: list[Entry]) -> dict[str, float]:
-        """Epsilon and delta of what this run has spent, as metrics of a reply."""
+        """Epsilon and delta of what this run has spent, as metrics of a reply; the largest that a mechanism says."""
         found: list[Spent] = [spent for each in self.loaded.mechanisms if (spent := each.spent(ledger))]
-        return {"privacy/epsilon": found[0].epsilon, "privacy/delta": found[0].delta} if found else {}
+        most = max(found, key=lambda each: each.epsilon, default=None)
+        return {"privacy/epsilon": most.epsilon, "privacy/delta": most.delta} if most else {}
 
-    def whose(self, train: "Loader") -> NDArray[np.int64] | None:
-        """A code of the person of each example to train on, int64 [n]; None where each is a person's own.
+    def whose(self, split: str) -> NDArray[np.int64] | None:
+        """A code of the person of each example of a split, int64 [n]; None where each is a person's own.
 
         Raises Refusal at a hospital whose dataset does not say it, unless its file says that each row is a person.
         """
         data = self.loaded.datamodule
         if isinstance(data, NamesPersons):
-            return np.asarray(data.whose("train"), np.int64)
+            return np.asarray(data.whose(split), np.int64)
         if self.loaded.deployed and self.place.site.person != ROW:
             why = f"{type(data).__name__} does not say whose its examples are: give it whose(split) and the batch key"
             raise Refusal(Fault.REFUSED_RULE, f"privacy hides persons: {why} person, or write person: {ROW}")

@@ -1,12 +1,14 @@
 """The test metrics of one model under a mechanism that protects each person: sums with noise that is in the ledger."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flip.contracts.dataset import batched_alike, examples_in
-from flip.messages import Task, Withheld
+from flip.messages import Fault, Task, Withheld
 from flip.messages.summary import SummaryKind, Topic
 from flip.metrics import array, exact_of, metric_states, metrics_of, scored_names
 from flip.privacy import Mechanism
@@ -16,6 +18,7 @@ from flip.site.evaluate import ScoringCallback, score_with
 from flip.site.fit import device_of
 from flip.site.persons import PERSON, loader
 from flip.site.private_fit import Privacy
+from flip.site.refusal import Refusal
 from flip.site.trainer import Device
 
 if TYPE_CHECKING:
@@ -43,23 +46,33 @@ class PersonSums(ScoringCallback):
         self.before = now
 
 
-def by_person(rows: "Loader") -> "Loader":
-    """The same rows, a batch a person; a row that does not say whose it is is a person's own."""
+def by_person(rows: "Loader", codes: NDArray[np.int64] | None = None) -> "Loader":
+    """The same rows, a batch a person.
+
+    `codes`, int64 [n] in any order, are what the dataset says of whose its rows are; None: each is a person's own, but
+    for those that say whose they are. Raises Refusal for rows that do not say it as the codes do.
+    """
     whose: dict[int, list[int]] = {}
     for number in range(examples_in(rows)):
         row = rows.dataset[number]
-        person = int(row[PERSON]) if isinstance(row, Mapping) and PERSON in row else number
-        whose.setdefault(person, []).append(number)
+        told = isinstance(row, Mapping) and PERSON in row
+        if not told and codes is not None:
+            why = f"a test row does not say whose it is, by {PERSON!r}"
+            raise Refusal(Fault.REFUSED_RULE, f"privacy hides persons: {why}")
+        whose.setdefault(int(row[PERSON]) if told else number, []).append(number)
+    if codes is not None and Counter(codes.tolist()) != {person: len(each) for person, each in whose.items()}:
+        why = "whose('test') and the rows' own persons are not the same"
+        raise Refusal(Fault.REFUSED_RULE, f"privacy hides persons: {why}")
     return batched_alike(rows, batch_sampler=list(whose.values()), collate_fn=rows.collate_fn)
 
 
-def person_sums(module: "TrainableModule", rows: "Loader", counts: Sequence[Counts], device: Device) -> list[Floats]:
-    """The sums over the persons of a test split, each person's part clipped."""
+def person_sums(module: "TrainableModule", persons: "Loader", counts: Sequence[Counts], device: Device) -> list[Floats]:
+    """The sums over the persons of a test split, a batch each, each person's part clipped."""
     metrics = [*metrics_of(module, "test").values(), *exact_of(module).values()]
     for metric in metrics:
         metric.reset()
     found = PersonSums(module, counts)
-    score_with(found, module, by_person(rows), split="test", device=device)
+    score_with(found, module, persons, split="test", device=device)
     for metric in metrics:
         metric.reset()
     return found.sums
@@ -77,8 +90,10 @@ def private_scores(place: Place, loaded: Loaded, task: Task, mechanism: Mechanis
     if split != "test" or entry is None or not counts or "metrics" not in loaded.policy.releases:
         return {"withheld": withheld}
     rows = cast("Loader", loader(loaded.datamodule, split))  # a split of somebody has one
-    sums = person_sums(module, rows, counts, device_of(loaded.manifest, place.site))
     privacy = Privacy(place, loaded, task)
+    persons = by_person(rows, privacy.whose(split))
+    privacy.delta_floor(len(persons))
+    sums = person_sums(module, persons, counts, device_of(loaded.manifest, place.site))
     key = privacy.noise_key(place.store(task.run).load("personal", task.round + 1) or {})
     spent = privacy.spent(privacy.budget.reserve([entry], key))
     states = with_noise(counts, sums, cast(float, entry["noise_multiplier"]), key)

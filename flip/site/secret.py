@@ -69,7 +69,16 @@ def make_secret(path: Path) -> None:
 
 
 def fingerprint(root: Path) -> str:
-    """Sha256 over names, sizes and change times of a site's files: other data give other noise."""
-    files = sorted(path for path in root.rglob("*") if path.is_file()) if root.is_dir() else [root]
-    lines = [f"{path.relative_to(root)}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}" for path in files]
+    """Sha256 of what a site's files hold: other data give other noise, whatever the times that their copier kept.
+
+    One file is read whole. Of a folder, which may hold terabytes, it is over names, sizes and times; that of the last
+    change of a file's record (ctime) is the system's own, which no program sets back.
+    """
+    if root.is_file():
+        with root.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    lines = []
+    for path in sorted(each for each in root.rglob("*") if each.is_file()):
+        found = path.stat()
+        lines.append(f"{path.relative_to(root)}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}")
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -24,6 +24,7 @@ from flip.errors import UserError
 from flip.federation.flower.provision import children, key_pair
 from flip.federation.kit import Kit
 from flip.processes import parents
+from flip.site.bounds import ENDED
 from tests.federation.live import until
 
 FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("person: ???", "person: row").replace("???", "5")
@@ -215,6 +216,24 @@ def test_one_that_ends_by_itself_takes_the_rest_with_it():
     assert process.wait(30) == 1
     assert process.stdout is not None
     assert "ended by itself" in process.stdout.read()
+
+
+def test_one_that_ends_itself_by_its_bounds_is_started_again_and_any_other_end_is_the_end(tmp_path):
+    body = f"""
+import sys
+from pathlib import Path
+starts = Path({str(tmp_path / "starts")!r})
+starts.write_text((starts.read_text() if starts.exists() else "") + "x")
+sys.exit({ENDED} if len(starts.read_text()) < 3 else 3)
+"""
+    program = f"""
+import sys
+from flip.federation.supervise import Child, supervise
+sys.exit(supervise([Child([sys.executable, "-c", {body!r}])]))
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, (tmp_path / "starts").read_text()) == (1, "xxx")
+    assert ended.stdout.count("is started again") == 2
 
 
 def test_a_killed_start_leaves_no_child():

@@ -12,7 +12,8 @@ from flip.errors import UserError
 from flip.messages import Task
 from flip.messages.weights import to_arrays
 from flip.privacy.dp_sgd import DPSGD
-from flip.privacy.opacus_training import PoissonBatches, PrivateOptimizer, Protection, poisson_loader
+from flip.privacy.opacus_training import PrivateOptimizer, Protection
+from flip.privacy.poisson import PoissonBatches, poisson_loader
 from flip.site.trainer import RoundCallback
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.fedprox import FedProx

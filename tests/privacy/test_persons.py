@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 
 from flip.privacy.dp_sgd import DPSGD
-from flip.privacy.opacus_training import PoissonBatches
+from flip.privacy.poisson import PoissonBatches
 from flip.privacy.whose import in_order
 from tests.privacy.private_fits import KEY, Examples, Linear, private_fit, rows, seeded, train, weights
 

@@ -295,10 +295,10 @@ def test_a_dataset_that_does_not_say_whose_its_rows_are_trains_only_where_the_fi
         loaded: Any = SimpleNamespace(deployed=True, datamodule=object())
         privacy = Privacy(place, loaded, own.task())
         if fault is None:
-            assert privacy.whose([]) is None  # type: ignore[arg-type]
+            assert privacy.whose("train") is None
         else:
             with pytest.raises(Exception, match="whose its examples are"):
-                privacy.whose([])  # type: ignore[arg-type]
+                privacy.whose("train")
 
 
 def test_the_ledger_holds_no_name_of_a_run_or_patient(tmp_path):

@@ -17,7 +17,7 @@ from flip.config.site_file import load_site
 from flip.errors import UserError
 from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import Summary, SummaryKind, Topic
-from flip.privacy import Spent
+from flip.privacy import Mechanism, Spent
 from flip.privacy.dp_sgd import DPSGD
 from flip.site.disclosure import released
 from flip.site.refusal import Refusal
@@ -227,3 +227,31 @@ def test_a_link_to_another_sites_file_is_refused(tmp_path):
     other = own.file.rename(tmp_path / "other.yaml")
     own.file.symlink_to(other)
     assert own.silo.answer(own.task("statistics")).fault is Fault.REFUSED_POLICY
+
+
+# Sums that nobody can open but together.
+
+
+@pytest.mark.parametrize("overrides", [(), PRIVATE])
+def test_a_hospital_that_requires_secure_sums_refuses_every_study_without_them(tmp_path, overrides):
+    own = Hospital(tmp_path, *overrides)
+    own.policy(RULES | {"secure_aggregation": "required"})
+    asked = [own.task("statistics"), own.task(), own.task(stage="alone", alone="cleveland")]
+    assert {own.silo.answer(each).fault for each in asked} == {Fault.REFUSED_RULE}
+    log = (tmp_path / "home" / "site.log").read_text()
+    assert "policy.secure_aggregation=required: the study has no mechanism by which only a sum" in log
+
+
+def test_a_mechanism_that_makes_secure_sums_meets_the_demand(tmp_path):
+    class Sums(Mechanism):
+        secure_sums = True
+
+    manifest, strategy = Hospital(tmp_path).study.manifest, FedAvg(rounds=1)
+    policy = Policy(2, 2, secure_aggregation="required")
+    assert policy.refuses_parts(manifest, strategy, [Sums()]) is None
+    assert policy.refuses_parts(manifest, strategy, [Mechanism()]) is not None
+
+
+def test_secure_aggregation_is_required_or_left_out():
+    with pytest.raises(UserError, match="secure_aggregation=True: must be required, or null"):
+        Policy.read("kings", RULES | {"secure_aggregation": True})

@@ -38,6 +38,23 @@ def test_another_task_state_site_file_or_data_has_other_noise(site, tmp_path):
     assert key(site, home) != first
 
 
+@pytest.mark.parametrize("folder", [True, False])
+def test_data_that_were_corrected_and_kept_size_and_time_have_other_noise(site, tmp_path, folder):
+    path, home = tmp_path / "cohort.csv", tmp_path.parent / f"home of {tmp_path.name}"
+    site = replace(site, root=str(tmp_path)) if folder else site
+    first, before = key(site, home), path.stat()
+    path.write_text("age\n51\n")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert path.stat().st_size == before.st_size
+    assert key(site, home) != first
+
+
+def test_the_same_table_elsewhere_in_time_has_the_same_noise(site, tmp_path):
+    first = key(site, tmp_path / "home")
+    os.utime(tmp_path / "cohort.csv", ns=(1, 1))
+    assert key(site, tmp_path / "home") == first
+
+
 def test_a_secret_is_made_at_the_site_and_only_its_owner_reads_it(site, tmp_path):
     secret = site_secret("kings", site, tmp_path / "home", TASK)
     path = tmp_path / "home" / "secret"

@@ -32,6 +32,7 @@ SCALES: Mapping[str, Sequence[object]] = {
     "maximum_questions": [10, 3, 2, 1],
     "share": [1.0, 0.5, 0.2],
     "least_sites": [1, 2, 4],
+    "secure_aggregation": [None, "required"],
     "privacy": [None, DP, {**DP, "epsilon": 2.0}, {**DP, "epsilon": 2.0, "delta": 1e-6}],
     "releases": [
         ["statistics", "describe", "metrics", "outcomes", "weights", "levels"],

@@ -150,7 +150,8 @@ def summed(rows: DataLoader) -> list[float]:
     """The sums of the persons' parts: wrongly no, wrongly yes, rightly no, rightly yes."""
     module = LinearClassifier(1, lambda parameters: torch.optim.SGD(parameters, lr=0.1))
     module.linear.load_state_dict({"weight": torch.ones(1, 1), "bias": torch.zeros(1)})
-    return person_sums(module, rows, counts_of(dict(module.metrics.items())), Device("cpu", None, {}))[0].tolist()
+    counts, device = counts_of(dict(module.metrics.items())), Device("cpu", None, {})
+    return person_sums(module, by_person(rows), counts, device)[0].tolist()
 
 
 def test_sums_over_persons_are_the_metrics_own_where_each_has_a_row():

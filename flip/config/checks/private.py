@@ -12,11 +12,20 @@ from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
 
+def protecting(study: Study) -> list[str]:
+    """The names of a study's mechanisms that protect persons."""
+    named = zip(study.manifest["mechanisms"], build.mechanisms(study.manifest), strict=True)
+    return [name for name, each in named if each.private]
+
+
 def private_problems(
     study: Study, name: str, mechanism: Mechanism, *, model: FederatedModule | None, strategy: FedAvg | None
 ) -> Iterator[str]:
     """A sentence for each thing that rests on numbers without noise; `name` is the mechanism's in the study."""
     if not mechanism.private:
+        return
+    if (first := protecting(study)[0]) != name:
+        yield f"{at(f'privacy.{name}', study.where)}: privacy.{first} protects persons already; leave one of them out"
         return
     unsent = f"which no site sends under privacy.{name}"
     if study.job == "statistics":
