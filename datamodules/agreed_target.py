@@ -32,11 +32,25 @@ def statistics(target: Target, arrays: Mapping[str, np.ndarray], person: np.ndar
     return {PERSONS: np.array([float(len(np.unique(person[each]))) for each in has])}
 
 
-def needs(inputs: Inputs, target: Target) -> bool:
-    """Whether a batch depends on what is agreed: scaled numbers, levels, words, weights of classes."""
-    return (
-        inputs.tabular is not None or isinstance(inputs.text, HashedText) or isinstance(target, MultiClass | Regression)
-    )
+def fitted(inputs: Inputs, target: Target) -> dict[str, tuple[str, str]]:
+    """By key of the study what a batch takes from the rows of all sites, and how to do without."""
+    found = dict(inputs.tabular.fitted) if inputs.tabular is not None else {}
+    if isinstance(inputs.text, HashedText):
+        found["dataset.text"] = (
+            "the persons who have each word",
+            "set dataset.text=null, or read notes by datamodules.text.TransformerText",
+        )
+    if isinstance(target, MultiClass):
+        found["dataset.target"] = (
+            "the persons of each class",
+            "predict one class or several against the others by datamodules.targets.Binary",
+        )
+    if isinstance(target, Regression):
+        found["dataset.target"] = (
+            "the mean and deviation of the number to predict",
+            "predict whether it is of some levels by datamodules.targets.Binary",
+        )
+    return found
 
 
 def describe(target: Target, arrays: Mapping[str, np.ndarray], told: Description) -> None:

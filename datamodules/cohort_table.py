@@ -12,11 +12,13 @@ from torch.utils.data import DataLoader
 
 from datamodules.alignment import aligned, identifier, numbers
 from datamodules.csv_table import read_csv
-from datamodules.description import Description, Edges, behind_moments
+from datamodules.description import Description, Edges, behind_moments, told_levels
+from datamodules.ranges import FITTED, OUT_OF_RANGE, Ranges
+from datamodules.remarks import counted
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, ByShare
 
-SCALINGS = ("site", "pooled")
+SCALINGS = ("site", "pooled", "declared")
 EPSILON = 1e-9  # keeps a constant feature finite; the value of the published Fed-Heart-Disease benchmark (FLamby, 2022)
 MISSING = "a value that the study uses is missing"
 
@@ -40,11 +42,12 @@ class CohortTable(lightning.LightningDataModule):
         missing: how the file writes a missing value. Rows with one in a used column are left out and counted.
         batch_size: rows per training batch.
         split: which persons are trained, validated and tested on.
-        scaling: "site" standardizes training rows with the site's own mean and deviation, "pooled" with those agreed
-            over all sites. `pooled_test_dataloader` always uses the agreed ones.
+        scaling: "site" standardizes by mean and deviation of the site's training rows, "pooled" by those of all sites,
+            as `pooled_test_dataloader` does; "declared" scales numbers by `ranges` alone, categories are 0 and 1.
+        ranges: by number its lowest and highest value, for "declared" (datamodules.ranges).
     """
 
-    REASONS = frozenset({MISSING})
+    REASONS, REMARKS = frozenset({MISSING}), frozenset({OUT_OF_RANGE})
     loads_quickly = True
     must_occur: Sequence[str] = ()  # both classes of the label
 
@@ -64,6 +67,7 @@ class CohortTable(lightning.LightningDataModule):
         batch_size: int = 32,
         split: ByShare | ByPerson | ByColumn | None = None,
         scaling: str = "site",
+        ranges: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         super().__init__()
         if scaling not in SCALINGS:
@@ -72,9 +76,12 @@ class CohortTable(lightning.LightningDataModule):
         self.header, self.numeric = header, list(numeric)
         self.categorical = {name: list(levels) for name, levels in categorical.items()}
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
-        self.batch_size, self.scaling, self.needs_agreement = batch_size, scaling, scaling == "pooled"
+        self.batch_size, self.scaling = batch_size, scaling
+        self.ranges = Ranges("dataset.ranges", self.numeric, ranges or {}) if scaling == "declared" else None
+        self.fitted = FITTED if self.ranges is None else dict[str, tuple[str, str]]()
         self.must_occur = [f"{label} up to {positive_above:g}", f"{label} above {positive_above:g}"]
         self.skipped, self.skipped_persons, self.split = dict[str, int](), dict[str, int](), split or ByShare()
+        self.remarks, self.remarks_persons, self.remarks_in_words = counted((), np.zeros(0))
         self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # features, label, person
         self._pooled: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -110,18 +117,17 @@ class CohortTable(lightning.LightningDataModule):
         label = (values[:, -1] > self.positive_above).astype(np.float64)
         features = self._features(values[:, :-1])
         splits, person = np.full(len(label), "test"), self._persons(table)
+        outside = self.ranges.remarks(values[:, : len(self.numeric)]) if self.ranges is not None else []
+        self.remarks, self.remarks_persons, self.remarks_in_words = counted(outside, person)
         if self.trains:
             splits = self.split.split(table, person, label.astype(np.int64))
         self._rows = {name: tuple(each[splits == name] for each in (features, label, person)) for name in SPLITS}
 
     def _table(self) -> pd.DataFrame:
         """The declared columns as text, None where a value is missing."""
-        if not self.root.is_file():
-            raise FileNotFoundError(f"no cohort table at {self.root}")
         wanted = [*self.numeric, *self.categorical, self.label, *([self.person] if self.person else [])]
-        return aligned(
-            read_csv(self.root, self.header), [*wanted, *self.split.columns], self.columns, [str(self.missing)]
-        )
+        found = read_csv(self.root, self.header)
+        return aligned(found, [*wanted, *self.split.columns], self.columns, [str(self.missing)])
 
     def _persons(self, table: pd.DataFrame) -> np.ndarray:
         """A code of each row's person; each row is one where the study names no column."""
@@ -130,8 +136,9 @@ class CohortTable(lightning.LightningDataModule):
         return np.unique(table[self.person].map(identifier).fillna("").to_numpy(str), return_inverse=True)[1]
 
     def _features(self, values: np.ndarray) -> np.ndarray:
-        """Numbers as they are, then one column per level but the first of each category."""
-        columns = [values[:, index] for index in range(len(self.numeric))]
+        """Numbers as they are, or by their ranges, then one column per level but the first of each category."""
+        numeric = values[:, : len(self.numeric)]
+        columns = [*(numeric if self.ranges is None else self.ranges.scaled(numeric)).T]
         for index, (name, levels) in enumerate(self.categorical.items(), start=len(self.numeric)):
             unknown = sorted(set(values[:, index]) - set(levels))
             if unknown:
@@ -197,12 +204,13 @@ class CohortTable(lightning.LightningDataModule):
     def _scaled(self, split: str, *, pooled: bool) -> Rows:
         self.setup()
         features, label, person = self._rows[split]
-        if pooled and self._pooled is None:
+        if pooled and self.ranges is None and self._pooled is None:
             raise RuntimeError("the pooled mean and deviation were not agreed before the first round")
-        own = self._rows["train"][0] if self.trains else self._rows["test"][0]
-        mean, deviation = self._pooled if pooled and self._pooled else (own.mean(axis=0), own.std(axis=0, ddof=1))
-        scaled = (features - mean) / (deviation + EPSILON)
-        arrays = {"features": torch.from_numpy(scaled.astype(np.float32))}
+        if self.ranges is None:
+            own = self._rows["train"][0] if self.trains else self._rows["test"][0]
+            mean, deviation = self._pooled if pooled and self._pooled else (own.mean(axis=0), own.std(axis=0, ddof=1))
+            features = (features - mean) / (deviation + EPSILON)
+        arrays = {"features": torch.from_numpy(features.astype(np.float32))}
         arrays |= {"label": torch.from_numpy(label.astype(np.float32)), "person": torch.from_numpy(person)}
         return Rows(arrays, None, np.arange(len(label)), augmented=False)
 
@@ -234,17 +242,9 @@ class CohortTable(lightning.LightningDataModule):
         self.setup()
         return self._loader("validate", pooled=True) if len(self._rows["validate"][1]) else []
 
-    def pooled_test_dataloader(self) -> DataLoader[Any]:
-        """Test rows scaled with the agreed mean and deviation: what the published pooled test scores."""
-        return self._loader("test", pooled=True)
+    def pooled_test_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
+        """Test rows scaled with the agreed mean and deviation: what the published pooled test scores.
 
-
-def told_levels(levels: np.ndarray, told: np.ndarray, person: np.ndarray, minimum_cell: int) -> np.ndarray:
-    """Which of a category's levels to count, bool [k], of `told`: what they leave is of enough persons, or of nobody.
-
-    `levels` bool [n, k] are the rows of each level but the reference, which the number of all rows tells by the others.
-    """
-    told = told.copy()
-    while told.any() and 0 < len(np.unique(person[~levels[:, told].any(axis=1)])) < minimum_cell:
-        told[np.flatnonzero(told)[levels[:, told].sum(axis=0).argmin()]] = False
-    return told
+        None with declared ranges: there is one scaling.
+        """
+        return self._loader("test", pooled=True) if self.ranges is None else []

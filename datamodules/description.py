@@ -55,6 +55,19 @@ def behind_moments(values: NDArray[Any], person: NDArray[np.int64]) -> int:
     return others if 2 * others < everybody else everybody
 
 
+def told_levels(
+    levels: NDArray[np.bool_], told: NDArray[np.bool_], person: NDArray[np.int64], minimum_cell: int
+) -> NDArray[np.bool_]:
+    """Which of a category's levels to count, bool [k], of `told`: what they leave is of enough persons, or of nobody.
+
+    `levels` bool [n, k] are the rows of each level but the reference, which the number of all rows tells by the others.
+    """
+    told = told.copy()
+    while told.any() and 0 < len(np.unique(person[~levels[:, told].any(axis=1)])) < minimum_cell:
+        told[np.flatnonzero(told)[levels[:, told].sum(axis=0).argmin()]] = False
+    return told
+
+
 class Description:
     """Collects what `describe` gives.
 

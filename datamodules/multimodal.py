@@ -18,6 +18,7 @@ from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
 from datamodules.pixels import Pixels
+from datamodules.ranges import OUT_OF_RANGE
 from datamodules.records import Records, owned
 from datamodules.remarks import LACKING, MIXED_UNITS, counted
 from datamodules.rows import Rows, collate, split_rows
@@ -61,7 +62,7 @@ class Multimodal(lightning.LightningDataModule):
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
 
-    REASONS, REMARKS = frozenset({NO_PERSON, COPY, *REASONS}), frozenset({*LACKING, *UNREAD, *OF_SERIES})
+    REASONS, REMARKS = frozenset({NO_PERSON, COPY, *REASONS}), frozenset({*LACKING, OUT_OF_RANGE, *UNREAD, *OF_SERIES})
     WARNINGS = frozenset({MIXED_UNITS})
     SOURCES = ("table", "images", "notes", "transformer")
     converts_columns = True
@@ -94,7 +95,7 @@ class Multimodal(lightning.LightningDataModule):
         self.sources, self.partition = dict(sources or {}), partition
         self.cache = VolumeCache(**cache) if cache else None
         self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
-        self.text, self.needs_agreement = text, agreed_target.needs(self.inputs, target)
+        self.text, self.fitted = text, agreed_target.fitted(self.inputs, target)
         if isinstance(text, TransformerText):
             text.transformer = self.sources.get("transformer")
         self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
@@ -160,10 +161,9 @@ class Multimodal(lightning.LightningDataModule):
         self.remarks_in_words = [*words, *undeclared, *lines]
         if self.text is not None:
             self._texts = self.text.read(cohort.table[self.text.column])
-        strata = self.target.strata(self._target)
         self._splits = np.full(len(kept), "test")
         if self.trains:
-            self._splits = self.split.split(cohort.table, cohort.person, strata)
+            self._splits = self.split.split(cohort.table, cohort.person, self.target.strata(self._target))
 
     def _read(self) -> Cohort:
         """The aligned cohort, or the site's part of it."""

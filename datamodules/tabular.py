@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ import pandas as pd
 from datamodules.alignment import level, levels, numbers
 from datamodules.description import Description, behind_moments, untold
 from datamodules.harmonize import ComBat
+from datamodules.ranges import Ranges
 from datamodules.remarks import OTHER_LEVEL, Remark
 
+SCALINGS = ("agreed", "declared")
 LEVELS, MOMENTS = "count/levels/", "moments/tabular/"
 SMALLEST = 1e-9  # a deviation below it is that of a constant column, which becomes 0
 
@@ -35,6 +38,10 @@ class Tabular:
         missing_indicators: whether to add a column for each that is 1 where its value is missing.
         harmonize: removes what differs between sites from numeric columns.
         seed: of the draws for missing categories.
+        scaling: "agreed" as above; "declared": nothing is taken from the rows. Numbers are scaled by `ranges`, a
+            missing one is the middle of its range, and a missing category becomes any of its levels, each as likely,
+            drawn for a row from its own values.
+        ranges: by number its lowest and highest value, for "declared" (datamodules.ranges).
     """
 
     def __init__(
@@ -45,6 +52,8 @@ class Tabular:
         missing_indicators: bool = False,
         harmonize: ComBat | None = None,
         seed: int = 0,
+        scaling: str = "agreed",
+        ranges: Mapping[str, Sequence[float]] | None = None,
     ) -> None:
         self.numeric, self.missing_indicators, self.harmonize = list(numeric), missing_indicators, harmonize
         declared = dict(categorical or {})
@@ -59,12 +68,34 @@ class Tabular:
         absent = sorted({*harmonize.columns, *harmonize.covariates} - set(self.numeric)) if harmonize else []
         if absent:
             raise ValueError(f"dataset.tabular.harmonize: {absent[0]} is not among dataset.tabular.numeric")
-        self.seed = seed
+        self.seed, self.ranges = seed, self._declared_ranges(scaling, ranges or {})
         self.columns = [*self.numeric, *self.slots]
         self.width = len(self.numeric) + sum(self.slots.values()) + missing_indicators * len(self.columns)
         self.levels: dict[str, list[str]] = {}
         self._frequency: dict[str, np.ndarray] = {}
         self._mean, self._deviation = np.zeros(len(self.numeric)), np.ones(len(self.numeric))
+
+    def _declared_ranges(self, scaling: str, ranges: Mapping[str, Sequence[float]]) -> Ranges | None:
+        """The ranges to scale by, None where the scale is agreed. Raises ValueError where the two do not fit."""
+        if scaling not in SCALINGS:
+            raise ValueError(f"dataset.tabular.scaling={scaling}: must be one of {', '.join(SCALINGS)}")
+        if scaling == "agreed":
+            return None
+        if counted := [name for name, levels in self.declared.items() if levels is None]:
+            raise ValueError(f"dataset.tabular.categorical.{counted[0]}: list its levels, for scaling: declared")
+        if self.harmonize:
+            raise ValueError("dataset.tabular.harmonize: is fitted to the rows; set it to null for scaling: declared")
+        return Ranges("dataset.tabular.ranges", self.numeric, ranges)
+
+    @property
+    def fitted(self) -> dict[str, tuple[str, str]]:
+        """By key of the study what is taken from the rows of all sites, and how to do without: see the README."""
+        what = "means, deviations and levels of the training rows of all sites"
+        remedy = (
+            "set dataset.tabular.scaling=declared, with the range of each number in dataset.tabular.ranges and the "
+            "levels of each category in dataset.tabular.categorical"
+        )
+        return {"dataset.tabular.scaling": (what, remedy)} if self.ranges is None else {}
 
     def declared_sizes(self) -> dict[str, int]:
         """`features`: the columns of `tabular`."""
@@ -84,8 +115,10 @@ class Tabular:
             told.category(name, found[name].tolist(), declared)
 
     def remarks(self, table: pd.DataFrame) -> list[Remark]:
-        """By column the rows with a level that the study does not declare, which count as missing."""
+        """By column the rows with an undeclared level, which count as missing, and with a number beyond its range."""
         found = []
+        if self.ranges is not None:
+            found = self.ranges.remarks(self.read(table)[self.numeric].to_numpy(np.float64))
         for name, declared in self.declared.items():
             values = levels(table[name])
             other = values.notna() & ~values.isin(declared if declared is not None else values)
@@ -150,8 +183,9 @@ class Tabular:
         if self.harmonize:
             adjusted = self.harmonize.adjust(table, own)
             values = np.stack([adjusted.get(name, values[:, index]) for index, name in enumerate(self.numeric)], axis=1)
-        scaled = np.nan_to_num((values - self._mean) / self._deviation)
-        parts = [scaled, *(self._one_hot(name, table[name]) for name in self.slots)]
+        agreed = self.ranges is None
+        scaled = np.nan_to_num((values - self._mean) / self._deviation) if agreed else self.ranges.scaled(values)
+        parts = [scaled, *(self._one_hot(name, table) for name in self.slots)]
         if self.missing_indicators:
             parts.append(~known)
         present = known.any(axis=1)
@@ -159,14 +193,21 @@ class Tabular:
         tabular[~present] = 0.0
         return {"tabular": tabular, "tabular_present": present.astype(np.float32)}
 
-    def _one_hot(self, name: str, values: pd.Series) -> np.ndarray:
+    def _one_hot(self, name: str, table: pd.DataFrame) -> np.ndarray:
         """A category in its slots, [n, slots]; missing levels are drawn."""
         names, frequency = self.levels[name], self._frequency[name]
-        number = values.map({text: index for index, text in enumerate(names)}).to_numpy(np.float64)
+        number = table[name].map({text: index for index, text in enumerate(names)}).to_numpy(np.float64)
         code = np.where(np.isnan(number), -1, number).astype(np.int64)
         gone = code < 0
-        if gone.any() and frequency.sum():
+        if self.ranges is not None:
+            code[gone] = [self._drawn(name, row) for row in table[gone].itertuples(index=False, name=None)]
+        elif gone.any() and frequency.sum():
             digest = hashlib.sha256(f"{self.seed}/{name}".encode()).digest()
             rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
             code[gone] = rng.choice(len(names), size=len(code), p=frequency)[gone]
         return np.eye(self.slots[name] + 1)[code][:, : self.slots[name]]  # -1 is the last row: in no slot
+
+    def _drawn(self, name: str, row: tuple[Any, ...]) -> int:
+        """A level of a category that a row lacks, each as likely: the rows of others do not move the draw."""
+        digest = hashlib.sha256(f"{self.seed}/{name}/{row}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") % self.slots[name]

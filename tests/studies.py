@@ -24,5 +24,7 @@ def compose_study(*overrides: str, config_dir: Path | None = None, config_name: 
 
 
 def tiny_heart_study(data: Path, *overrides: str) -> Study:
-    """The heart-disease study on `write_tiny_heart` data, small."""
-    return compose_study("experiment=heart_disease", f"paths.data_dir={data}", *SMALL_HEART, f"{PASSES}2", *overrides)
+    """The heart-disease study on `write_tiny_heart` data, small; under noise it is scaled by declared ranges."""
+    scaling = ["dataset.scaling=declared"] if "privacy=dp_sgd" in overrides else []
+    small = [*SMALL_HEART, f"{PASSES}2", *scaling]
+    return compose_study("experiment=heart_disease", f"paths.data_dir={data}", *small, *overrides)

@@ -21,13 +21,13 @@ from flip.contracts.dataset import (
     ExplainsRemarks,
     FederatedDataModule,
     Fingerprinted,
+    Fits,
     HasSources,
     KnowsPersonsBehind,
     KnowsWhatOccurs,
     LoadsQuickly,
     NamesLevels,
     NamesPersons,
-    NeedsAgreement,
     Remarks,
     ScaledForPooling,
     ShowsImages,
@@ -57,9 +57,9 @@ from flip.contracts.model import (
 __all__ = [
     "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
-    "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "FitsBaseline",
+    "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly",
-    "NamesLevels", "NamesMethod", "NamesPersons", "NeedsAgreement", "Outcomes", "Remarks", "ScaledForPooling",
+    "NamesLevels", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling",
     "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds",
     "hooks", "is_hook",
 ]  # fmt: skip
@@ -67,7 +67,7 @@ __all__ = [
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, DeclaresSizes, Agrees, NeedsAgreement,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, DeclaresSizes, Agrees, Fits,
         KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling,
         LoadsQuickly, ConvertsColumns, HasSources,
     ),

@@ -124,11 +124,14 @@ class Agrees(Protocol):
 
 
 @runtime_checkable
-class NeedsAgreement(Protocol):
-    """A dataset that needs what all sites agree on in some of its settings alone; one that does not say always does.
-    Under a mechanism that protects persons no such sum leaves, and a study that needs it is refused."""
+class Fits(Protocol):
+    """A dataset that knows what its examples are prepared by that is computed from the rows, here or at all sites.
 
-    needs_agreement: bool
+    A mechanism that protects persons gives none of it noise, so a study with any is refused under it. One that does not
+    say it, and agrees on sums (`Agrees`), always has some.
+    """
+
+    fitted: Mapping[str, tuple[str, str]]  # by key of the study: what it is, and how to do without
 
 
 @runtime_checkable
@@ -206,7 +209,7 @@ class ScaledForPooling(Protocol):
         """As `val_dataloader`."""
 
     def pooled_test_dataloader(self) -> "Split":
-        """As `test_dataloader`."""
+        """As `test_dataloader`; an empty list where these settings prepare all rows in one way."""
 
 
 @runtime_checkable
@@ -243,8 +246,3 @@ def batched_alike(loader: "Loader", **batches: object) -> "Loader":
 def examples_in(loader: "Loader") -> int:
     """Number of examples that a loader is over."""
     return len(cast("Sized", loader.dataset))
-
-
-def needs_agreement(data: FederatedDataModule) -> bool:
-    """Whether what all sites agree on goes into a dataset's examples."""
-    return data.needs_agreement if isinstance(data, NeedsAgreement) else isinstance(data, Agrees)

@@ -212,13 +212,16 @@ def score_with(
 def scalings(data: FederatedDataModule, split: str, *, pooled: bool) -> "tuple[Loader, Loader | None]":
     """The rows of a split as the model was trained on, and of the test split the same rows scaled the other way.
 
-    `pooled`: it was trained on the pooled cohort. A dataset that knows one scaling alone has no other.
+    `pooled`: it was trained on the pooled cohort. A dataset that knows one scaling alone has no other, nor one that
+    returns no loader of it.
     """
     rows = cast("Loader", loader(data, split))  # a split of somebody has one
     if not isinstance(data, ScaledForPooling):
         return rows, None
     if split != "test":
         return (cast("Loader", data.pooled_val_dataloader()) if pooled else rows), None
+    if not data.pooled_test_dataloader():
+        return rows, None
     together = cast("Loader", data.pooled_test_dataloader())
     return (together, rows) if pooled else (rows, together)
 

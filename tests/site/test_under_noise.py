@@ -33,6 +33,7 @@ from tests.site.test_gate import MOMENTS
 from tests.studies import tiny_heart_study
 
 PRIVATE = ("federation=inprocess", "privacy=dp_sgd")
+PLAIN = ("privacy=none", "dataset.scaling=site")
 PERSONS = 200
 SUM = Summary(SummaryKind.SUM, np.array([40.0]), 40)
 
@@ -128,9 +129,7 @@ def test_an_extreme_record_moves_nothing_but_what_has_noise(tmp_path):
 
 
 def test_without_a_mechanism_it_moves_losses_statistics_and_metrics(tmp_path):
-    near, far = (
-        answers(West(tmp_path / str(extreme), *SPLIT, "privacy=none", extreme=extreme)) for extreme in (False, True)
-    )
+    near, far = (answers(West(tmp_path / str(extreme), *SPLIT, *PLAIN, extreme=extreme)) for extreme in (False, True))
     alike = {name for name in QUESTIONS if bare(near[name]) == bare(far[name])}
     assert not alike & {"statistics", "fit", "alone", "test"}
 
@@ -237,16 +236,21 @@ def test_no_number_of_persons_is_in_what_the_coordinator_wrote(run):
     [
         (["strategy.stop={monitor: accuracy, patience: 2}"], "strategy.stop"),
         (["job=statistics"], "job"),
-        (["dataset.scaling=pooled"], "dataset"),
+        (["dataset.scaling=pooled"], "dataset.scaling"),
+        (["dataset.scaling=site"], "dataset.scaling"),
     ],
 )
 def test_a_study_that_rests_on_numbers_without_noise_is_refused_in_one_sentence(tmp_path, words, key):
     with pytest.raises(UserError) as refused:
         check(tiny_heart_study(write_tiny_heart(tmp_path), *PRIVATE, *words))
     assert [each for each in refused.value.problems if each.startswith(key)] == refused.value.problems
-    assert "no site sends under privacy.dp_sgd" in refused.value.problems[0]
+    said = (
+        "to which privacy.dp_sgd gives no noise" if key == "dataset.scaling" else "no site sends under privacy.dp_sgd"
+    )
+    assert said in refused.value.problems[0]
 
 
-def test_a_site_holds_such_a_study_against_the_same_list(tmp_path):
-    site = West(tmp_path / "site", "dataset.scaling=pooled")
+@pytest.mark.parametrize("scaling", ["pooled", "site"])
+def test_a_site_holds_such_a_study_against_the_same_list(tmp_path, scaling):
+    site = West(tmp_path / "site", f"dataset.scaling={scaling}")
     assert site.silo.answer(site.task("statistics")).fault is Fault.REFUSED_MANIFEST

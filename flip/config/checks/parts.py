@@ -16,7 +16,7 @@ from flip.config.jobs import JOBS
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
 from flip.config.targets import TARGET, resolve
-from flip.contracts import KINDS, DeclaresSizes, FederatedDataModule, LoadsQuickly, WantsSizes
+from flip.contracts import KINDS, DeclaresSizes, FederatedDataModule, LoadsQuickly, NamesPersons, WantsSizes
 from flip.errors import UserError, at
 from flip.messages import Result
 from flip.messages.safetensors import load_file
@@ -182,10 +182,17 @@ def _cohorts(study: Study) -> Iterator[str]:
         get = f"get or make the data ({source}), then " if source else ""
         yield f"{', '.join(absent)}: {', '.join(roots)} {'does' if len(roots) == 1 else 'do'} {ABSENT}; {get}{REMEDY}"
     training = [name for name, site in study.sites.items() if site.trains]
-    if {*training} <= {*loaded} and not any(loaded[name].val_dataloader() for name in training):
+    if {*training} <= {*loaded} and not any(_validates(loaded[name]) for name in training):
         stops = study.federation.get(TARGET) is not None and study.manifest["strategy"].get("stop") is not None
         for key in watching_validation(study.manifest["trainer"]["callbacks"], stops=stops):
             yield f"{at(key, study.where)}: {NO_VALIDATION}, or set {key}=null"
+
+
+def _validates(data: FederatedDataModule) -> bool:
+    """Whether a cohort has a validation split; no loader is made of rows that wait for what sites agree on."""
+    if isinstance(data, NamesPersons):
+        return len(data.whose("validate")) > 0
+    return bool(data.val_dataloader())
 
 
 def _unusable(study: Study, name: str, site: Site, loaded: dict[str, FederatedDataModule]) -> str:

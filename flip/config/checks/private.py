@@ -1,11 +1,10 @@
 """Whether a study asks for what no site sends under a mechanism that protects persons (`Mechanism.private`)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from flip.config import build
 from flip.config.study import Study
-from flip.contracts import Decides
-from flip.contracts.dataset import needs_agreement
+from flip.contracts import Agrees, Decides, FederatedDataModule, Fits
 from flip.contracts.model import FederatedModule
 from flip.errors import UserError, at
 from flip.privacy import Mechanism
@@ -42,12 +41,19 @@ def private_problems(
             key = f"trainer.callbacks.{callback}"
             yield f"{at(key, study.where)}: chooses by numbers that privacy.{name} does not protect; set {key}=null"
     try:
-        agrees = needs_agreement(build.declared(study.manifest["dataset"]))
+        takes = _fitted(build.declared(study.manifest["dataset"]))
     except UserError:
         return  # its own mistakes are told elsewhere
-    if agrees:
+    for key, (what, remedy) in takes.items():
         yield (
-            f"{at('dataset', study.where)}: needs sums over the persons of all sites before the first round (scales of "
-            f"numbers, levels, words, weights of classes), {unsent}; choose a dataset that needs none, as images with "
-            "labels or a table with scaling: site, or privacy=none"
+            f"{at(key, study.where)}: prepares the examples by {what}, to which privacy.{name} gives no noise, so that "
+            f"epsilon would not hold; {remedy}; or privacy=none"
         )
+
+
+def _fitted(data: FederatedDataModule) -> Mapping[str, tuple[str, str]]:
+    """What a dataset's examples are prepared by that is computed from rows: see `Fits`."""
+    if isinstance(data, Fits):
+        return data.fitted
+    remedy = "choose a dataset that is prepared without, as a table with declared ranges, or give it `fitted`"
+    return {"dataset": ("sums over the rows of all sites", remedy)} if isinstance(data, Agrees) else {}
