@@ -191,7 +191,7 @@ MISTAKES = {
     ),
     "fewer sites than a robust rule is for": (
         ["federation=inprocess", "strategy=krum"],
-        ["strategy: Krum as declared needs 5 sites in a round, which asks 2; add sites, raise fraction"],
+        ["strategy (conf/strategy/krum.yaml): Krum as declared needs 5 sites in a round, which asks 2; add sites"],
     ),
     "weights that are all zero": (
         ["federation=inprocess", "strategy.site_weights={north: 0.0, south: 0.0}"],

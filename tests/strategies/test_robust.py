@@ -143,3 +143,9 @@ def test_an_impossible_value_is_refused_by_its_key(strategy, key, value):
 def test_krum_needs_the_sites_of_its_proof_and_those_that_it_keeps():
     assert [Krum(rounds=1, hostile=each).least_sites for each in (1, 2)] == [5, 7]
     assert Krum(rounds=1, hostile=1, keep=6).least_sites == 7
+
+
+def test_krum_counts_the_nearest_of_its_paper():
+    """Of 5 sites with 1 hostile the 2 nearest: 0 has 1 + 1, the others more; over the 3 nearest it would be 1."""
+    sent = [{"w": np.array([place], np.float32)} for place in (0, 1, -1, 5, 6)]
+    assert combined(RULES["krum"], sent)["w"] == [0]
