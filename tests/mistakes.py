@@ -189,6 +189,10 @@ MISTAKES = {
         ["federation=inprocess", "strategy=cyclic", "strategy.visits=3"],
         ["strategy.visits (the command line): 3 is more than the 2 training sites"],
     ),
+    "fewer sites than a robust rule is for": (
+        ["federation=inprocess", "strategy=krum"],
+        ["strategy (conf/strategy/krum.yaml): Krum as declared needs 5 sites in a round, which asks 2; add sites"],
+    ),
     "weights that are all zero": (
         ["federation=inprocess", "strategy.site_weights={north: 0.0, south: 0.0}"],
         ["strategy.site_weights (the command line): no training site has a weight above 0"],

@@ -93,8 +93,8 @@ def largest_share(strategy: FedAvg) -> float | None:
 
     Of the sites that a round has at least, the others are those of the least weight.
     """
-    if strategy.relays:
-        return 1.0  # the next site is sent what this one trained
+    if strategy.largest_part is not None:
+        return strategy.largest_part
     if strategy.site_weights is None:
         return None
     weights = sorted(float(each) for each in strategy.site_weights.values())

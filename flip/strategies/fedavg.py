@@ -80,6 +80,16 @@ class FedAvg:
         """When the study ends before its last round. Raises UserError with every mistake in `stop`."""
         return Stop.read(self.stop) if self.stop is not None else None
 
+    @property
+    def least_sites(self) -> int:
+        """Usable replies without which a round cannot be what the strategy says."""
+        return 1
+
+    @property
+    def largest_part(self) -> float | None:
+        """Largest part of the new weights that can be one site's; None where weights or examples decide it."""
+        return 1.0 if self.relays else None  # the next site is sent what this one trained
+
     def suits(self, optimizer: "torch.optim.Optimizer", *, scheduled: bool) -> None:
         """Raises UserError for an optimizer of the sites with which the strategy would not do what it says.
 

@@ -13,7 +13,18 @@ from tests.cohorts.heart import HOSPITALS, write_tiny_heart
 from tests.studies import tiny_heart_study
 
 RULES = "{minimum_persons: 2, minimum_cell: 1, persons_per_parameter: 0, share: 1}"
-STRATEGIES = ("cyclic", "fedadagrad", "fedadam", "fedavg", "fedavgm", "fedprox", "fedyogi", "scaffold")
+STRATEGIES = (
+    "cyclic",
+    "fedadagrad",
+    "fedadam",
+    "fedavg",
+    "fedavgm",
+    "fedprox",
+    "fedyogi",
+    "median",
+    "scaffold",
+    "trimmed_mean",
+)
 
 
 def deployed(sites):

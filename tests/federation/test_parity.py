@@ -151,3 +151,12 @@ def test_a_flower_run_gives_the_same_weights_when_run_again(flower, digest, data
     rerun = again(flower, data)
     assert rerun.status == 0, rerun.err
     assert rerun.result["digest"] == digest
+
+
+@pytest.mark.slow
+def test_a_strategy_that_needs_each_reply_gives_flower_the_weights_of_the_reference(data, tmp_path):
+    overrides = ("strategy=median", "strategy.rounds=2", "trainer.steps=5")
+    here = execute(tiny_heart_study(data, "federation=inprocess", *overrides), tmp_path / "run")
+    there = flip(tmp_path, *SMALL, "federation=flower", *overrides, FLIP_DATA_DIR=str(data))
+    assert there.status == 0, there.err
+    assert there.result["digest"] == here["digest"]

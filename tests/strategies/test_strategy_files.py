@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from flip.strategies import __path__ as PACKAGE
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.fedopt import Adaptive, FedOpt
+from flip.strategies.robust import Coordinatewise, Robust
 
 CONF = Path(__file__).parents[2] / "conf"
 STRATEGIES = sorted((CONF / "strategy").glob("*.yaml"))
@@ -21,7 +22,8 @@ FILES = [*STRATEGIES, *sorted((CONF / "privacy").glob("*.yaml"))]
 def test_every_strategy_is_an_option():
     modules = [importlib.import_module(f"flip.strategies.{each.name}") for each in pkgutil.iter_modules(PACKAGE)]
     classes = {each for module in modules for each in vars(module).values() if inspect.isclass(each)}
-    strategies = {each for each in classes if issubclass(each, FedAvg)} - {FedOpt, Adaptive}  # bases of others
+    bases = {FedOpt, Adaptive, Robust, Coordinatewise}
+    strategies = {each for each in classes if issubclass(each, FedAvg)} - bases
     assert {get_class(OmegaConf.load(path)._target_) for path in STRATEGIES} == strategies
 
 

@@ -84,10 +84,26 @@ def _asked(study: Study, strategy: FedAvg, training: Sequence[str]) -> Iterator[
             f"{at(f'strategy.{name}', study.where)}: a round asks {asked} of {_among(training)}, fewer "
             f"than strategy.min_sites={strategy.min_sites}; raise {name} or lower min_sites"
         )
+    yield from _too_few(study, strategy, asked)
     idle = [site for site in training if (strategy.site_weights or {}).get(site, 1) == 0]
     if asked <= len(idle) < len(training):
         yield (
             f"{at(f'strategy.{name}', study.where)}: a round asks {asked} of {_among(training)}, which may "
             f"all be of weight 0 in strategy.site_weights ({', '.join(idle)}), and would change nothing; raise {name}, "
             "or leave those sites out"
+        )
+
+
+def _too_few(study: Study, strategy: FedAvg, asked: int) -> Iterator[str]:
+    """Rounds of fewer sites than the strategy's rule is for: asked, or used when some do not answer."""
+    least, rule = strategy.least_sites, type(strategy).__name__
+    if asked < least:
+        yield (
+            f"{at('strategy', study.where)}: {rule} as declared needs {least} sites in a round, which asks {asked}; "
+            "add sites, raise fraction, or choose another strategy"
+        )
+    elif strategy.min_sites is not None and strategy.min_sites < least:
+        yield (
+            f"{at('strategy.min_sites', study.where)}: {rule} as declared needs {least} sites in a round, and "
+            f"{strategy.min_sites} would let one go on with fewer; raise it to {least} or more"
         )
