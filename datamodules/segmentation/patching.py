@@ -31,7 +31,7 @@ class Patching:
     ) -> None:
         if len(size) not in (2, 3) or min(size) < 1 or each < 1 or not 0 <= foreground <= 1 or augment < 0:
             raise ValueError(
-                "dataset.patches: size must be 2 or 3 numbers above 0, each above 0, foreground 0 to 1, augment 0 or more"
+                "dataset.patches: size must be 2 or 3 numbers above 0, each above 0, foreground 0 to 1, augment 0 up"
             )
         if any(axis not in range(len(size)) for axis in mirror):
             raise ValueError(f"dataset.patches.mirror={list(mirror)}: must be axes, 0 to {len(size) - 1}")

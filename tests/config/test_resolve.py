@@ -48,7 +48,7 @@ LEFT_TO_THE_STUDY = {
 NEEDS = {
     "table": "lung_survival",
     "images": "chest_xray",
-    "segmentation": "sarcopenia",
+    "segmentation": "chest_xray",
     "image_classifier": "dermatology",
 }
 """An experiment that fits an option which none uses as it ships."""
