@@ -60,7 +60,7 @@ class Patches(Dataset[dict[str, Tensor]]):
         seed = int(torch.randint(2**31, ()))
         kept, label = self.shelf.get(scan.image), self.shelf.get(scan.label)
         center = self._center(scan.arrays, label.shape, np.random.RandomState(seed))
-        image = self.intensity.seen(self._cut(kept, center, float(scan.arrays["outside"])))
+        image = self.intensity.seen(self._cut(kept, center, float(scan.arrays["outside"][0])))
         item: Any = {"image": image, "label": self._cut(label[None], center, 0).astype(np.float32)}
         if self.augmentation is not None:
             self.augmentation.set_random_state(seed=seed)

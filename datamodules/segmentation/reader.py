@@ -44,7 +44,7 @@ class Reader:
     def read(self, image: Path, labels: Path, decoder: Decoder, *, train: bool) -> Arrays:
         """The arrays of a study. Raises `Skip`, `Unreadable`.
 
-        - `image` [C, *S], as `Intensity.kept`, on the study's grid; `outside`, its value beyond the scan.
+        - `image` [C, *S], as `Intensity.kept`, on the study's grid; `outside` [1], its value beyond the scan.
         - `label` uint8: to train on [*S], else on the scan's own grid, turned.
         - `labeled`, `marked` bool [K]: which structures are labeled, which have a voxel.
         - `spacing_mm` [D] of the own grid, turned, and `mapping` [D, 2] from it to the study's.
@@ -63,7 +63,7 @@ class Reader:
             label = resampled_label(label, to_grid, shape)
             own |= places(label, len(labeled))
         label = np.ascontiguousarray(label)
-        own |= {"image": kept, "label": label, "outside": np.array(self.intensity.outside(kept))}
+        own |= {"image": kept, "label": label, "outside": np.array([self.intensity.outside(kept)])}
         digest = hashlib.sha256(kept.tobytes() + label.tobytes()).digest()
         own |= {"spacing_mm": np.array(spacing, np.float32), "mapping": to_grid.astype(np.float32)}
         return own | {"digest": np.frombuffer(digest, np.uint8)}
