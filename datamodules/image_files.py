@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from datamodules.dicom import Reason
+from datamodules.dicom import Reason, Unreadable
+from datamodules.dicom.files import regular_files
 from datamodules.pictures import Unfit
 
 DICOM, PICTURES, NIFTI = (".dcm", ".dicom", ""), (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"), (".nii", ".nii.gz")
@@ -56,3 +57,17 @@ def stem(name: str) -> str:
         if lowered.endswith(ending):
             return name[: -len(ending)]
     return name
+
+
+def label_path(folder: Path, accession: str, endings: Iterable[str]) -> Path:
+    """A study's file or folder of labels, which may be absent. Raises `Unreadable`: SEVERAL_LABELS."""
+    endings = list(endings)
+    found = [path for ending in endings if (path := folder / f"{accession}{ending}").exists()]
+    if len(found) > 1:
+        raise Unreadable(Reason.SEVERAL_LABELS)
+    return found[0] if found else folder / f"{accession}{endings[0]}"
+
+
+def files_at(path: Path) -> list[Path]:
+    """A file, or all files of a folder; none where neither is there."""
+    return regular_files(path) if path.is_dir() else [path] if path.is_file() else []

@@ -21,7 +21,7 @@ from datamodules.dicom.files import check_file, regular_files
 from datamodules.dicom.geometry import MAX_OBLIQUE_DEGREES, MAX_TILT_DEGREES
 from datamodules.dicom.hounsfield import check_hounsfield
 from datamodules.dicom.padding import undeclared_padding
-from datamodules.dicom.segmentation import GRID_TOLERANCE, lies_on, read_segmentation
+from datamodules.dicom.segmentation import GRID_TOLERANCE, Code, lies_on, read_segmentation
 from datamodules.dicom.volume import MAX_MASK_BYTES, MAX_VOXELS
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz")
@@ -37,11 +37,14 @@ NARROWEST = 20.0
 _NIBABEL_ERRORS = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, KeyError, OverflowError, zlib.error)
 
 
-def read_labels(path: Path, volume: Volume, names: Mapping[int, str] | None = None) -> dict[str, NDArray[np.bool_]]:
+def read_labels(
+    path: Path, volume: Volume, names: Mapping[int, str] | None = None, codes: Mapping[Code, str] | None = None
+) -> dict[str, NDArray[np.bool_]]:
     """Masks by structure, bool (slice, row, column), on the grid of `volume`.
 
     - DICOM SEG (any other suffix): named by segment label, never by number, since numbers differ from file to file.
       With `names`, only the labels that are among its values. A structure that is not segmented in the file is absent.
+      A segment whose type is among `codes` (scheme and value) is called as these say instead of by its label.
       Frames are placed by position and orientation; a frame that refers to an image of the volume must lie on it.
     - NIfTI (.nii, .nii.gz), each voxel within WHOLE_TOLERANCE of a whole number: `names` gives the structure of each
       id, and each of these is in the result, empty where the id does not occur; other ids are background. Without
@@ -59,7 +62,7 @@ def read_labels(path: Path, volume: Volume, names: Mapping[int, str] | None = No
         return _read_folder(path, volume, wanted)
     if not path.name.lower().endswith(NIFTI_SUFFIXES):
         check_file(path)
-        return read_segmentation(path, volume, wanted)
+        return read_segmentation(path, volume, wanted, codes or {})
     ids = _read_ids(path, volume)
     if names is None:
         names = {int(value): str(int(value)) for value in np.unique(ids) if value != 0}
@@ -93,7 +96,7 @@ def _read_folder(folder: Path, volume: Volume, wanted: Set[str] | None) -> dict[
     files = _files_of(folder, wanted)
     if len(files) * volume.voxels.size > MAX_MASK_BYTES:
         raise Unreadable(Reason.TOO_LARGE)
-    return {name: _mask(_read_ids(path, volume)) for name, path in files.items()}
+    return {name: one_structure(_read_ids(path, volume)) for name, path in files.items()}
 
 
 def _files_of(folder: Path, wanted: Set[str] | None) -> dict[str, Path]:
@@ -112,7 +115,7 @@ def _files_of(folder: Path, wanted: Set[str] | None) -> dict[str, Path]:
     return files
 
 
-def _mask(ids: NDArray[np.generic]) -> NDArray[np.bool_]:
+def one_structure(ids: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Where a file of one structure marks it. Raises `Unreadable`: LABELS_UNREADABLE where it holds more than one."""
     marked: NDArray[np.bool_] = ids != 0
     if marked.any() and not np.array_equal(marked, ids == ids.max()):

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datamodules.ct.planes import LEVEL, TISSUES, Skip
-from datamodules.dicom import Reason, Unreadable, Volume
-from datamodules.dicom.files import regular_files
+from datamodules.dicom import Volume
+from datamodules.image_files import files_at, label_path
 from datamodules.labels import NIFTI_SUFFIXES, labels_fit, read_labels
 
 SEGMENTS = (*TISSUES, LEVEL)
@@ -44,16 +44,11 @@ class LabelFiles:
 
     def path(self, accession: str) -> Path:
         """The study's file or folder of labels, which may be absent. Raises `Unreadable`: SEVERAL_LABELS."""
-        endings = (".dcm", *NIFTI_SUFFIXES, "")
-        found = [path for ending in endings if (path := self.folder / f"{accession}{ending}").exists()]
-        if len(found) > 1:
-            raise Unreadable(Reason.SEVERAL_LABELS)
-        return found[0] if found else self.folder / f"{accession}.dcm"
+        return label_path(self.folder, accession, (".dcm", *NIFTI_SUFFIXES, ""))
 
     def files(self, accession: str) -> list[Path]:
         """All files of the study's labels. Raises as `path`."""
-        path = self.path(accession)
-        return regular_files(path) if path.is_dir() else [path] if path.is_file() else []
+        return files_at(self.path(accession))
 
     def masks(self, accession: str, volume: Volume) -> dict[str, NDArray[np.bool_]]:
         """The study's masks by the names of `SEGMENTS`.

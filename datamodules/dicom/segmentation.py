@@ -5,7 +5,7 @@ Frames are unpacked one at a time with pydicom: a segmentation of a hundred stru
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ _LABEL_MAP_STORAGE = UID("1.2.840.10008.5.1.4.1.1.66.7")
 # A frame may lie off the grid by this share of a voxel, at each of its corners.
 GRID_TOLERANCE = 0.1
 
+Code = tuple[str, str]  # coding scheme and value, as ("SCT", "78961009")
+
 
 @dataclass(frozen=True)
 class _Frame:
@@ -36,13 +38,16 @@ class _Frame:
     sources: frozenset[str]
 
 
-def read_segmentation(path: Path, volume: Volume, wanted: Set[str] | None) -> dict[str, NDArray[np.bool_]]:
-    """Masks by segment label, for the labels in `wanted` or all. See `datamodules.labels.read_labels`."""
+def read_segmentation(
+    path: Path, volume: Volume, wanted: Set[str] | None, codes: Mapping[Code, str]
+) -> dict[str, NDArray[np.bool_]]:
+    """Masks by segment label or by name of `codes`, those in `wanted` or all. See `datamodules.labels.read_labels`."""
     data = read_dicom(path)
     with malformed_is(Reason.LABELS_UNREADABLE):
         if data.get("SOPClassUID") not in (SegmentationStorage, _LABEL_MAP_STORAGE):
             raise Unreadable(Reason.LABELS_UNREADABLE)
-        labels = {int(item.SegmentNumber): str(item.SegmentLabel).strip() for item in data.SegmentSequence}
+        segments = {int(item.SegmentNumber): item for item in data.SegmentSequence}
+        labels = {n: codes.get(_type_of(item)) or str(item.SegmentLabel).strip() for n, item in segments.items()}
         labels.pop(0, None)  # the background, which label maps may describe
         kind = str(data.SegmentationType).upper()
         full = int(data.MaximumFractionalValue) if kind == "FRACTIONAL" else 1
@@ -67,6 +72,12 @@ def read_segmentation(path: Path, volume: Volume, wanted: Set[str] | None) -> di
                 elif number == frames[index].segment:
                     view.of(masks[label])[...] |= 2 * pixels.astype(np.int32) >= full
     return masks
+
+
+def _type_of(segment: Dataset) -> Code:
+    """The coded type of a segment, such as the liver; nothing of it where it has none."""
+    item = (segment.get("SegmentedPropertyTypeCodeSequence") or [Dataset()])[0]
+    return str(item.get("CodingSchemeDesignator") or ""), str(item.get("CodeValue") or "")
 
 
 def lies_on(path: Path, volume: Volume) -> bool:

@@ -8,10 +8,10 @@ has in part. The protocols of one kind of class, first what is needed, then the 
 
 from collections.abc import Mapping
 
+from flip.contracts.columns import ConvertsColumns, TakesTerms
 from flip.contracts.dataset import (
     Agrees,
     ComparesSites,
-    ConvertsColumns,
     CountsExamples,
     DeclaresReasons,
     DeclaresRemarks,
@@ -60,8 +60,8 @@ __all__ = [
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly",
     "NamesLevels", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling",
-    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "VisitsSome", "WantsSizes", "Withholds",
-    "hooks", "is_hook",
+    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes",
+    "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -69,7 +69,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, DeclaresSizes, Agrees, Fits,
         KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling,
-        LoadsQuickly, ConvertsColumns, HasSources,
+        LoadsQuickly, ConvertsColumns, TakesTerms, HasSources,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,

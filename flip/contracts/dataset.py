@@ -220,13 +220,6 @@ class LoadsQuickly(Protocol):
 
 
 @runtime_checkable
-class ConvertsColumns(Protocol):
-    """A dataset that takes `{name: ..., conversion: ...}` for a column in a site's file."""
-
-    converts_columns: bool
-
-
-@runtime_checkable
 class HasSources(Protocol):
     """A dataset whose parts can come from a site's own `sources`."""
 

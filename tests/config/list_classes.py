@@ -35,7 +35,19 @@ REFUSED = {
               "LRScheduler"),
     "torchmetrics": ("Metric",),
 }  # fmt: skip
-DATASET_PARTS = ("ct.grid", "harmonize", "images", "records", "splits", "tabular", "targets", "text")
+DATASET_PARTS = (
+    "ct.grid",
+    "harmonize",
+    "images",
+    "records",
+    "segmentation.forms",
+    "segmentation.intensity",
+    "segmentation.patching",
+    "splits",
+    "tabular",
+    "targets",
+    "text",
+)
 STATED = {
     "callback": [
         f"pytorch_lightning.callbacks.{name}"

@@ -40,11 +40,17 @@ LEFT_TO_THE_STUDY = {
         "dataset.tabular.numeric=[age]",
     ],
     "dataset=images": ["dataset.target={_target_: datamodules.targets.Survival, time: days, event: died}"],
+    "dataset=segmentation": ["dataset.structures=[liver]"],
 }
 """What the options for a stranger's own data do not say."""
 
 
-NEEDS = {"table": "lung_survival", "images": "chest_xray", "image_classifier": "dermatology"}
+NEEDS = {
+    "table": "lung_survival",
+    "images": "chest_xray",
+    "segmentation": "chest_xray",
+    "image_classifier": "dermatology",
+}
 """An experiment that fits an option which none uses as it ships."""
 
 

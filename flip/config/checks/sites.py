@@ -9,7 +9,7 @@ from flip.config.policy import Policy
 from flip.config.schema import Cache, Site
 from flip.config.study import Study
 from flip.config.targets import TARGET, TargetError, resolve
-from flip.contracts import ConvertsColumns, HasSources
+from flip.contracts import ConvertsColumns, HasSources, TakesTerms
 from flip.errors import UserError, at, nearest
 
 ACCELERATORS = ("cpu", "gpu", "cuda", "mps", "auto")
@@ -72,7 +72,7 @@ def _columns(study: Study, name: str, site: Site) -> Iterator[str]:
             yield f"{key}: {own!r} must be the site's own name, a mapping with {', '.join(CONVERSION)}, or null"
         elif not (isinstance(dataset := _dataset(study), ConvertsColumns) and dataset.converts_columns):
             yield f"{key}: this study's dataset takes the site's own name alone; convert the column in the table"
-        else:
+        elif not (isinstance(dataset, TakesTerms) and {*dataset.COLUMN_KEYS} == {*(own or {})}):
             yield from _conversion(study, f"sites.{name}.columns.{column}", own or {})
 
 

@@ -1,0 +1,89 @@
+"""What a study's images are: volumes with a place in the patient, or pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datamodules.dicom import Decoder, Reason, Unreadable, read_series
+from datamodules.dicom.references import read_references
+from datamodules.dicom.remarks import noted
+from datamodules.labels import NIFTI_SUFFIXES, read_nifti_volume
+from datamodules.pictures import LUMINANCE, VALUES, picture
+from datamodules.segmentation.grid import check_orientation, turned
+from datamodules.segmentation.labels import Marked, Structures
+
+Read = tuple[NDArray[Any], Marked, tuple[float, ...], NDArray[np.int64]]
+"""Values [C, *own], labels, spacing, and which series it is (`dicom.remarks.noted`, empty where there is none)."""
+
+
+class Volumes:
+    """Series in DICOM, of which the one is read that the labels name or alone fit, or NIfTI.
+
+    Args:
+        spacing_mm: the grid that the network sees, mm, in the order of the axes.
+        orientation: where the axes lead to, as "RAS".
+        modality: "CT", whose values have to be HU, or another as DICOM writes it, such as "MR".
+    """
+
+    dimensions, channels = 3, 1
+
+    def __init__(self, spacing_mm: Sequence[float], orientation: str = "RAS", modality: str = "CT") -> None:
+        if len(spacing_mm) != 3 or min(spacing_mm) <= 0:
+            raise ValueError("dataset.image.spacing_mm: must be three numbers above 0")
+        check_orientation(orientation)
+        self.spacing, self.orientation, self.modality = tuple(spacing_mm), orientation, modality
+
+    def grid(self, own: Sequence[float]) -> Sequence[float]:
+        """The spacing that the network sees."""
+        return self.spacing
+
+    def read(self, image: Path, labels: Path, structures: Structures, decoder: Decoder) -> Read:
+        """An image with its labels, turned. Raises `Skip`, `Unreadable`."""
+        if image.is_dir():
+            named, fits = read_references(labels), partial(structures.fit, labels)
+            volume = read_series(image, modality=self.modality, decoder=decoder, references=named, fits=fits)
+        elif image.name.lower().endswith(NIFTI_SUFFIXES):
+            volume = read_nifti_volume(image, self.modality)
+        else:
+            raise Unreadable(Reason.NO_DICOM)
+        label, labeled = structures.of_volume(labels, volume)
+        values, spacing = turned(volume.voxels, volume.spacing, self.orientation)
+        label, _ = turned(label, volume.spacing, self.orientation)
+        return values[None], (label, labeled), spacing, noted(volume.series_number, volume.remarks)
+
+
+class Pictures:
+    """PNG, TIFF, BMP or JPEG, in their own pixels.
+
+    Args:
+        channels: 1 gray, 3 color.
+        values, background: as `datamodules.images.Images` has them.
+    """
+
+    dimensions = 2
+
+    def __init__(self, channels: int = 1, values: str = "type", background: float | None = None) -> None:
+        if channels not in (1, 3) or values not in VALUES:
+            raise ValueError(f"dataset.image: channels must be 1 or 3, values {' or '.join(VALUES)}")
+        self.channels, self.values, self.background = channels, values, background
+
+    def grid(self, own: Sequence[float]) -> Sequence[float]:
+        """Pixels as they are."""
+        return own
+
+    def read(self, image: Path, labels: Path, structures: Structures, decoder: Decoder) -> Read:
+        """A picture with its labels. Raises `Skip`, `Unreadable`."""
+        found = picture(image, self.channels, values=self.values, background=self.background).astype(np.float32)
+        found = found[..., None] if found.ndim == 2 else found
+        if not np.isfinite(found).all():
+            raise Unreadable(Reason.NOT_FINITE)
+        if found.shape[-1] > self.channels:
+            found = (found * LUMINANCE).sum(axis=-1, keepdims=True)
+        values = np.moveaxis(np.broadcast_to(found, (*found.shape[:2], self.channels)), -1, 0)
+        return values, structures.of_picture(labels, found.shape[:2]), (1.0, 1.0), np.zeros(0, np.int64)
