@@ -7,102 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import pytorch_lightning as lightning
 import torch
 from monai.losses import DiceCELoss
-from monai.metrics import compute_hausdorff_distance
 from torch import Tensor
 from torch.nn import functional
 from torch.optim import Optimizer
-from torchmetrics import Metric
 
-from models.metrics.intervals import Bounds, Mean, spread
+from models.metrics.segmentation import CaseDice, CaseHD95
 
 Batch = Mapping[str, Tensor]
-
-
-class CaseDice(Metric):
-    """Mean over cases of the Dice coefficient of one class.
-
-    A case in which neither label nor prediction has the class is not counted. States are sums (cases, Dice, its
-    square), so that those of many sites add up and give mean and spread; torchmetrics' own DiceScore keeps one entry a
-    case, which must not leave a site. `compute` is NaN without a case.
-    """
-
-    higher_is_better = True
-    full_state_update = False
-    method = "normal, from the spread over cases"
-    cases: Tensor
-    total: Tensor
-    squares: Tensor
-
-    def __init__(self, label: int) -> None:
-        super().__init__()
-        self.label, self.lacking = label, 0
-        self.add_state("cases", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("squares", torch.tensor(0.0), dist_reduce_fx="sum")
-
-    def update(self, predicted: Tensor, label: Tensor) -> None:
-        """Add cases; both are integer class maps [B, H, W]."""
-        ours, theirs = (predicted == self.label).flatten(1), (label == self.label).flatten(1)
-        size = ours.sum(1) + theirs.sum(1)
-        dice = (2 * (ours & theirs).sum(1) / size)[size > 0]
-        self.lacking += len(size) - len(dice)
-        self.cases += len(dice)
-        self.total += dice.sum()
-        self.squares += dice.square().sum()
-
-    def reset(self) -> None:
-        """Forget states and cases that lack the class."""
-        super().reset()
-        self.lacking = 0
-
-    def thin(self, cell: int) -> bool:
-        """Whether fewer than `cell` cases lack the class, but some: the cases and all examples tell of them."""
-        return 0 < self.lacking < cell
-
-    def compute(self) -> Tensor:
-        """Mean Dice."""
-        return self.total / self.cases
-
-    def interval(self) -> Bounds:
-        """Mean -/+ z standard errors; unknown for fewer than two cases."""
-        return spread(int(self.cases), float(self.total), float(self.squares), 0.0, 1.0)
-
-
-class CaseHD95(Mean):
-    """Mean over cases of the 95th percentile of the Hausdorff distance of one class, mm, by MONAI.
-
-    A case where label or prediction lacks the class has no distance and is not counted: read it beside Dice. Source:
-    Huttenlocher DP et al., IEEE Trans Pattern Anal Mach Intell 1993;15:850-863.
-    """
-
-    def __init__(self, label: int) -> None:
-        super().__init__()
-        self.label, self.lacking = label, 0
-
-    def reset(self) -> None:
-        """Forget states and cases without a distance."""
-        super().reset()
-        self.lacking = 0
-
-    def thin(self, cell: int) -> bool:
-        """Whether fewer than `cell` cases have no distance, but some: the cases and all examples tell of them."""
-        return 0 < self.lacking < cell
-
-    def interval(self) -> Bounds:
-        """Mean -/+ z standard errors, not below 0."""
-        return spread(int(self.count), float(self.total), float(self.squares), 0.0)
-
-    def update(self, predicted: Tensor, label: Tensor, pixel_mm: Tensor) -> None:
-        """Add cases; integer class maps [B, H, W], and [B] the side of a pixel, mm."""
-        ours, theirs = (each == self.label for each in (predicted, label))
-        both = ours.flatten(1).any(1) & theirs.flatten(1).any(1)
-        self.lacking += int((~both).sum())
-        if not both.any():
-            return
-        pixels = compute_hausdorff_distance(
-            ours[both][:, None], theirs[both][:, None], include_background=True, percentile=95
-        )
-        self.add(pixels[:, 0] * pixel_mm[both].to(pixels))
 
 
 class Segmentation(lightning.LightningModule):

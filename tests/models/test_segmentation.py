@@ -11,7 +11,8 @@ from datamodules.ct.examples import Slices
 from datamodules.ct.grid import Grid
 from datamodules.ct.planes import Plane, planes_at_level
 from datamodules.labels import read_nifti_volume
-from models.segmentation import CaseDice, CaseHD95, Segmentation, resample
+from models.metrics.segmentation import CaseDice, CaseHD95
+from models.segmentation import Segmentation, resample
 from tests.models.suite import ModuleSuite
 
 TISSUES = {"muscle": [-29, 150], "subcutaneous_fat": [-190, -30], "visceral_fat": [-150, -50]}
@@ -50,7 +51,7 @@ def test_dice_is_the_mean_over_cases_that_have_the_class():
     label = torch.tensor([[[1, 1, 0, 0]], [[1, 1, 1, 1]], [[0, 2, 0, 0]]])
     predicted = torch.tensor([[[1, 0, 0, 0]], [[1, 1, 1, 1]], [[0, 0, 0, 2]]])
     metric.update(predicted, label)
-    assert metric.cases == 2
+    assert metric.count == 2
     assert metric.compute() == pytest.approx((2 / 3 + 1) / 2)
     assert metric.squares == pytest.approx(4 / 9 + 1)
 
@@ -58,7 +59,7 @@ def test_dice_is_the_mean_over_cases_that_have_the_class():
 def test_dice_counts_what_is_found_where_nothing_is():
     metric = CaseDice(1)
     metric.update(torch.ones(1, 2, 2, dtype=torch.long), torch.zeros(1, 2, 2, dtype=torch.long))
-    assert metric.cases == 1 and metric.compute() == 0
+    assert metric.count == 1 and metric.compute() == 0
 
 
 def test_the_hausdorff_distance_is_in_millimetres_and_of_cases_with_both():

@@ -20,8 +20,8 @@ from models.heads.classification import Binary, MultiClass, MultiLabel
 from models.heads.regression import Regression
 from models.heads.survival import Cox, DiscreteTime
 from models.metrics.classes import LabelAccuracy
+from models.metrics.segmentation import CaseDice, CaseHD95
 from models.multimodal import MultimodalModel
-from models.segmentation import CaseDice, CaseHD95
 from tests.models.suite import Rows
 
 CELL, FEW, MANY = 5, 30, 60

@@ -1,0 +1,221 @@
+"""Segmentation in two or three dimensions by any network, from patches to scores on each scan's own grid."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from models.metrics.intervals import Examples
+from models.metrics.segmentation import CaseDistance, CaseError, CaseOverlap, overlaps, surfaces
+from models.partial_labels import marginal
+from models.whole_scan import classes_on_own_grid
+
+Batch = Mapping[str, Tensor]
+SOFT = {2: "bilinear", 3: "trilinear"}
+
+
+class Segmenter(lightning.LightningModule):
+    """A network [B, C, *S] -> [B, 1 + K, *S] of background and K structures, and its training.
+
+    Training reads `image` float32 [B, C, *S], `label` int64 [B, *S] and `labeled` bool [B, K]: what is not labeled is
+    not background there (`models.partial_labels`). Validation and test read a whole scan, `image` float32 [1, C, *S],
+    and of its own grid `label` int64 [1, *P], `spacing_mm` float32 [1, D] and `mapping` float32 [1, D, 2] (voxel of the
+    image = scale * own voxel + offset), also `labeled`, the test `subgroup_<name>` int64 [1] too. The prediction is
+    brought to the own grid, and there alone scored: Dice of each structure and `dice`, the mean over cases of the mean
+    over their structures; of the test also HD95, mm, normalized surface Dice and the signed error of volume, mL (in 2D
+    of area, cm2), of cases whose site labels the structure. Batches of size 0 work.
+
+    A network may return several outputs in training, the finest first, in a list or stacked [B, N, 1 + K, *S]
+    (DynUNet): their losses weigh 1, 1/2, 1/4, ..., divided by the sum of these. Source: Isensee F et al., Nat Methods
+    2021;18:203-211.
+
+    Args:
+        network: the network. Take instance or group norm: batch norm mixes patients and averages badly over sites.
+        structures: names of the classes 1, 2, ...
+        loss: by name the losses, which are added; each takes logits [b, classes, *S] and labels [b, 1, *S].
+        roi: size of the windows that slide over a scan: the patches of the training.
+        overlap: share of a window that the next one covers again, in [0, 1).
+        tolerance_mm: how far surfaces may lie apart that surface Dice counts as the same, mm.
+        optimizer: makes the optimizer from the parameters.
+        subgroups: by name, the levels to score by; never an input.
+
+    Raises ValueError for a structure's name that is no word, a roi, an overlap or a tolerance out of range, a loss
+    that does not take logits of classes, and, when it is used, a network with another number of classes.
+    """
+
+    monitor = "dice"
+    higher_is_better = True
+
+    def __init__(
+        self,
+        network: nn.Module,
+        structures: Sequence[str],
+        loss: Mapping[str, nn.Module],
+        *,
+        roi: Sequence[int],
+        overlap: float,
+        tolerance_mm: float,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
+        subgroups: Mapping[str, Sequence[str | int]] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network, self.make_optimizer = network, optimizer
+        self.structures, self.roi = [str(each) for each in structures], [int(each) for each in roi]
+        self.overlap, self.tolerance_mm = float(overlap), float(tolerance_mm)
+        self._check()
+        self.loss = nn.ModuleDict(dict(loss))
+        compared = [compares(name, each, len(self.structures), len(self.roi)) for name, each in loss.items()]
+        self.compares_examples = any(compared)
+        self.levels = {name: [str(level) for level in levels] for name, levels in (subgroups or {}).items()}
+        self.metrics = nn.ModuleDict(self._scores())
+        self.subgroup_metrics = nn.ModuleDict(
+            {
+                f"{group}/{level}/{name}": metric
+                for group, levels in self.levels.items()
+                for level in levels
+                for name, metric in {**self._scores(), "examples": Examples()}.items()
+            }
+        )
+
+    def _check(self) -> None:
+        for name in self.structures:
+            if not re.fullmatch(r"\w+", name, re.ASCII):
+                raise ValueError(f"model.structures: {name!r} must be letters, digits and _ alone, as left_kidney")
+        if len(self.roi) not in SOFT or min(self.roi) < 1:
+            raise ValueError(f"model.roi={self.roi}: takes two or three sizes in voxels, as dataset.patches.size")
+        if not 0 <= self.overlap < 1 or self.tolerance_mm < 0:
+            raise ValueError("model: overlap is from 0 to below 1, and tolerance_mm not below 0")
+
+    def _scores(self) -> dict[str, Metric]:
+        error = "volume_error" if len(self.roi) == 3 else "area_error"
+        kinds = {"dice": CaseOverlap, "hd95": CaseDistance, "surface_dice": CaseOverlap, error: CaseError}
+        named = {f"{kind}_{name}": made() for kind, made in kinds.items() for name in self.structures}
+        return {"dice": CaseOverlap(), **named}
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits [B, 1 + K, *S], the finest where there are several."""
+        return self.outputs(image)[0]
+
+    def outputs(self, image: Tensor) -> list[Tensor]:
+        """Every output of the network, the finest first, as float32 whatever the precision of the network."""
+        made = self.network(image)
+        several = made.unbind(1) if isinstance(made, Tensor) and made.ndim == image.ndim + 1 else made
+        found = [several] if isinstance(several, Tensor) else list(several)
+        if any(each.shape[1] != len(self.structures) + 1 for each in found):
+            raise ValueError(
+                f"model.network: gives {found[0].shape[1]} classes, not {len(self.structures) + 1}, which are "
+                "background and the structures; set its out_channels to ${size:target.classes}"
+            )
+        return [each.float() for each in found]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Loss of a batch; 0 for an empty one."""
+        if not len(batch["image"]):  # not every layer takes it
+            return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
+        outputs = self.outputs(batch["image"])
+        weights = [0.5**depth for depth in range(len(outputs))]
+        losses = [
+            self._loss(each, batch) * weight / sum(weights) for each, weight in zip(outputs, weights, strict=True)
+        ]
+        loss = torch.stack(losses).sum()
+        self.log("loss", loss, batch_size=len(batch["image"]))
+        return loss
+
+    def _loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        label, total = batch["label"], logits.sum() * 0
+        if logits.shape[2:] != label.shape[1:]:
+            logits = functional.interpolate(logits, label.shape[1:], mode=SOFT[len(self.roi)])
+        for share, known, number in marginal(logits, label, batch["labeled"]):
+            for each in self.loss.values():
+                total = total + share * each(known, number)
+        return total
+
+    @torch.no_grad()
+    def segment(self, image: Tensor, mapping: Tensor, shape: Sequence[int]) -> Tensor:
+        """Class map int16 [*P] on the CPU of one scan [1, C, *S], on its own grid of this shape; `mapping` [D, 2]."""
+        return classes_on_own_grid(
+            image, lambda windows: self(windows).softmax(1), roi=self.roi, overlap=self.overlap, mapping=mapping,
+            shape=shape,
+        )  # fmt: skip
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score scans by Dice."""
+        self._score(batch, surface=False)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score scans by everything, also by subgroup."""
+        rows = self._score(batch, surface=True)
+        for group, levels in self.levels.items() if rows else ():
+            for number, level in enumerate(levels):
+                belongs = (batch[f"subgroup_{group}"] == number).cpu()
+                for name, numbers in {**rows, "examples": belongs}.items() if belongs.any() else ():
+                    self.subgroup_metrics[f"{group}/{level}/{name}"].update(numbers[belongs])
+
+    def _score(self, batch: Batch, *, surface: bool) -> dict[str, Tensor]:
+        cases = [self._case(batch, index, surface=surface) for index in range(len(batch["image"]))]
+        rows = {name: torch.stack([case[name] for case in cases]) for name in (cases[0] if cases else ())}
+        for name, numbers in rows.items():
+            self.metrics[name].update(numbers)
+        return rows
+
+    def _case(self, batch: Batch, index: int, *, surface: bool) -> dict[str, Tensor]:
+        """The numbers of one case by the metric's name; NaN of a structure that its site does not label."""
+        label, number = batch["label"][index].to(torch.int16).cpu(), len(self.structures)
+        found = self.segment(batch["image"][index : index + 1], batch["mapping"][index], label.shape)
+        unknown = ~batch["labeled"][index].cpu()
+        scores = [overlaps(found, label, number)]
+        if surface:
+            spacing = batch["spacing_mm"][index].tolist()
+            scores += surfaces(found, label, number, spacing_mm=spacing, tolerance_mm=self.tolerance_mm)
+        told = torch.cat([each.masked_fill(unknown, torch.nan) for each in scores])
+        names = [name for name in self.metrics if name != "dice"]
+        by_name = dict(zip(names[: len(told)], told, strict=True))
+        return {"dice": told[:number].nanmean(), **by_name}
+
+    def wanted_sizes(self) -> dict[str, int]:
+        """The classes that it is made for, by the dataset's name."""
+        return {"target.classes": len(self.structures) + 1}
+
+    def on_validation_epoch_end(self) -> None:
+        """Log and reset, for whoever uses this module with Lightning alone."""
+        self._log("val", self.metrics)
+
+    def on_test_epoch_end(self) -> None:
+        """Log and reset, for whoever uses this module with Lightning alone."""
+        for metrics in (self.metrics, self.subgroup_metrics):
+            self._log("test", metrics)
+
+    def _log(self, split: str, metrics: Mapping[str, Metric]) -> None:
+        for name, metric in metrics.items():
+            if metric.update_called:
+                self.log(f"{split}/{name}", metric.compute().float())
+            metric.reset()
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimizer of the constructor, over all parameters."""
+        return self.make_optimizer(self.parameters())
+
+
+def compares(name: str, loss: nn.Module, structures: int, dimensions: int) -> bool:
+    """Whether a loss is other than the mean over its examples, as Dice of a whole batch is.
+
+    Raises ValueError for a loss that does not take logits [b, classes, *S] by their softmax and labels [b, 1, *S].
+    """
+    shape, classes = (2, 1, *[4] * dimensions), structures + 1
+    label = (torch.arange(2 * 4**dimensions) % (classes + 1)).clamp(max=structures).reshape(shape)
+    logits = torch.linspace(-2, 2, 2 * classes * 4**dimensions).reshape(2, classes, *shape[2:]).cos()
+    try:
+        whole, moved = loss(logits, label), loss(logits + 1, label)
+        apart = torch.stack([loss(logits[each : each + 1], label[each : each + 1]) for each in (0, 1)])
+    except (AssertionError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise ValueError(f"model.loss.{name}: {error}; it may lack softmax: true and to_onehot_y: true") from error
+    if whole.ndim or not torch.allclose(whole, moved, rtol=1e-4, atol=1e-5):
+        raise ValueError(f"model.loss.{name}: needs softmax: true, and gives one number (reduction: mean)")
+    return not torch.allclose(whole, apart.mean(), rtol=1e-4, atol=1e-5)
