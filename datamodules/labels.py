@@ -198,7 +198,10 @@ def _read_nifti(
         raise Unreadable(malformed) from None  # nibabel quotes the path
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-6 or unit not in ("mm", "unknown"):
         raise Unreadable(Reason.INVALID_GEOMETRY)
-    turn = ornt_transform(io_orientation(affine), axcodes2ornt(("L", "P", "S")))
+    orientation = io_orientation(affine)
+    if np.isnan(orientation).any():  # an axis next to none beside the others: no direction is left for it
+        raise Unreadable(Reason.INVALID_GEOMETRY)
+    turn = ornt_transform(orientation, axcodes2ornt(("L", "P", "S")))
     turned = affine @ inv_ornt_aff(turn, values.shape)
     return apply_orientation(values, turn).transpose(2, 1, 0), _RAS_TO_LPS @ turned
 

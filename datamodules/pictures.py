@@ -67,7 +67,8 @@ def picture(path: Path, channels: int, *, values: str = "type", background: floa
         with path.open("rb") as file, Image.open(file, formats=FORMATS) as opened:
             if opened.width * opened.height > MOST_PIXELS:
                 raise Unreadable(Reason.TOO_LARGE)
-            if opened.format == "TIFF" and getattr(opened, "n_frames", 1) > 1:
+            # A camera's MPO has a preview, or the other eye's picture, after the photograph.
+            if opened.format != "MPO" and getattr(opened, "n_frames", 1) > 1:
                 raise Unreadable(Reason.SEVERAL_PAGES)
             if opened.mode not in COLORS:
                 return _numbers(opened, values, background)

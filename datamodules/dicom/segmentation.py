@@ -47,6 +47,8 @@ def read_segmentation(
         if data.get("SOPClassUID") not in (SegmentationStorage, _LABEL_MAP_STORAGE):
             raise Unreadable(Reason.LABELS_UNREADABLE)
         segments = {int(item.SegmentNumber): item for item in data.SegmentSequence}
+        if len(segments) < len(data.SegmentSequence):  # two of one number: whose a frame is cannot be told
+            raise Unreadable(Reason.LABELS_UNREADABLE)
         labels = {n: codes.get(_type_of(item)) or str(item.SegmentLabel).strip() for n, item in segments.items()}
         labels.pop(0, None)  # the background, which label maps may describe
         kind = str(data.SegmentationType).upper()

@@ -50,7 +50,8 @@ def create_table(
     """Copy a file into a table: Parquet with its types, a CSV as text.
 
     An empty field and those of `missing` become NULL. Without a delimiter, the header tells it. Raises duckdb.Error,
-    also for a row of more or fewer cells than the header: its cells would stand in the wrong columns.
+    also for a row of more or fewer cells than the header: its cells would stand in the wrong columns; and ValueError for
+    a header that names a column twice, also as `x` and `X`, which SQL does not tell apart.
     """
     if ending(file.name) == ".parquet":
         relation = connection.read_parquet(str(file))
@@ -60,7 +61,7 @@ def create_table(
         names = next(csv.reader([header], delimiter=delimiter), [])
         # What DuckDB is not told it guesses from the first rows: of few ones it may take the first for a header.
         relation = connection.read_csv(
-            str(file), header=True, auto_detect=False, columns=_columns(names), delimiter=delimiter, quotechar='"',
+            str(file), header=True, auto_detect=False, columns=_columns(file, names), delimiter=delimiter, quotechar='"',
             escapechar='"', na_values=["", *missing], strict_mode=True,
         )  # fmt: skip
     try:
@@ -78,12 +79,12 @@ def _without_row(error: str) -> str:
     return f"line {line[1]}: {wrong[0] if wrong else 'it is damaged'}" if line else error
 
 
-def _columns(names: Sequence[str]) -> dict[str, str]:
-    """Text for each; one without a name is numbered, and a second one of a name too."""
-    found: dict[str, str] = {}
-    for at, name in enumerate(names):
-        found[name if name and name not in found else f"{name or 'column'}_{at}"] = "VARCHAR"
-    return found
+def _columns(file: Path, names: Sequence[str]) -> dict[str, str]:
+    """Text for each; one without a name is numbered. Raises ValueError where two have one name."""
+    lower = [name.lower() for name in names if name]
+    if twice := sorted({name for name in lower if lower.count(name) > 1}):
+        raise ValueError(f"{file} has two columns called {twice[0]}: rename one")
+    return {name or f"column_{at}": "VARCHAR" for at, name in enumerate(names)}
 
 
 def _header(file: Path) -> str:

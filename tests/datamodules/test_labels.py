@@ -134,6 +134,14 @@ def test_masks_follow_the_volume_into_the_standard_orientation(tmp_path, turn):
     assert_masks(read_labels(path, volume), drawn())
 
 
+def test_two_segments_of_one_number_are_refused(tmp_path):
+    volume, path = study(tmp_path)
+    data = dcmread(path)
+    data.SegmentSequence[1].SegmentNumber = data.SegmentSequence[0].SegmentNumber
+    data.save_as(path)
+    assert reason_of(read_labels, path, volume) is Reason.LABELS_UNREADABLE
+
+
 def test_names_choose_among_the_segment_labels(tmp_path):
     volume, path = study(tmp_path)
     chosen = read_labels(path, volume, {7: "subcutaneous_fat", 8: "absent"})
@@ -289,6 +297,15 @@ def test_nifti_that_does_not_say_where_it_lies_is_refused(tmp_path):
     image.set_qform(None, 0)
     nib.save(image, tmp_path / "lost.nii")
     assert reason_of(read_labels, tmp_path / "lost.nii", volume, NAMES) is Reason.MISSING_GEOMETRY
+
+
+def test_nifti_with_an_axis_that_is_next_to_none_is_refused(tmp_path):
+    volume, _ = study(tmp_path)
+    path = nifti(tmp_path / "labels.nii", ids_of(drawn()), volume.affine)
+    whole = bytearray(path.read_bytes())
+    whole[296:300] = np.float32(3e30).tobytes()  # the first number of the second row of the sform
+    path.write_bytes(whole)
+    assert reason_of(read_labels, path, volume, NAMES) is Reason.INVALID_GEOMETRY
 
 
 @pytest.mark.parametrize("unit", [4, 3, 1], ids=["that nobody defined", "micrometer", "meter"])

@@ -237,9 +237,10 @@ def test_a_picture_of_one_bit_is_black_and_white(tmp_path):
     assert np.array_equal(picture(saved(tmp_path / "a.png", SEEN > 0.5), 1), 255 * (SEEN > 0.5))
 
 
-def test_several_pages_are_not_one_picture(tmp_path):
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_several_pages_are_not_one_picture(tmp_path, name):
     first = Image.fromarray(EIGHT)
-    path = saved(tmp_path / "a.tif", first, save_all=True, append_images=[Image.fromarray(255 - EIGHT)])
+    path = saved(tmp_path / name, first, save_all=True, append_images=[Image.fromarray(255 - EIGHT)])
     assert reason(picture, path, 1) is Reason.SEVERAL_PAGES
 
 

@@ -74,3 +74,10 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path, arguments, error, message)
     (tmp_path / "latin.csv").write_bytes("patient,name\n1,Jos\xe9\n".encode("latin-1"))
     with pytest.raises(error, match=message):
         Table(**arguments, root=str(tmp_path)).read()
+
+
+@pytest.mark.parametrize("header", ["patient,x,x", "patient,x,X"])
+def test_a_name_that_two_columns_have_is_said(tmp_path, header):
+    (tmp_path / "t.csv").write_text(f"{header}\n1,2,3\n")
+    with pytest.raises(ValueError, match="has two columns called x: rename one"):
+        Table("t.csv", person="patient", root=str(tmp_path)).read()
