@@ -50,8 +50,8 @@ def create_table(
     """Copy a file into a table: Parquet with its types, a CSV as text.
 
     An empty field and those of `missing` become NULL. Without a delimiter, the header tells it. Raises duckdb.Error,
-    also for a row of more or fewer cells than the header: its cells would stand in the wrong columns; and ValueError for
-    a header that names a column twice, also as `x` and `X`, which SQL does not tell apart.
+    also for a row of more or fewer cells than the header: its cells would stand in the wrong columns; and ValueError
+    for a header that names a column twice, also as `x` and `X`, which SQL does not tell apart.
     """
     if ending(file.name) == ".parquet":
         relation = connection.read_parquet(str(file))
@@ -61,8 +61,8 @@ def create_table(
         names = next(csv.reader([header], delimiter=delimiter), [])
         # What DuckDB is not told it guesses from the first rows: of few ones it may take the first for a header.
         relation = connection.read_csv(
-            str(file), header=True, auto_detect=False, columns=_columns(file, names), delimiter=delimiter, quotechar='"',
-            escapechar='"', na_values=["", *missing], strict_mode=True,
+            str(file), header=True, auto_detect=False, columns=_columns(file, names), delimiter=delimiter,
+            quotechar='"', escapechar='"', na_values=["", *missing], strict_mode=True,
         )  # fmt: skip
     try:
         relation.create(name)
