@@ -21,7 +21,7 @@ FILES = {
 }
 START = "    flip --config-dir my_conf "
 COMMANDS = [shlex.split(line, comments=True)[3:] for line in TEXT.splitlines() if line.startswith(START)]
-STUDIES = ["tumors", "digits", "recurrence"]
+STUDIES = ["tumors", "digits", "ink", "recurrence"]
 MOST_LINES = 25  # of YAML for a study, its sites among them
 SHORT = ["strategy.rounds=2", "trainer.centralized.max_epochs=2"]
 
@@ -68,7 +68,7 @@ def test_a_new_tabular_study_is_checked_and_trained_as_written(stranger, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("study", ["digits", "recurrence"])
+@pytest.mark.parametrize("study", STUDIES[1:])
 def test_a_new_study_has_the_same_weights_over_flower(stranger, study, tmp_path, monkeypatch):
     monkeypatch.chdir(stranger)
     for number, command in enumerate([*commands(study), *commands(study, "inprocess")[::-1]]):

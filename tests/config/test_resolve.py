@@ -34,13 +34,20 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
+SCANS = [
+    "dataset.structures=[liver]",
+    "dataset.image={_target_: datamodules.segmentation.forms.Volumes, spacing_mm: [1, 1, 2]}",
+    "dataset.intensity={_target_: datamodules.segmentation.intensity.Percentiles}",
+    "dataset.patches.size=[16, 16, 16]",
+]
 LEFT_TO_THE_STUDY = {
     "dataset=table": [
         "dataset.target={_target_: datamodules.targets.Binary, column: num, positive: [1]}",
         "dataset.tabular.numeric=[age]",
     ],
     "dataset=images": ["dataset.target={_target_: datamodules.targets.Survival, time: days, event: died}"],
-    "dataset=segmentation": ["dataset.structures=[liver]"],
+    "dataset=segmentation": SCANS,
+    "model=segmenter": ["dataset=segmentation", *SCANS],
 }
 """What the options for a stranger's own data do not say."""
 
@@ -49,6 +56,7 @@ NEEDS = {
     "table": "lung_survival",
     "images": "chest_xray",
     "segmentation": "chest_xray",
+    "segmenter": "chest_xray",
     "image_classifier": "dermatology",
 }
 """An experiment that fits an option which none uses as it ships."""

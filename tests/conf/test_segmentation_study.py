@@ -1,0 +1,62 @@
+"""A study of scans with masks, declared in YAML alone, at hospitals of which one does not label every structure."""
+
+from pathlib import Path
+
+import pytest
+
+from flip.cli.execute import execute
+from tests.datamodules.segmentation_sites import site
+from tests.studies import compose_study
+
+STUDY = """
+# @package _global_
+defaults:
+  - override /dataset: segmentation
+  - override /model: segmenter
+  - override /sites: [north, south]
+  - override /federation: inprocess
+name: abdomen
+dataset:
+  structures: [liver, spleen]
+  image: {_target_: datamodules.segmentation.forms.Volumes, spacing_mm: [2.0, 1.5, 3.0], orientation: LAS}
+  intensity: {_target_: datamodules.segmentation.intensity.Percentiles}
+  patches: {size: [8, 16, 16]}
+model:
+  network: {channels: [8, 16], strides: [2]}
+  optimizer: {lr: 0.01}
+strategy: {rounds: 3}
+trainer: {steps: null, epochs: 4}
+"""
+COLUMNS = {"north": "{liver: 1, spleen: 6}", "south": "{liver: 1, spleen: null}"}
+
+
+@pytest.fixture(scope="module")
+def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The study's YAML, beside the scans of its sites."""
+    folder = tmp_path_factory.mktemp("abdomen")
+    for name, columns in COLUMNS.items():
+        root = site(folder / "data" / name, 16)
+        path = folder / "conf" / "sites" / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# @package sites.{name}\nroot: {root}\npolicy: public_data\ncolumns: {columns}\n")
+    experiment = folder / "conf" / "experiment" / "abdomen.yaml"
+    experiment.parent.mkdir()
+    experiment.write_text(STUDY)
+    return folder / "conf"
+
+
+@pytest.mark.slow
+def test_a_site_that_labels_one_structure_trains_along_and_is_scored_by_it(conf, tmp_path):
+    result = execute(compose_study("experiment=abdomen", config_dir=conf), tmp_path / "run")
+    found = result["metrics"]
+    assert result["status"] == "ok"
+    assert min(found[f"test/site/{name}/dice_liver"] for name in COLUMNS) > 0.8
+    assert found["test/site/north/dice_spleen"] > 0.8
+    assert found.get("test/site/south/dice_spleen") is None
+
+
+@pytest.mark.slow
+def test_under_a_hospitals_minimum_cell_the_study_ends_with_its_scores(conf, tmp_path):
+    policies = [f"sites.{name}.policy={{minimum_persons: 10, minimum_cell: 3}}" for name in COLUMNS]
+    result = execute(compose_study("experiment=abdomen", *policies, config_dir=conf), tmp_path / "run")
+    assert result["status"] == "ok" and result["metrics"]["test/pooled/dice_liver"] > 0.8
