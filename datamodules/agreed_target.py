@@ -8,10 +8,10 @@ import numpy as np
 
 from datamodules.description import Description
 from datamodules.inputs import Inputs
-from datamodules.targets import MultiClass, MultiLabel, Regression, Target
+from datamodules.targets import UNDECLARED, Binary, MultiClass, MultiLabel, Regression, Target
 from datamodules.text import HashedText
 
-PERSONS, MOMENTS = "count/label", "moments/target"
+PERSONS, MOMENTS, CODED = "count/label", "moments/target", "count/coded"
 ROUNDING = 1e-7  # of a mean: what float32 does not hold
 Arrays = dict[str, np.ndarray]
 
@@ -62,8 +62,33 @@ def describe(target: Target, arrays: Mapping[str, np.ndarray], told: Description
         told.number(target.columns[0], arrays["label"])
 
 
-def constant(target: Target, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-    """A sentence where a number to predict is the same in all training rows, by site what `statistics` tells."""
+def coded(target: Target, arrays: Mapping[str, np.ndarray], left_out: Mapping[str, int]) -> Arrays:
+    """Where a yes or no has one answer alone, `count/coded` [1]: the persons with a level that is not declared.
+
+    Of a site that writes 1 and 2 for the study's 0 and 1, the 1 would be taken for yes, and the 2 left out. `arrays`
+    are the target's of all rows that are used, `left_out` persons by reason.
+    """
+    one = isinstance(target, Binary) and len(np.unique(arrays["label"])) == 1
+    return {CODED: np.array([float(left_out.get(UNDECLARED, 0))])} if one else {}
+
+
+def unfit(target: Target, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+    """A sentence for each reason against the study, by site what `coded` and `statistics` tell."""
+    column = target.columns[0]
+    return [
+        *(
+            f"{site} has one answer to {column} alone, and others that the study does not declare: it may write the "
+            "same in other codes, and be trained on the wrong one; map them in the site's file as columns: "
+            f"{{{column}: {{values: {{own: declared}}}}}}, or name what means a missing value: dataset.records.missing"
+            for site, counts in told.items()
+            if CODED in counts and counts[CODED].any()
+        ),
+        *_constant(target, told),
+    ]
+
+
+def _constant(target: Target, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+    """A sentence where a number to predict is the same in all training rows."""
     sums = [each[MOMENTS] for each in told.values() if MOMENTS in each and each[MOMENTS].shape == (3,)]
     if not isinstance(target, Regression) or not sums or _mean_and_deviation(np.sum(sums, axis=0))[1]:
         return []

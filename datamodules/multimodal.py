@@ -124,13 +124,14 @@ class Multimodal(lightning.LightningDataModule):
         return self.target.occurs({name: array[self._splits == "train"] for name, array in self._target.items()})
 
     def compared(self) -> dict[str, np.ndarray]:
-        """Persons by unit of the numbers whose unit the study does not declare: see `datamodules.units`."""
+        """Persons by unit of numbers whose unit no study declares; those who may have another code of the target."""
         self.setup()
-        return persons_by_unit(self._read().units, self._read().person)
+        coded = agreed_target.coded(self.target, self._target, self.skipped_persons)
+        return persons_by_unit(self._read().units, self._read().person) | coded
 
     def unlearnable(self, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-        """What speaks against the study, by site what it tells: other units, a constant number to predict."""
-        return [*differing(told, self.query.columns), *agreed_target.constant(self.target, told)]
+        """What speaks against the study, by site what it tells: other units or codes, a constant number to predict."""
+        return [*differing(told, self.query.columns), *agreed_target.unfit(self.target, told)]
 
     def persons(self) -> int:
         """Number of distinct persons in the table, or in the site's part of it."""
@@ -145,8 +146,7 @@ class Multimodal(lightning.LightningDataModule):
         reasons = left_out(cohort, reasons)
         self.skipped = dict(Counter(reasons.dropna()))
         self.skipped_persons = persons_by(zip(reasons, cohort.person, strict=True))
-        kept = np.flatnonzero(reasons.isna())
-        if not len(kept):
+        if not len(kept := np.flatnonzero(reasons.isna())):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
         undeclared = undeclared_levels(self.target.declared, cohort.table)

@@ -113,6 +113,24 @@ def test_a_code_that_is_not_declared_is_left_out_counted_and_named_at_the_site(t
     assert "column label has 15 rows of level '9', which dataset.target does not declare" in log
 
 
+OTHER_CODES = {"a": MANY, "b": [label + 1 for label in MANY]}
+
+
+@pytest.mark.parametrize("way", WAYS, ids=" ".join)
+@pytest.mark.parametrize("policy", [STRICT, "public_data"])
+def test_a_site_that_writes_1_and_2_for_0_and_1_is_refused_by_name(way, policy, tmp_path):
+    """Its no would be trained on as yes, and its yes left out."""
+    result = execute(study(tmp_path, OTHER_CODES, TARGETS["Binary"], *way, policy=policy), tmp_path / "run")
+    assert result["status"] == "refused"
+    assert "b has one answer to label alone" in result["reason"] and "a has" not in result["reason"]
+
+
+def test_a_site_with_one_answer_and_two_unknown_codes_tells_no_one_of_these_two(tmp_path):
+    labels = {"a": MANY, "b": [*each(*[0] * 29), 0, 9, 9]}
+    result = execute(study(tmp_path, labels, TARGETS["Binary"], *WAYS[0]), tmp_path / "run")
+    assert result["status"] == "ok", result["reason"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("federation", ["flower", "nvflare"])
 def test_over_a_backend(federation, tmp_path):
