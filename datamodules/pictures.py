@@ -22,6 +22,8 @@ VALUES = ("type", "stored")
 COLORS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes of 8 bits a channel
 BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
 WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2  # values of the second and of the third
+# Raw modes that Pillow does not give as stored: it keeps 8 bits of 16, and stretches 2 and 4 to 8, as it does 1.
+SCALED = (";16", "L;2", "L;4")
 
 
 class Unfit(Unreadable, ValueError):
@@ -72,7 +74,8 @@ def picture(path: Path, channels: int, *, values: str = "type", background: floa
                 raise Unreadable(Reason.SEVERAL_PAGES)
             if opened.mode not in COLORS:
                 return _numbers(opened, values, background)
-            if values == "stored" and any(";16" in str(tile[3]) for tile in opened.tile):  # Pillow keeps 8 bits of them
+            raw = [opened.mode, *(str(tile[3]) for tile in opened.tile)]
+            if values == "stored" and any(each == "1" or kind in each for each in raw for kind in SCALED):
                 raise Unreadable(Reason.NOT_AS_STORED)
             if SIGNED in np.atleast_1d(getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, 1)):  # Pillow wraps 8 bits
                 raise Unfit(Reason.NO_RANGE if values == "type" else Reason.NOT_AS_STORED)

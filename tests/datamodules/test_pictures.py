@@ -1,5 +1,7 @@
 """The values of pictures and arrays by their type and by what the study declares: never white, black or a guess."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -231,6 +233,25 @@ def test_a_palette_and_an_opaque_layer_are_no_transparency(tmp_path):
     assert picture(saved(tmp_path / "p.bmp", palette()), 1)[0].tolist() == [76] * 4 + [29] * 4
     opaque = Image.fromarray(EIGHT).convert("RGBA")
     assert np.array_equal(picture(saved(tmp_path / "o.png", opaque), 1), EIGHT)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_a_picture_of_few_bits_is_not_taken_as_stored(tmp_path, bits):
+    width, height = 16, 4
+    rows = b"".join(b"\0" + bytes([0b00001111]) * (width * bits // 8) for _ in range(height))
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0)
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    assert picture(path, 1).max() == 255
+    with pytest.raises(Unreadable) as refused:
+        picture(path, 1, values="stored")
+    assert refused.value.reason is Reason.NOT_AS_STORED
 
 
 def test_a_picture_of_one_bit_is_black_and_white(tmp_path):
