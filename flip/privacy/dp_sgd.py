@@ -25,8 +25,8 @@ class DPSGD(Mechanism):
     loader; the gradients of a person's rows are added up, this sum is clipped, and the noised sum over persons is
     divided by the rows that a batch is expected to hold: without clipping and noise that is the mean over rows, in
     which a person counts by their rows. Of all else no number leaves a site, but the counts behind test metrics with
-    noise of their own (`metrics_epsilon`, `flip.privacy.noised`), in the same ledger. Not covered: what the rows are
-    scaled by where that is a site's own mean and deviation, whether a site takes part, and how long it takes.
+    noise of their own (`metrics_epsilon`, `flip.privacy.noised`), in the same ledger. Not covered: whether a site takes
+    part, and how long it takes. A study whose rows are prepared by what is computed from rows is refused.
 
     Args:
         max_grad_norm: L2 norm to which each person's gradient, the sum over their rows, is clipped, above 0.

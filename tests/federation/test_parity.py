@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from flip.cli.execute import execute
+from flip.config.checks.study import check
 from flip.errors import UserError
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip
@@ -109,6 +110,11 @@ def test_another_seed_gives_other_weights(data, digest, tmp_path):
 def test_pooled_scaling_trains_on_every_backend(data, federation, tmp_path):
     study = tiny_heart_study(data, "dataset.scaling=pooled", f"federation={federation}")
     assert execute(study, tmp_path / "run")["status"] == "ok"
+
+
+def test_pooled_scaling_with_a_validation_split_passes_the_check(data):
+    split = "{_target_: datamodules.splits.ByPerson, train: 0.6, validate: 0.2}"
+    check(tiny_heart_study(data, "dataset.scaling=pooled", "federation=inprocess", f"dataset.split={split}"))
 
 
 @pytest.mark.slow
