@@ -283,7 +283,12 @@ def test_many_rows_of_few_persons_send_no_weights(tmp_path):
 
 
 def test_poisson_samples_of_few_persons_send_no_weights(tmp_path):
-    private = ("privacy=dp_sgd", "dataset.batch_size=1", "privacy.dp_sgd.noise_multiplier=1.0")
+    private = (
+        "privacy=dp_sgd",
+        "dataset.scaling=declared",
+        "dataset.batch_size=1",
+        "privacy.dp_sgd.noise_multiplier=1.0",
+    )
     reply = Site(tmp_path, *private, "privacy.dp_sgd.target_epsilon=null").ask("fit")
     assert (reply.fault, content(reply)) == (Fault.REFUSED_FEW_PERSONS, [0, {}, {}, {}, {}])
 
