@@ -44,14 +44,13 @@ def augmentation(strength: float, size: Sequence[int], mirror: Sequence[int]) ->
 
     `mirror`: axes on which half of the patches are mirrored. None where nothing is to be done.
     """
-    both, dimensions = list(BIG), len(size)
-    flips = [transforms.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in mirror] if strength else []
     if not strength:
         return None
+    both, dimensions = list(BIG), len(size)
     blur = {f"sigma_{axis}": (0.3, 0.8) for axis in "xyz"[:dimensions]}
     return transforms.Compose(
         [
-            *flips,
+            *(transforms.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in mirror),
             transforms.RandAffined(
                 both, prob=0.3 * min(strength, 1), rotate_range=(0.26 * strength,) * (1 if dimensions == 2 else 3),
                 scale_range=(0.2 * strength,) * dimensions, mode=("bilinear", "nearest"), padding_mode="border",

@@ -220,9 +220,9 @@ def scalings(data: FederatedDataModule, split: str, *, pooled: bool) -> "tuple[L
         return rows, None
     if split != "test":
         return (cast("Loader", data.pooled_val_dataloader()) if pooled else rows), None
-    if not data.pooled_test_dataloader():
+    if not (found := data.pooled_test_dataloader()):
         return rows, None
-    together = cast("Loader", data.pooled_test_dataloader())
+    together = cast("Loader", found)
     return (together, rows) if pooled else (rows, together)
 
 
