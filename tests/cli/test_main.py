@@ -163,7 +163,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
     return found
 
 
-@pytest.mark.parametrize(("backend", "rounds"), [("inprocess", ["strategy.rounds=2"]), ("none", [])])
+@pytest.mark.parametrize(
+    ("backend", "rounds"), [("inprocess", ["strategy.rounds=2"]), pytest.param("none", [], marks=pytest.mark.slow)]
+)
 def test_a_researchers_own_package_and_configuration_run(
     backend: str, rounds: list[str], acme: Acme, folder: Path, flip: Flip
 ) -> None:
@@ -232,6 +234,7 @@ def test_a_sweep_of_mistakes_leaves_nothing(flip: Flip, acme: Acme, folder: Path
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_failed_run_does_not_end_a_sweep_and_a_table_ends_it(flip: Flip, data_dir: Path, folder: Path) -> None:
     done = flip(
         "-m", "experiment=heart_disease", "federation=inprocess", "trainer.steps=2", "strategy.rounds=x,1",

@@ -21,7 +21,11 @@ def ran(folder: Path, redirection: str, *words: str) -> "subprocess.CompletedPro
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("redirection", ["| true", ">&-", "> /dev/full"], ids=["broken", "closed", "full"])
+@pytest.mark.parametrize(
+    "redirection",
+    ["| true", *(pytest.param(way, marks=pytest.mark.slow) for way in (">&-", "> /dev/full"))],
+    ids=["broken", "closed", "full"],
+)
 def test_a_run_is_not_stopped(redirection: str, tmp_path: Path) -> None:
     done = ran(tmp_path, redirection, *write_small_study(tmp_path), "hydra.run.dir=run", "strategy.rounds=1")
     assert done.returncode == 0, done.stderr

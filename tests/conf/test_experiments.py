@@ -48,7 +48,7 @@ def test_every_experiment_has_tiny_data():
     assert set(TINY) == set(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("federation", ["none", "inprocess"])
+@pytest.mark.parametrize("federation", [pytest.param("none", marks=pytest.mark.slow), "inprocess"])
 def test_an_experiment_runs_to_its_report(arguments, federation, reference, tmp_path):
     ran = reference if federation == "inprocess" else run(tmp_path / "run", *arguments, f"federation={federation}")
     assert ran.result["status"] == "ok", (ran.result["reason"], (ran.folder / "log.txt").read_text()[-2000:])

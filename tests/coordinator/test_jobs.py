@@ -52,6 +52,7 @@ def test_every_site_is_counted_and_nothing_is_trained(here):
     assert page.count("<svg") >= 3
 
 
+@pytest.mark.slow
 def test_statistics_over_a_federation_are_those_of_this_machine(here, heart, tmp_path):
     done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=statistics", "federation=inprocess")
     assert done.status == 0, done.err

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.commands import ROOT
 
 PARAMETERS = 25_000_000
@@ -12,6 +14,7 @@ MODEL = 4 * PARAMETERS  # bytes
 ALLOWED = 80_000_000  # bytes beside the arrays: what is computed a block at a time, and what torch imports late
 
 
+@pytest.mark.slow
 def test_a_round_holds_the_weights_their_mean_and_one_reply_though_replies_come_early():
     app = ROOT / "tests" / "benchmarks" / "big_model_apps.py"
     ran = subprocess.run(

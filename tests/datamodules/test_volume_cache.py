@@ -69,6 +69,7 @@ def test_a_setting_that_does_not_make_the_entry_opens_no_dicom(cohort, tmp_path)
     assert dicom_opened(cohort, tmp_path / "cache", batch_size=1, augment=1.0, grid=other)[0] == 0
 
 
+@pytest.mark.slow
 def test_a_second_process_opens_no_dicom(cohort, tmp_path):
     script = (
         "import sys; from pathlib import Path\n"

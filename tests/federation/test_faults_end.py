@@ -47,7 +47,7 @@ def test_with_fewer_than_min_sites_left_the_study_ends(backend: Backend, tmp_pat
     assert running.result["rounds"] == complete(study.run) == 2
 
 
-@pytest.mark.parametrize("backend", each(FORKED, FLOWER, FLARE))
+@pytest.mark.parametrize("backend", each(FORKED, FLOWER, FLARE, fast=[]))
 def test_with_all_but_one_site_gone_the_study_ends(backend: Backend, tmp_path: Path, short: Path) -> None:
     study = Faulty(tmp_path, short / f"g-{backend.id}", {"killed": {1: "hang"}, "stands": {1: "hang"}, "well": {}})
     workers = "federation.workers=3"  # one for each: the site that is well waits for nobody

@@ -41,7 +41,7 @@ def interrupted(study: Faulty, number: signal.Signals, *overrides: str, hangs: s
     ("backend", "number"),
     [
         pytest.param(ONE, signal.SIGINT, id="inprocess-int"),
-        pytest.param(FORKED, signal.SIGTERM, id="workers-term"),
+        pytest.param(FORKED, signal.SIGTERM, id="workers-term", marks=pytest.mark.slow),
         *[
             pytest.param(backend, number, id=f"{backend.name}-{number.name}", marks=pytest.mark.slow)
             for backend, number in [

@@ -43,6 +43,7 @@ def again(finished: Finished, data: Path, *arguments: str) -> Finished:
     return flip(finished.folder, "--config-dir", folder, "--config-name", "run", *arguments, FLIP_DATA_DIR=str(data))
 
 
+@pytest.mark.slow
 def test_flower_gives_the_weights_of_the_reference(flower, digest):
     assert flower.status == 0, flower.err
     assert flower.result["digest"] == digest

@@ -186,6 +186,7 @@ def test_a_reply_whose_fingerprint_is_none_is_invalid(told):
 # What a run is run again from
 
 
+@pytest.mark.slow
 def test_sites_on_the_command_line_win(begun, tmp_path):
     data = str(begun.folder / "data")
     ran = flip(tmp_path, "--config-dir", str(begun.runs[0]), "--config-name", "run", "sites=[cleveland,va]",

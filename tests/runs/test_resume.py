@@ -113,7 +113,7 @@ def wholes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if "privacy" in name else []) for name in STUDIES]
+    "name", [pytest.param(name, marks=[] if "SCAFFOLD" in name else [pytest.mark.slow]) for name in STUDIES]
 )
 def test_a_run_killed_after_a_round_goes_on_from_it(name, wholes, data, tmp_path):
     whole = wholes(name)

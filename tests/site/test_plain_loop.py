@@ -55,7 +55,7 @@ def quick(names: Any, *fast: Any) -> list[Any]:
     return [pytest.param(name, marks=[] if name in fast else [pytest.mark.slow]) for name in names]
 
 
-@pytest.mark.parametrize("experiment", quick(sorted(TINY), "heart_disease", "lung_survival", "clinical_notes"))
+@pytest.mark.parametrize("experiment", quick(sorted(TINY), "heart_disease"))
 def test_every_experiment_has_the_same_weights_and_metrics(experiment, tmp_path, by_trainer):
     tiny = TINY[experiment](tmp_path / "data")
     strategy = "fedbn" if experiment == "sarcopenia" else "fedavg"  # its network has norm layers that stay at the site
@@ -78,9 +78,7 @@ WAYS = [
 ]
 
 
-@pytest.mark.parametrize(
-    "overrides", quick(WAYS, ["strategy=fedavg"], ["strategy=scaffold"], ["privacy=dp_sgd"], WAYS[-6]), ids=" ".join
-)
+@pytest.mark.parametrize("overrides", quick(WAYS, ["strategy=scaffold"]), ids=" ".join)
 def test_every_way_to_train_has_the_same_weights_and_metrics(overrides, tmp_path, by_trainer):
     data = write_tiny_heart(tmp_path / "data")
     same_study(tiny_heart_study(data, "federation=inprocess", *overrides), tmp_path, by_trainer)

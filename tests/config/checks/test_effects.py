@@ -188,6 +188,7 @@ def test_a_site_of_a_roster_has_no_effect_beside_a_hospitals_own_file(acme: Acme
     assert "sites.north.trains=false (the command line): would have no effect: site_file" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_of_a_sweep_ignores_what_another_needs_and_says_so(acme: Acme, folder: Path, flip: Flip) -> None:
     done = flip("-m", *acme.arguments("federation=none,inprocess", "strategy.rounds=1", "seed=3"))
     assert done.returncode == 0, done.stdout + done.stderr
