@@ -19,6 +19,7 @@ from flip.config.study import Manifest
 from flip.contracts import Agrees, FederatedDataModule, NamesLevels, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
+from flip.files import ALONE, CENTRALIZED
 from flip.messages import Fault, Payload, Task
 from flip.messages.weights import load_arrays, to_arrays
 from flip.messages.wire import take
@@ -33,6 +34,8 @@ from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
+
+OWN = "own-model"  # under which the whole model is kept that a site trains for itself alone
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class Loaded:
         """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module.
 
         A run whose site has none of its own yet begins from the seeded ones, whatever the module was trained on before.
+        Where the strategy has the site keep a whole model for itself, that one is scored.
         """
         self.agree(task)
         before = task.round + (1 if task.step == "evaluate" else 0)
@@ -131,6 +135,8 @@ class Loaded:
         if own is None and set(to_arrays(self.module)) - set(task.weights):
             own = to_arrays(initial_module(self.manifest))
         load_arrays(self.module, {**(own or {}), **task.weights})
+        if task.step == "evaluate" and task.stage not in (ALONE, CENTRALIZED) and self.strategy.own is not None:
+            load_arrays(self.module, store.load(OWN, before) or {})
 
 
 def accept(text: str, place: Place, policy: Policy) -> Accepted:

@@ -16,9 +16,9 @@ from flip.contracts import FederatedDataModule
 from flip.contracts.dataset import examples_in
 from flip.determinism import seed_fit
 from flip.messages import Task
-from flip.messages.weights import to_arrays
+from flip.messages.weights import load_arrays, to_arrays
 from flip.privacy import PrivateFit, private_among
-from flip.site.admission import Loaded, Place
+from flip.site.admission import OWN, Loaded, Place
 from flip.site.batches import without_single
 from flip.site.bounds import refuse_batches, refuse_steps
 from flip.site.centralized import CentralizedFit, fit_centralized
@@ -94,10 +94,10 @@ class LocalFit:
         steps = updates(train, device, steps=trainer["steps"], epochs=trainer["epochs"])
         keep = trainer["optimizer_state"] == OptimizerState.keep.value
         local = SiteLocal(self.store, self.task.round, steps)
-        refuse_steps(self.loaded.policy, steps)
+        refuse_steps(self.loaded.policy, steps if strategy.own is None else 2 * steps)
         refuse_pull(self.loaded, self.task, steps)
         self.privacy.afford(train, steps * strategy.rounds)
-        shared = strategy.shared(module)
+        shared, own_model = strategy.shared(module), self.own_model(train, steps)
         strategy.before_fit(local, self.task)
         seed_fit(self.manifest["seed"], self.place.name, self.task.round)
         kept = self.store.load("optimizer", self.task.round) if keep else None
@@ -114,9 +114,29 @@ class LocalFit:
         state = strategy.after_fit(local, self.task.weights, after)
         if everything:
             self.store.save("personal", self.task.round, everything)
+        if own_model:
+            self.store.save(OWN, self.task.round, own_model)
         if keep:
             self.store.save("optimizer", self.task.round, callback.optimizer_arrays)
         return {**self._fields(train, callback, private), "weights": after, "state": state}
+
+    def own_model(self, train: "Loader", steps: int) -> dict[str, np.ndarray]:
+        """Train the whole model that a strategy has this site keep for itself, on the batches of the round.
+
+        Before its first round it is the sent one. Returns its weights; the module holds the sent ones again.
+        """
+        module, strategy = self.loaded.module, self.loaded.strategy.own
+        if strategy is None:
+            return {}
+        load_arrays(module, self.store.load(OWN, self.task.round) or {})
+        strategy.before_fit(SiteLocal(self.store, self.task.round, steps), self.task)
+        seed_fit(self.manifest["seed"], self.place.name, self.task.round)
+        device = device_of(self.manifest, self.place.site)
+        callback = RoundCallback(strategy.correct, passes=passes(train, device, steps))
+        fit_round(module, train, steps=steps, device=device, callback=callback)
+        weights = to_arrays(module)
+        self.loaded.receive(self.task, self.store)
+        return weights
 
     def alone(self, module: "TrainableModule") -> dict[str, Any]:
         """The whole training of this site without the others; returns and raises what `round` does."""

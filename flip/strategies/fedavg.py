@@ -189,6 +189,11 @@ class FedAvg:
         travels = [name for name in names if any(fnmatch(name, pattern) for pattern in self.share)]
         return trained_among(module, travels)
 
+    @property
+    def own(self) -> "FedAvg | None":
+        """This site's half of the fit of a whole model that it keeps for itself and is scored on; None: it has none."""
+        return None
+
     def before_fit(self, local: Local, task: Task) -> None:
         """Prepare this site's half; `task.weights` and `task.state` are what the coordinator sent."""
 

@@ -22,6 +22,7 @@ STRATEGIES = (
     "fedprox",
     "fedyogi",
     "median",
+    "ditto",
     "scaffold",
     "trimmed_mean",
 )

@@ -55,16 +55,28 @@ def pairings(study: Study) -> Iterator[str]:
     yield from problems
     yield from _misspelt(manifest, {"model": model, "strategy": strategy, "outcomes": outcomes}, mechanisms)
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
-        if strategy is not None and strategy.needs not in mechanism.strategies:
-            yield (
-                f"strategy and privacy.{name}: {type(strategy).__name__} needs every site's reply apart, which "
-                f"{type(mechanism).__name__} does not show; choose another strategy or privacy=none"
-            )
+        if strategy is not None:
+            yield from _together(strategy, mechanism, name)
         if model is not None:
             yield from _protected(study, mechanism, model, settings)
         yield from private_problems(study, name, mechanism, model=model, strategy=strategy)
     yield from _training(study, model, strategy, callbacks)
     yield from _cohorts(study)
+
+
+def _together(strategy: FedAvg, mechanism: Mechanism, name: str) -> Iterator[str]:
+    """Why a mechanism cannot serve a strategy."""
+    key, kind = f"strategy and privacy.{name}", type(strategy).__name__
+    if strategy.needs not in mechanism.strategies:
+        yield (
+            f"{key}: {kind} needs every site's reply apart, which {type(mechanism).__name__} does not show; choose "
+            "another strategy or privacy=none"
+        )
+    if strategy.own is not None:
+        yield (
+            f"{key}: {kind} has each site fit a second model in a round, which {type(mechanism).__name__} would not "
+            "count; choose another strategy or privacy=none"
+        )
 
 
 def _training(
