@@ -51,7 +51,7 @@ test-all: $(VENV)/.installed-test
 
 # In a folder of its own: where transformers is installed every process starts 1.7 s later, since torchmetrics imports it.
 test-transformers: $(VENV)/.installed-transformers
-	PYTHONPATH=$(abspath $(VENV))/transformers $(BIN)/python -m pytest tests/datamodules/test_transformer.py
+	PYTHONPATH=$(abspath $(VENV))/transformers $(BIN)/python -m pytest tests/datamodules/test_transformer.py tests/models/test_adapters.py
 
 # Likewise: what Hydra finds of them it loads in every sweep.
 test-launchers: $(VENV)/.installed-launchers
@@ -79,6 +79,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 $(VENV)/.installed-transformers: $(VENV)/.installed-test
 	$(INSTALL) --upgrade --target $(VENV)/transformers transformers
+	$(INSTALL) --upgrade --no-deps --target $(VENV)/transformers peft accelerate
 	@touch $@
 
 $(VENV)/.installed-launchers: $(VENV)/.installed-test

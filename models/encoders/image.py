@@ -31,13 +31,14 @@ class Network(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Embedding [n, width] of float32 images."""
-        out: Tensor = self.network(image)
+        out = self.network(image)
+        out = out[0] if isinstance(out, tuple) else out  # MONAI's ViT gives the outputs of its layers besides
         if out.shape[1:] != (self.width,):
             raise ValueError(
                 f"model.encoders.image: the network gives {list(out.shape[1:])}, not width={self.width}; "
                 "set both alike (out_channels or num_classes of the network)"
             )
-        return out
+        return torch.as_tensor(out)
 
 
 class SmallCNN(nn.Module):

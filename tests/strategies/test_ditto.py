@@ -22,7 +22,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(data: Path, folder: Path, *overrides: str) -> dict:
-    study = tiny_heart_study(data, "federation=inprocess", "strategy.rounds=3", "trainer.steps=10", "model.optimizer.lr=0.1", *overrides)
+    study = tiny_heart_study(
+        data, "federation=inprocess", "strategy.rounds=3", "trainer.steps=10", "model.optimizer.lr=0.1", *overrides
+    )
     check(study)
     result = execute(study, folder)
     assert result["status"] == "ok", result["reason"]
