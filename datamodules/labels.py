@@ -39,7 +39,8 @@ def read_labels(
     Ids or segments of the same name are united.
 
     Raises `Unreadable`: LABELS_UNREADABLE, LABELS_MISMATCH (another grid, another frame of reference), TOO_LARGE,
-    FOLDER_MISSING, OUTSIDE_FOLDER, SEVERAL_LABELS, FRACTIONS (of a SEG), of a NIfTI those of its form, and of a SEG's pixel data TRUNCATED, UNSUPPORTED_COMPRESSION,
+    FOLDER_MISSING, OUTSIDE_FOLDER, SEVERAL_LABELS, of a NIfTI SEVERAL_VOLUMES, NOT_GRAYSCALE, COMPLEX,
+    NIFTI_PAIR and SCALE_NOT_FINITE, of a SEG FRACTIONS, and of its pixel data TRUNCATED, UNSUPPORTED_COMPRESSION,
     UNDECODABLE.
     """
     wanted = None if names is None else frozenset(names.values())
