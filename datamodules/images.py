@@ -18,7 +18,7 @@ from datamodules.dicom.files import regular_files
 from datamodules.dicom.radiograph import VIEWS, chosen_film, read_film
 from datamodules.dicom.remarks import Noted, noted
 from datamodules.image_files import ARRAY, DICOM, NIFTI
-from datamodules.labels import read_nifti_volume
+from datamodules.nifti import read_nifti_volume
 from datamodules.pictures import LUMINANCE, VALUES, Unfit, as_declared, picture, read_array
 from datamodules.pixels import Pixels, room
 from datamodules.volume_cache import Arrays, VolumeCache

@@ -40,6 +40,11 @@ class Inputs:
         """The categories of which the study says how many levels they have, and the data say which."""
         return [name for name, declared in self.tabular.declared.items() if declared is None] if self.tabular else []
 
+    def take_transformer(self, sources: Mapping[str, Any]) -> None:
+        """Read notes by the site's transformer, where the study reads them by one."""
+        if isinstance(self.text, TransformerText):
+            self.text.transformer = sources.get("transformer")
+
     def declared_sizes(self) -> dict[str, int]:
         """`tabular.features`, `image.channels`, `text.buckets` or `text.features`, of the parts that are used."""
         parts = {"tabular": self.tabular, "image": self.image, "text": self.text}
@@ -61,8 +66,14 @@ class Inputs:
         return pixels
 
     def remarks(self, cohort: Cohort) -> list[Remark]:
-        """What is to know of the values of a cohort: categories that are not declared, which count as missing."""
-        return self.tabular.remarks(cohort.table) if self.tabular is not None else []
+        """What is to know of the values of a cohort: categories that are not declared, which count as missing.
+
+        Raises ValueError for values that are no numbers, before anything is prepared or trained.
+        """
+        if self.tabular is None:
+            return []
+        self.tabular.read(cohort.table)
+        return self.tabular.remarks(cohort.table)
 
     def describe(self, told: Description, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> None:
         """Say of each column, and of how many persons image and text are there; `texts` as the part reads them."""

@@ -63,8 +63,7 @@ class Multimodal(lightning.LightningDataModule):
     """
 
     REASONS, REMARKS = frozenset({NO_PERSON, COPY, *REASONS}), frozenset({*LACKING, OUT_OF_RANGE, *UNREAD, *OF_SERIES})
-    WARNINGS = frozenset({MIXED_UNITS})
-    SOURCES = ("table", "images", "notes", "transformer")
+    WARNINGS, SOURCES = frozenset({MIXED_UNITS}), ("table", "images", "notes", "transformer")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the target's
 
@@ -96,9 +95,9 @@ class Multimodal(lightning.LightningDataModule):
         self.cache = VolumeCache(**cache) if cache else None
         self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
         self.text, self.fitted = text, agreed_target.fitted(self.inputs, target)
-        if isinstance(text, TransformerText):
-            text.transformer = self.sources.get("transformer")
+        self.inputs.take_transformer(self.sources)
         self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
+        self.subgroup_levels = {name: each.names for name, each in self.groups.items()}
         self.must_occur, self.names_levels = target.must_occur, self.inputs.names_levels
         used = [*target.columns, *(g.column for g in self.groups.values()), *self.split.columns, *self.inputs.columns]
         self.query = CohortQuery(owned(records or Records(), person), used, text.column if text else None)
@@ -151,6 +150,7 @@ class Multimodal(lightning.LightningDataModule):
         self._target = {name: array[kept] for name, array in arrays.items()}
         undeclared = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
+        _ = [group.read(cohort.table) for group in self.groups.values()]  # what is no number ends here, not in a round
         remarks, lines = [*cohort.remarks, *self.inputs.remarks(cohort)], list[str]()
         if self.image is not None:
             opener = image_opener(self.root, self.sources, self.image.folder)

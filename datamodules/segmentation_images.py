@@ -118,6 +118,11 @@ class SegmentationImages(lightning.LightningDataModule):
         self._site: ScansOfSite | None = None
         self._sets, self._behind, self._agreed = dict[str, Any](), dict[str, int](), False
 
+    @property
+    def subgroup_levels(self) -> dict[str, Sequence[str]]:
+        """By group its levels, in order."""
+        return {name: each.names for name, each in self.groups.items()}
+
     def declared_sizes(self) -> dict[str, int]:
         """`image.channels`; `target.classes`: background and the structures."""
         return {"image.channels": self.reader.form.channels, "target.classes": 1 + len(self.structures.names)}

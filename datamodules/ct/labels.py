@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from datamodules.ct.planes import LEVEL, TISSUES, Skip
 from datamodules.dicom import Volume
 from datamodules.image_files import files_at, label_path
-from datamodules.labels import NIFTI_SUFFIXES, labels_fit, read_labels
+from datamodules.labels import labels_fit, read_labels
+from datamodules.nifti import NIFTI_SUFFIXES
 
 SEGMENTS = (*TISSUES, LEVEL)
 NO_SEGMENT = {name: f"the labels have no segment {name}" for name in SEGMENTS}

@@ -13,8 +13,8 @@ from pydicom.datadict import tag_for_keyword
 from datamodules.dicom.acquisition import Acquisition
 from datamodules.dicom.files import PixelValue, malformed_is, read_head
 from datamodules.dicom.frames import PER_FRAME, SHARED, is_enhanced, place_of, single_images
-from datamodules.dicom.objects import is_image, is_original, is_slice
-from datamodules.dicom.rescale import Rescale
+from datamodules.dicom.objects import is_image, is_map, is_original, is_slice
+from datamodules.dicom.rescale import Rescale, is_doubtful
 from datamodules.dicom.stored import Stored
 from datamodules.dicom.values import Values, number, several
 from datamodules.dicom.volume import MAX_SIDE, Reason, Unreadable
@@ -52,6 +52,7 @@ _TAGS = (
     "RescaleIntercept",
     "RescaleSlope",
     "RescaleType",
+    "ModalityLUTSequence",
     SHARED,
     PER_FRAME,
     "PhotometricInterpretation",
@@ -145,6 +146,7 @@ def read_headers(path: Path, modality: str) -> list[Header]:
 def _header(path: Path, data: Values, place: PixelValue | None, modality: str, *, frame: int = 0) -> Header:
     """What an image's header says; `place` is where its pixels are, or None. Raises as pydicom."""
     kinds = tuple(str(value).strip().upper() for value in several(data.get("ImageType")))
+    gray, computed = int(data.get("SamplesPerPixel") or 1) == 1, modality.upper() == "CT" and is_map(kinds)
     series_number, thickness = number(data, "SeriesNumber"), number(data, "SliceThickness")
     position, orientation, spacing = (
         _vector(data, name, count)
@@ -162,10 +164,10 @@ def _header(path: Path, data: Values, place: PixelValue | None, modality: str, *
         acquisition=Acquisition.of(data),
         original=is_original(kinds),
         slice_like=is_slice(kinds),
-        intensities=int(data.get("SamplesPerPixel") or 1) == 1 and _unit(data, modality) in _HOUNSFIELD,
+        intensities=gray and not computed and _unit(data, modality) in _HOUNSFIELD,
         rows=int(data.get("Rows")),
         columns=int(data.get("Columns")),
-        problem=_problem(data, modality) or _geometry_problem(position, orientation, spacing),
+        problem=_problem(data, modality, computed) or _geometry_problem(position, orientation, spacing),
         position=position,
         orientation=orientation.reshape(2, 3) if orientation.size == 6 else np.zeros((2, 3)),
         spacing=(float(spacing[0]), float(spacing[1])) if spacing.size == 2 else (0.0, 0.0),
@@ -177,15 +179,19 @@ def _header(path: Path, data: Values, place: PixelValue | None, modality: str, *
     )
 
 
-def _problem(data: Values, modality: str) -> Reason | None:
-    """Why the image cannot be read, of what the header says besides geometry."""
+def _problem(data: Values, modality: str, computed: bool) -> Reason | None:
+    """Why the image cannot be read, of what the header says besides geometry; `computed`: see `objects.is_map`."""
     if int(data.get("NumberOfFrames") or 1) > 1 or SHARED in data:
         return Reason.MULTIFRAME
     if int(data.get("SamplesPerPixel") or 1) != 1:
         return Reason.NOT_GRAYSCALE
+    if computed or data.get("ModalityLUTSequence"):
+        return Reason.MATERIAL_MAP if computed else Reason.MODALITY_LUT
     slope, intercept = number(data, "RescaleSlope"), number(data, "RescaleIntercept")
     if modality.upper() == "CT" and (not slope or intercept is None or _unit(data, modality) not in _HOUNSFIELD):
         return Reason.NOT_HOUNSFIELD
+    if modality.upper() == "CT" and is_doubtful(slope or 1.0):
+        return Reason.DOUBTFUL_SCALE
     if abs(slope or 1) > _MAX_RESCALE or abs(intercept or 0) > _MAX_RESCALE:
         return Reason.NOT_HOUNSFIELD
     return None

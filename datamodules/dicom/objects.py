@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from pydicom.uid import (
@@ -33,6 +34,19 @@ _MODALITY_OF = {
 _NO_SLICE = frozenset(
     ("LOCALIZER", "SCOUT", "TOPOGRAM", "MIP", "MINIP", "PROJECTION IMAGE", "VRT", "SCREEN SAVE", "SCREEN_SAVE")
 )
+
+# Words of ImageType of CT that was computed from several energies (by DICOM PS3.3 C.8.15.3 and by vendors' habit) or
+# from several phases. Some of it is in HU, but not in those of the scan: contrast is gone, or the energy is another.
+_COMPUTED = re.compile(
+    r"\b(IODINE|CALCIUM|URIC ACID|WATER|Z ?EFF\w*|EFFECTIVE Z|EFF(ECTIVE)? ATOMIC NUM\w*|E(LECTRON|LEC)? ?DENSITY|"
+    r"VNC\w*|VUE|VIRTUAL \w+|MONO( ?E\w*)?|VMI|MAT (SPECIFIC|REMOVED|FRACTIONAL|MODIFIED|VALUE BASED)|MATERIAL \w+|"
+    r"PERFUSION|CBF|CBV|MTT|TTP|TMAX|PBV|SUBTRACTION|SUBTRACTED)\b"
+)
+
+
+def is_map(image_type: Sequence[str]) -> bool:
+    """Whether a CT of these values of ImageType maps a material, another energy than the scan's, or flow."""
+    return any(_COMPUTED.search(re.sub(r"[_\W]+", " ", each)) for each in image_type[2:])
 
 
 def is_image(data: Values, modality: str) -> bool:

@@ -9,6 +9,15 @@ from pydicom.dataset import Dataset
 
 from datamodules.dicom.values import Values, number
 
+# A scanner's slope is 1, and one that makes the most of 8 or 16 bits is far from it. What lies between is a mistake of
+# a few percent, which moves muscle by tens of HU and leaves air, at an intercept of -1024, where it is.
+_NEAR, _ROUNDED = (0.8, 1.25), 1e-3
+
+
+def is_doubtful(slope: float) -> bool:
+    """Whether a slope of CT is near 1 and not 1."""
+    return _NEAR[0] <= slope <= _NEAR[1] and abs(slope - 1) > _ROUNDED
+
 
 @dataclass(frozen=True)
 class Rescale:

@@ -72,7 +72,9 @@ def read_segmentation(
                 if kind == "LABELMAP":
                     view.of(masks[label])[...] |= pixels == number
                 elif number == frames[index].segment:
-                    view.of(masks[label])[...] |= 2 * pixels.astype(np.int32) >= full
+                    if full < 1 or not np.isin(pixels, (0, full)).all():
+                        raise Unreadable(Reason.FRACTIONS)
+                    view.of(masks[label])[...] |= pixels == full
     return masks
 
 

@@ -49,6 +49,19 @@ class Reason(Enum):
     MISSING_THICKNESS = "a single slice without a slice thickness"
     NOT_GRAYSCALE = "the images are not single-channel grayscale"
     NOT_HOUNSFIELD = "the values cannot be converted to Hounsfield units"
+    MODALITY_LUT = (
+        "a lookup table (ModalityLUTSequence) says what the values mean, which is read of radiographs alone: export "
+        "the scan with a rescale slope and intercept"
+    )
+    MATERIAL_MAP = (
+        "the images were computed from several energies or phases (iodine, virtual non-contrast, monoenergetic, atomic "
+        "number, electron density, perfusion), and are not the HU of the scan"
+    )
+    DOUBTFUL_SCALE = (
+        "the slope of its scale (RescaleSlope, scl_slope) is near 1 and not 1, or is given to what are Hounsfield "
+        "units as they are stored"
+    )
+    SCALE_NOT_FINITE = "the scale of the NIfTI (scl_slope, scl_inter) is not a number: write 1 and 0 for none"
     HIGH_BIT = "the bits of a pixel lie elsewhere than at its low end (HighBit is not BitsStored - 1)"
     BELOW_AIR = "values lie below -1100 HU, which is less than air, and are not declared as padding"
     ABOVE_METAL = "more values lie above 4096 HU than metal explains, as of signed pixels that are flagged unsigned"
@@ -96,10 +109,14 @@ class Reason(Enum):
     UNKNOWN_SYNTAX = "the pixel data is compressed, and the file does not say how (no file meta information)"
     UNSUPPORTED_COMPRESSION = "the pixel data is compressed in a way for which no decoder is installed"
     UNDECODABLE = "the pixel data could not be decompressed"
+    NIFTI_PAIR = "the image is a pair of files (.hdr and .img) or of Analyze: save it as one NIfTI file (.nii)"
+    SEVERAL_VOLUMES = "the NIfTI holds several volumes (a fourth dimension), and nothing says which is meant"
+    COMPLEX = "the values are complex numbers, with no one magnitude that is meant"
     CONFLICTING_GEOMETRY = "the two places that a NIfTI gives itself (sform and qform) differ"
     GRAY_LEVELS = "the values are gray levels or were normalized (8 bits, or a range of 20 or less), and no longer HU"
     LABELS_UNREADABLE = "the label file is not a usable DICOM SEG or NIfTI file"
     SEVERAL_LABELS = "a study or a structure has more than one label file, and nothing says which to take"
+    FRACTIONS = "the segmentation holds fractions, and nothing says from which on a voxel counts: give it as BINARY"
     LABELS_MISMATCH = "the labels do not lie on the grid of the images"
     LABELS_FIT_SEVERAL = (
         "several series of the study have the grid of the labels, which name none: keep in its folder the one that "

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from datamodules.dicom import Decoder, Reason, Unreadable, read_series
 from datamodules.dicom.references import read_references
 from datamodules.dicom.remarks import noted
-from datamodules.labels import NIFTI_SUFFIXES, read_nifti_volume
+from datamodules.nifti import NIFTI_SUFFIXES, PAIR_SUFFIXES, read_nifti_volume
 from datamodules.pictures import LUMINANCE, VALUES, picture
 from datamodules.segmentation.grid import check_orientation, turned
 from datamodules.segmentation.labels import Marked, Structures
@@ -48,7 +48,7 @@ class Volumes:
         if image.is_dir():
             named, fits = read_references(labels), partial(structures.fit, labels)
             volume = read_series(image, modality=self.modality, decoder=decoder, references=named, fits=fits)
-        elif image.name.lower().endswith(NIFTI_SUFFIXES):
+        elif image.name.lower().endswith((*NIFTI_SUFFIXES, *PAIR_SUFFIXES)):
             volume = read_nifti_volume(image, self.modality)
         else:
             raise Unreadable(Reason.NO_DICOM)

@@ -14,7 +14,8 @@ from datamodules.ct.planes import Skip
 from datamodules.dicom import Reason, Unreadable, Volume
 from datamodules.dicom.files import check_file, regular_files
 from datamodules.image_files import stem
-from datamodules.labels import NIFTI_SUFFIXES, labels_fit, one_structure, read_labels
+from datamodules.labels import labels_fit, one_structure, read_labels
+from datamodules.nifti import NIFTI_SUFFIXES
 from datamodules.pictures import MOST_PIXELS
 
 PICTURES = (".png", ".tif", ".tiff", ".bmp")  # JPEG changes numbers

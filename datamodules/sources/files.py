@@ -11,6 +11,8 @@ from pathlib import Path
 
 import duckdb
 
+from datamodules.column_names import column_names
+
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".data", ".parquet")
 DELIMITERS = ",\t;|"
 MAX_HEADER = 65_536  # bytes of the first line
@@ -51,17 +53,17 @@ def create_table(
 
     An empty field and those of `missing` become NULL. Without a delimiter, the header tells it. Raises duckdb.Error,
     also for a row of more or fewer cells than the header: its cells would stand in the wrong columns; and ValueError
-    for a header that names a column twice, also as `x` and `X`, which SQL does not tell apart.
+    as `column_names`.
     """
     if ending(file.name) == ".parquet":
         relation = connection.read_parquet(str(file))
     else:
         header = _header(file)
         delimiter = delimiter or max(DELIMITERS, key=header.count)
-        names = next(csv.reader([header], delimiter=delimiter), [])
+        columns = dict.fromkeys(column_names(file, next(csv.reader([header], delimiter=delimiter), [])), "VARCHAR")
         # What DuckDB is not told it guesses from the first rows: of few ones it may take the first for a header.
         relation = connection.read_csv(
-            str(file), header=True, auto_detect=False, columns=_columns(file, names), delimiter=delimiter,
+            str(file), header=True, auto_detect=False, columns=columns, delimiter=delimiter,
             quotechar='"', escapechar='"', na_values=["", *missing], strict_mode=True,
         )  # fmt: skip
     try:
@@ -77,14 +79,6 @@ def _without_row(error: str) -> str:
         re.search(r"Expected Number.*|Value with.*|Invalid unicode.*", error),
     )
     return f"line {line[1]}: {wrong[0] if wrong else 'it is damaged'}" if line else error
-
-
-def _columns(file: Path, names: Sequence[str]) -> dict[str, str]:
-    """Text for each; one without a name is numbered. Raises ValueError where two have one name."""
-    lower = [name.lower() for name in names if name]
-    if twice := sorted({name for name in lower if lower.count(name) > 1}):
-        raise ValueError(f"{file} has two columns called {twice[0]}: rename one")
-    return {name or f"column_{at}": "VARCHAR" for at, name in enumerate(names)}
 
 
 def _header(file: Path) -> str:

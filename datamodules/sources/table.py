@@ -1,5 +1,6 @@
 """A table of a site: CSV, gzipped CSV or Parquet, or one such file within a zip; read with DuckDB."""
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,12 @@ import duckdb
 import pandas as pd
 
 from datamodules.alignment import identifier
+from datamodules.column_names import column_names
 from datamodules.sources.database import one_line, plain
 from datamodules.sources.files import create_table, unpack
+
+# What a number says and its text does not say otherwise: 010 and 1E5 may be codes, and a float holds 15 digits alone.
+NUMBER = re.compile(r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]*)?")
 
 
 class Table:
@@ -42,7 +47,8 @@ class Table:
         self.where, self.delimiter, self.missing = dict(where or {}), delimiter, [str(each) for each in missing]
 
     def read(self) -> pd.DataFrame:
-        """`person` and `accession` (text), then the file's own columns; numbers of a CSV are numbers where all are.
+        """`person` and `accession` (text), then the file's own columns; numbers of a CSV are numbers
+        where all are, but for codes such as 010.
 
         Raises FileNotFoundError for a missing file, ValueError for one that is no table or lacks a column.
         """
@@ -55,7 +61,7 @@ class Table:
                     names, rows = [name for name, *_ in result.description], result.fetchall()
             except (duckdb.Error, OSError) as error:
                 raise ValueError(f"{self.path} is not a table that can be read: {one_line(error)}") from error
-        return self._frame([name.strip() for name in names], rows, text=file.suffix.lower() != ".parquet")
+        return self._frame(column_names(self.path, names), rows, text=file.suffix.lower() != ".parquet")
 
     def _file(self, temporary: Path) -> Path:
         if self.path.is_file():
@@ -69,8 +75,6 @@ class Table:
         wanted = [self.person, *([self.accession] if self.accession else []), *self.where]
         if absent := [name for name in wanted if name not in names]:
             raise ValueError(f"{self.path} has no column {', '.join(absent)} (its columns: {', '.join(names)})")
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"{self.path} has two columns called {twice[0]}")
         columns = {name: [plain(row[at]) for row in rows] for at, name in enumerate(names)}
         keep = [all(_equal(columns[name][at], value) for name, value in self.where.items()) for at in range(len(rows))]
         kept = {
@@ -100,11 +104,8 @@ def _equal(value: Any, wanted: str | int | float) -> bool:
 
 
 def _column(values: Sequence[Any], text: bool) -> pd.Series:
-    """A column of a CSV as numbers where all of its values are; else, and from Parquet, as it is."""
+    """A column of a CSV as numbers where all of its values are `NUMBER`; else, and from Parquet, as it is."""
     series = pd.Series(values, dtype=object)
     if text:
-        try:
-            return pd.to_numeric(series)
-        except (ValueError, TypeError):
-            return series
+        return pd.to_numeric(series) if all(each is None or NUMBER.fullmatch(each) for each in values) else series
     return series.infer_objects()

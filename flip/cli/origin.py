@@ -11,6 +11,7 @@ import yaml
 from hydra.types import RunMode
 
 from flip.cli.compose import Composer, short_path, split
+from flip.config.plain_scalars import misread
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,14 @@ class Origin:
                 if wanted[: len(inside)] == inside[:length] and _holds(values, wanted[len(inside) : length]):
                     return short_path(path)
         return ""
+
+    def misread(self) -> list[str]:
+        """What is not read as it is written in the files that were composed."""
+        return [
+            problem
+            for _, path, _ in self._files
+            for problem in misread(path.read_text(encoding="utf-8"), short_path(path))
+        ]
 
     @cached_property
     def _files(self) -> list[tuple[str, Path, Any]]:

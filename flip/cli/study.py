@@ -27,7 +27,10 @@ def checked(cfg: DictConfig, choices: Mapping[str, object], composer: Composer) 
     from flip.config.checks.study import check
     from flip.config.resolve import settle
 
-    study = settle(cfg, backend=str(choices.get("federation")), where=Origin(composer))
+    where = Origin(composer)
+    if turned := where.misread():
+        raise UserError(turned)
+    study = settle(cfg, backend=str(choices.get("federation")), where=where)
     study = replace(study, given=composer.given, varied=composer.varied)
     check(study)
     return replace(study, new_folder=lambda: new_folder(cfg))

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from flip.config.conform import UNSET, _first_line, _leaves, _missing, _names, conform
+from flip.config.plain_scalars import misread
 from flip.config.schema import SIMULATED, Config, Site
 from flip.errors import UserError, unique
 
@@ -22,10 +23,13 @@ def load_site(path: Path) -> Site:
     if path.is_symlink():
         raise UserError(f"{path}: is a link to another file, which others may change; put the site's file itself here")
     try:
-        read = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
+        if turned := misread(text, str(path)):
+            raise UserError(turned)
+        read = yaml.safe_load(text) or {}
         if not isinstance(read, dict):
             raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
-        loaded = OmegaConf.create(read)
+        loaded = OmegaConf.create(text)  # as Hydra reads those of a simulation; a key that stands twice is refused
         if problems := [*_resolved(OmegaConf.to_container(loaded), path)]:
             raise UserError(problems)
         placed = _placed(loaded, path.parent.parent / PLACES)
@@ -39,7 +43,8 @@ def load_site(path: Path) -> Site:
         yaml.YAMLError,
         OmegaConfBaseException,
     ) as error:
-        raise UserError(f"{path}: {_first_line(error)}") from error
+        why = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _first_line(error)
+        raise UserError(f"{path}: {why}") from error
     problems = []
     for key in set(values) & set(_names(Config)):
         problems.append(f"{key} ({path}): a site cannot change the study; its file holds {', '.join(_names(Site))}")

@@ -28,6 +28,7 @@ from flip.contracts.dataset import (
     LoadsQuickly,
     NamesLevels,
     NamesPersons,
+    NamesSubgroups,
     Remarks,
     ScaledForPooling,
     ShowsImages,
@@ -59,7 +60,7 @@ __all__ = [
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly",
-    "NamesLevels", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling",
+    "NamesLevels", "NamesMethod", "NamesPersons", "NamesSubgroups", "Outcomes", "Remarks", "ScaledForPooling",
     "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes",
     "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
@@ -67,7 +68,7 @@ __all__ = [
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, DeclaresSizes, Agrees, Fits,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees, Fits,
         KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling,
         LoadsQuickly, ConvertsColumns, TakesTerms, HasSources,
     ),

@@ -142,6 +142,13 @@ class NamesLevels(Protocol):
 
 
 @runtime_checkable
+class NamesSubgroups(Protocol):
+    """A dataset with groups of persons to report by, whose number of each is `subgroup_<name>` of a batch."""
+
+    subgroup_levels: Mapping[str, Sequence[str]]  # by group its levels in order, from the declaration alone
+
+
+@runtime_checkable
 class KnowsWhatOccurs(Protocol):
     """A dataset that knows what a model has to see to learn; a study ends where no site has one of them to train on."""
 

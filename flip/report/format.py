@@ -1,6 +1,14 @@
 """Numbers, sizes and durations as text."""
 
 import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+LETTER = 7.5  # px, of a column's name
+ACROSS, NAMES, LEAST, MOST = 1030, 240, 64, 120  # px: the page, names of rows at most, and a column (style.css.j2)
 
 
 def number(value: float | str | None) -> str:
@@ -46,3 +54,20 @@ def seconds(value: float) -> str:
         return f"{value:.1f} s" if value >= 1 or not value else f"{value:.2f} s"
     minutes, rest = divmod(round(value), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def breakable(name: str) -> "Markup":
+    """A name that may go on in the next line after each underscore, so that a long one is not cut within a word."""
+    from markupsafe import Markup, escape
+
+    return Markup("_<wbr>").join(escape(part) for part in name.split("_"))
+
+
+def crowded(columns: Sequence[str | None], rows: Sequence[Sequence[object]]) -> bool:
+    """Whether the names above a table's columns are upright, since level ones would take it beyond the page.
+
+    `rows` begin with their names.
+    """
+    names = max((len(str(row[0])) * LETTER for row in rows), default=0)
+    level = sum(min(MOST, max(LEAST, len(name or "pooled") * LETTER + 20)) for name in columns)
+    return min(NAMES, names) + level > ACROSS

@@ -10,7 +10,7 @@ import numpy as np
 from flip.config.jobs import JOBS
 from flip.files import write_atomic
 from flip.report.forest import tested_examples
-from flip.report.format import number, seconds, signed, size, whole
+from flip.report.format import breakable, crowded, number, seconds, signed, size, whole
 from flip.report.notices import notes, notices
 from flip.report.subgroups import subgroups
 from flip.report.tables import costs, counted, matrix, metric_groups, participation, site_rows, withheld
@@ -47,6 +47,8 @@ def render(template: str, values: Mapping[str, object]) -> str:
     folder = Path(__file__).parent / "templates"
     pages = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.tests["finite"] = math.isfinite
+    pages.globals["crowded"] = crowded
+    pages.filters["breakable"] = breakable
     pages.filters |= {"whole": whole, "number": number, "signed": signed, "size": size, "seconds": seconds}
     return pages.get_template(template).render(values)
 

@@ -71,7 +71,7 @@ class Silo:
             reply = self._fault(task, Fault.DATA)
         except Exception as error:  # the boundary of the site: every error becomes a fault, and is written down here
             self._log.exception("%s round %s", task.step, task.round + 1)
-            reply = self._fault(task, Fault.DISK if disk_full(error) else Fault.RAISED)
+            reply = self._fault(task, _fault_of(error, task))
         return replace(reply, seconds=time.perf_counter() - started)
 
     def datamodule(self, task: Task) -> FederatedDataModule:
@@ -129,3 +129,10 @@ class Silo:
 
     def _fault(self, task: Task, fault: Fault) -> Reply:
         return released(0, Policy(1, 1), "", private=False, site=self.name, task_digest=task.digest, fault=fault)
+
+
+def _fault_of(error: Exception, task: Task) -> Fault:
+    """Of an error that nothing foresaw; what a cohort raises while it is told of is its data's: nothing is trained."""
+    if disk_full(error):
+        return Fault.DISK
+    return Fault.DATA if isinstance(error, OSError | ValueError) and asks_about_cohort(task) else Fault.RAISED

@@ -13,9 +13,10 @@ from pydicom import dcmread
 from pydicom.sr.codedict import codes
 from pydicom.uid import JPEGLSLossless, RLELossless, generate_uid
 
-from datamodules import labels as labels_module
+from datamodules import nifti as nifti_module
 from datamodules.dicom import Reason, Unreadable, read_series
-from datamodules.labels import read_labels, read_nifti_volume
+from datamodules.labels import read_labels
+from datamodules.nifti import read_nifti_volume
 from tests.datamodules.ct_files import ORIGIN, SPACING, body, save, slices_of
 
 
@@ -49,7 +50,7 @@ def segmentation(images, masks, kind=SegmentationTypeValues.BINARY, **options):
     ]
     stacked = np.stack(list(masks.values()), axis=-1)
     if kind is SegmentationTypeValues.FRACTIONAL:
-        stacked = stacked.astype(np.float32) * 0.8 + 0.1
+        stacked = stacked.astype(np.float32)
     return highdicom.seg.Segmentation(
         source_images=images,
         pixel_array=stacked if kind is SegmentationTypeValues.FRACTIONAL else stacked.astype(np.uint8),
@@ -118,6 +119,15 @@ def assert_masks(found, expected):
 def test_masks_are_named_by_segment_label(tmp_path, kind, options):
     volume, path = study(tmp_path, kind, **options)
     assert_masks(read_labels(path, volume), drawn())
+
+
+def test_fractions_of_which_nothing_says_when_they_count_are_refused(tmp_path):
+    images, masks = slices_of(body()), drawn()
+    volume = read_series(save(tmp_path / "ct", images))
+    made = segmentation(images, masks, SegmentationTypeValues.FRACTIONAL)
+    made.PixelData = bytes(102 if each else 0 for each in made.PixelData)  # .4 of 255
+    made.save_as(tmp_path / "seg.dcm")
+    assert reason_of(read_labels, tmp_path / "seg.dcm", volume) is Reason.FRACTIONS
 
 
 def test_a_label_map(tmp_path):
@@ -357,7 +367,7 @@ def test_what_is_no_nifti_is_a_reason(tmp_path, content):
 def test_nifti_of_absurd_size_is_not_allocated(tmp_path, monkeypatch):
     volume, _ = study(tmp_path)
     path = nifti(tmp_path / "labels.nii", ids_of(drawn()), volume.affine)
-    monkeypatch.setattr(labels_module, "MAX_VOXELS", 100)
+    monkeypatch.setattr(nifti_module, "MAX_VOXELS", 100)
     assert reason_of(read_labels, path, volume, NAMES) is Reason.TOO_LARGE
 
 

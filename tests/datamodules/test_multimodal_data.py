@@ -171,6 +171,15 @@ def test_a_category_that_is_not_declared_is_counted_and_named_at_the_site(tmp_pa
     assert any("column sex has levels 'M'" in line for line in data.remarks_in_words)
 
 
+@pytest.mark.parametrize("used", [{"tabular": Tabular(["age"])}, {"subgroups": {"age": Bands("age", [50])}}])
+def test_text_among_numbers_ends_the_reading_by_column_count_and_remedy(used, tmp_path):
+    write_cohort(tmp_path)
+    table = (tmp_path / "cohort.csv").read_text()
+    (tmp_path / "cohort.csv").write_text(table.replace(",45,", ",<45,"))
+    with pytest.raises(ValueError, match="column age holds text that is not a number, 2 times; name it in"):
+        dataset(tmp_path, **{"tabular": Tabular([], {"sex": 2}), "subgroups": {}, **used}).setup()
+
+
 def test_a_note_without_a_word_is_none():
     assert HashedText("note").read(pd.Series(["word", "...", "", None], dtype=object))[1:] == [None] * 3
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from datamodules.dicom import Unreadable, read_series
-from datamodules.labels import read_labels, read_nifti_volume
+from datamodules.labels import read_labels
+from datamodules.nifti import read_nifti_volume
 from datamodules.sources.cohort_sql import parse
 from flip.config.policy import Policy
 from flip.config.site_file import load_site

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.labels import read_labels, read_nifti_volume
+from datamodules.labels import read_labels
+from datamodules.nifti import read_nifti_volume
 from models.body_composition import derstine_2018, martin_2013, measure, panels, prado_2008
 from models.body_composition.outcomes import BodyCompositionOutcomes
 

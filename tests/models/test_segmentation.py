@@ -10,7 +10,7 @@ from monai.networks.nets import UNet
 from datamodules.ct.examples import Slices
 from datamodules.ct.grid import Grid
 from datamodules.ct.planes import Plane, planes_at_level
-from datamodules.labels import read_nifti_volume
+from datamodules.nifti import read_nifti_volume
 from models.metrics.segmentation import CaseDice, CaseHD95
 from models.segmentation import Segmentation, resample
 from tests.models.suite import ModuleSuite

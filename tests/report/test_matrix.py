@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from flip.messages import Withheld
+from flip.report.format import breakable, crowded
 from flip.report.page import write
 from flip.report.tables import matrix
 from flip.runs.record import RunRecord
@@ -67,3 +68,24 @@ def test_a_run_whose_main_metric_is_withheld_everywhere_has_a_page_without_a_mat
     hidden = {"monitor": "auroc_binned", "withheld": {"test/pooled/auroc_binned": Withheld.CELL.value}}
     path.write_text(json.dumps(result | hidden))
     assert "Trained here, tested there" not in write(folder).read_text()
+
+
+LONG = "hungarian_institute_of_cardiology_budapest"
+
+
+def test_a_long_name_is_whole_and_is_parted_at_its_words(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    for path in folder.rglob("*"):
+        if path.suffix in (".json", ".jsonl", ".yaml"):
+            path.write_text(path.read_text().replace("hungarian", LONG))
+    page = write(folder).read_text()
+    assert f"<th>{LONG.replace('_', '_<wbr>')}</th>" in page and f"<td>{LONG.replace('_', '_<wbr>')} alone</td>" in page
+
+
+@pytest.mark.parametrize(("sites", "upright"), [(["a"] * 5, False), ([LONG] * 5, False), ([LONG] * 8, True)])
+def test_names_stand_upright_where_they_would_go_beyond_the_page(sites: list[str], upright: bool) -> None:
+    assert crowded([*sites, None], [(f"{name} alone", []) for name in sites]) is upright
+
+
+def test_what_is_parted_is_escaped() -> None:
+    assert str(breakable("<b>_x")) == "&lt;b&gt;_<wbr>x"

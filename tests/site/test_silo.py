@@ -144,6 +144,14 @@ def test_an_error_in_training_is_a_fault_and_never_an_exception(silo, study, mon
     assert silo.answer(task(study)).fault is Fault.RAISED
 
 
+def test_what_a_cohort_raises_before_anything_is_trained_is_no_error_of_training(silo, study, monkeypatch):
+    def statistics(data, minimum_cell=1):
+        raise ValueError("column age holds text")
+
+    monkeypatch.setattr("datamodules.cohort_table.CohortTable.statistics", statistics)
+    assert silo.answer(task(study, "statistics")).fault is Fault.DATA
+
+
 def test_counts_below_the_minimum_cell_do_not_leave(silo, study, tmp_path):
     strict = with_policy(silo, {"minimum_persons": 5, "minimum_cell": 5}, tmp_path)
     reply = strict.answer(task(study, "statistics"))

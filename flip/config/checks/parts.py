@@ -11,6 +11,7 @@ from flip.config.checks.optimization import configured, optimization
 from flip.config.checks.parameters import parameter_problems
 from flip.config.checks.private import private_problems
 from flip.config.checks.rounds import rounds_problems
+from flip.config.checks.subgroups import subgroup_problems
 from flip.config.data_source import data_source
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
@@ -46,7 +47,7 @@ def pairings(study: Study) -> Iterator[str]:
         _try(lambda part=part: part(study), problems)  # type: ignore[misc]
     if model is not None:
         yield from model_contract(model)
-        yield from _sizes(manifest, model)
+        yield from _declared(manifest, model)
         yield from _other_model(study, model)
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     if study.live or study.job != "train":  # else it is built over each site's data, below
@@ -144,9 +145,11 @@ def model_contract(model: object) -> Iterator[str]:
                 )
 
 
-def _sizes(manifest: Manifest, model: "TrainableModule") -> Iterator[str]:
-    """Whether the model is made for what the dataset's target gives: as many classes, labels, a number, an event."""
-    dataset = _try(lambda: build.declared(manifest["dataset"]), []) if isinstance(model, WantsSizes) else None
+def _declared(manifest: Manifest, model: "TrainableModule") -> Iterator[str]:
+    """Whether the model is made for what the dataset declares: its subgroups, and what its target gives."""
+    dataset = _try(lambda: build.declared(manifest["dataset"]), [])
+    if dataset is not None:
+        yield from subgroup_problems(model, dataset)
     if not isinstance(model, WantsSizes) or not isinstance(dataset, DeclaresSizes):
         return
     given = {name: number for name, number in dataset.declared_sizes().items() if name.startswith("target.")}

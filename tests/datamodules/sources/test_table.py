@@ -81,3 +81,10 @@ def test_a_name_that_two_columns_have_is_said(tmp_path, header):
     (tmp_path / "t.csv").write_text(f"{header}\n1,2,3\n")
     with pytest.raises(ValueError, match="has two columns called x: rename one"):
         Table("t.csv", person="patient", root=str(tmp_path)).read()
+
+
+@pytest.mark.parametrize("code", ["010", "1E5", "123456789012345678", "nan", "Infinity"])
+def test_codes_that_a_number_would_turn_stay_text(tmp_path, code):
+    (tmp_path / "t.csv").write_text(f"patient,code\n1,{code}\n2,12\n3,\n")
+    table = Table("t.csv", person="patient", root=str(tmp_path)).read()
+    assert table["code"].tolist() == [code, "12", None]
