@@ -136,15 +136,16 @@ def plan(
 ) -> Plan:
     """Patch, batch and network for a grid.
 
-    The first patch has the voxels of a cube of 256 (a square of 2048), as many mm along each axis, and is no larger than
-    the median scan. While two of it do not fit into the memory, the axis that is largest relative to the median scan
-    gets shorter, by what it must be divisible by. Memory that is left makes batches larger, to 5 % of all voxels.
+    The first patch has the voxels of a cube of 256 (a square of 2048), as many mm along each axis, and is no larger
+    than the median scan. While two of it do not fit into the memory, the axis that is largest relative to the median
+    scan gets shorter, by what it must be divisible by. Memory that is left makes batches larger, to 5 % of all voxels.
 
     Args:
         spacing: of the grid, mm.
         shape: of the median scan on this grid, voxels.
         scans: how many there are.
-        channels, classes: of the images, and of the outputs with background.
+        channels: of the images.
+        classes: of the outputs, with background.
         memory: that a training step may take, 10^9 bytes.
 
     Raises ValueError where not even the smallest patch fits.
