@@ -26,12 +26,11 @@ from datamodules.segmentation.forms import Pictures, Volumes
 from datamodules.segmentation.intensity import Intensity, foreground_of
 from datamodules.segmentation.labels import Structures
 from datamodules.segmentation.patching import Patching
+from datamodules.segmentation.planning import FOREGROUND, Planning, planned, told
 from datamodules.segmentation.reader import Reader
 from datamodules.splits import ByColumn, ByPerson
 from datamodules.targets import Subgroups
 from datamodules.volume_cache import VolumeCache
-
-FOREGROUND = "sum/foreground intensities"  # of the agreed statistics: persons' shares of voxels by bin
 
 FITTED = {
     "dataset.intensity": (
@@ -61,6 +60,7 @@ class SegmentationImages(lightning.LightningDataModule):
         intensity: how values become input (datamodules.segmentation.intensity).
         image: what the images are (datamodules.segmentation.forms).
         patches: what is trained on (datamodules.segmentation.patching).
+        plan: how `job=plan` plans (datamodules.segmentation.planning).
         batch_size: patches in a batch.
         records, person, subgroups, split: as `datamodules.multimodal.Multimodal` has them.
         sources: where table and images come from instead of from files, by part.
@@ -87,6 +87,7 @@ class SegmentationImages(lightning.LightningDataModule):
         intensity: Intensity,
         image: Volumes | Pictures,
         patches: Patching,
+        plan: Planning | None = None,
         batch_size: int = 2,
         records: Records | None = None,
         person: str | None = "",
@@ -103,14 +104,13 @@ class SegmentationImages(lightning.LightningDataModule):
         self.root, self.trains, self.sources = Path(root), trains, dict(sources or {})
         self.structures = Structures(structures, columns)
         self.columns = {name: own for name, own in columns.items() if name not in structures}
-        self.intensity, self.fitted = intensity, FITTED if intensity.agreed else dict[str, tuple[str, str]]()
+        self.intensity, self.fitted = intensity, FITTED if intensity.agreed else {}
         self.reader, self.patches = Reader(self.structures, image, intensity), patches
-        self.batch_size, self.workers = batch_size, workers
+        self.batch_size, self.workers, self.planning = batch_size, workers, plan or Planning()
         self.groups, self.split = dict(subgroups or {}), split or ByPerson()
         used = [*(each.column for each in self.groups.values()), *self.split.columns]
-        self.query = CohortQuery(
-            owned(records or Records(person="person_id", accession="accession"), person), used, None
-        )
+        records = records or Records(person="person_id", accession="accession")
+        self.query = CohortQuery(owned(records, person), used, None)
         self.cache, self.must_occur = VolumeCache(**cache) if cache else None, list(structures)
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = dict[str, int](), dict[str, int](), list[str]()
@@ -192,9 +192,18 @@ class SegmentationImages(lightning.LightningDataModule):
         """The table, spacing and shape of the scans' own grids, and who has labels of which structure: see
         `datamodules.description`."""
         cohort = self._read()
-        told = self._loaded().describe(Description(cohort.person, edges))
-        told.subgroups(self.groups, cohort.table)
-        return told.found()
+        found = self._loaded().describe(Description(cohort.person, edges))
+        found.subgroups(self.groups, cohort.table)
+        return found.found()
+
+    def surveyed(self, minimum_cell: int = 1) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
+        """Histograms of the training scans' grids and intensities: see `datamodules.segmentation.planning.told`."""
+        return told(self._of("train"), self.intensity, minimum_cell)
+
+    def planned(self, sums: Mapping[str, NDArray[np.float64]]) -> str:
+        """Settings by nnU-Net's rules from such sums over all sites: see `datamodules.segmentation.planning`."""
+        number = len(self.structures.names)
+        return planned(sums, self.reader.form, self.intensity, structures=number, planning=self.planning)
 
     def thumbnails(self, number: int) -> list[tuple[str, str, NDArray[np.uint8] | None]]:
         """A plane of each of a few scans, for the site's own eyes: see `datamodules.intensities.thumbnails`."""

@@ -47,7 +47,7 @@ class Reader:
         - `image` [C, *S], as `Intensity.kept`, on the study's grid; `outside` [1], its value beyond the scan.
         - `label` uint8: to train on [*S], else on the scan's own grid, turned.
         - `labeled`, `marked` bool [K]: which structures are labeled, which have a voxel.
-        - `spacing_mm` [D] of the own grid, turned, and `mapping` [D, 2] from it to the study's.
+        - `spacing_mm` and `shape` [D] of the own grid, turned, and `mapping` [D, 2] from it to the study's.
         - `places` int64, flat voxels of [*S] to center patches on, and `ends` int64 [K + 1] where those of a class end
           in it: first any voxel, then each structure's. Only to train on.
         - `histogram` of the voxels of structures, `series` as `dicom.remarks.noted`, `shown` float16 [h, w] from 0 to
@@ -55,6 +55,7 @@ class Reader:
         """
         values, (label, labeled), spacing, series = self.form.read(image, labels, self.structures, decoder)
         own = {"labeled": labeled, "marked": np.isin(np.arange(1, len(labeled) + 1), label), "series": series}
+        own["shape"] = np.array(label.shape)
         own["histogram"] = self.intensity.histogram(values[0][label > 0])
         own["shown"] = _shown(values[0], label)
         shape, to_grid = mapping(label.shape, spacing, self.form.grid(spacing))

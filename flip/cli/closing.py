@@ -11,6 +11,7 @@ from flip.config.targets import TARGET
 from flip.coordinator.result import INTERRUPTED, ResultFile
 from flip.errors import UserError, several
 from flip.files import relative
+from flip.runs.folder import PLAN
 from flip.runs.given import allowing
 from flip.runs.missing_sites import last_error
 from flip.signals import Interrupted, interruptible
@@ -87,6 +88,8 @@ def last_words(result: ResultFile, folder: Path, report: float | None, *, study:
             how = f"begin again: python -m flip --config-dir {place} --config-name run{allowed}"
         return f"{INTERRUPTED}  {result['reason']}, {several(result['rounds'], 'round')} complete; {how}"
     page = f"report  {place}/report.html"
+    if (folder / PLAN).exists():
+        page += f"\nplan    {place}/{PLAN}"
     if report is None:
         page = f"report  not written, it was interrupted; python -m flip report {place} writes it"
     if result["status"] == "ok":

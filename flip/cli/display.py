@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 REFRESH = 4  # times a second; a rendering takes some milliseconds
 STATES = {
-    "statistics": "ready", "describe": "described", "measure": "measured", "fit": "trained", "validate": "validated",
+    "statistics": "ready", "describe": "described", "plan": "surveyed",
+    "measure": "measured", "fit": "trained", "validate": "validated",
     "threshold": "validated", "test": "tested", "alone": "baseline",
 }  # fmt: skip
 

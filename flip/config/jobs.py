@@ -30,5 +30,6 @@ JOBS = {
     "train": Job("flip.coordinator.jobs.train", "train the study", trains=True),
     "check": Job("flip.coordinator.describe.check", "what each site would bring"),
     "statistics": Job("flip.coordinator.describe.statistics", "the same, as a page with plots"),
+    "plan": Job("flip.coordinator.plan.plan", "propose grid, patch and network"),
     "measure": Job("flip.coordinator.measure.measure", "apply model_from=RUN to whole cohorts"),
 }

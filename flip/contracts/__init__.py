@@ -54,13 +54,14 @@ from flip.contracts.model import (
     WantsSizes,
     Withholds,
 )
+from flip.contracts.planning import Plans
 
 __all__ = [
     "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly",
-    "NamesLevels", "NamesMethod", "NamesPersons", "NamesSubgroups", "Outcomes", "Remarks", "ScaledForPooling",
+    "NamesLevels", "NamesMethod", "NamesPersons", "NamesSubgroups", "Outcomes", "Plans", "Remarks", "ScaledForPooling",
     "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes",
     "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
@@ -69,8 +70,8 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees, Fits,
-        KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling,
-        LoadsQuickly, ConvertsColumns, TakesTerms, HasSources,
+        KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted,
+        ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,

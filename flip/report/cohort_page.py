@@ -7,6 +7,7 @@ from flip.report import cohort_figures
 from flip.report import figures as report_figures
 from flip.report.cohorts import Cohorts
 from flip.report.tables import counted, totals
+from flip.runs.folder import PLAN
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 def context(run: RunRecord) -> dict[str, Any]:
     """Every value that the page's template shows."""
-    cohorts = Cohorts(run)
+    cohorts, plan = Cohorts(run), run.path / PLAN
     return {
         "run": run,
+        "plan": plan.read_text(encoding="utf-8") if plan.exists() else "",
         "job": run.config["job"],
         "sites": [_site(cohorts, site) for site in run.sites],
         "totals": totals(run),

@@ -20,7 +20,7 @@ from flip.runs.record import records
 from flip.runs.recorder import Progress
 from flip.runs.untouched import OtherData
 
-LINES, COHORT, DESCRIPTION = "rounds.jsonl", "cohort.json", "description.json"
+LINES, COHORT, DESCRIPTION, PLAN = "rounds.jsonl", "cohort.json", "description.json", "plan.yaml"
 PROGRESS = Path("state") / "round.safetensors"
 BEFORE = Path("state") / "round_before.safetensors"  # the same of the round before, for a run whose last is damaged
 RESERVE = Path("state") / "reserve"
@@ -94,6 +94,10 @@ class RunFolder:
         )
         bins = {name: array.tolist() for name, array in edges.items()}
         self.json(DESCRIPTION, {"job": job, "edges": bins, "sites": columns, "shapes": shapes})
+
+    def plan(self, settings: str) -> None:
+        """Write `plan.yaml`."""
+        self.text(PLAN, settings)
 
     def complete(self, progress: Progress) -> None:
         """Write what a resume needs after a round; what it needed after the round before is kept beside it."""

@@ -51,6 +51,9 @@ class Recorder(Protocol):
     def description(self, job: str, edges: Payload, found: Mapping[str, Summaries]) -> None:
         """What the sites tell of their cohorts, by site, and the edges of the histograms' bins, by column."""
 
+    def plan(self, settings: str) -> None:
+        """Settings that `job=plan` proposes, as YAML."""
+
     def complete(self, progress: Progress) -> None:
         """All that a resume needs after a round."""
 

@@ -22,7 +22,7 @@ from flip.site.state import PRIVATE
 
 def asks_about_cohort(task: Task) -> bool:
     """Whether the answer to a task describes the cohort; a try of the model tells nothing of it."""
-    return task.step == "statistics" or (task.step == "describe" and not task.params.get("tries"))
+    return task.step in ("statistics", "plan") or (task.step == "describe" and not task.params.get("tries"))
 
 
 def answered_once(place: Place, loaded: Loaded, task: Task, answer: Answer) -> Reply:

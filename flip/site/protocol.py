@@ -33,6 +33,7 @@ STUDY = ("study",)
 STEPS: Mapping[str, Step] = {
     "statistics": Step(STUDY, {}),
     "describe": Step(STUDY, {"tries": (bool,)}),
+    "plan": Step(STUDY, {}),
     "fit": Step(("study", "alone"), {"alone": (str,)}),
     "evaluate": Step(
         ("study", "test", "alone", "centralized"),
@@ -91,7 +92,7 @@ class Expected:
 
     def weights(self, task: Task) -> Sequence[Forms]:
         """The forms of which the task's weights must have one."""
-        if task.step in ("statistics", "describe"):
+        if task.step in ("statistics", "describe", "plan"):
             return ({},)
         if task.stage == "study" and task.step != "measure":
             return (self.shared,)

@@ -16,6 +16,7 @@ from flip.contracts import (
     FederatedDataModule,
     KnowsPersonsBehind,
     KnowsWhatOccurs,
+    Plans,
     Remarks,
     Skips,
     SkipsPersons,
@@ -95,6 +96,14 @@ def description(
         for name, array in arrays.items()
         if array.any()
     }
+
+
+def surveyed(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
+    """What the dataset tells for a plan of the study, by name; empty for one that plans nothing."""
+    if not isinstance(data, Plans):
+        return {}
+    arrays, behind = data.surveyed(cell)
+    return {name: summary_of(min(behind[name], persons), name, array) for name, array in arrays.items()}
 
 
 def persons_skipped(data: FederatedDataModule) -> Mapping[str, int]:

@@ -27,6 +27,7 @@ from flip.site.statistics import (
     description,
     remarks_in_words,
     shapes,
+    surveyed,
 )
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class Steps:
         steps = {
             "statistics": self.statistics,
             "describe": self.describe,
+            "plan": self.plan,
             "fit": self.fit,
             "evaluate": self.evaluate,
             "measure": self.measure,
@@ -92,6 +94,12 @@ class Steps:
             Topic.SHAPE: shapes(self.loaded.datamodule, cell),
         }
         return self._released(persons, task, summaries=told)
+
+    def plan(self, task: Task) -> Reply:
+        """What the training rows tell for a plan of the study, as histograms and sums; no dataset has to tell any."""
+        data, cell = self.loaded.datamodule, self.loaded.policy.minimum_cell
+        persons = persons_of(data, "train", cell).number
+        return self._released(persons, task, summaries={Topic.DESCRIPTION: surveyed(persons, data, cell)})
 
     def fit(self, task: Task) -> Reply:
         """One round of local training, or with the parameter `alone` the whole training of this site.

@@ -43,6 +43,7 @@ DATASET_PARTS = (
     "segmentation.forms",
     "segmentation.intensity",
     "segmentation.patching",
+    "segmentation.planning",
     "splits",
     "tabular",
     "targets",

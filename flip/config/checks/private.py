@@ -27,8 +27,8 @@ def private_problems(
         yield f"{at(f'privacy.{name}', study.where)}: privacy.{first} protects persons already; leave one of them out"
         return
     unsent = f"which no site sends under privacy.{name}"
-    if study.job == "statistics":
-        yield f"{at('job', study.where)}: statistics describes the cohorts, {unsent}; set privacy=none"
+    if study.job in ("statistics", "plan"):
+        yield f"{at('job', study.where)}: {study.job} rests on what describes the cohorts, {unsent}; set privacy=none"
     if strategy is not None and strategy.early is not None:
         yield f"{at('strategy.stop', study.where)}: watches validation metrics, {unsent}; set strategy.stop=null"
     if isinstance(model, Decides) and model.chooses_threshold:

@@ -16,7 +16,7 @@ from flip.config.checks.sites import PRECISIONS, one_of, site_problems
 from flip.config.code import foreign_packages
 from flip.config.places import refusals
 from flip.config.study import Study
-from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET
+from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET, TargetError, resolve
 from flip.errors import UserError, Where, at, nearest, unique
 from flip.messages.weights import LAST_WEIGHTS
 
@@ -163,8 +163,24 @@ def _federation(study: Study) -> Iterator[str]:
             )
     if study.job == "measure" or study.model_from is not None:
         yield from _model_from(study)
+    if study.job == "plan":
+        yield from _plan(study)
     if study.resume_from is not None:
         yield from _resume(study, study.resume_from, federated)
+
+
+def _plan(study: Study) -> Iterator[str]:
+    """What `job=plan` needs: a dataset that can propose settings; one that cannot be found is told of elsewhere."""
+    target = str(study.manifest["dataset"].get(TARGET))
+    try:
+        plans = hasattr(resolve(target), "planned")
+    except TargetError:
+        return
+    if not plans:
+        yield (
+            f"{at('job', study.where)}: plan is for a dataset that can propose settings (dataset=segmentation), not "
+            f"{target}"
+        )
 
 
 def _model_from(study: Study) -> Iterator[str]:

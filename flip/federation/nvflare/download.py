@@ -16,11 +16,11 @@ from typing import Any
 from flip.errors import StudyFailed
 from flip.federation.nvflare.app import CHUNK, STATE, STUDY
 from flip.files import append_whole
-from flip.runs.folder import COHORT, DESCRIPTION, LINES, RunFolder
+from flip.runs.folder import COHORT, DESCRIPTION, LINES, PLAN, RunFolder
 
 MOST = 64 << 30  # bytes of one file; eight thousand million weights of 64 bits
 WEIGHTS = ("weights/last.safetensors", "weights/best.safetensors")
-WHOLE = (*WEIGHTS, "outcomes.json", COHORT, DESCRIPTION, STATE, LINES, "result.json")  # the result is the last
+WHOLE = (*WEIGHTS, "outcomes.json", COHORT, DESCRIPTION, PLAN, STATE, LINES, "result.json")  # the result is the last
 Fetch = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
