@@ -62,6 +62,10 @@ def answer(arguments: Sequence[str]) -> int:
             from flip.report.command import report
 
             return report(rest)
+        case ["card", *rest]:
+            from flip.report.card_page import card
+
+            return card(rest)
         case ["deploy", *rest]:
             from flip.deploy.command import deploy
 
