@@ -25,6 +25,7 @@ from flip.runs.record import RunRecord
 
 PAGE, MARKDOWN = "model_card.html", "model_card.md"
 CALIBRATION = "calibration"
+Row = Mapping[str, Any]  # of `site_rows`
 NO_MECHANISM = (
     "No privacy mechanism was used: weights and scores may let somebody who has a person's data find out whether that "
     "person took part."
@@ -141,7 +142,7 @@ def _results(run: RunRecord) -> Section:
     return Section("Quantitative analyses", [verdict.sentence] if verdict.sentence else [], tables, ["scores", "bins"])
 
 
-def _score(row: Mapping[str, Any], name: str) -> str:
+def _score(row: Row, name: str) -> str:
     value = row["values"][name]
     if row["withheld"][name] and not math.isfinite(value):
         return "withheld"
@@ -163,7 +164,7 @@ def _by_subgroup(run: RunRecord) -> Iterator[Table]:
 def _calibration(run: RunRecord) -> Iterator[Table]:
     for panel in run.panels.get("panels") or []:
         if CALIBRATION in str(panel["title"]).lower() and panel.get("table"):
-            table: Mapping[str, Any] = without_intervals(panel["table"]) if run.noised else panel["table"]
+            table: Row = without_intervals(panel["table"]) if run.noised else panel["table"]
             rows = [[number(value) for value in row] for row in table["rows"]]
             yield Table(str(panel["title"]), [str(each) for each in table["columns"]], rows)
 

@@ -4,7 +4,6 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from flip.files import write_atomic
 from flip.report.card import CALIBRATION, MARKDOWN, PAGE, Section, Table, sections
@@ -63,7 +62,7 @@ def escaped(text: str) -> str:
     return MARKS.sub(r"\\\1", printable(text, LONGEST_LINE)).replace("\\<", "&lt;").replace("\\>", "&gt;")
 
 
-def _figures(run: RunRecord) -> Mapping[str, Any]:
+def _figures(run: RunRecord) -> Mapping[str, object]:
     """The page's figures by name: the forest of sites, the calibration, the privacy spent; those that there are."""
     from markupsafe import Markup
 

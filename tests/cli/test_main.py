@@ -61,7 +61,7 @@ def test_help_fits_on_one_screen_of_80_columns_and_24_lines(flip: Flip) -> None:
 def test_help_names_every_command_and_every_job(flip: Flip) -> None:
     text = flip("--help").stdout
     named = [line.split()[1].split("|") for line in text.splitlines() if line.startswith("flip ")]
-    own = {"report", "card", "deploy", "start", "site"}
+    own = {"report", "card", "export", "deploy", "start", "site"}
     assert {each for names in named for each in names} == {
         "experiment=NAME",
         "--config-dir",
