@@ -188,6 +188,10 @@ class SegmentationImages(lightning.LightningDataModule):
             self.intensity.agree(merged.get(FOREGROUND, np.zeros(1)))
         self._agreed = True
 
+    def bundle_preprocessing(self) -> list[Mapping[str, Any]]:
+        """How a scan becomes input, as transforms in a MONAI Bundle; after `agree`. Raises ValueError for pictures."""
+        return [*self.reader.form.as_transforms("image"), *self.intensity.as_transforms("image")]
+
     def describe(self, edges: Edges) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
         """The table, spacing and shape of the scans' own grids, and who has labels of which structure: see
         `datamodules.description`."""

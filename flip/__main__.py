@@ -3,9 +3,20 @@
 It answers help and version before anything heavy is imported.
 """
 
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+COMMANDS = {
+    "report": ("flip.report.command", "report"),
+    "card": ("flip.report.card_page", "card"),
+    "export": ("flip.export.command", "export"),
+    "deploy": ("flip.deploy.command", "deploy"),
+    "start": ("flip.deploy.command", "start"),
+    "site": ("flip.deploy.site_file", "site"),
+}
+"""By the first word of a command line, the module and the function that answer it; imported when it is called."""
 
 
 def leave_working_folder() -> None:
@@ -58,22 +69,10 @@ def answer(arguments: Sequence[str]) -> int:
         case []:
             print(help.start_text())
             return 0
-        case ["report", *rest]:
-            from flip.report.command import report
-
-            return report(rest)
-        case ["deploy", *rest]:
-            from flip.deploy.command import deploy
-
-            return deploy(rest)
-        case ["start", *rest]:
-            from flip.deploy.command import start
-
-            return start(rest)
-        case ["site", *rest]:
-            from flip.deploy.site_file import site
-
-            return site(rest)
+        case [command, *rest] if command in COMMANDS:
+            module, name = COMMANDS[command]
+            status: int = getattr(importlib.import_module(module), name)(rest)
+            return status
         case words if {"--help", "-h"} & set(words):
             print(help.help_text(words))
             return 0

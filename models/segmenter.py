@@ -15,7 +15,7 @@ from torchmetrics import Metric
 from models.metrics.intervals import Examples
 from models.metrics.segmentation import CaseDistance, CaseError, CaseOverlap, overlaps, surfaces
 from models.partial_labels import marginal
-from models.whole_scan import classes_on_own_grid
+from models.whole_scan import classes_on_own_grid, outputs_of
 
 Batch = Mapping[str, Tensor]
 SOFT = {2: "bilinear", 3: "trilinear"}
@@ -105,15 +105,13 @@ class Segmenter(lightning.LightningModule):
 
     def outputs(self, image: Tensor) -> list[Tensor]:
         """Every output of the network, the finest first, as float32 whatever the precision of the network."""
-        made = self.network(image)
-        several = made.unbind(1) if isinstance(made, Tensor) and made.ndim == image.ndim + 1 else made
-        found = [several] if isinstance(several, Tensor) else list(several)
+        found = outputs_of(self.network(image), image.ndim - 2)
         if any(each.shape[1] != len(self.structures) + 1 for each in found):
             raise ValueError(
                 f"model.network: gives {found[0].shape[1]} classes, not {len(self.structures) + 1}, which are "
                 "background and the structures; set its out_channels to ${size:target.classes}"
             )
-        return [each.float() for each in found]
+        return found
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Loss of a batch; 0 for an empty one."""
@@ -178,6 +176,18 @@ class Segmenter(lightning.LightningModule):
         names = [name for name in self.metrics if name != "dice"]
         by_name = dict(zip(names[: len(told)], told, strict=True))
         return {"dice": told[:number].nanmean(), **by_name}
+
+    def bundle_inference(self) -> dict[str, object]:
+        """How a MONAI Bundle segments: as `segment`, one channel of image, masks as NIfTI on the scan's own grid."""
+        saved = {"_target_": "monai.transforms.SaveImaged", "keys": "pred", "output_dir": "@output_dir"}
+        windows = {"roi": self.roi, "overlap": self.overlap}
+        return {
+            "network": "network",
+            "patch": [1, *self.roi],
+            "outputs": ["background", *self.structures],
+            "evaluator": {"_target_": "models.scan_evaluator.ScanEvaluator", **windows},
+            "postprocessing": [{**saved, "output_postfix": "seg", "separate_folder": False, "resample": False}],
+        }
 
     def wanted_sizes(self) -> dict[str, int]:
         """The classes that it is made for, by the dataset's name."""

@@ -60,6 +60,13 @@ def classes_on_own_grid(
     return decided
 
 
+def outputs_of(made: Tensor | Sequence[Tensor], dimensions: int) -> list[Tensor]:
+    """Every output of a network, the finest first, as float32: one, a list, or stacked [B, N, 1 + K, *S] (DynUNet)."""
+    several = made.unbind(1) if isinstance(made, Tensor) and made.ndim == dimensions + 3 else made
+    found = [several] if isinstance(several, Tensor) else list(several)
+    return [each.float() for each in found]
+
+
 def _slabs(image: Tensor, predict: Predict, roi: Sequence[int], overlap: float) -> Iterator[tuple[int, Tensor]]:
     """From the first axis' start to its end, where a slab begins and its probabilities [classes, n, ...] on the CPU."""
     size, height = image.shape[2], min(roi[0], image.shape[2])

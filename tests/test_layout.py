@@ -87,7 +87,7 @@ ORDER = (
     {"config"},
     {"runs", "site"},
     {"coordinator", "report"},
-    {"federation"},
+    {"federation", "export"},
     {"cli"},
     {"deploy"},
     {"__main__"},

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from omegaconf import OmegaConf
 
+from flip.__main__ import COMMANDS
 from flip.cli.compose import Composer
 from flip.cli.hydra_errors import composed
 from flip.cli.launch import parser
@@ -141,11 +142,11 @@ def test_each_study_of_the_readme_is_accepted(readers_folder: Path, monkeypatch:
 
 
 def test_each_other_command_that_is_shown_is_understood() -> None:
-    known = set(re.findall(r'case \["(\w+)", ', (ROOT / "flip" / "__main__.py").read_text(encoding="utf-8")))
+    known = set(COMMANDS)
     problems, seen = [], set()
-    for path, match in found_in(r"(?<![\w./-])flip ((?:deploy|start|report)\b[^\n#`(\"]*)", WRITTEN):
+    for path, match in found_in(r"(?<![\w./-])flip ((?:deploy|start|report|card|export)\b[^\n#`(\"]*)", WRITTEN):
         name, *words = (word.rstrip(".,;:)") for word in match[1].split())
-        seen.add(name)
+        seen |= {*name.split("|")}
         if name == "deploy" and words and words[0] in BACKENDS:
             settings = [word for word in words[1:] if "=" in word and not word.endswith("=")]
             prepare = import_module(f"flip.federation.{words[0]}.provision").prepare
@@ -154,7 +155,7 @@ def test_each_other_command_that_is_shown_is_understood() -> None:
             except UserError as error:
                 problems += [f"{short(path)}: {match[0]}: {error.problems}"]
     assert problems == []
-    assert seen == {"deploy", "start", "report"} <= known
+    assert seen == {"deploy", "start", "report", "card", "export"} <= known
 
 
 def test_each_make_command_that_a_page_shows_is_a_target() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,6 +57,16 @@ class Volumes:
         label, _ = turned(label, volume.spacing, self.orientation)
         return values[None], (label, labeled), spacing, noted(volume.series_number, volume.remarks)
 
+    def as_transforms(self, keys: str) -> list[Mapping[str, Any]]:
+        """One plain series of DICOM in a folder, turned, on the grid, as transforms in a MONAI Bundle."""
+        reader = {"_target_": "monai.data.PydicomReader"}
+        return [
+            {"_target_": "monai.transforms.LoadImaged", "keys": keys, "reader": reader, "image_only": True},
+            {"_target_": "monai.transforms.EnsureChannelFirstd", "keys": keys},
+            {"_target_": "monai.transforms.Orientationd", "keys": keys, "axcodes": self.orientation, "labels": None},
+            {"_target_": "datamodules.segmentation.bundle.ToGridd", "keys": keys, "spacing_mm": list(self.spacing)},
+        ]
+
 
 class Pictures:
     """PNG, TIFF, BMP or JPEG, in their own pixels.
@@ -87,3 +97,10 @@ class Pictures:
             found = (found * LUMINANCE).sum(axis=-1, keepdims=True)
         values = np.moveaxis(np.broadcast_to(found, (*found.shape[:2], self.channels)), -1, 0)
         return values, structures.of_picture(labels, found.shape[:2]), (1.0, 1.0), np.zeros(0, np.int64)
+
+    def as_transforms(self, keys: str) -> list[Mapping[str, Any]]:
+        """Raises ValueError."""
+        raise ValueError(
+            "dataset.image: pictures (PNG, TIFF) are read by the engine's own rules on bits and color, which no "
+            "transform of MONAI has; volumes (datamodules.segmentation.forms.Volumes) can be handed on"
+        )

@@ -5,13 +5,14 @@ These are nnU-Net's rules. Source: Isensee F et al., Nat Methods 2021;18:203-211
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+RANGED = "monai.transforms.ScaleIntensityRanged"
 LEAST_DEVIATION = 1e-6  # keeps an image of one value finite
 
 
@@ -37,6 +38,9 @@ class Intensity(Protocol):
 
     def seen(self, kept: NDArray[Any]) -> Floats:
         """Kept values as the network sees them."""
+
+    def as_transforms(self, keys: str) -> list[Mapping[str, Any]]:
+        """`seen` of `kept`, as transforms in a MONAI Bundle."""
 
 
 class Percentiles:
@@ -100,6 +104,16 @@ class Percentiles:
         """Clipped and standardized."""
         return ((np.clip(kept.astype(np.float32), *self.window) - self.mean) / self.deviation).astype(np.float32)
 
+    def as_transforms(self, keys: str) -> list[Mapping[str, Any]]:
+        """Rounded to whole HU, clipped and standardized."""
+        low, high = self.window
+        ends = {"b_min": (low - self.mean) / self.deviation, "b_max": (high - self.mean) / self.deviation}
+        whole = {"_target_": "torch.round", "_mode_": "callable"}
+        return [
+            {"_target_": "monai.transforms.Lambdad", "keys": keys, "func": whole},
+            {"_target_": RANGED, "keys": keys, "a_min": low, "a_max": high, **ends, "clip": True},
+        ]
+
 
 def foreground_of(
     shares: NDArray[np.float64], person: Sequence[int], minimum_cell: int
@@ -147,6 +161,10 @@ class _Alone:
 class Standardized(_Alone):
     """MR, whose values have no unit: (value - mean) / deviation, of each image by itself."""
 
+    def as_transforms(self, keys: str) -> list[Mapping[str, Any]]:
+        """The same code: MONAI's NormalizeIntensity sums in single precision, which moves the last bit of half."""
+        return [{"_target_": "datamodules.segmentation.bundle.Standardizedd", "keys": keys}]
+
     def settings(self) -> dict[str, Any]:
         """None."""
         return {}
@@ -184,3 +202,7 @@ class Range(_Alone):
     def outside(self, kept: NDArray[Any]) -> float:
         """The lowest: air, or black."""
         return -1.0
+
+    def as_transforms(self, keys: str) -> list[Mapping[str, Any]]:
+        """The same code, whose rounding to half MONAI's ScaleIntensityRange does not share."""
+        return [{"_target_": "datamodules.segmentation.bundle.Ranged", "keys": keys, **self.settings()}]

@@ -16,6 +16,7 @@ from flip.report.subgroups import subgroups
 from flip.report.tables import costs, counted, matrix, metric_groups, participation, site_rows, withheld
 from flip.report.verdict import Verdict
 from flip.runs.record import THRESHOLD, RunRecord
+from flip.text import LONGEST_LINE, printable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -50,6 +51,7 @@ def render(template: str, values: Mapping[str, object]) -> str:
     pages.globals["crowded"] = crowded
     pages.filters["breakable"] = breakable
     pages.filters |= {"whole": whole, "number": number, "signed": signed, "size": size, "seconds": seconds}
+    pages.filters["line"] = lambda text: printable(text, LONGEST_LINE)
     return pages.get_template(template).render(values)
 
 
