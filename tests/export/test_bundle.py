@@ -165,7 +165,9 @@ REFUSED = {
         {"model": {**manifest()["model"], "network": {**UNET, "norm": ["INSTANCE", {"affine": "$print(1)"}]}}},
         "holds one of $@%",
     ),
-    "a class of nobody's": ({"model": {**manifest()["model"], "_target_": "subprocess.Popen"}}, "outside the allowed prefixes"),
+    "a class of nobody's": (
+        {"model": {**manifest()["model"], "_target_": "subprocess.Popen"}}, "outside the allowed prefixes",
+    ),
 }  # fmt: skip
 
 
