@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 MUSCLE, SUBCUTANEOUS, VISCERAL = 1, 2, 3  # classes of a mask; 0 is anything else
 MUSCLE_HU = (-29.0, 150.0)
 FEMALE, MALE = 0, 1
+RESEARCH_USE = "research use only, not a medical device"  # on every page and DICOM object; at most 64 characters
 
 
 @dataclass(frozen=True)
