@@ -25,8 +25,7 @@ from flip.federation.inprocess import ask_silos, open_silos
 from flip.federation.live import LiveTransport, followed
 from flip.files import only_process_in, relative
 from flip.messages import Payload, Transport
-from flip.messages.safetensors import load_file
-from flip.messages.weights import LAST_WEIGHTS
+from flip.messages.model_file import load_model
 from flip.processes import nothing_left
 from flip.runs.folder import RunFolder
 from flip.runs.missing_sites import never_in
@@ -145,7 +144,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         alone=study.baselines.alone and transport is not None,
     )
     if study.model_from is not None:
-        loop.given = load_file(study.model_from / LAST_WEIGHTS)[0]
+        loop.given = load_model(study.model_from)
     return Ending(files, loop, partial(train_here, study, files.folder, loop, transport), relative(files.folder))
 
 

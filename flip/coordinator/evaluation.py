@@ -70,7 +70,7 @@ class Evaluation:
         better = self.best is None or (score > self.best if self.module.higher_is_better else score < self.best)
         if better:
             self.best = score
-            self.roster.recorder.best(weights())
+            self.roster.recorder.best(self.roster.model(weights()))
 
     def test(
         self, ask: Ask, stage: str, weights: Payload, prefix: str, *, alone: str = "", pooled: bool = False

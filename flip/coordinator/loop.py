@@ -5,7 +5,7 @@ It knows no backend: it asks sites through an `Ask` and hands what they answer t
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from flip.determinism import stable_seed
 from flip.errors import StudyUnfit
 from flip.files import ALONE
 from flip.messages import Ask, Fault, Payload, Reply, Task
+from flip.messages.model_file import ModelFile
 from flip.privacy import Mechanism
 from flip.runs.recorder import Progress
 from flip.strategies.fedavg import FedAvg, State
@@ -41,7 +42,7 @@ class Coordinator:
         alone: also train each site by itself, for comparison.
         progress: the last complete round of the same run, to go on from; None starts at the first.
         rounds_done: rounds that are complete.
-        given: weights of a finished run, for a job that applies them.
+        given: the model of a finished run, for a job that applies one.
 
     Attributes:
         early: whether the study ends before its last round.
@@ -56,7 +57,7 @@ class Coordinator:
     alone: bool = False
     progress: Progress | None = None
     rounds_done: int = 0
-    given: Payload = field(default_factory=dict)
+    given: ModelFile | None = None
 
     def __post_init__(self) -> None:
         self.early = EarlyStop(self.strategy.early, self.module)

@@ -12,8 +12,7 @@ from typing import Any
 from flip.coordinator.loop import Coordinator
 from flip.errors import StudyFailed, disk_full
 from flip.messages import Payload
-from flip.messages.safetensors import save_file
-from flip.messages.weights import LAST_WEIGHTS, digest
+from flip.messages.weights import digest
 from flip.privacy import UNIT
 from flip.runs.folder import RunFolder
 from flip.runs.untouched import OtherData
@@ -119,7 +118,7 @@ class Ending:
         try:
             final = self.train()
             if final is not None:
-                save_file(self.files.folder / LAST_WEIGHTS, final)
+                self.files.last(self.coordinator.roster.model(final))
             return final
         finally:
             self.files.release()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from flip.coordinator.check_replies import MOST_EXAMPLES, Wanted, checked
 from flip.errors import StudyFailed, StudyUnfit, several
 from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
+from flip.messages.model_file import ModelFile, model_of
+from flip.messages.wire import join, take
 from flip.runs.recorder import Recorder, line_of
 
 SPENT = frozenset({"privacy/epsilon", "privacy/delta"})
@@ -33,6 +35,7 @@ class Roster:
         absent: those of them that no site has.
         compare: what speaks against the study, a sentence each, by what each site tells (`ComparesSites`).
         against: what it found.
+        pooled: the study's own weights are trained on the pooled cohort.
     """
 
     run: str
@@ -49,10 +52,19 @@ class Roster:
     absent: Sequence[str] = ()
     compare: Callable[[Mapping[str, Payload]], Sequence[str]] = lambda told: ()
     against: Sequence[str] = ()
+    pooled: bool = False
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""
         return Task(self.run, stage, round, step, weights, self.agreed, params, self.manifest)
+
+    def model(self, weights: Payload) -> ModelFile:
+        """These weights as a model's file has them: with what the sites agreed on."""
+        return model_of(weights, take(self.agreed, "statistics"), self.manifest, pooled=self.pooled)
+
+    def prepare_as(self, given: ModelFile) -> None:
+        """Have the sites prepare their rows as those were on which a given model was trained."""
+        self.agreed, self.pooled = join(statistics=given.agreed), given.pooled
 
     def sites(self, *, training: bool) -> list[str]:
         """The sites that take part, in the order of their names."""

@@ -44,6 +44,7 @@ def train_pooled(
     data = [silos[name].datamodule(coordinator.roster.task("fit", 0, {})) for name in names]
     train, validate = split_loaders(data)
     module = initial_module(manifest, centralized=True)
+    coordinator.roster.pooled = not baseline  # the study's own weights, those that the run keeps
     record = epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit")
     how = replace(centralized(manifest, folder, resume), record=record)
     seed_fit(manifest["seed"], POOLED, 0)

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from flip.errors import UserError, several
 from flip.files import append_whole, relative, write_atomic
 from flip.messages import Payload
+from flip.messages.model_file import ModelFile, save_model
 from flip.messages.safetensors import load_file, save_file
 from flip.messages.summary import Summaries, Summary, Topic
-from flip.messages.weights import digest
+from flip.messages.weights import LAST_WEIGHTS, digest
 from flip.messages.wire import join, take
 from flip.runs.missing_sites import warnings_of
 from flip.runs.record import records
@@ -184,9 +185,13 @@ class RunFolder:
         found: dict[str, Any] | None = json.loads(path.read_text()) if path.exists() else None
         return found
 
-    def best(self, weights: Payload) -> None:
+    def best(self, model: ModelFile) -> None:
         """Write `weights/best.safetensors`."""
-        save_file(self.folder / "weights" / "best.safetensors", weights)
+        save_model(self.folder / "weights" / "best.safetensors", model)
+
+    def last(self, model: ModelFile) -> None:
+        """Write `weights/last.safetensors`."""
+        save_model(self.folder / LAST_WEIGHTS, model)
 
     def outcomes(self, outcomes: Mapping[str, Mapping[str, Summary]]) -> None:
         """Write `outcomes.json`."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from flip.files import POOLED
 from flip.messages import Payload, Reply, Task
+from flip.messages.model_file import ModelFile
 from flip.messages.summary import Summaries, Summary
 from flip.privacy import UNIT
 from flip.strategies.fedavg import State
@@ -54,8 +55,8 @@ class Recorder(Protocol):
     def complete(self, progress: Progress) -> None:
         """All that a resume needs after a round."""
 
-    def best(self, weights: Payload) -> None:
-        """Weights with the best validation score so far."""
+    def best(self, model: ModelFile) -> None:
+        """The model with the best validation score so far."""
 
     def panels(self, panels: Sequence[Mapping[str, object]]) -> None:
         """What the model shows of its test metrics in the report."""

@@ -45,8 +45,8 @@ class Notes:
     def complete(self, progress):
         self.rounds.append(progress.round)
 
-    def best(self, weights):
-        self.bests.append(weights["weight"].tolist())
+    def best(self, model):
+        self.bests.append(model.weights["weight"].tolist())
 
     def panels(self, panels):
         pass

@@ -83,7 +83,7 @@ def test_a_site_that_cannot_measure_fails_the_run_by_name(arguments, run, tmp_pa
 @pytest.mark.parametrize(
     ("more", "mistake"),
     [
-        (["model_from=nowhere"], "nowhere holds no weights/last.safetensors; name the folder of a finished run"),
+        (["model_from=nowhere"], "nowhere is no file on this machine; name the folder of a finished run"),
         ([], "model_from: has no value; set it to the folder of a finished run"),
         (["model_from=RUN", "model.network.num_res_units=0"], "of another model than this study's"),
         (["model_from=RUN", "outcomes=null"], "outcomes: the study has none, so there is nothing to measure"),

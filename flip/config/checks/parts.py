@@ -19,8 +19,8 @@ from flip.config.targets import TARGET, resolve
 from flip.contracts import KINDS, DeclaresSizes, FederatedDataModule, LoadsQuickly, NamesPersons, WantsSizes
 from flip.errors import UserError, at
 from flip.messages import Result
-from flip.messages.safetensors import load_file
-from flip.messages.weights import LAST_WEIGHTS, load_arrays
+from flip.messages.model_file import load_model
+from flip.messages.weights import load_arrays
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
@@ -149,13 +149,16 @@ def _sizes(manifest: Manifest, model: "TrainableModule") -> Iterator[str]:
 
 def _other_model(study: Study, model: "TrainableModule") -> Iterator[str]:
     """Whether the weights of `model_from` are of this study's model."""
-    weights = study.model_from and study.model_from / LAST_WEIGHTS
-    if weights and weights.is_file():
-        try:
-            load_arrays(model, load_file(weights)[0])
-        except (KeyError, ValueError) as error:
-            key = at("model_from", study.where)
-            yield f"{key}: {weights} is of another model than this study's: {error.args[0]}; name a run of this one"
+    if study.model_from is None:
+        return
+    key = at("model_from", study.where)
+    try:
+        load_arrays(model, load_model(study.model_from).weights)
+    except UserError as error:
+        yield from (f"{key}: {problem}" for problem in error.problems)
+    except (KeyError, ValueError) as error:
+        why = f"is of another model than this study's: {error.args[0]}; name a run of this one"
+        yield f"{key}: {study.model_from} {why}"
 
 
 def _cohorts(study: Study) -> Iterator[str]:

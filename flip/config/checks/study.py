@@ -18,7 +18,6 @@ from flip.config.places import refusals
 from flip.config.study import Study
 from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET
 from flip.errors import UserError, Where, at, nearest, unique
-from flip.messages.weights import LAST_WEIGHTS
 
 SEEDS = 2**32  # as many as NumPy and Lightning take
 
@@ -179,8 +178,6 @@ def _model_from(study: Study) -> Iterator[str]:
         yield f"{at('outcomes', study.where)}: the study has none, so there is nothing to measure; choose one that has"
     if folder is None:
         yield f"{key}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
-    elif not (folder / LAST_WEIGHTS).is_file():
-        yield f"{key}: {folder} holds no {LAST_WEIGHTS}; name the folder of a finished run"
 
 
 def _resume(study: Study, path: Path, federated: bool) -> Iterator[str]:
