@@ -5,10 +5,9 @@ Patients stay at their site (`biomarkers.csv`, `report.html`); the coordinator g
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from models.body_composition import CutOff, body_mass_index, decision, measure, panels
+from models.body_composition.origin import Origin
 from models.body_composition.report import site_report, write_private
+from models.body_composition.tables import table
+from models.body_composition.whole_scans import Measuring, Scans, segmenting
+from models.level_finder import LevelFinder, find_level
 
 TISSUES = ("muscle", "subcutaneous_fat", "visceral_fat")
 KNOWN = ("height_m", "weight_kg", "age", "sex", "followup_days", "event")
@@ -109,6 +112,17 @@ class BodyCompositionOutcomes:
             row[f"dice_{name}"] = dice(predicted == tissue, one["label"] == tissue)
         return Case(row, one["hu"], predicted, one["label"])
 
+    def predict(
+        self, module: Any, data: Scans, folder: Path, *, finder: LevelFinder | None = None, origin: Origin | None = None
+    ) -> None:
+        """Measure whole scans that nobody has labeled, and write what is found into `folder`, for the site alone.
+
+        `data` as `datamodules.ct_scans` has it; `finder` looks for L3 where no reader says where it is; `origin` is
+        what is known of the model. See `models.body_composition.whole_scans`.
+        """
+        find = None if finder is None else partial(find_level, finder)
+        Measuring(segmenting(module), find, self.cut_off, origin or Origin()).write(data, folder)
+
     def _summaries(self, column: Arrays) -> dict[str, NDArray[np.float64]]:
         difference = column["predicted_muscle_index"] - column["reference_muscle_index"]
         low, truth = column["predicted_sarcopenia"], column["reference_sarcopenia"]
@@ -169,20 +183,3 @@ def moments(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """[number, sum, sum of squares] of the values that are known."""
     known = values[~np.isnan(values)]
     return np.array([len(known), known.sum(), np.square(known).sum()])
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; what is unknown is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["accession_id"], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: tidy(value) for name, value in row.items()})
-    return text.getvalue()
-
-
-def tidy(value: Any) -> Any:
-    """A number to five significant digits, as text without an exponent; empty for NaN."""
-    if not isinstance(value, float):
-        return value
-    return "" if np.isnan(value) else np.format_float_positional(value, precision=5, fractional=False, trim="-")
