@@ -17,7 +17,7 @@ ALONE = "alone"  # a model that a site trained by itself: stage of its tasks, na
 RESCALED = "rescaled"  # metrics of the same test rows scaled the other way: `test/rescaled/pooled/accuracy`
 CENTRALIZED = "centralized"  # a model trained on all sites' data in one place: phase of its lines, name of its baseline
 # Of run.yaml: places on the coordinator's machine, which no report or tracker shows.
-MACHINE_KEYS = ("hydra", "paths", "site_file", "resume_from", "model_from")
+MACHINE_KEYS = ("hydra", "paths", "site_file", "resume_from", "model_from", "companions")
 NOT_SETTINGS = (*MACHINE_KEYS, "sites", "defaults", "tracking", "allow_targets")  # of run.yaml: without effect on it
 
 

@@ -22,6 +22,7 @@ from flip.contracts.dataset import (
     FederatedDataModule,
     Fingerprinted,
     Fits,
+    GivesScans,
     HasSources,
     KnowsPersonsBehind,
     KnowsWhatOccurs,
@@ -45,6 +46,7 @@ from flip.contracts.model import (
     HasInterval,
     HasSubgroups,
     KnowsThin,
+    MeasuresScans,
     NamesMethod,
     Outcomes,
     ScoresExactly,
@@ -58,9 +60,9 @@ __all__ = [
     "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
-    "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly",
-    "NamesLevels", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "ScaledForPooling",
-    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes",
+    "GivesScans", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
+    "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "Outcomes", "Remarks",
+    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes",
     "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
@@ -69,14 +71,14 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, DeclaresSizes, Agrees, Fits,
         KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling,
-        LoadsQuickly, ConvertsColumns, TakesTerms, HasSources,
+        LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, GivesScans,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
     ),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
-    "outcomes": (Outcomes,),
+    "outcomes": (Outcomes, MeasuresScans),
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ It knows no backend: it asks sites through an `Ask` and hands what they answer t
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from flip.determinism import stable_seed
 from flip.errors import StudyUnfit
 from flip.files import ALONE
 from flip.messages import Ask, Fault, Payload, Reply, Task
+from flip.messages.applied import Applied
 from flip.messages.model_file import ModelFile
 from flip.privacy import Mechanism
 from flip.runs.recorder import Progress
@@ -43,6 +44,7 @@ class Coordinator:
         progress: the last complete round of the same run, to go on from; None starts at the first.
         rounds_done: rounds that are complete.
         given: the model of a finished run, for a job that applies one.
+        applied: what goes with it.
 
     Attributes:
         early: whether the study ends before its last round.
@@ -58,6 +60,7 @@ class Coordinator:
     progress: Progress | None = None
     rounds_done: int = 0
     given: ModelFile | None = None
+    applied: Applied = field(default_factory=Applied)
 
     def __post_init__(self) -> None:
         self.early = EarlyStop(self.strategy.early, self.module)

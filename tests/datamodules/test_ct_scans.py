@@ -47,7 +47,7 @@ def test_studies_of_one_accession_number_go_by_their_uids(tmp_path):
 
 def test_studies_that_share_a_folder_are_not_told_apart_by_guessing(tmp_path):
     study(tmp_path / "1", 1)
-    save(tmp_path / "1" / "within", [image for image in slices_of(body(6, 24, 20))])
+    save(tmp_path / "1" / "within", slices_of(body(6, 24, 20)))
     assert MIXED in reasons(CTScans(str(tmp_path))).values()
 
 

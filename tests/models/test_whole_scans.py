@@ -1,4 +1,4 @@
-"""Unlabeled CT in, at the site: a table of biomarkers, a SEG and an SR of each study, and a reason for each other one."""
+"""Unlabeled CT in, at the site: a table, a SEG and an SR of each study, and a reason for each other one."""
 
 import stat
 from types import SimpleNamespace

@@ -18,6 +18,7 @@ from flip.config.places import refusals
 from flip.config.study import Study
 from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET
 from flip.errors import UserError, Where, at, nearest, unique
+from flip.messages.model_file import load_model
 
 SEEDS = 2**32  # as many as NumPy and Lightning take
 
@@ -162,6 +163,8 @@ def _federation(study: Study) -> Iterator[str]:
             )
     if study.job == "measure" or study.model_from is not None:
         yield from _model_from(study)
+    for name, path in study.companions.items():
+        yield from _companion(study, name, path)
     if study.resume_from is not None:
         yield from _resume(study, study.resume_from, federated)
 
@@ -178,6 +181,18 @@ def _model_from(study: Study) -> Iterator[str]:
         yield f"{at('outcomes', study.where)}: the study has none, so there is nothing to measure; choose one that has"
     if folder is None:
         yield f"{key}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
+
+
+def _companion(study: Study, name: str, path: Path) -> Iterator[str]:
+    """A model that the outcomes use besides."""
+    key = at(f"companions.{name}", study.where)
+    if study.job != "measure":
+        yield f"{key}: {path} is read by job=measure alone; set companions.{name}=null, or job=measure"
+        return
+    try:
+        load_model(path)
+    except UserError as error:
+        yield from (f"{key}: {problem}" for problem in error.problems)
 
 
 def _resume(study: Study, path: Path, federated: bool) -> Iterator[str]:
