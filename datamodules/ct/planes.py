@@ -102,13 +102,17 @@ def unpacked(arrays: Mapping[str, NDArray[Any]]) -> list[Plane]:
 
 
 def level_slice(masks: Mapping[str, NDArray[np.bool_]]) -> int:
-    """Index of the slice nearest to the center of L3: of its largest part, since networks mark stray islands.
+    """Index of the slice nearest to the center of L3. Raises `Skip` as `center_of`."""
+    return round(center_of(masks.get(LEVEL, np.zeros((1, 1, 1), np.bool_))))
+
+
+def center_of(marked: NDArray[np.bool_]) -> float:
+    """Position among slices of the center of a vertebra: of its mask's largest part, since networks mark stray islands.
 
     Raises `Skip`: NO_LEVEL; CUT_LEVEL where that part touches the first or the last slice, so that the center of what
     is seen is not that of L3 (on a real CT, muscle at the center of a third of L3 was up to 7 % off). The only slice of
     a scan was chosen for its level by those who made it.
     """
-    marked = masks.get(LEVEL, np.zeros((1, 1, 1), np.bool_))
     if not marked.any():
         raise Skip(NO_LEVEL)
     (box,) = ndimage.find_objects(marked.astype(np.uint8))
@@ -118,7 +122,7 @@ def level_slice(masks: Mapping[str, NDArray[np.bool_]]) -> int:
     sizes[box[0]] = (parts == largest).sum(axis=(1, 2))
     if len(sizes) > 1 and (sizes[0] or sizes[-1]):
         raise Skip(CUT_LEVEL)
-    return round(float(np.average(np.arange(len(sizes)), weights=sizes)))
+    return float(np.average(np.arange(len(sizes)), weights=sizes))
 
 
 def planes_at_level(

@@ -25,6 +25,7 @@ from flip.federation.inprocess import ask_silos, open_silos
 from flip.federation.live import LiveTransport, followed
 from flip.files import only_process_in, relative
 from flip.messages import Payload, Transport
+from flip.messages.applied import Applied
 from flip.messages.model_file import load_model
 from flip.processes import nothing_left
 from flip.runs.folder import RunFolder
@@ -32,6 +33,7 @@ from flip.runs.missing_sites import never_in
 from flip.runs.models import keep_models
 from flip.runs.provenance import provenance
 from flip.runs.rerun import PRIVATE, run_files
+from flip.runs.scores import scores_of
 from flip.runs.untouched import OtherData, untouched
 from flip.signals import Interrupted, deferred, ending_signals, interruptible
 
@@ -145,6 +147,9 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         files=files,
         alone=study.baselines.alone and transport is not None,
     )
+    if loop.given:
+        companions = {name: load_model(path) for name, path in study.companions.items()}
+        loop.applied = Applied(loop.given[0].digest, scores_of(study.model_from[0], loop.given[0]), companions)
     return Ending(files, loop, partial(train_here, study, files.folder, loop, transport), relative(files.folder))
 
 

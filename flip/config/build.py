@@ -4,7 +4,8 @@
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -172,11 +173,18 @@ def load_cohort(datamodule: FederatedDataModule) -> None:
     _of_data(read)
 
 
-def _of_data(read: Callable[[], Result]) -> Result:
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turn what a cohort that cannot be read raises into DataError."""
     try:
-        return read()
+        yield
     except (OSError, ValueError) as error:
         raise DataError(str(error)) from error
+
+
+def _of_data(read: Callable[[], Result]) -> Result:
+    with reading():
+        return read()
 
 
 def strategy(manifest: Manifest) -> FedAvg:

@@ -17,7 +17,7 @@ from flip.config.targets import LIBRARIES, OURS, TARGET, name_refusal
 from flip.errors import nearest
 
 PART_OF = {
-    "model": ("network", "loss", "metric", "transform", "optimizer", "scheduler"),
+    "model": ("network", "loss", "metric", "transform", "optimizer", "scheduler", "model_part"),
     "dataset": ("dataset_part", "transform"),
     "dataset_part": ("dataset_part", "transform"),
     "strategy": ("optimizer", "scheduler"),
@@ -35,6 +35,7 @@ OF_PARAMETER = {
     "fusion": ("network",),
     "head": ("network",),
     "network": ("network",),
+    "projections": ("dataset_part", "model_part"),
     "target": ("dataset_part",),
     "split": ("dataset_part",),
 }

@@ -182,6 +182,7 @@ def _study(
         tracking=config.tracking,
         paths=config.paths,
         allow_targets=tuple(config.allow_targets),
+        companions={name: Path(each).expanduser().absolute() for name, each in config.companions.items() if each},
         where=where,
     )
 

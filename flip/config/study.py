@@ -65,6 +65,7 @@ class Study:
             permit what `allow_targets` does.
         resume_from: checkpoint that training without federation goes on from; it does not travel.
         model_from: runs or files of the models that the job applies; they do not travel.
+        companions: runs or files of models of other studies that `outcomes` use besides; they do not travel.
         where: where a key stands, for messages.
         new_folder: the folder of a run that begins now.
         declared: `sites` and `paths` as they were written, `${paths.data_dir}` and the like unresolved.
@@ -89,6 +90,7 @@ class Study:
     tracking: dict[str, Any]
     paths: Paths
     allow_targets: tuple[str, ...]
+    companions: Mapping[str, Path] = field(default_factory=dict)
     where: Where = field(default=nowhere, repr=False, compare=False)
     new_folder: Callable[[], Path] = field(default=Path, repr=False, compare=False)
     declared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

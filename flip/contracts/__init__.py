@@ -23,6 +23,7 @@ from flip.contracts.dataset import (
     FederatedDataModule,
     Fingerprinted,
     Fits,
+    GivesScans,
     HasSources,
     KnowsPersonsBehind,
     KnowsWhatOccurs,
@@ -47,6 +48,7 @@ from flip.contracts.model import (
     HasInterval,
     HasSubgroups,
     KnowsThin,
+    MeasuresScans,
     NamesMethod,
     Outcomes,
     ScoresExactly,
@@ -61,10 +63,11 @@ __all__ = [
     "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
-    "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly",
-    "NamesLevels", "NamesMethod", "NamesPersons", "NamesSubgroups", "Outcomes", "Plans", "Remarks", "SaysInference",
-    "SaysPreprocessing", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric",
-    "TakesTerms", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
+    "GivesScans", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
+    "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesSubgroups", "Outcomes",
+    "Plans", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling", "ScoresExactly", "ShowsImages",
+    "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes", "Withholds", "hooks",
+    "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -72,7 +75,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees, Fits,
         KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted,
-        ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing,
+        ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing, GivesScans,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
@@ -80,7 +83,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     ),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
-    "outcomes": (Outcomes,),
+    "outcomes": (Outcomes, MeasuresScans),
 }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """What the engine asks of a dataset: a LightningDataModule over one site's cohort."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -184,6 +184,14 @@ class Describes(Protocol):
 
     def describe(self, edges: Arrays) -> tuple[Arrays, Mapping[str, int]]:
         """Counts, moments and, over the agreed edges, histograms by column; and the persons that each rests on."""
+
+
+@runtime_checkable
+class GivesScans(Protocol):
+    """A dataset of scans without labels, for outcomes that measure these (`MeasuresScans`)."""
+
+    def scans(self) -> Iterable[object]:
+        """Each scan, or why it was not read, as the outcomes know it."""
 
 
 @runtime_checkable

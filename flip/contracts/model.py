@@ -187,6 +187,27 @@ if TYPE_CHECKING:
         """What the study's model is to the type checker: both Lightning's class and the engine's protocol."""
 
 
+@runtime_checkable
+class MeasuresScans(Protocol):
+    """Outcomes that measure scans which nobody has labeled."""
+
+    def predict(
+        self,
+        module: "TrainableModule",
+        data: FederatedDataModule,
+        folder: Path,
+        *,
+        companions: Mapping[str, "TrainableModule"],
+        scores: Mapping[str, float],
+        digest: str,
+    ) -> None:
+        """Write what is measured into `folder`, for the site alone.
+
+        `companions`: trained modules of other studies, by the name under which the user gave them (`companions`).
+        `scores`: of the module's own evaluation, by the names of result.json; `digest`: of its weights.
+        """
+
+
 class Outcomes(Protocol):
     """What a study adds to the report: biomarkers and panels."""
 

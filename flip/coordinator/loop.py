@@ -5,7 +5,7 @@ It knows no backend: it asks sites through an `Ask` and hands what they answer t
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from flip.determinism import stable_seed
 from flip.errors import StudyUnfit
 from flip.files import ALONE
 from flip.messages import Ask, Fault, Payload, Reply, Task
+from flip.messages.applied import Applied
 from flip.messages.model_file import ModelFile
 from flip.privacy import Mechanism
 from flip.runs.recorder import Progress
@@ -45,6 +46,7 @@ class Coordinator:
         rounds_done: rounds that are complete.
         given: models that were trained elsewhere, for a job that applies them.
         start: given weights that the rounds begin from, as their file has them; None for the seeded ones.
+        applied: what goes with the first of them.
 
     Attributes:
         early: whether the study ends before its last round.
@@ -61,6 +63,7 @@ class Coordinator:
     rounds_done: int = 0
     given: Sequence[ModelFile] = ()
     start: Payload | None = None
+    applied: Applied = field(default_factory=Applied)
 
     def __post_init__(self) -> None:
         self.early = EarlyStop(self.strategy.early, self.module)

@@ -1,5 +1,7 @@
 """`job=measure`: the sites apply a finished run's model to their whole cohorts, and keep what it measures."""
 
+from dataclasses import replace
+
 from flip.coordinator.check_replies import Wanted
 from flip.coordinator.cohorts import gather
 from flip.coordinator.loop import Coordinator
@@ -17,6 +19,7 @@ def measure(loop: Coordinator, ask: Ask) -> None:
     given = loop.given[0]  # the job is for a study that names one (`flip.config.checks`)
     roster.prepare_as(given)
     task = roster.task("measure", 0, given.weights)
+    task = replace(task, state={**task.state, **loop.applied.state()})
     for reply in roster.asked(ask, task, roster.sites(training=False), "measure", Wanted({}, {}, frozenset(), {}, {})):
         if reply.fault is not None:
             faults[reply.site] = reply.fault

@@ -78,6 +78,7 @@ def run_yaml(study: Study) -> str:
         "job": study.job,
         "resume_from": str(study.resume_from) if study.resume_from else None,
         "model_from": [str(path) for path in study.model_from] or None,
+        "companions": {name: str(path) for name, path in study.companions.items()},
         "baselines": plain(study.baselines),
         "tracking": study.tracking,
         "allow_targets": list(study.allow_targets),

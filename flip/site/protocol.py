@@ -8,6 +8,7 @@ import numpy as np
 
 from flip.contracts import VisitsSome
 from flip.messages import Payload, Scalar, Task
+from flip.messages.applied import APPLIED
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
@@ -125,7 +126,8 @@ def unknown_state(task: Task, expected: Expected) -> Iterator[str]:
     """What of a task's state the study does not have; nothing of it is copied to find out."""
     agreed = {name: array for name, array in task.state.items() if name.startswith(STATISTICS)}
     edges = {name: array for name, array in task.state.items() if name.startswith(EDGES)}
-    own = forms({name: array for name, array in task.state.items() if name not in {*agreed, *edges}})
+    beside = {name for name in task.state if task.step == "measure" and name.startswith(f"{APPLIED}/")}
+    own = forms({name: array for name, array in task.state.items() if name not in {*agreed, *edges, *beside}})
     wanted = expected.state if (task.step, task.stage) == ("fit", "study") else {}
     if own != wanted:
         yield f"the strategy's arrays: {_first_other(own, wanted)}"

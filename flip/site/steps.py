@@ -176,5 +176,5 @@ class Steps:
         if self.place.deployed:
             raise Refusal(Fault.REFUSED_POLICY, "a hospital measures with its own site_file, not for a coordinator")
         self.loaded.agree(task)
-        measure(self.place, self.loaded, task.weights)
+        measure(self.place, self.loaded, task)
         return self._released(0, task)

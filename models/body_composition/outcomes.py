@@ -5,10 +5,9 @@ Patients stay at their site (`biomarkers.csv`, `report.html`); the coordinator g
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,18 @@ import torch
 from numpy.typing import NDArray
 
 from models.body_composition import CutOff, body_mass_index, decision, measure, panels
+from models.body_composition.origin import Origin
 from models.body_composition.report import site_report, write_private
+from models.body_composition.tables import table
+from models.body_composition.whole_scans import Measuring, Scans, segmenting
+from models.level_finder import find_level
 
 TISSUES = ("muscle", "subcutaneous_fat", "visceral_fat")
+MEASURED = ("muscle_area_cm2", "muscle_density_hu", "subcutaneous_fat_cm2", "visceral_fat_cm2")
+ERRORS = {  # by column of what is measured in whole scans, the metric that is its mean absolute error
+    "muscle_index": "test/pooled/index_mae",
+    **{name: f"test/pooled/{name}_mae" for name in MEASURED},
+}
 KNOWN = ("height_m", "weight_kg", "age", "sex", "followup_days", "event")
 Arrays = Mapping[str, NDArray[np.float64]]
 
@@ -55,7 +63,8 @@ class BodyCompositionOutcomes:
         """Measure the test persons, write the site's own table and report into `folder`, return sums over persons.
 
         `moments/dice` [tissue, 3], `moments/index_difference` (predicted - reference, cm2/m2), `moments/index_error`
-        (its absolute value), `moments/density_difference` (HU): number, sum, sum of squares. `count/sarcopenia`
+        (its absolute value), `moments/errors` [quantity, 3] (absolute differences of `MEASURED`),
+        `moments/density_difference` (HU): number, sum, sum of squares. `count/sarcopenia`
         [reference, predicted]. `histogram/survival` [not low, low by the prediction][censored, died][bin].
         """
         cases = list(self._cases(module, datamodule))
@@ -109,6 +118,28 @@ class BodyCompositionOutcomes:
             row[f"dice_{name}"] = dice(predicted == tissue, one["label"] == tissue)
         return Case(row, one["hu"], predicted, one["label"])
 
+    def predict(
+        self,
+        module: Any,
+        data: Scans,
+        folder: Path,
+        *,
+        companions: Mapping[str, Any] | None = None,
+        scores: Mapping[str, float] | None = None,
+        digest: str = "",
+    ) -> None:
+        """Measure whole scans that nobody has labeled, and write what is found into `folder`, for the site alone.
+
+        `data` as `datamodules.ct_scans` has it. `companions`: `level`, a `models.level_finder.LevelFinder` that looks
+        for L3 where no reader says where it is. `scores` and `digest` are those of the module. See
+        `models.body_composition.whole_scans`.
+        """
+        errors = {name: scores[metric] for name, metric in ERRORS.items() if metric in scores} if scores else {}
+        finder = (companions or {}).get("level")
+        find = None if finder is None else partial(find_level, finder)
+        origin = Origin(version=digest[:12] or "unknown", errors=errors)
+        Measuring(segmenting(module), find, self.cut_off, origin).write(data, folder)
+
     def _summaries(self, column: Arrays) -> dict[str, NDArray[np.float64]]:
         difference = column["predicted_muscle_index"] - column["reference_muscle_index"]
         low, truth = column["predicted_sarcopenia"], column["reference_sarcopenia"]
@@ -120,6 +151,9 @@ class BodyCompositionOutcomes:
             "moments/dice": np.stack([moments(column[f"dice_{name}"]) for name in TISSUES]),
             "moments/index_difference": moments(difference),
             "moments/index_error": moments(np.abs(difference)),
+            "moments/errors": np.stack(
+                [moments(np.abs(column[f"predicted_{name}"] - column[f"reference_{name}"])) for name in MEASURED]
+            ),
             "moments/density_difference": moments(
                 column["predicted_muscle_density_hu"] - column["reference_muscle_density_hu"]
             ),
@@ -129,6 +163,7 @@ class BodyCompositionOutcomes:
 
     def metrics(self, by_site: Mapping[str, Arrays]) -> dict[str, float]:
         """`test/site/<site>/...` and `test/pooled/...`: `index_mae`, `index_bias` (cm2/m2), `density_bias` (HU),
+        `QUANTITY_mae` of MEASURED,
         `sarcopenia_sensitivity`, `sarcopenia_specificity`, `prevalence_predicted` and `prevalence_reference`; what no
         person stands behind is left out."""
         named = {
@@ -145,6 +180,8 @@ class BodyCompositionOutcomes:
             for name, source in sources.items():
                 if source in arrays and arrays[source][0] > 0:
                     found[f"{prefix}/{name}"] = float(arrays[source][1] / arrays[source][0])
+            for name, (number, total, _) in zip(MEASURED, arrays.get("moments/errors", ()), strict=False):
+                found |= {f"{prefix}/{name}_mae": float(total / number)} if number > 0 else {}
             found |= {f"{prefix}/{name}": value for name, value in decision.metrics(arrays).items()}
         return found
 
@@ -169,20 +206,3 @@ def moments(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """[number, sum, sum of squares] of the values that are known."""
     known = values[~np.isnan(values)]
     return np.array([len(known), known.sum(), np.square(known).sum()])
-
-
-def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV; what is unknown is empty."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else ["accession_id"], lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: tidy(value) for name, value in row.items()})
-    return text.getvalue()
-
-
-def tidy(value: Any) -> Any:
-    """A number to five significant digits, as text without an exponent; empty for NaN."""
-    if not isinstance(value, float):
-        return value
-    return "" if np.isnan(value) else np.format_float_positional(value, precision=5, fractional=False, trim="-")

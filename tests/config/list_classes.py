@@ -39,6 +39,8 @@ DATASET_PARTS = (
     "ct.grid",
     "harmonize",
     "images",
+    "levels.projections",
+    "levels.stretching",
     "records",
     "segmentation.forms",
     "segmentation.intensity",
@@ -54,6 +56,7 @@ STATED = {
         f"pytorch_lightning.callbacks.{name}"
         for name in ("EarlyStopping", "ModelCheckpoint", "StochasticWeightAveraging")
     ],
+    "model_part": ["datamodules.levels.projections.Projections"],
     "outcome_part": ["models.body_composition.CutOff"],
     "tracker": ["flip.tracking.WandbTracker"],
     "transport": [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = {"initdb": "postgresql", "Orthanc": "orthanc orthanc-dicomweb"}
+PACKAGES = {"initdb": "postgresql", "Orthanc": "orthanc orthanc-dicomweb", "dciodvfy": "dicom3tools"}
 
 
 def program(name: str, *folders: Path) -> Path:

@@ -1,0 +1,93 @@
+"""One unlabeled CT study, read whole, or why it was not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom.dataset import Dataset
+
+from datamodules.ct.planes import Skip
+from datamodules.ct.scan_folder import Place
+from datamodules.ct.scan_header import about_person, has_contrast
+from datamodules.dicom import Decoder, Unreadable, Volume, read_series
+from datamodules.dicom.instances import headers_of
+from datamodules.levels.positions import NOT_A_NUMBER, UNFIT, level_mm_of, position_of
+
+TOO_THICK = "the slices are thicker than those that the study is for (dataset.thickest_mm)"
+CONTRAST = "the scan names a contrast agent, and the study is for scans without (dataset.contrast)"
+NO_CONTRAST = "the scan names no contrast agent, and the study is for scans with one (dataset.contrast)"
+UNFIT_SCANS = (TOO_THICK, CONTRAST, NO_CONTRAST, *UNFIT)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A study.
+
+    - `reason`: why it was not read; empty where it was.
+    - `person`: `sex` 0 female, 1 male, `height_m`, `weight_kg`, `age` in years; NaN where unknown.
+    - `reader_level`: where a reader says that L3 is, in slices, the lowest 0; None where none does.
+    """
+
+    accession: str
+    reason: str
+    person: Mapping[str, float]
+    volume: Volume | None = None
+    folder: Path | None = None
+    reader_level: float | None = None
+
+    def images(self, slices: Sequence[int]) -> list[Dataset]:
+        """The header of the image of each of these slices. Raises `Unreadable` where a file is no longer there."""
+        assert self.volume is not None and self.folder is not None
+        return headers_of(self.folder, [self.volume.sop_instance_uids[index] for index in slices])
+
+    def level_mm(self, position: float) -> float:
+        """The patient's coordinate of a position among the slices, z, mm."""
+        assert self.volume is not None
+        return level_mm_of(position, self.volume)
+
+
+@dataclass(frozen=True)
+class ScanReader:
+    """Reads studies. `thickest_mm`, `contrast`: as of `datamodules.ct_scans.CTScans`; `levels`: by accession, what a
+    reader says of L3, mm."""
+
+    thickest_mm: float
+    contrast: bool | None
+    levels: Mapping[str, str]
+
+    def read(self, place: Place, decoder: Decoder) -> Scan:
+        """A study, or why it was not read."""
+        try:
+            folder = place.folder()
+            volume = read_series(folder, decoder=decoder)
+            (head,) = headers_of(folder, volume.sop_instance_uids[:1])
+            self._check(head, volume)
+            level = self._level(place.accession, volume)
+        except (Skip, Unreadable) as why:
+            return Scan(place.accession, str(why), about_person(place.row, None))
+        return Scan(place.accession, "", about_person(place.row, head), volume, folder, level)
+
+    def _check(self, head: Dataset, volume: Volume) -> None:
+        """Raises `Skip` for a scan that is none of those that the study is for."""
+        if max(_thickness(head), volume.spacing[0]) > self.thickest_mm:
+            raise Skip(TOO_THICK)
+        if self.contrast is not None and has_contrast(head) != self.contrast:
+            raise Skip(NO_CONTRAST if self.contrast else CONTRAST)
+
+    def _level(self, accession: str, volume: Volume) -> float | None:
+        """Where a reader says that L3 is. Raises `Skip` for a coordinate that is none of this scan."""
+        text = self.levels.get(accession)
+        if text is None:
+            return None
+        try:
+            level_mm = float(text)
+        except ValueError:
+            raise Skip(NOT_A_NUMBER) from None
+        return position_of(level_mm, volume)
+
+
+def _thickness(head: Dataset) -> float:
+    """Of a slice as the header has it, mm; 0 where it does not say, as enhanced objects do, whose spacing remains."""
+    return float(head.get("SliceThickness") or 0)

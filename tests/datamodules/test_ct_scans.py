@@ -1,0 +1,158 @@
+"""CT that nobody has labeled: which studies a folder, a table or a source holds, and why some are not read."""
+
+import numpy as np
+import pytest
+
+from datamodules.ct.cohort import NO_PERSON
+from datamodules.ct.scan_folder import MIXED
+from datamodules.ct.scans import CONTRAST, NO_CONTRAST, TOO_THICK
+from datamodules.ct_scans import OTHER_VALUES, CTScans
+from datamodules.dicom import Reason
+from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE
+from tests.datamodules.ct_files import body, save, slices_of
+from tests.datamodules.ct_sites import site
+
+
+def study(folder, number, **headers):
+    images = slices_of(body(6, 24, 20))
+    for image in images:
+        image.AccessionNumber, image.StudyInstanceUID, image.PatientID = f"A-{number}", f"1.2.{number}", f"P{number}"
+        for name, value in headers.items():
+            setattr(image, name, value)
+    return save(folder, images)
+
+
+def reasons(data):
+    return {scan.accession: scan.reason for scan in data.scans()}
+
+
+def test_a_study_may_lie_in_folders_of_any_name_and_depth(tmp_path):
+    study(tmp_path / "x" / "y" / "1", 1)
+    study(tmp_path / "z", 2)
+    data = CTScans(str(tmp_path))
+    assert reasons(data) == {"A-1": "", "A-2": ""}
+    assert data.persons() == 2
+
+
+def test_a_study_without_an_accession_number_goes_by_its_uid(tmp_path):
+    study(tmp_path / "1", 1, AccessionNumber="")
+    assert reasons(CTScans(str(tmp_path))) == {"1.2.1": ""}
+
+
+def test_studies_of_one_accession_number_go_by_their_uids(tmp_path):
+    study(tmp_path / "1", 1)
+    study(tmp_path / "2", 2, AccessionNumber="A-1")
+    assert reasons(CTScans(str(tmp_path))) == {"1.2.1": "", "1.2.2": ""}
+
+
+def test_studies_that_share_a_folder_are_not_told_apart_by_guessing(tmp_path):
+    study(tmp_path / "1", 1)
+    save(tmp_path / "1" / "within", slices_of(body(6, 24, 20)))
+    assert MIXED in reasons(CTScans(str(tmp_path))).values()
+
+
+@pytest.mark.parametrize(
+    ("headers", "options", "reason"),
+    [({"Modality": "MR"}, {}, Reason.NO_SUCH_MODALITY.value),
+     ({"SliceThickness": 12.0}, {}, TOO_THICK),
+     ({"SliceThickness": 12.0}, {"thickest_mm": 12.0}, ""),
+     ({"ContrastBolusAgent": "OMNIPAQUE"}, {"contrast": False}, CONTRAST),
+     ({"ContrastBolusAgent": "OMNIPAQUE"}, {"contrast": True}, ""),
+     ({"ContrastBolusAgent": "None"}, {"contrast": True}, NO_CONTRAST),
+     ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, {}, Reason.NOT_AXIAL.value)],
+)  # fmt: skip
+def test_what_the_study_is_not_for_has_a_reason(tmp_path, headers, options, reason):
+    study(tmp_path / "1", 1, **headers)
+    data = CTScans(str(tmp_path), **options)
+    assert reasons(data) == {"A-1": reason}
+    assert data.skipped == ({reason: 1} if reason else {}) and set(data.skipped) <= data.REASONS
+
+
+@pytest.mark.parametrize(
+    ("level", "position", "reason"), [("106", 2.0, ""), ("900", None, OUTSIDE), ("L3", None, NOT_A_NUMBER)]
+)
+def test_a_readers_level_is_a_place_in_this_scan(tmp_path, level, position, reason):
+    study(tmp_path / "1", 1)
+    (tmp_path / "levels.csv").write_text(f"accession,level_mm\nA-1,{level}\n")
+    (scan,) = CTScans(str(tmp_path)).scans()
+    assert (scan.reason, scan.reader_level) == (reason, pytest.approx(position) if position else None)
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [("accession,mm\nA-1,106\n", "has no column level_mm"),
+     ("accession,level_mm\nA-1,106\nA-1,107\n", "1 accessions twice"),
+     ("accession,level_mm\nA-9,106\n", "1 accessions that the site does not have")],
+)  # fmt: skip
+def test_a_correction_of_nothing_is_a_mistake(tmp_path, text, mistake):
+    study(tmp_path / "1", 1)
+    (tmp_path / "levels.csv").write_text(text)
+    with pytest.raises(ValueError, match=mistake):
+        list(CTScans(str(tmp_path)).scans())
+
+
+def test_a_table_says_more_of_a_person_than_the_header_and_may_leave_it_out(tmp_path):
+    root = site(tmp_path, ["A", "B"])
+    (root / "cohort.csv").write_text("person_id,accession_id,sex,height_m\nP1,A,M,1.81\nP2,B,,\n,C,F,1.6\n")
+    one, two, three = CTScans(str(root)).scans()
+    assert (one.reason, one.person["sex"], one.person["height_m"]) == ("", 1, 1.81)
+    assert two.reason == "" and np.isnan([two.person["sex"], two.person["height_m"]]).all()
+    assert three.reason == NO_PERSON
+
+
+@pytest.mark.parametrize(("size", "height"), [("1.80", 1.8), ("180", np.nan), ("", np.nan)])
+def test_a_height_in_the_header_is_in_meters_or_none(tmp_path, size, height):
+    study(tmp_path / "1", 1, PatientSize=size, PatientSex="F", PatientAge="061Y")
+    (scan,) = CTScans(str(tmp_path)).scans()
+    assert scan.person["height_m"] == pytest.approx(height, nan_ok=True)
+    assert (scan.person["sex"], scan.person["age"]) == (0, 61)
+
+
+def test_a_source_is_asked_for_one_study_after_the_other(tmp_path):
+    import pandas as pd
+
+    opened = []
+
+    class Source:
+        def accessions(self):
+            return pd.DataFrame({"person": ["P1", None], "accession": ["A-1", "A-2"]}, dtype=object)
+
+        def open(self, accession):
+            opened.append(accession)
+            if accession == "A-2":
+                raise FileNotFoundError
+            return tmp_path / "1"
+
+    study(tmp_path / "1", 1)
+    scans = CTScans(str(tmp_path / "empty"), sources={"images": Source()}).scans()
+    assert next(scans).reason == "" and opened == ["A-1"]
+    assert next(scans).reason == Reason.NO_IMAGE.value
+
+
+def test_a_plane_is_shown_to_the_network_as_in_training_and_measured_on_all_its_pixels(tmp_path):
+    study(tmp_path / "1", 1)
+    data = CTScans(str(tmp_path))
+    (scan,) = data.scans()
+    batch, reason = data.plane(scan, 3)
+    assert reason == "" and batch["image"].shape == (1, 1, 176, 176)
+    np.testing.assert_array_equal(batch["hu"][0], body(6, 24, 20)[3])
+
+
+@pytest.mark.parametrize(
+    ("usual", "reason"), [([0, 100, 150, 200, 280], ""), ([-190, -180, -170, -160, -150], OTHER_VALUES)]
+)
+def test_a_plane_of_other_values_than_the_trainings_is_not_measured(tmp_path, usual, reason):
+    study(tmp_path / "1", 1)
+    data = CTScans(str(tmp_path), usual_hu=usual, farthest_hu=60.0)
+    (scan,) = data.scans()
+    assert data.plane(scan, 3)[1] == reason
+
+
+def test_percentiles_that_are_none_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="usual_hu: must be the percentiles 5, 25, 50, 75, 95"):
+        CTScans(str(tmp_path), usual_hu=[3, 2, 1, 0, 5])
+
+
+def test_a_folder_without_dicom_is_a_mistake(tmp_path):
+    with pytest.raises(ValueError, match="holds no DICOM file"):
+        CTScans(str(tmp_path)).persons()
