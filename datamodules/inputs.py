@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,14 @@ from datamodules.cohort import Cohort
 from datamodules.description import Description
 from datamodules.images import Images
 from datamodules.pixels import Pixels
-from datamodules.remarks import Remark
+from datamodules.remarks import GARBLED, NOTHING, Remark
 from datamodules.tabular import Tabular
 from datamodules.text import HashedText, TransformerText
 from datamodules.volume_cache import VolumeCache
+
+# What is left of letters that were read by another encoding than they were written in: lost, or UTF-8 read as Latin-1
+# or Windows-1252.
+LOST = re.compile("\ufffd|\u00c3[\u0080-\u00bf]|\u00e2\u20ac")
 
 
 @dataclass(frozen=True)
@@ -66,14 +71,40 @@ class Inputs:
         return pixels
 
     def remarks(self, cohort: Cohort) -> list[Remark]:
-        """What is to know of the values of a cohort: categories that are not declared, which count as missing.
+        """What is to know of the values of a cohort: categories that are not declared, which count as
+        missing, and notes of a wrong encoding.
 
         Raises ValueError for values that are no numbers, before anything is prepared or trained.
         """
-        if self.tabular is None:
-            return []
-        self.tabular.read(cohort.table)
-        return self.tabular.remarks(cohort.table)
+        found = []
+        if self.tabular is not None:
+            self.tabular.read(cohort.table)
+            found = self.tabular.remarks(cohort.table)
+        if self.text is not None:
+            garbled = [bool(LOST.search(str(each))) for each in cohort.table[self.text.column]]
+            found += [Remark(GARBLED, f"column {self.text.column} ({GARBLED})", np.array(garbled, bool))]
+        return found
+
+    def texts(self, cohort: Cohort) -> list[Any]:
+        """The text of each row, as the part reads it; none where the study does not use any."""
+        return [] if self.text is None else self.text.read(cohort.table[self.text.column])
+
+    def lacking_all(self, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> list[Remark]:
+        """The rows that have nothing to predict from. Raises ValueError where that is all of them."""
+        some = np.zeros(len(cohort.person), bool)
+        if self.tabular is not None:
+            some |= self.tabular.read(cohort.table).notna().any(axis=1).to_numpy()
+        if pixels is not None:
+            some |= pixels.index >= 0
+        if self.text is not None:
+            some |= np.array([each is not None for each in texts], bool)
+        if not some.any():
+            columns = ", ".join(self.columns)
+            raise ValueError(
+                f"no row has anything to predict from ({columns}): map the site's own columns, give their source, or "
+                "leave the site out"
+            )
+        return [Remark(NOTHING, NOTHING, ~some)]
 
     def describe(self, told: Description, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> None:
         """Say of each column, and of how many persons image and text are there; `texts` as the part reads them."""

@@ -148,19 +148,19 @@ class Multimodal(lightning.LightningDataModule):
         if not len(kept := np.flatnonzero(reasons.isna())):
             raise ValueError(f"no row can be used: {'; '.join(sorted(self.skipped)) or 'the table has no row'}")
         self._target = {name: array[kept] for name, array in arrays.items()}
-        undeclared = undeclared_levels(self.target.declared, cohort.table)
+        lines = undeclared_levels(self.target.declared, cohort.table)
         self._cohort = cohort = cohort.rows(kept)
         _ = [group.read(cohort.table) for group in self.groups.values()]  # what is no number ends here, not in a round
-        remarks, lines = [*cohort.remarks, *self.inputs.remarks(cohort)], list[str]()
+        remarks = [*cohort.remarks, *self.inputs.remarks(cohort)]
         if self.image is not None:
             opener = image_opener(self.root, self.sources, self.image.folder)
             self._pixels = self.inputs.decode(self.image, opener, cohort, self.cache)
             remarks += self._pixels.remarks(cohort.accession)
-            lines = self._pixels.series_lines()
+            lines += self._pixels.series_lines()
+        self._texts = self.inputs.texts(cohort)
+        remarks += self.inputs.lacking_all(cohort, self._pixels, self._texts)
         self.remarks, self.remarks_persons, words = counted(remarks, cohort.person)
-        self.remarks_in_words = [*words, *undeclared, *lines]
-        if self.text is not None:
-            self._texts = self.text.read(cohort.table[self.text.column])
+        self.remarks_in_words = [*words, *lines]
         self._splits = np.full(len(kept), "test")
         if self.trains:
             self._splits = self.split.split(cohort.table, cohort.person, self.target.strata(self._target))

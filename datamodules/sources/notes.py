@@ -100,7 +100,7 @@ class OMOPNotes:
 
 
 def _joined(notes: pd.DataFrame) -> pd.DataFrame:
-    """One row for each person and accession, with all of its texts; without those that have none."""
-    notes = notes[notes["text"] != ""]
+    """One row for each person and accession, with all of its texts, each once; without those that have none."""
+    notes = notes[notes["text"] != ""].drop_duplicates()
     keys = [name for name in notes if name != "text"]
     return notes.groupby(keys, sort=False, dropna=False)["text"].agg(APART.join).reset_index()

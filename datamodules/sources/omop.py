@@ -5,7 +5,6 @@ cohort:   SELECT person_id, index_date, ... FROM ...     one row an example
 features: {creatinine: {domain: measurement, concepts: [3016723], window: [-2, 0], aggregate: last}, ...}
 """
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime
@@ -16,11 +15,11 @@ import numpy as np
 import pandas as pd
 from sqlglot import exp
 
-from datamodules.remarks import MIXED_UNITS, NO_DESCENDANTS, NO_TABLE, OTHER_UNIT, Remark
+from datamodules.remarks import IMPOSSIBLE_AGE, NO_DESCENDANTS, NO_EVENT, NO_TABLE, Remark
 from datamodules.sources import cohort_sql, one_person
 from datamodules.sources.connection import database
 from datamodules.sources.database import Session, number, plain
-from datamodules.sources.omop_features import Feature, combine, of_person
+from datamodules.sources.omop_features import Feature, combine, of_person, possible
 from datamodules.sources.omop_queries import (
     ancestors_query,
     cohort_parameters,
@@ -28,6 +27,7 @@ from datamodules.sources.omop_queries import (
     person_query,
     units_query,
 )
+from datamodules.sources.omop_remarks import in_units, on_values
 from datamodules.units import InUnit
 
 
@@ -88,18 +88,30 @@ class OMOP:
             self.remarks.append(Remark(NO_TABLE, words, np.ones(len(table), bool)))
             return [None] * len(table)
         if feature.domain == "person":
-            persons = [int(each) for each in table["person"]]
-            born = {row[0]: row[1:] for row in opened.rows(person_query(opened.columns["person"]), person=persons)}
-            return [
-                of_person(feature, born.get(person), at)
-                for person, at in zip(persons, table["index_date"], strict=True)
-            ]
+            return self._of_persons(opened, name, feature, table)
         self._descendants(opened, name, feature, len(table))
         parameters = cohort_parameters(feature, table)
         rows = opened.rows(events_query(feature, opened.columns), **parameters)
+        found = rows
         if query := units_query(feature, opened.columns):
-            self._units(name, feature, opened.rows(query, **parameters), len(table))
+            found = opened.rows(query, **parameters)
+            self.units += [] if feature.units else in_units(name, found, len(table))
+            self.remarks += on_values(name, feature, found, len(table))
+        if not found:
+            words = f"feature {name}: no event of it is in the database, in the window of anybody"
+            self.remarks.append(Remark(NO_EVENT, words, np.ones(len(table), bool)))
         return combine(feature, rows, len(table))
+
+    def _of_persons(self, opened: "Opened", name: str, feature: Feature, table: pd.DataFrame) -> list[Any]:
+        """A feature of the persons themselves; an age that nobody can have is missing, and remarked."""
+        persons = [int(each) for each in table["person"]]
+        born = {row[0]: row[1:] for row in opened.rows(person_query(opened.columns["person"]), person=persons)}
+        pairs = zip(persons, table["index_date"], strict=True)
+        found = [of_person(feature, born.get(person), at) for person, at in pairs]
+        wrong = np.array([not possible(each) for each in found], bool)
+        if wrong.any():
+            self.remarks.append(Remark(IMPOSSIBLE_AGE, f"feature {name} ({IMPOSSIBLE_AGE})", wrong))
+        return [None if bad else each for each, bad in zip(found, wrong, strict=True)]
 
     def _descendants(self, opened: "Opened", name: str, feature: Feature, examples: int) -> None:
         """Whether the database knows the concepts below the feature's own. Raises ValueError where it knows none."""
@@ -115,22 +127,6 @@ class OMOP:
         if unknown := sorted({*feature.concepts} - known):
             words = f"feature {name} uses {unknown} alone: concept_ancestor knows nothing below it"
             self.remarks.append(Remark(NO_DESCENDANTS, words, np.ones(examples, bool)))
-
-    def _units(self, name: str, feature: Feature, found: list[tuple[Any, ...]], examples: int) -> None:
-        """Remarks on undeclared units, or several where none is declared; `found` are rows of (place, unit, number)."""
-        number: Counter[Any] = Counter()
-        for _, unit, values in found:
-            number[unit] += values
-        if not feature.units:
-            having = {unit: [place for place, other, _ in found if other == unit] for unit in number}
-            self.units += [InUnit(name, unit, np.isin(np.arange(examples), having[unit])) for unit in number]
-        declared = set(feature.units or number.most_common(1)[0][:1] if number else ())
-        other = {unit: values for unit, values in number.items() if unit not in declared}
-        if other:
-            reason = OTHER_UNIT if feature.units else MIXED_UNITS
-            units = ", ".join(f"{values} of unit {unit}" for unit, values in other.items())
-            rows = np.isin(np.arange(examples), [place for place, unit, _ in found if unit in other])
-            self.remarks.append(Remark(reason, f"feature {name}: {units} ({reason})", rows))
 
 
 def _features(declared: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Feature]:

@@ -15,6 +15,7 @@ AGGREGATES = ("any", "count", "last", "mean", "min", "max")
 PERSON_AGGREGATES = ("age", "sex")
 SEXES = {8507: "male", 8532: "female"}  # OMOP's standard concepts
 YEAR = 365.25  # days
+OLDEST = 130  # years
 LONGEST = 100_000  # days of a window: more than a life
 
 
@@ -154,7 +155,8 @@ def combine(feature: Feature, rows: Sequence[tuple[int, float | None]], places: 
 def of_person(feature: Feature, born: Sequence[int | None] | None, index: date) -> float | str | None:
     """Sex, or the age in years at the index: (year, month, day of birth, gender concept) of one person.
 
-    Without a month or day of birth the middle of the year or month is taken, so the age is within half a year.
+    Without a month or day of birth the middle of the year or month is taken, so the age is within half a year; of the
+    newborn, who may seem to be born later by that, it is 0.
     """
     if feature.aggregate == "sex":
         return SEXES.get(born[3] or 0) if born else None
@@ -166,4 +168,10 @@ def of_person(feature: Feature, born: Sequence[int | None] | None, index: date) 
     except ValueError:
         return math.nan
     day = index.date() if isinstance(index, datetime) else index
-    return (day - birth).days / YEAR
+    age = (day - birth).days / YEAR
+    return 0.0 if -0.5 <= age < 0 else age
+
+
+def possible(age: float | str | None) -> bool:
+    """Whether it is no age, or one that a person can have."""
+    return not isinstance(age, float) or math.isnan(age) or 0 <= age <= OLDEST

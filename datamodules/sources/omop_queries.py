@@ -10,6 +10,8 @@ from sqlglot import exp
 from datamodules.sources.omop_features import DOMAINS, Domain, Feature, bounds
 from datamodules.units import NO_UNIT
 
+NUMBERLESS = -1  # no concept
+
 # In PostgreSQL's SQL; `{...}` are names and expressions of this file, never of a study, whose values are parameters.
 _COHORT = """(SELECT unnest(CAST(:place AS BIGINT[])) AS place, unnest(CAST(:person AS BIGINT[])) AS person_id,
   unnest(CAST(:low AS TIMESTAMP[])) AS low, unnest(CAST(:high AS TIMESTAMP[])) AS high) AS cohort"""
@@ -72,14 +74,14 @@ def units_query(feature: Feature, columns: Mapping[str, set[str]]) -> exp.Expr |
     """Rows of (place, concept of the unit, number of values) for a feature of values; None where nothing has a unit.
 
     A value without a unit has the unit 0, which is OMOP's "no matching concept", and so have all of a table without
-    units.
+    units. An event without a number has the unit `NUMBERLESS`.
     """
     if feature.aggregate in ("any", "count"):
         return None
     known = "unit_concept_id" in columns[DOMAINS[feature.domain].table]
-    unit = f"CASE WHEN value_as_number IS NOT NULL THEN {_UNIT if known else NO_UNIT} END"
+    unit = f"CASE WHEN value_as_number IS NULL THEN {NUMBERLESS} ELSE {_UNIT if known else NO_UNIT} END"
     joined = events_of(feature, columns, value=unit)
-    query = f"SELECT place, value, COUNT(*) FROM {joined} WHERE value IS NOT NULL GROUP BY place, value"
+    query = f"SELECT place, value, COUNT(*) FROM {joined} GROUP BY place, value"
     return sqlglot.parse_one(query, dialect="postgres")
 
 

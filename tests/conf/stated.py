@@ -37,3 +37,11 @@ def alone(metrics: Mapping[str, float], name: str) -> tuple[float, float]:
     """The worst and the best score on the test data of all sites of models that a site trained alone."""
     found = [value for key, value in metrics.items() if re.fullmatch(rf"baseline/alone/[^/]+/test/pooled/{name}", key)]
     return min(found), max(found)
+
+
+def stated_without(experiment: str, part: str) -> float:
+    """The federated score of an experiment without a part, which the row below the experiment's own has."""
+    lines = (ROOT / "conf" / "experiment" / "README.md").read_text().splitlines()
+    [own] = [at for at, line in enumerate(lines) if line.startswith(f"| `{experiment}` |")]
+    below = [line for line in lines[own + 1 : own + 3] if f"`model.encoders.{part}=null`" in line]
+    return float(re.findall(NUMBER, below[0].partition("null`")[2])[0])

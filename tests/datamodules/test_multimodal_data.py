@@ -17,7 +17,7 @@ from datamodules.images import UNREADABLE, Images
 from datamodules.multimodal import Multimodal
 from datamodules.npz import NPZ
 from datamodules.records import Records
-from datamodules.remarks import OTHER_LEVEL
+from datamodules.remarks import GARBLED, NOTHING, OTHER_LEVEL
 from datamodules.splits import SPLITS, ByColumn, ByPerson, Dirichlet
 from datamodules.tabular import Tabular
 from datamodules.targets import Bands, Binary, Levels, MultiClass
@@ -178,6 +178,28 @@ def test_text_among_numbers_ends_the_reading_by_column_count_and_remedy(used, tm
     (tmp_path / "cohort.csv").write_text(table.replace(",45,", ",<45,"))
     with pytest.raises(ValueError, match="column age holds text that is not a number, 2 times; name it in"):
         dataset(tmp_path, **{"tabular": Tabular([], {"sex": 2}), "subgroups": {}, **used}).setup()
+
+
+def test_a_site_with_nothing_to_predict_from_is_refused_and_single_rows_are_counted(tmp_path):
+    write_cohort(tmp_path)
+    notes = {"image": None, "tabular": None, "subgroups": {}}
+    some = dataset(tmp_path, **notes)
+    some.setup()
+    assert some.remarks[NOTHING] == 40  # a note for every third row
+    table = pd.read_csv(tmp_path / "cohort.csv", dtype=str).assign(note="")
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    with pytest.raises(ValueError, match=r"no row has anything to predict from \(note\)"):
+        dataset(tmp_path, **notes).setup()
+
+
+@pytest.mark.parametrize(("note", "number"), [("\u00c3\u00a9t\u00e9", 60), ("caf\ufffd", 60), ("\u00e9t\u00e9", 0)])
+def test_notes_of_a_wrong_encoding_are_counted(note, number, tmp_path):
+    write_cohort(tmp_path)
+    table = pd.read_csv(tmp_path / "cohort.csv", dtype=str).assign(note=note)
+    table.to_csv(tmp_path / "cohort.csv", index=False)
+    found = dataset(tmp_path, image=None)
+    found.setup()
+    assert found.remarks.get(GARBLED, 0) == number
 
 
 def test_a_note_without_a_word_is_none():

@@ -20,6 +20,12 @@ def test_several_rows_of_an_example_are_one_text(tmp_path):
     assert source.read()["text"].tolist() == ["first\n\nsecond", "other"]
 
 
+def test_a_note_that_was_filed_twice_counts_once(tmp_path):
+    (tmp_path / "notes.csv").write_text("id,text\n7,fever\n7,fever\n8,fever\n7,cough\n")
+    found = TableNotes("notes.csv", person="id", text=["text"], root=str(tmp_path)).read()
+    assert found["text"].tolist() == ["fever\n\ncough", "fever"]
+
+
 def test_a_missing_text_column_is_named(tmp_path):
     (tmp_path / "notes.csv").write_text("id,text\n7,first\n")
     with pytest.raises(ValueError, match="has no column body"):

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from datamodules.remarks import MIXED_UNITS, NO_DESCENDANTS, NO_TABLE, OTHER_UNIT
+from datamodules.remarks import (
+    IMPOSSIBLE_AGE,
+    MIXED_UNITS,
+    NO_DESCENDANTS,
+    NO_EVENT,
+    NO_NUMBER,
+    NO_TABLE,
+    OTHER_UNIT,
+)  # fmt: skip
 from datamodules.sources.omop import OMOP
 from datamodules.sources.omop_features import DOMAINS
 from tests.datamodules.sources.omop_files import (
@@ -229,7 +237,7 @@ TWO = {"person": [person(1), person(2), person(3)], "visit_occurrence": [visit(a
         ({"units": {8840: 1.0, 8749: 0.0113122}}, OTHER_UNIT, [False, True, False]),
         ({"units": {8840: 1.0, 8749: 0.0113122, 0: 1.0}}, None, None),
         ({"aggregate": "count"}, None, None),
-        ({"window": [-2, 0]}, None, None),
+        ({"window": [-2, 0]}, NO_EVENT, [True, True, True]),
     ],
     ids=["one unit", "none declared", "two", "all", "a count has no unit", "out of the window"],
 )
@@ -363,6 +371,46 @@ def test_a_window_that_ends_after_the_index_is_refused():
 def test_a_mistaken_feature_is_named_with_what_it_may_be(declared, message):
     with pytest.raises(ValueError, match=f"feature x: .*{message}"):
         OMOP(".", cohort=COHORT, features={"x": declared})
+
+
+# What ends as missing, or as nothing, and is said
+
+
+def remarked(connection: Any, **declared: Any) -> tuple[list[Any], dict[str, list[bool]]]:
+    """A feature of each of a cohort, and the remarks that are made of any example."""
+    source = OMOP(connection, cohort=COHORT, features={"x": declared})
+    values = source.read()["x"].tolist()
+    return values, {each.reason: each.rows.tolist() for each in source.remarks if each.rows.any()}
+
+
+PAIR = {"person": [person(1), person(2)], "visit_occurrence": [visit(1, 1), visit(2, 2)]}
+
+
+def test_an_event_without_a_number_is_left_out_and_said(connect):
+    rows = [measurement(1, 1, "2020-03-09", ""), measurement(2, 2, "2020-03-09", 5), measurement(3, 2, INDEX, "")]
+    values, said = remarked(connect({**PAIR, "measurement": rows}), **LAST)
+    assert math.isnan(values[0]) and values[1] == 5
+    assert said == {NO_NUMBER: [True, True]}
+
+
+@pytest.mark.parametrize("aggregate", ["any", "count", "last"])
+def test_a_feature_that_the_database_has_of_nobody_is_said(connect, aggregate):
+    rows = [measurement(1, 1, INDEX, 3, concept=SODIUM), measurement(2, 2, "2021-01-01", 3)]
+    _, said = remarked(connect({**PAIR, "measurement": rows}), **{**LAST, "aggregate": aggregate})
+    assert said == {NO_EVENT: [True, True]}
+
+
+def test_an_event_of_one_person_is_enough(connect):
+    _, said = remarked(connect({**PAIR, "measurement": [measurement(1, 1, INDEX, 3)]}), **{**LAST, "aggregate": "any"})
+    assert said == {}
+
+
+@pytest.mark.parametrize(("year", "age"), [(2050, None), (1850, None), (2020, 0.0), (1890, 129.7)])
+def test_an_age_that_nobody_has_is_missing_and_said(connect, year, age):
+    tables = {"person": [person(1, year)], "visit_occurrence": [visit(1, 1)]}
+    (value,), said = remarked(connect(tables), domain="person", aggregate="age")
+    assert math.isnan(value) if age is None and value is not None else value == pytest.approx(age, abs=0.1)
+    assert said == ({IMPOSSIBLE_AGE: [True]} if age is None else {})
 
 
 # Exports as hospitals have them
