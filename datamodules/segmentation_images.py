@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as lightning
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, RandomSampler
 
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
@@ -167,9 +167,10 @@ class SegmentationImages(lightning.LightningDataModule):
         return np.any(marked, axis=0) if marked else np.zeros(len(self.structures.names), bool)
 
     def statistics(self, minimum_cell: int = 1) -> dict[str, NDArray[np.float64]]:
-        """Over the training scans, `sum/foreground intensities` [bins]: see `foreground_of`. Nothing where the
-        intensity is not agreed."""
-        return self._statistics(self._of("train"), minimum_cell)
+        """Over the training scans, `count/label` [structures]: persons whose scans are labeled for each; and where the
+        intensity is agreed, `sum/foreground intensities` [bins]: see `foreground_of`."""
+        labeled = {"count/label": self._loaded().labeled(minimum_cell)}
+        return labeled | self._statistics(self._of("train"), minimum_cell)
 
     def _statistics(self, scans: Sequence[Scan], minimum_cell: int) -> dict[str, NDArray[np.float64]]:
         if not self.intensity.agreed:
@@ -221,16 +222,15 @@ class SegmentationImages(lightning.LightningDataModule):
         return {"data": self._read().digest([scan.arrays["digest"] for scan in self._loaded().every().values()])}
 
     def whose(self, split: str) -> NDArray[np.int64]:
-        """A code of the person of each example of a split, int64 [n]; an example is a patch, or a scan."""
-        each = self.patches.each if split == "train" else 1
-        return np.repeat(np.array([scan.beside["person"] for scan in self._of(split)], np.int64), each)
+        """A code of the person of each example of a split, int64 [n]; an example is a scan."""
+        return np.array([scan.beside["person"] for scan in self._of(split)], np.int64)
 
     def sizes(self) -> dict[str, int]:
-        """Examples of each split."""
+        """Examples of each split: scans, however many patches are cut from one."""
         return {split: len(self.whose(split)) for split in self._loaded().scans}
 
     def train_dataloader(self) -> Any:
-        """Patches, shuffled by torch's global generator; an empty list at a site that does not train."""
+        """Patches of all scans, `each` times, shuffled by torch's global generator; an empty list where none train."""
         return self._loader("train")
 
     def val_dataloader(self) -> Any:
@@ -250,5 +250,7 @@ class SegmentationImages(lightning.LightningDataModule):
         if split not in self._sets:
             made = Patches(scans, shelf, self.intensity, self.patches) if train else Scans(scans, shelf, self.intensity)
             self._sets[split] = made
-        size = self.batch_size if train else 1
-        return DataLoader(self._sets[split], batch_size=size, shuffle=train, num_workers=self.workers)
+        if not train:
+            return DataLoader(self._sets[split], batch_size=1, num_workers=self.workers)
+        order = RandomSampler(scans, num_samples=len(scans) * self.patches.each)
+        return DataLoader(self._sets[split], batch_size=self.batch_size, sampler=order, num_workers=self.workers)

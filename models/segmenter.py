@@ -13,12 +13,23 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from models.metrics.intervals import Examples
-from models.metrics.segmentation import CaseDistance, CaseError, CaseOverlap, overlaps, surfaces
+from models.metrics.segmentation import (
+    CaseDistance,
+    CaseError,
+    CaseHits,
+    CaseOverlap,
+    CaseTotal,
+    cut,
+    lesions,
+    overlaps,
+    surfaces,
+)
 from models.partial_labels import marginal
 from models.whole_scan import classes_on_own_grid, outputs_of
 
 Batch = Mapping[str, Tensor]
 SOFT = {2: "bilinear", 3: "trilinear"}
+LESIONS = ("lesions_found", "lesions_missed", "lesions_false")
 
 
 class Segmenter(lightning.LightningModule):
@@ -30,7 +41,8 @@ class Segmenter(lightning.LightningModule):
     image = scale * own voxel + offset), also `labeled`, the test `subgroup_<name>` int64 [1] too. The prediction is
     brought to the own grid, and there alone scored: Dice of each structure and `dice`, the mean over cases of the mean
     over their structures; of the test also HD95, mm, normalized surface Dice and the signed error of volume, mL (in 2D
-    of area, cm2), of cases whose site labels the structure. Batches of size 0 work.
+    of area, cm2), of cases whose site labels the structure, and of `lesions` how many were found, missed and false, as
+    sums over cases. Batches of size 0 work.
 
     A network may return several outputs in training, the finest first, in a list or stacked [B, N, 1 + K, *S]
     (DynUNet): their losses weigh 1, 1/2, 1/4, ..., divided by the sum of these. Source: Isensee F et al., Nat Methods
@@ -45,9 +57,11 @@ class Segmenter(lightning.LightningModule):
         tolerance_mm: how far surfaces may lie apart that surface Dice counts as the same, mm.
         optimizer: makes the optimizer from the parameters.
         subgroups: by name, the levels to score by; never an input.
+        lesions: structures of which each part that hangs together is counted (`models.metrics.segmentation.lesions`).
 
-    Raises ValueError for a structure's name that is no word, a roi, an overlap or a tolerance out of range, a loss
-    that does not take logits of classes, and, when it is used, a network with another number of classes.
+    Raises ValueError for a structure's name that is no word, lesions that are no structures, a roi, an overlap or a
+    tolerance out of range, a loss that does not take logits of classes, and, when it is used, a network with another
+    number of classes.
     """
 
     monitor = "dice"
@@ -64,11 +78,12 @@ class Segmenter(lightning.LightningModule):
         tolerance_mm: float,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         subgroups: Mapping[str, Sequence[str | int]] | None = None,
+        lesions: Sequence[str] = (),
     ) -> None:
         super().__init__()
         self.network, self.make_optimizer = network, optimizer
         self.structures, self.roi = [str(each) for each in structures], [int(each) for each in roi]
-        self.overlap, self.tolerance_mm = float(overlap), float(tolerance_mm)
+        self.overlap, self.tolerance_mm, self.lesions = float(overlap), float(tolerance_mm), list(lesions)
         self._check()
         self.loss = nn.ModuleDict(dict(loss))
         compared = [compares(name, each, len(self.structures), len(self.roi)) for name, each in loss.items()]
@@ -88,16 +103,23 @@ class Segmenter(lightning.LightningModule):
         for name in self.structures:
             if not re.fullmatch(r"\w+", name, re.ASCII):
                 raise ValueError(f"model.structures: {name!r} must be letters, digits and _ alone, as left_kidney")
+        if other := [each for each in self.lesions if each not in self.structures]:
+            raise ValueError(f"model.lesions: {other[0]} is none of model.structures, {', '.join(self.structures)}")
         if len(self.roi) not in SOFT or min(self.roi) < 1:
             raise ValueError(f"model.roi={self.roi}: takes two or three sizes in voxels, as dataset.patches.size")
         if not 0 <= self.overlap < 1 or self.tolerance_mm < 0:
             raise ValueError("model: overlap is from 0 to below 1, and tolerance_mm not below 0")
 
     def _scores(self) -> dict[str, Metric]:
-        error = "volume_error" if len(self.roi) == 3 else "area_error"
-        kinds = {"dice": CaseOverlap, "hd95": CaseDistance, "surface_dice": CaseOverlap, error: CaseError}
+        kinds = {"dice": CaseOverlap, "hd95": CaseDistance, "surface_dice": CaseOverlap, self._error: CaseError}
         named = {f"{kind}_{name}": made() for kind, made in kinds.items() for name in self.structures}
-        return {"dice": CaseOverlap(), **named}
+        counted = dict(zip(LESIONS, (CaseHits, CaseTotal, CaseTotal), strict=True))
+        counts = {f"{kind}_{name}": made() for kind, made in counted.items() for name in self.lesions}
+        return {"dice": CaseOverlap(), **named, **counts}
+
+    @property
+    def _error(self) -> str:
+        return "volume_error" if len(self.roi) == 3 else "area_error"
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, 1 + K, *S], the finest where there are several."""
@@ -168,14 +190,18 @@ class Segmenter(lightning.LightningModule):
         label, number = batch["label"][index].to(torch.int16).cpu(), len(self.structures)
         found = self.segment(batch["image"][index : index + 1], batch["mapping"][index], label.shape)
         unknown = ~batch["labeled"][index].cpu()
-        scores = [overlaps(found, label, number)]
+        cuts = cut(found, label, number)
+        scores = {"dice": overlaps(cuts, number)}
         if surface:
             spacing = batch["spacing_mm"][index].tolist()
-            scores += surfaces(found, label, number, spacing_mm=spacing, tolerance_mm=self.tolerance_mm)
-        told = torch.cat([each.masked_fill(unknown, torch.nan) for each in scores])
-        names = [name for name in self.metrics if name != "dice"]
-        by_name = dict(zip(names[: len(told)], told, strict=True))
-        return {"dice": told[:number].nanmean(), **by_name}
+            made = surfaces(cuts, number, spacing_mm=spacing, tolerance_mm=self.tolerance_mm)
+            scores |= dict(zip(("hd95", "surface_dice", self._error), made, strict=True))
+            which = [self.structures.index(name) for name in self.lesions]
+            scores |= dict(zip(LESIONS, lesions(cuts, number, which), strict=True))
+        known = {kind: each.masked_fill(unknown, torch.nan) for kind, each in scores.items()}
+        named = {f"{kind}_{name}": each[k] for kind, each in known.items() for k, name in enumerate(self.structures)}
+        kept = {name: value for name, value in named.items() if name in self.metrics}
+        return {"dice": known["dice"].nanmean(), **kept}
 
     def bundle_inference(self) -> dict[str, object]:
         """How a MONAI Bundle segments: as `segment`, one channel of image, masks as NIfTI on the scan's own grid."""

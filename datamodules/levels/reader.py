@@ -17,11 +17,11 @@ from datamodules.description import Description
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.references import read_references
 from datamodules.dicom.remarks import noted
-from datamodules.nifti import NIFTI_SUFFIXES, read_nifti_volume
 from datamodules.levels import positions
 from datamodules.levels.examples import Pictures
 from datamodules.levels.positions import ABSENT, NOT_A_NUMBER, axis_of, position_in, position_on
 from datamodules.levels.projections import Projections
+from datamodules.nifti import NIFTI_SUFFIXES, read_nifti_volume
 from datamodules.segmentation import labels as segments
 from datamodules.segmentation.labels import Structures
 from datamodules.studies_of_site import StudiesOfSite

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datamodules import studies_of_site
 from datamodules.cohort import Cohort
@@ -55,6 +56,19 @@ class ScansOfSite(StudiesOfSite[Scan]):
                 lines.append(f"{remark}: {', '.join(names)}")
         return numbers, persons, lines
 
+    def labeled(self, minimum_cell: int) -> NDArray[np.float64]:
+        """Persons to train on whose scans are labeled for each structure, [structures].
+
+        Where few are not, some of the others are left out with them, so that nobody learns how few.
+        """
+        scans = self.scans["train"].values()
+        everybody, counts = len({scan.beside["person"] for scan in scans}), list[int]()
+        for number in range(len(self.reader.structures.names)):
+            having = len({scan.beside["person"] for scan in scans if scan.arrays["labeled"][number]})
+            few = 0 < everybody - having < minimum_cell
+            counts.append(max(everybody - minimum_cell, 0) if few else having)
+        return np.array(counts, np.float64)
+
     def not_marked(self) -> list[str]:
         """Structures that the site labels, of which no scan that was read has a voxel: a wrong name is like that."""
         marked = np.any([scan.arrays["marked"] for scan in self.every().values()], axis=0)
@@ -72,6 +86,8 @@ class ScansOfSite(StudiesOfSite[Scan]):
         told.rows("studies", np.ones(len(arrays), bool))
         told.rows("labels", np.array([each is not None for each in arrays]))
         for number, name in enumerate(self.reader.structures.names):
+            if name not in self.reader.structures.own:
+                continue  # by the site's own file: it is not missing
             told.known(name, np.array([each is not None and bool(each["labeled"][number]) for each in arrays]))
         for axis in range(self.reader.form.dimensions):
             spacing = [np.nan if each is None else float(each["spacing_mm"][axis]) for each in arrays]

@@ -32,7 +32,7 @@ class Scan:
 
 
 class Patches(Dataset[dict[str, Tensor]]):
-    """Patches of scans, `each` of a scan in a row.
+    """A patch of each scan, another whenever it is asked for.
 
     A share `foreground` is centered on a structure, each that the scan has as often as any other, the others anywhere
     (MONAI's RandCropByLabelClasses, on places that were found once). Where a scan is smaller than the patch,
@@ -47,14 +47,14 @@ class Patches(Dataset[dict[str, Tensor]]):
         patching: Patching,
     ) -> None:
         self.scans, self.shelf, self.intensity = scans, shelf, intensity
-        self.size, self.foreground, self.each = tuple(patching.size), patching.foreground, patching.each
+        self.size, self.foreground = tuple(patching.size), patching.foreground
         self.augmentation = patching.augmentation
 
     def __len__(self) -> int:
-        return len(self.scans) * self.each
+        return len(self.scans)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        scan = self.scans[index // self.each]
+        scan = self.scans[index]
         # Seeded from torch's global generator at each item, all that is drawn is a function of the seed that the caller
         # has set for the fit, in this process and in a loader's worker.
         seed = int(torch.randint(2**31, ()))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 def outcome_names(dataset: Mapping[str, object]) -> list[str]:
     """The names of the outcomes that a study's dataset declares; empty where it names none.
 
-    `dataset` is that part of the manifest: levels or columns of its `target`, or its `label`, name the outcomes. Of a
-    site nothing is read: a name that came from one could tell of a person.
+    `dataset` is that part of the manifest: levels or columns of its `target`, its `structures`, or its `label`, name
+    the outcomes. Of a site nothing is read: a name that came from one could tell of a person.
     """
     target = dataset.get("target") or {}
     target = target if isinstance(target, Mapping) else {}
@@ -21,6 +21,8 @@ def outcome_names(dataset: Mapping[str, object]) -> list[str]:
             return ["censored", f"{event} {positive}".strip()]
         case {"column": column}:
             return [f"{column} other", f"{column} {positive}".strip()]
+    if isinstance(structures := dataset.get("structures"), list):
+        return [str(each) for each in structures]
     if isinstance(label := dataset.get("label"), str):
         above = dataset.get("positive_above", 0)
         return [f"{label} up to {above:g}", f"{label} above {above:g}"]

@@ -196,5 +196,15 @@ class Verdict:
                 total[name] = total.get(name, 0) + int(persons)
         declared = outcome_names(self.run.config.get("dataset") or {})
         ordered = [name for name in declared if name in total] or list(total)
+        if (self.run.config.get("dataset") or {}).get("structures"):
+            return self._structures(total, ordered)
         parts = "; ".join(f"{name}: {total[name]:,}" for name in ordered)
         return [f"Persons trained on, by outcome: {parts}."] if parts else []
+
+    def _structures(self, total: Mapping[str, int], ordered: list[str]) -> list[str]:
+        """Who labeled what: persons by structure, and the sites of one that not all label that tell."""
+        told = {site: about["outcomes"] for site, about in self.run.cohort.items() if about.get("outcomes")}
+        by = {name: [site for site in told if told[site].get(name)] for name in ordered}
+        alone = {name: f" (at {', '.join(sites)})" if len(sites) < len(told) else "" for name, sites in by.items()}
+        parts = [f"{name}: {total[name]:,}{alone[name]}" for name in ordered]
+        return [f"Persons trained on, by labeled structure: {'; '.join(parts)}."] if parts else []

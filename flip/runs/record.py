@@ -18,7 +18,9 @@ NEEDED: Mapping[str, Sequence[tuple[str, type]]] = {
     "result.json": [("status", str)],
 }
 """By file what it holds in every run."""
-LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse", "brier", "distance", "hausdorff", "bias", "ece")
+LOWER_IS_BETTER = (
+    "loss", "error", "mae", "mse", "rmse", "brier", "distance", "hausdorff", "hd95", "bias", "ece", "missed", "false",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

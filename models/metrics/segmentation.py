@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from monai.metrics import compute_hausdorff_distance, compute_surface_dice
+from numpy.typing import NDArray
 from scipy.ndimage import find_objects
+from scipy.ndimage import label as label_parts
 from torch import Tensor
 
 from models.metrics.intervals import Bounds, Mean, spread
 
 NONE = math.nan
+TOUCHES = 0.1  # share of a lesion's voxels
 
 
 class CaseMean(Mean):
@@ -68,6 +73,28 @@ class CaseError(CaseMean):
     higher_is_better = None
 
 
+class CaseTotal(CaseMean):
+    """Sum over cases of a count of each."""
+
+    plot_lower_bound = 0.0
+    method = "normal, from the spread over cases, of their sum"
+
+    def compute(self) -> Tensor:
+        """The sum; NaN without a case."""
+        return self.total if self.count else torch.tensor(NONE)
+
+    def interval(self) -> Bounds:
+        """Sum -/+ z standard errors, 0 or more; unknown for fewer than two cases."""
+        low, high = super().interval()
+        return low * int(self.count), high * int(self.count)
+
+
+class CaseHits(CaseTotal):
+    """Sum over cases of what was found in each, of which more is better."""
+
+    higher_is_better = True
+
+
 class CaseDice(CaseOverlap):
     """Mean over cases of the Dice coefficient of one class, from class maps.
 
@@ -108,30 +135,55 @@ class CaseHD95(CaseDistance):
         self.add(distance)
 
 
-def overlaps(predicted: Tensor, label: Tensor, structures: int) -> Tensor:
-    """Dice [structures] of the classes 1, 2, ... of one case; NaN where neither map has the class.
+@dataclass(frozen=True)
+class Cut:
+    """Of a class, its number from 0, and both masks within the box that holds them."""
 
-    Both are int16 class maps on the CPU, of the same shape, two- or three-dimensional.
+    index: int
+    predicted: Tensor
+    label: Tensor
+
+
+def cut(predicted: Tensor, label: Tensor, structures: int) -> list[Cut]:
+    """Each of the classes 1, 2, ... that either map of one case has.
+
+    Both are int16 class maps on the CPU, of the same shape, two- or three-dimensional. A whole scan is read once a map,
+    not once a class.
     """
+    boxes = [find_objects(each.numpy(), structures) for each in (predicted, label)]
+    found = []
+    for index in range(structures):
+        both = [each[index] for each in boxes if each[index] is not None]
+        if both:
+            sides = zip(*both, strict=True)
+            box = tuple(slice(min(each.start for each in axis), max(each.stop for each in axis)) for axis in sides)
+            found.append(Cut(index, predicted[box] == index + 1, label[box] == index + 1))
+    return found
+
+
+def overlaps(cuts: Sequence[Cut], structures: int) -> Tensor:
+    """Dice [structures] of the classes of one case; NaN where neither map has the class."""
     found = [NONE] * structures
-    for index, ours, theirs in _cut(predicted, label, structures):
-        found[index] = 2 * int((ours & theirs).sum()) / int(ours.sum() + theirs.sum())
+    for each in cuts:
+        both, ours, theirs = each.predicted & each.label, each.predicted, each.label
+        found[each.index] = 2 * int(both.sum()) / int(ours.sum() + theirs.sum())
     return torch.tensor(found)
 
 
 def surfaces(
-    predicted: Tensor, label: Tensor, structures: int, *, spacing_mm: Sequence[float], tolerance_mm: float
+    cuts: Sequence[Cut], structures: int, *, spacing_mm: Sequence[float], tolerance_mm: float
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Of the classes 1, 2, ... of one case, [structures] each: HD95, normalized surface Dice, and error of the volume.
+    """Of the classes of one case, [structures] each: HD95, normalized surface Dice, and error of the volume.
 
     HD95, mm, is NaN where either map lacks the class. Surface Dice, the share of both surfaces that lies within
     `tolerance_mm` of the other, is 0 where one does and NaN where both do. The error is that of the prediction, with
-    its sign: mL, or cm2 in two dimensions. Maps as in `overlaps`. Sources: Huttenlocher 1993, as above; Nikolov S et
-    al., J Med Internet Res 2021;23:e26151; both by MONAI.
+    its sign: mL, or cm2 in two dimensions. Sources: Huttenlocher 1993, as above; Nikolov S et al., J Med Internet Res
+    2021;23:e26151; both by MONAI.
     """
     hausdorff, surface, error = (torch.full((structures,), value) for value in (NONE, NONE, 0.0))
     unit = math.prod(spacing_mm) / 10 ** len(spacing_mm)
-    for index, ours, theirs in _cut(predicted, label, structures):
+    for each in cuts:
+        index, ours, theirs = each.index, each.predicted, each.label
         error[index] = (int(ours.sum()) - int(theirs.sum())) * unit
         surface[index] = 0.0
         if ours.any() and theirs.any():
@@ -141,17 +193,25 @@ def surfaces(
     return hausdorff, surface, error
 
 
-def _cut(predicted: Tensor, label: Tensor, structures: int) -> list[tuple[int, Tensor, Tensor]]:
-    """Of each class that either map has its number from 0, and both masks within the box that holds it.
+def lesions(cuts: Sequence[Cut], structures: int, which: Collection[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """Lesions of the classes of one case, [structures] each: labeled ones that were found, that were missed, and
+    predicted ones that are false; of classes, from 0, that are not among `which`, 0.
 
-    A whole scan is read once a map, not once a class.
+    A lesion is a connected part of a mask, over corners too. A labeled one is found where at least a tenth of its
+    voxels is predicted, a predicted one is false where less than a tenth of its voxels is labeled: so one large part
+    can find several. Source: Commowick O et al., Sci Rep 2018;8:13650, the first condition, with its share.
     """
-    boxes = [find_objects(each.numpy(), structures) for each in (predicted, label)]
-    found = []
-    for index in range(structures):
-        both = [each[index] for each in boxes if each[index] is not None]
-        if both:
-            sides = zip(*both, strict=True)
-            box = tuple(slice(min(each.start for each in axis), max(each.stop for each in axis)) for axis in sides)
-            found.append((index, predicted[box] == index + 1, label[box] == index + 1))
-    return found
+    hits, missed, false = (torch.zeros(structures) for _ in range(3))
+    for each in cuts:
+        if each.index in which:
+            true = _touched(each.label, each.predicted)
+            hits[each.index], missed[each.index] = int(true.sum()), int((~true).sum())
+            false[each.index] = int((~_touched(each.predicted, each.label)).sum())
+    return hits, missed, false
+
+
+def _touched(mask: Tensor, other: Tensor) -> NDArray[np.bool_]:
+    """Of each part of a mask, whether at least TOUCHES of its voxels lie in the other."""
+    parts, number = label_parts(mask.numpy(), np.ones([3] * mask.ndim))
+    sizes, inside = (np.bincount(each.ravel(), minlength=number + 1)[1:] for each in (parts, parts[other.numpy()]))
+    return np.asarray(inside >= TOUCHES * sizes)

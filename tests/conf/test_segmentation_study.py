@@ -1,5 +1,6 @@
 """A study of scans with masks, declared in YAML alone, at hospitals of which one does not label every structure."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,19 @@ def test_a_site_that_labels_one_structure_trains_along_and_is_scored_by_it(conf,
     assert min(found[f"test/site/{name}/dice_liver"] for name in COLUMNS) > 0.8
     assert found["test/site/north/dice_spleen"] > 0.8
     assert found.get("test/site/south/dice_spleen") is None
+    cohort = json.loads((tmp_path / "run" / "cohort.json").read_text())
+    assert cohort["south"]["outcomes"].keys() == {"liver"} and cohort["north"]["outcomes"].keys() == {"liver", "spleen"}
+    scans = sum(cohort[name][split] for name in COLUMNS for split in ("train", "validate", "test"))
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert scans == 32 and "32 of 32 persons used" in page
+    assert "Persons trained on, by labeled structure: liver: " in page and "(at north)" in page
+
+
+def test_a_check_does_not_ask_a_site_to_map_what_its_file_says_it_does_not_label(conf, tmp_path):
+    study = compose_study("experiment=abdomen", "job=check", config_dir=conf)
+    assert execute(study, tmp_path / "run")["status"] == "ok"
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "has no value of it" not in page and "own_name" not in page
 
 
 @pytest.mark.slow

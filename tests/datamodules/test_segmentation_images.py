@@ -125,6 +125,23 @@ def test_what_a_site_does_not_label_is_said_and_is_no_background(volumes):
     assert data.remarks[UNLABELED] == 1 and data.occurs().tolist() == [True, False]
 
 
+def test_a_structure_that_the_sites_file_maps_to_null_is_not_described_as_missing(volumes):
+    told, _ = loaded(volumes, columns={"liver": 1, "spleen": None}).describe({})
+    assert told["count/known/liver"].tolist() == [6, 0, 0] and "count/known/spleen" not in told
+
+
+def test_who_labels_what_is_told_and_never_how_few_do_not(tmp_path):
+    root = table(tmp_path, [f"A{number}" for number in range(8)])
+    for number in range(8):
+        nifti(root / "images" / f"A{number}.nii", body(number))
+        for name in ("liver", "spleen")[: 1 if number == 0 else 2]:
+            nifti(root / "labels" / f"A{number}" / f"{name}.nii", masks(number)[name].astype(np.uint8))
+    data = loaded(root, columns={}, split=ByPerson(1.0, 0.0))
+    assert data.statistics()["count/label"].tolist() == [8, 7]
+    assert data.statistics(3)["count/label"].tolist() == [8, 5]
+    assert data.statistics(9)["count/label"].tolist() == [8, 0]
+
+
 def test_a_number_that_no_file_has_is_remarked(volumes):
     data = loaded(volumes, columns={"liver": 1, "spleen": 9})
     assert data.remarks == {NOT_MARKED: 1} and NOT_MARKED in data.WARNINGS
@@ -204,7 +221,7 @@ def test_mr_is_standardized_image_by_image(volumes):
     data = loaded(volumes, intensity=Standardized(), modality="MR", trains=False)
     image = next(iter(data.test_dataloader()))["image"]
     assert abs(float(image.mean())) < 0.01 and float(image.std()) == pytest.approx(1, abs=0.01)
-    assert not data.fitted and data.statistics() == {}
+    assert not data.fitted and set(data.statistics()) == {"count/label"}
 
 
 def test_batches_name_persons_and_subgroups(volumes):
@@ -214,7 +231,15 @@ def test_batches_name_persons_and_subgroups(volumes):
         assert batch["subgroup_sex"].tolist() == [person % 2 for person in batch["person"].tolist()]
     persons = {split: set(data.whose(split).tolist()) for split in ("train", "validate", "test")}
     assert sorted(each for found in persons.values() for each in found) == list(range(6))
-    assert data.sizes() == {"train": 6, "validate": 1, "test": 2} and len(data.whose("train")) == 6
+    assert data.sizes() == {"train": 3, "validate": 1, "test": 2} and len(data.whose("train")) == 3
+
+
+def test_an_epoch_has_each_scan_as_often_as_declared_and_an_example_is_a_scan(volumes):
+    data = loaded(volumes, split=ByPerson(0.5, 0.2), each=4, batch_size=3)
+    drawn = torch.cat([batch["person"] for batch in data.train_dataloader()]).tolist()
+    assert sorted(drawn) == sorted(4 * data.whose("train").tolist()) and data.sizes()["train"] == 3
+    first, second = (next(iter(data.train_dataloader()))["image"] for _ in range(2))
+    assert not torch.equal(first, second)
 
 
 def test_a_person_is_tested_on_one_scan(tmp_path):

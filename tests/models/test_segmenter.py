@@ -11,20 +11,23 @@ from monai.losses import DiceCELoss, DiceFocalLoss, DiceLoss, TverskyLoss
 from monai.networks.nets import AttentionUnet, DynUNet, SegResNet, SegResNetDS, SwinUNETR, UNet
 
 from models import whole_scan
-from models.metrics.segmentation import overlaps, surfaces
+from models.metrics.segmentation import CaseTotal, cut, lesions, overlaps, surfaces
 from models.partial_labels import marginal
 from models.segmenter import Segmenter
 from models.whole_scan import classes_on_own_grid
 from tests.models.suite import ModuleSuite
 
 SOFT = {"include_background": False, "to_onehot_y": True, "softmax": True}
+SLOW = (pytest.mark.slow,)
 DEEP = ([3, 3, 3], [1, 2, 2], [2, 2])
 NETWORKS = {
     "UNet": lambda dims: UNet(dims, 1, 3, (4, 8), (2,)),
     "DynUNet": lambda dims: DynUNet(dims, 1, 3, *DEEP, filters=[4, 8, 8], deep_supervision=True),
     "SegResNet": lambda dims: SegResNet(dims, 8, 1, 3, blocks_down=(1, 1), blocks_up=(1,)),
     "SegResNetDS": lambda dims: SegResNetDS(dims, 8, 1, 3, blocks_down=(1, 1, 1), dsdepth=2),
-    "SwinUNETR": lambda dims: SwinUNETR(1, 3, feature_size=12, spatial_dims=dims, depths=(1,) * 4),
+    "SwinUNETR": lambda dims: SwinUNETR(
+        1, 3, feature_size=12, spatial_dims=dims, depths=(1,) * 4, norm_name=("group", {"num_groups": 4})
+    ),
     "AttentionUnet": lambda dims: AttentionUnet(dims, 1, 3, (4, 8), (2,)),
 }
 
@@ -60,18 +63,25 @@ class TestSegmenter(ModuleSuite):
         return batch_of(3)
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", NETWORKS)
+KINDS = [
+    pytest.param(name, dims, marks=SLOW * ((name, dims) == ("SwinUNETR", 3))) for name in NETWORKS for dims in (2, 3)
+]
+
+
+@pytest.mark.parametrize(("name", "dims"), KINDS)
 def test_any_network_trains_and_segments(name, dims):
-    size = 16
-    if name == "SwinUNETR":
-        pytest.importorskip("einops")
-        size = 32
+    size = 32 if name == "SwinUNETR" else 16
     module, batch = segmenter(NETWORKS[name](dims), dims, roi=[size] * dims), batch_of(dims, size)
     module.train().training_step(batch, 0).backward()
     assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
     found = module.eval().segment(batch["image"][:1], batch["mapping"][0], batch["label"].shape[1:])
     assert found.shape == batch["label"].shape[1:] and 0 <= found.min() <= found.max() <= 2
+
+
+def test_a_network_whose_package_is_not_installed_is_refused_by_its_extra(monkeypatch):
+    monkeypatch.setattr("models.segmenter.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"model\.network: SwinUNETR needs the package einops; pip install"):
+        segmenter(NETWORKS["SwinUNETR"](2), 2)
 
 
 def test_outputs_of_several_depths_weigh_half_of_the_one_before():
@@ -166,12 +176,45 @@ def test_scores_are_those_worked_out_by_hand():
     label, found = (torch.zeros(12, 12, 12, dtype=torch.int16) for _ in range(2))
     label[2:6, 2:6, 2:6] = found[4:8, 2:6, 2:6] = 1  # two voxels aside
     found[9:11, 0:2, 0:2] = 2
-    dice = overlaps(found, label, 3)
+    cuts = cut(found, label, 3)
+    dice = overlaps(cuts, 3)
     assert dice[:2].tolist() == [0.5, 0.0] and dice[2].isnan()
-    hd95, surface, error = surfaces(found, label, 3, spacing_mm=[2.5, 10.0, 10.0], tolerance_mm=5.0)
+    hd95, surface, error = surfaces(cuts, 3, spacing_mm=[2.5, 10.0, 10.0], tolerance_mm=5.0)
     assert hd95[0] == 5.0 and surface[0] == 1.0
     assert hd95[1:].isnan().all() and surface[1] == 0 and surface[2].isnan()
     assert error.tolist() == pytest.approx([0.0, 8 * 0.25, 0.0])  # mL
+
+
+def test_lesions_are_counted_by_their_parts_and_a_touch_of_a_tenth():
+    label, found = (torch.zeros(30, 12, dtype=torch.int16) for _ in range(2))
+    label[0:5, 0:4] = found[0:5, 3:4] = 1  # 5 of 20 voxels: found
+    label[8:13, 0:4] = found[8, 3] = 1  # 1 of 20: missed, though the prediction lies in it and is not false
+    label[13, 4] = 1  # over a corner the same lesion
+    found[20:25, 0:4] = label[20, 0] = 1  # a small lesion found by a large part, of which less than a tenth is labeled
+    found[28, 0] = found[28, 2] = 1  # two false ones
+    label[28, 6] = found[28, 6] = 2
+    told = lesions(cut(found, label, 3), 3, [0])
+    assert [each.tolist() for each in told] == [[2, 0, 0], [1, 0, 0], [3, 0, 0]]
+    assert [int(each[1]) for each in lesions(cut(found, label, 3), 3, [0, 1])] == [1, 0, 0]
+
+
+def test_lesions_are_sums_over_the_cases_whose_site_labels_them():
+    module, batch = segmenter(NETWORKS["UNet"](3), lesions=["spleen"]), batch_of(3)
+    batch["label"][:] = 0
+    batch["label"][:, 2:4, 2:4, 2:4] = batch["label"][:, 8:10, 8:10, 8:10] = 2
+    module.segment = lambda image, mapping, shape: torch.zeros(shape, dtype=torch.int16)
+    module.eval().test_step(batch, 0)
+    assert {name for name in module.metrics if "lesions" in name} == {
+        "lesions_found_spleen", "lesions_missed_spleen", "lesions_false_spleen",
+    }  # fmt: skip
+    missed = module.metrics["lesions_missed_spleen"]
+    assert missed.compute() == 2 and int(missed.count) == 1
+    assert module.metrics["lesions_found_spleen"].compute() == 0
+    total = CaseTotal()
+    total.update(torch.tensor([1.0, 3.0, torch.nan]))
+    assert total.compute() == 4 and total.interval() == pytest.approx((0.08, 7.92), abs=0.01)
+    with pytest.raises(ValueError, match=r"model\.lesions: tumor is none of"):
+        segmenter(NETWORKS["UNet"](3), lesions=["tumor"])
 
 
 def test_what_a_site_does_not_label_is_not_scored_and_the_case_counts_with_the_rest():
