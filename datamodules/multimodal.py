@@ -64,8 +64,8 @@ class Multimodal(lightning.LightningDataModule):
 
     REASONS, REMARKS = frozenset({NO_PERSON, COPY, *REASONS}), frozenset({*LACKING, OUT_OF_RANGE, *UNREAD, *OF_SERIES})
     WARNINGS = frozenset({MIXED_UNITS})
-    SOURCES = ("table", "images", "notes", "transformer")
-    converts_columns = True
+    SOURCES, converts_columns = ("table", "images", "notes", "transformer"), True
+    no_bundle = "bits, polarity and window of films, columns and words are read by rules that no transform of MONAI has"
     must_occur: Sequence[str] = ()  # the target's
 
     def __init__(

@@ -8,7 +8,7 @@ has in part. The protocols of one kind of class, first what is needed, then the 
 
 from collections.abc import Mapping
 
-from flip.contracts.bundle import SaysInference, SaysPreprocessing
+from flip.contracts.bundle import RefusesBundle, SaysInference, SaysPreprocessing
 from flip.contracts.columns import ConvertsColumns, TakesTerms
 from flip.contracts.dataset import (
     Agrees,
@@ -60,9 +60,9 @@ __all__ = [
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly",
-    "NamesLevels", "NamesMethod", "NamesPersons", "Outcomes", "Remarks", "SaysInference", "SaysPreprocessing",
-    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
-    "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
+    "NamesLevels", "NamesMethod", "NamesPersons", "Outcomes", "RefusesBundle", "Remarks", "SaysInference",
+    "SaysPreprocessing", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric",
+    "TakesTerms", "VisitsSome", "WantsSizes", "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -70,7 +70,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, DeclaresSizes, Agrees, Fits,
         KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, ShowsImages, Fingerprinted, ScaledForPooling,
-        LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing,
+        LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing, RefusesBundle,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
