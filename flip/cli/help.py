@@ -39,8 +39,7 @@ flip report|card|export RUN [OUT]        its report, model card, MONAI Bundle
 flip deploy flower sites=NAME out=DIR    folders for a live federation
 flip start KIT                           start its server, or one of its sites
 flip site init|check SITE_FILE           a hospital's file: write or read it
-flip --help GROUP                        the options of a group, or of all
-`python -m flip` is the same command."""
+flip --help GROUP                        the options of a group, or of all"""
 WIDTH = 79
 
 
