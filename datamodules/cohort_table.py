@@ -48,7 +48,7 @@ class CohortTable(lightning.LightningDataModule):
     """
 
     REASONS, REMARKS = frozenset({MISSING}), frozenset({OUT_OF_RANGE})
-    loads_quickly = True
+    loads_quickly, no_bundle = True, "a bundle of MONAI takes images, and this is a table"
     must_occur: Sequence[str] = ()  # both classes of the label
 
     def __init__(

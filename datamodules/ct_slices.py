@@ -80,6 +80,7 @@ class CTSlices(lightning.LightningDataModule):
     WARNINGS = frozenset(NOT_MARKED.values())
     REMARKS = WARNINGS | {each.value for each in Remark}
     REASONS = frozenset((*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *UNFIT))
+    no_bundle = "the slice at its level is chosen by labels of vertebrae, as no transform of MONAI does"
 
     def __init__(
         self,

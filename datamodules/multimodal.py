@@ -63,8 +63,9 @@ class Multimodal(lightning.LightningDataModule):
     """
 
     REASONS, REMARKS = frozenset({NO_PERSON, COPY, *REASONS}), frozenset({*LACKING, OUT_OF_RANGE, *UNREAD, *OF_SERIES})
-    WARNINGS, SOURCES = frozenset({MIXED_UNITS}), ("table", "images", "notes", "transformer")
-    converts_columns = True
+    WARNINGS = frozenset({MIXED_UNITS})
+    SOURCES, converts_columns = ("table", "images", "notes", "transformer"), True
+    no_bundle = "bits, polarity and window of films, columns and words are read by rules that no transform of MONAI has"
     must_occur: Sequence[str] = ()  # the target's
 
     def __init__(

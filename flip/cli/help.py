@@ -35,8 +35,7 @@ flip experiment=NAME [key=value ...]     run a study on this machine
      --config-dir DIR                    with YAML of your own
 flip --config-dir RUN --config-name run  a finished run again
 flip resume=RUN                          go on with a run that was cut off
-flip report|card RUN                     write its report, or its model card
-flip export RUN OUT                      its model as a MONAI Bundle, and ONNX
+flip report|card|export RUN [OUT]        its report, model card, MONAI Bundle
 flip deploy flower sites=NAME out=DIR    folders for a live federation
 flip start KIT                           start its server, or one of its sites
 flip site init|check SITE_FILE           a hospital's file: write or read it

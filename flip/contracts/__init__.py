@@ -8,7 +8,7 @@ has in part. The protocols of one kind of class, first what is needed, then the 
 
 from collections.abc import Mapping
 
-from flip.contracts.bundle import SaysInference, SaysPreprocessing
+from flip.contracts.bundle import RefusesBundle, SaysInference, SaysPreprocessing
 from flip.contracts.columns import ConvertsColumns, TakesTerms
 from flip.contracts.dataset import (
     Agrees,
@@ -65,9 +65,9 @@ __all__ = [
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "GivesScans", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
     "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesSubgroups", "Outcomes",
-    "Plans", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling", "ScoresExactly", "ShowsImages",
-    "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes", "Withholds", "hooks",
-    "is_hook",
+    "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling", "ScoresExactly",
+    "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes", "Withholds",
+    "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -76,6 +76,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees, Fits,
         KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted,
         ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing, GivesScans,
+        RefusesBundle,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,

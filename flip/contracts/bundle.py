@@ -30,6 +30,13 @@ class SaysPreprocessing(Protocol):
 
 
 @runtime_checkable
+class RefusesBundle(Protocol):
+    """A dataset whose preparation cannot be said so."""
+
+    no_bundle: str  # why, as the end of a sentence
+
+
+@runtime_checkable
 class SaysInference(Protocol):
     """A module that can say how a bundle predicts with its network."""
 

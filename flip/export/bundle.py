@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from flip.config import build
 from flip.config.places import refusals, texts
-from flip.config.targets import STUDY_TARGETS
-from flip.contracts import Agrees, SaysInference, SaysPreprocessing
+from flip.config.targets import STUDY_TARGETS, TARGET
+from flip.contracts import Agrees, RefusesBundle, SaysInference, SaysPreprocessing
 from flip.contracts.bundle import Config, Inference
 from flip.errors import UserError
 from flip.export.documents import LICENSE, license_text, readme
@@ -30,6 +30,7 @@ from flip.runs.record import RunRecord
 if TYPE_CHECKING:
     import torch
 
+FILE = "the model itself is weights/last.safetensors of the run"
 EVALUATED = "$@%"  # what begins an expression, a reference and a macro in a bundle's configuration
 MODEL, ONNX = Path("models", "model.pt"), Path("models", "model.onnx")
 
@@ -69,12 +70,13 @@ def _parts(model: ModelFile) -> "tuple[torch.nn.Module, Sequence[Config], Infere
     if problems := [*refusals(study, STUDY_TARGETS)]:
         raise UserError(problems)
     module, data = build.initial_module(study), build.declared(study["dataset"])
-    for part, says in ((module, SaysInference), (data, SaysPreprocessing)):
+    if isinstance(data, RefusesBundle):
+        raise UserError(f"dataset: {study['dataset'][TARGET]} cannot be a bundle: {data.no_bundle}; {FILE}")
+    for part, says in ((data, SaysPreprocessing), (module, SaysInference)):
         if not isinstance(part, says):
             raise UserError(
-                f"{type(part).__name__}: says nothing of how MONAI's transforms would prepare its input and use its "
-                "output, so it cannot be a bundle; datamodules.segmentation_images.SegmentationImages with "
-                "models.segmenter.Segmenter can. The model's file itself is weights/last.safetensors"
+                f"{type(part).__name__}: does not say how MONAI would prepare its input and use its output "
+                f"({says.__name__} in flip/contracts/bundle.py), so it cannot be a bundle; {FILE}"
             )
     assert isinstance(module, SaysInference) and isinstance(data, SaysPreprocessing)
     missing = sorted({*module.state_dict()} - {*model.weights})

@@ -19,7 +19,7 @@ def metadata(run: RunRecord, said: Inference) -> Config:
     outputs = [name if PLAIN.fullmatch(name) else f"class {number}" for number, name in enumerate(said["outputs"])]
     channels, *patch = said["patch"]
     image = {
-        "type": "image", "format": "hounsfield", "num_channels": channels, "spatial_shape": patch,
+        "type": "image", "num_channels": channels, "spatial_shape": patch,
         "dtype": "float32", "is_patch_data": True, "channel_def": {"0": "image"},
     }  # fmt: skip
     pred = {

@@ -93,7 +93,11 @@ def _metrics(run: RunRecord) -> Section:
     if run.main:
         better = "higher" if run.higher_is_better(run.main) else "lower"
         said.append(f"The main one is {run.main}; {better} is better.")
-    said += [f"{name}: 95 % interval by {how}." for name, how in run.intervals.items() if name in run.metric_names]
+    methods: dict[str, list[str]] = {}
+    for name in run.metric_names:
+        if name in run.intervals:
+            methods.setdefault(run.intervals[name], []).append(name)
+    said += [f"95 % intervals, {how}: {', '.join(names)}." for how, names in methods.items()]
     threshold = run.tested("threshold", None)
     if math.isfinite(threshold):
         said.append(f"Decisions are yes from a probability of {number(threshold)} on, chosen on validation data.")
@@ -112,9 +116,10 @@ def _training_data(run: RunRecord) -> Section:
     keys = ("persons", "train", "validate")
     rows = [(site, verdict.roles.get(site, ""), *(_known(run, site, key) for key in keys)) for site in run.sites]
     tables = [Table("", ["site", "part", "persons", "examples to train", "to validate"], rows)]
-    if lost := counted(run, "skipped"):
-        cells = [(why, *(whole(by.get(s)) for s in run.sites), whole(sum(by.values()))) for why, by in lost.items()]
-        tables.append(Table("Left out, by reason", ["reason", *run.sites, "all"], cells))
+    for what, title in (("skipped", "Left out, by reason"), ("remarks", "To know of what was read")):
+        told = counted(run, what).items()
+        cells = [(why, *(whole(by.get(s)) for s in run.sites), whole(sum(by.values()))) for why, by in told]
+        tables += [Table(title, ["reason", *run.sites, "all"], cells)] if cells else []
     return Section("Training data", verdict.cohort or ["What the sites hold was not told."], tables)
 
 

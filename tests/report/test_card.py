@@ -97,6 +97,16 @@ def test_calibration_is_told_in_numbers(tmp_path: Path) -> None:
     assert "<svg" in page.read_text()
 
 
+def test_metrics_of_one_kind_of_interval_are_told_together_and_what_was_read_stands_by_site(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", result={"intervals": {"accuracy": "Wilson", "auroc": "Wilson"}})
+    cohort = json.loads((run / "cohort.json").read_text())
+    cohort["va"]["remarks"] = {"structures of the study that a site does not label": 1}
+    write_json(run / "cohort.json", cohort)
+    said = write(run, tmp_path)[1].read_text()
+    assert "95 % intervals, Wilson: accuracy, auroc." in said
+    assert "| structures of the study that a site does not label | - | - | - | 1 | 1 |" in said.replace("\u2013", "-")
+
+
 HOSTILE = "a|b <script>x</script> [l](http://e) *b*\n# h `c` \u202e"
 
 
