@@ -107,8 +107,8 @@ def rerun_words(before: Path, now: Path) -> str:
         return f"cannot be compared: {'; '.join(error.problems)}"
 
 
-def show_result(folder: Path, trains: bool) -> None:
-    """The final test table on the screen, or of a job that trained nothing the sites' cohorts."""
+def show_result(folder: Path, *, scores: bool) -> None:
+    """The final test table on the screen, or of a job that tests nothing the sites' cohorts."""
     from rich.console import Console
 
     from flip.cli.final import show
@@ -116,7 +116,7 @@ def show_result(folder: Path, trains: bool) -> None:
     from flip.runs.record import RunRecord
 
     record = RunRecord.read(folder)
-    show(record, Console()) if trains else Console().print(screen_table(record))
+    show(record, Console()) if scores else Console().print(screen_table(record))
 
 
 def show_logs(folder: Path, sites: Collection[str] | None) -> None:

@@ -30,6 +30,7 @@ from flip.messages.model_file import load_model
 from flip.processes import nothing_left
 from flip.runs.folder import RunFolder
 from flip.runs.missing_sites import never_in
+from flip.runs.models import keep_models
 from flip.runs.provenance import provenance
 from flip.runs.rerun import PRIVATE, run_files
 from flip.runs.scores import scores_of
@@ -60,7 +61,7 @@ def execute(study: "Study", folder: Path, resumes: str | None = None) -> ResultF
             report, asked = close(folder, trackers, result, display=display, asked=asked)
         trains = JOBS[study.job].trains
         if not asked:
-            show_result(folder, trains)
+            show_result(folder, scores=JOBS[study.job].scores)
             if study.again and study.again != folder and result["status"] == "ok":
                 print(f"rerun   {rerun_words(study.again, folder)}")
             show_logs(folder, never_in(files.lines()) if trains and result["status"] == "ok" else None)
@@ -91,6 +92,7 @@ def opened(
         (folder / "result.json").unlink(missing_ok=True)
         files.json("provenance.json", provenance(study, folder, run))
         write_run_files(study, files)
+        keep_models(folder, [load_model(path) for path in study.model_from])
         try:
             yield files, display
         except OtherData as other:
@@ -145,10 +147,9 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         files=files,
         alone=study.baselines.alone and transport is not None,
     )
-    if study.model_from is not None:
-        loop.given = load_model(study.model_from)
+    if study.job == "measure":
         companions = {name: load_model(path) for name, path in study.companions.items()}
-        loop.applied = Applied(loop.given.digest, scores_of(study.model_from, loop.given), companions)
+        loop.applied = Applied(loop.given[0].digest, scores_of(study.model_from[0], loop.given[0]), companions)
     return Ending(files, loop, partial(train_here, study, files.folder, loop, transport), relative(files.folder))
 
 

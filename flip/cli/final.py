@@ -4,6 +4,7 @@ import math
 from typing import TYPE_CHECKING
 
 from flip.files import CENTRALIZED, POOLED
+from flip.report.applied import applied
 from flip.report.forest import tested_examples
 from flip.report.format import number
 from flip.report.notices import notes, notices
@@ -44,8 +45,9 @@ def table(run: RunRecord) -> "Table":
     from rich.text import Text
 
     main, own = run.main or "", "centralized" if run.backend == "none" else "this run"
-    columns = {own: ""}
-    if run.backend != "none":
+    given = applied(run)
+    columns = given or {own: ""}
+    if run.backend != "none" and not given:
         columns |= {"centralized": f"baseline/{CENTRALIZED}/", "alone": "baseline/alone/{site}/"}
     rows: list[str | None] = [*run.sites, None]
     cells = {

@@ -18,17 +18,22 @@ class Job:
         runs: dotted name of the coordinator's function. It is named as text, as a `_target_` is, since a configuration
             is read where no coordinator is loaded.
         about: what it does, for `flip --help`: a line of at most 38 characters.
-        trains: whether it trains: it has rounds, weights and a report of scores; the others describe the cohorts.
+        trains: whether it trains: it has rounds and weights.
+        scores: whether it tests a model, so that its report is of scores; the others describe the cohorts.
+        applies: the most models of `model_from` that it applies.
     """
 
     runs: str
     about: str
     trains: bool = False
+    scores: bool = False
+    applies: int = 0
 
 
 JOBS = {
-    "train": Job("flip.coordinator.jobs.train", "train the study", trains=True),
+    "train": Job("flip.coordinator.jobs.train", "train the study", trains=True, scores=True),
     "check": Job("flip.coordinator.describe.check", "what each site would bring"),
     "statistics": Job("flip.coordinator.describe.statistics", "the same, as a page with plots"),
-    "measure": Job("flip.coordinator.measure.measure", "apply model_from=RUN to whole cohorts"),
+    "evaluate": Job("flip.coordinator.apply.evaluate", "score model_from=RUN, train nothing", scores=True, applies=20),
+    "measure": Job("flip.coordinator.measure.measure", "apply model_from=RUN to whole cohorts", applies=1),
 }

@@ -8,6 +8,7 @@ manifest, of `Policy.refuses_parts` if the study's parts show it.
 import hashlib
 import json
 import math
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -23,6 +24,7 @@ from flip.strategies.fedavg import FedAvg
 
 PUBLIC = "public_data"
 REQUIRED = "required"
+SHA256 = re.compile("[0-9a-f]{64}")
 UNITS = {
     "minimum_persons": "persons",
     "minimum_cell": "persons",
@@ -80,6 +82,8 @@ class Policy:
         secure_aggregation: `REQUIRED` asks for a mechanism by which what the site sends is opened in a sum with other
             sites' alone (`Mechanism.secure_sums`), and refuses every study without one; None asks for none.
         privacy: the mechanism that a study must have, and the most that it may spend; None asks for none.
+        models: sha256 of the weights trained elsewhere that a study may send here, to begin from them or to apply them;
+            None: any. A hospital takes none that its file does not name.
         releases: the kinds of `RELEASES` that leave; all others stay. At a hospital `levels` stay unless it says so.
     """
 
@@ -99,6 +103,7 @@ class Policy:
     least_sites: int = 1
     secure_aggregation: str | None = None
     privacy: Demand | None = None
+    models: Sequence[str] | None = None
     releases: Sequence[str] = RELEASES
 
     @property
@@ -125,10 +130,9 @@ class Policy:
                 "else a mapping with minimum_persons and minimum_cell"
             )
         rules = [field.name for field in fields(cls)]
-        problems = [
-            f"{where}.{key}: no such rule; {nearest(str(key), rules)}" for key in sorted(map(str, {*value} - {*rules}))
-        ]
-        problems += [*_units(where, value), *_bounds(where, value), *_releases(where, value)]
+        others = sorted(map(str, {*value} - {*rules}))
+        problems = [f"{where}.{key}: no such rule; {nearest(key, rules)}" for key in others]
+        problems += [*_units(where, value), *_bounds(where, value), *_releases(where, value), *_models(where, value)]
         if deployed and value.get("minimum_persons") == value.get("minimum_cell") == 1:
             problems.append(
                 f"{where}: minimum_persons: 1 and minimum_cell: 1 is {PUBLIC} by another name, for simulations; "
@@ -144,8 +148,9 @@ class Policy:
         if problems:
             raise UserError(problems)
         stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
-        lists = {"releases": DECLARED} if deployed else {}
-        lists |= {key: tuple(value[key]) for key in ("targets", "releases") if key in value}
+        lists: dict[str, Sequence[str] | None] = {"releases": DECLARED, "models": ()} if deployed else {}
+        named = {key: value[key] for key in ("targets", "releases", "models") if key in value}
+        lists |= {key: None if each is None else tuple(each) for key, each in named.items()}
         return cls(**{**(DEPLOYED if deployed else {}), **stated, **lists, "privacy": privacy})
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
@@ -155,6 +160,9 @@ class Policy:
         """
         if refused := [*refusals(manifest, self.targets)]:
             return Fault.REFUSED_TARGET, "; ".join(refused)
+        given = manifest["given"] or []
+        if self.models is not None and (unknown := [each for each in given if each not in self.models]):
+            return Fault.REFUSED_MODEL, f"policy.models: {', '.join(map(ascii, unknown))} is not among them"
         return None
 
     def refuses_parts(
@@ -193,6 +201,22 @@ def _bounds(where: str, value: Mapping[str, object]) -> Iterator[str]:
         if not isinstance(number, kinds) or isinstance(number, bool) or not least <= number <= most:
             kind = "number above 0" if float in kinds else "whole number above 0" if least else "whole number"
             yield f"{where}.{key}={number!r}: must be a {kind}{', at most 1' if key == 'share' else ''}"
+
+
+def is_sha256(value: object) -> bool:
+    """Whether a value is a sha256 as the engine writes one."""
+    return isinstance(value, str) and SHA256.fullmatch(value) is not None
+
+
+def _models(where: str, value: Mapping[str, object]) -> Iterator[str]:
+    """What is no digest of a model's weights."""
+    named = value.get("models")
+    if named is not None and not isinstance(named, list | tuple):
+        yield f"{where}.models={named!r}: must be a list of digests of models, or null for any"
+        return
+    for each in named or ():
+        if not is_sha256(each):
+            yield f"{where}.models: {each!r} is no sha256 of 64 digits, as `digest` in a run's result.json"
 
 
 def _releases(where: str, value: Mapping[str, object]) -> Iterator[str]:

@@ -22,6 +22,7 @@ from flip.config.study import Study, plain
 from flip.config.targets import prefix_problems, targets
 from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
 from flip.files import POOLED
+from flip.messages.model_file import load_model
 from flip.version import __version__
 
 COMMAND_LINE = "the command line"  # the `Where` of what was typed
@@ -60,7 +61,8 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
         _settle_site(name, site, where, problems, live=live)
         if not file and not problems:
             site.policy = widened(site.policy, config.allow_targets)
-    _absolute(config, "resume_from", "model_from")
+    _absolute(config, "resume_from")
+    _settle_models(config, where, problems)
     _absolute(config.paths, "data_dir", "runs", "demo_dir")
     study = _study(config, sites, where, problems, backend=backend, live=live)
     study = replace(study, declared={key: OmegaConf.to_container(cfg[key]) for key in ("sites", "paths") if key in cfg})
@@ -94,6 +96,27 @@ def _settle_passes(config: Config, where: Where, problems: list[str]) -> None:
             f"({steps}); set one of the two to null"
         )
     trainer.epochs = None
+
+
+def _settle_models(config: Config, where: Where, problems: list[str]) -> None:
+    """One model, or a list of them, as absolute paths."""
+    named = config.model_from if isinstance(config.model_from, list) else [config.model_from]
+    named = [] if config.model_from is None else named
+    if not all(isinstance(each, str) and each for each in named):
+        problems.append(f"{at('model_from', where)}: must be the folder of a run or a file, or a list of such, or null")
+        named = []
+    config.model_from = [str(Path(each).expanduser().absolute()) for each in named]
+
+
+def _given(config: Config, where: Where, problems: list[str]) -> list[str] | None:
+    """The digests of the weights that were trained elsewhere; None without any."""
+    found = []
+    for path in config.model_from:
+        try:
+            found.append(load_model(Path(path)).digest)
+        except UserError as error:
+            problems += [f"{at('model_from', where)}: {problem}" for problem in error.problems]
+    return found or None
 
 
 def _own_site(file: Path, problems: list[str]) -> dict[str, Site]:
@@ -140,6 +163,7 @@ def _study(
         "mechanisms": list(config.privacy),
         "engine": __version__,
         "code": code_digest(targets(manifest)),
+        "given": _given(config, where, problems),
     }
     text = json.dumps(manifest, sort_keys=True, separators=(",", ":"), default=str)
     return Study(
@@ -153,7 +177,7 @@ def _study(
         sites=sites,
         site_file=config.site_file,
         resume_from=Path(config.resume_from) if config.resume_from else None,
-        model_from=Path(config.model_from) if config.model_from else None,
+        model_from=tuple(map(Path, config.model_from)),
         baselines=config.baselines,
         tracking=config.tracking,
         paths=config.paths,

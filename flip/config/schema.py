@@ -108,7 +108,7 @@ class Config:
     sites: dict[str, Site] = field(default_factory=dict)
     site_file: str | None = None
     resume_from: str | None = None  # without federation: a checkpoint of Lightning's (.ckpt) to go on from
-    model_from: str | None = None  # of job=measure: the folder of the finished run whose model measures
+    model_from: Any = None  # of a job that applies models: the run or file of one, or a list of such
     companions: dict[str, str | None] = field(default_factory=dict)  # runs or files of models that outcomes use besides
     baselines: Baselines = field(default_factory=Baselines)
     tracking: dict[str, Any] = field(default_factory=dict)

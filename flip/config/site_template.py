@@ -53,6 +53,11 @@ RULES: Mapping[str, tuple[str, str]] = {
         "mechanism that a study must have, and the most that all studies spend on these data; null, none, if left out; "
         "e.g. {mechanism: dp_sgd, epsilon: 3, delta: 1.0e-5}",
     ),
+    "models": (
+        "[]",
+        "sha256 of models trained elsewhere that a study may send here, to begin from or to apply; none, [], if left "
+        "out; null: any; e.g. the digest in result.json of the run that trained one",
+    ),
     "releases": (
         "[statistics, describe, metrics, outcomes, weights]",
         "kinds of what may leave, all others stay; these if left out; e.g. also levels, which no study declares",

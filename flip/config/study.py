@@ -48,6 +48,7 @@ class Manifest(TypedDict):
     mechanisms: list[str]  # names of `privacy`, outermost first
     engine: str  # version
     code: str  # digest
+    given: list[str] | None  # digests of the weights that were trained elsewhere: to begin from, or to apply
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Study:
         sites: each site's own file, by name; with `site_file` the one site of that file. In a simulation the policies
             permit what `allow_targets` does.
         resume_from: checkpoint that training without federation goes on from; it does not travel.
-        model_from: folder of the finished run whose model `job=measure` applies; it does not travel.
+        model_from: runs or files of the models that the job applies; they do not travel.
         companions: runs or files of models of other studies that `outcomes` use besides; they do not travel.
         where: where a key stands, for messages.
         new_folder: the folder of a run that begins now.
@@ -84,7 +85,7 @@ class Study:
     sites: dict[str, Site]
     site_file: str | None
     resume_from: Path | None
-    model_from: Path | None
+    model_from: tuple[Path, ...]
     baselines: Baselines
     tracking: dict[str, Any]
     paths: Paths

@@ -62,7 +62,8 @@ __all__ = [
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "GivesScans", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
     "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "Outcomes", "Remarks",
-    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes",
+    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric",
+    "TakesTerms", "VisitsSome", "WantsSizes",
     "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 

@@ -39,6 +39,7 @@ class Evaluation:
         withheld: by the same names, why a metric is missing there.
         methods: how the intervals were made, by metric; under "subgroups" what is to know of those.
         best: the best pooled validation score so far, or None.
+        threshold: from which the main model decides yes, chosen or given; None where it chooses none.
         noise: by metric of the study's own model, the deviation of the noise on each of its counts at a site, in rows.
     """
 
@@ -51,6 +52,7 @@ class Evaluation:
     withheld: dict[str, str] = field(default_factory=dict)
     methods: dict[str, str] = field(default_factory=dict)
     best: float | None = None
+    threshold: float | None = None
     noise: dict[str, float] = field(default_factory=dict)
 
     def validate(self, ask: Ask, number: int, weights: Payload) -> Mapping[str, float]:
@@ -73,43 +75,59 @@ class Evaluation:
             self.roster.recorder.best(self.roster.model(weights()))
 
     def test(
-        self, ask: Ask, stage: str, weights: Payload, prefix: str, *, alone: str = "", pooled: bool = False
+        self,
+        ask: Ask,
+        stage: str,
+        weights: Payload,
+        prefix: str,
+        *,
+        main: bool = False,
+        alone: str = "",
+        pooled: bool = False,
+        threshold: float | None = None,
     ) -> None:
         """Read the test split, once for these weights; `prefix` starts the names of the metrics.
 
-        `alone` names the site that trained these weights by itself: its own validation data give the threshold. Where
-        none can be chosen, the metrics of a decision are withheld. `pooled`: the weights were trained on the pooled
-        cohort, and so are scored on rows that are scaled as its were. Raises StudyFailed where no site answers for the
-        study's own weights.
+        `main`: the model that the run is about, of which the report says how intervals were made, what it draws and
+        what the study adds. `alone` names the site that trained these weights by itself: its own validation data give
+        the threshold. Where none can be chosen, the metrics of a decision are withheld; `threshold` is one that was
+        chosen before. `pooled`: the weights were trained on the pooled cohort, and so are scored on rows that are
+        scaled as its were. Raises StudyFailed where no site answers for the main model.
         """
-        from flip.metrics import methods_of, metrics_of
+        from flip.metrics import methods_of
 
-        final = stage == TEST
         own: dict[str, Scalar] = {**({"alone": alone} if alone else {}), **({"pooled": True} if pooled else {})}
-        decided = self._threshold(ask, stage, weights, own)
-        task = self._task(stage, weights, split="test", outcomes=final, **(decided or {}), **own)
+        decided = {"threshold": threshold} if threshold is not None else self._threshold(ask, stage, weights, own)
+        task = self._task(stage, weights, split="test", outcomes=main, **(decided or {}), **own)
         scored = self._score(ask, task, stage)
-        if final and not (scored.replies or scored.withheld):
+        if main and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
         undecided = self.module.decided if decided is None and isinstance(self.module, Decides) else ()
         if undecided:
             scored = scored.undecided(undecided)
-        if final:
+        if main:
+            self.threshold = (decided or {}).get("threshold")
             self.noise = noise_of(self.private, self.module)
             if self.private is None:
                 self.methods = methods_of(self.module, repeats=scored.repeats, together=scored.together)
             self.roster.recorder.panels(panels_of(self.module, scored, self.roster.manifest, undecided))
+        self._keep(scored, prefix, decided or {})
+        if main and self.outcomes is not None:
+            self._report_outcomes(self.outcomes, scored)
+
+    def _keep(self, scored: Scored, prefix: str, decided: Mapping[str, float]) -> None:
+        """Take what was found into the run's metrics, and why others are missing."""
+        from flip.metrics import metrics_of
+
         reasons = scored.reasons(self.roster.trains, metrics_of(self.module, "test"))
         self.withheld |= {f"{prefix}/{name}": why for name, why in reasons.items()}
         for site, reply in scored.replies.items():
             values = site_values(reply, self.module)
             self.metrics |= {f"{prefix}/site/{site}/{name}": value for name, value in values.items()}
-        of_all = {**scored.pooled, **(decided or {})}
+        of_all = {**scored.pooled, **decided}
         self.metrics |= {f"{prefix}/{POOLED}/{name}": value for name, value in of_all.items()}
         for place, again in scored.rescaled.items():
             self.metrics |= {f"{prefix}/{RESCALED}/{place}/{name}": value for name, value in again.items()}
-        if final and self.outcomes is not None:
-            self._report_outcomes(self.outcomes, scored)
 
     def _report_outcomes(self, outcomes: Outcomes, scored: Scored) -> None:
         """What the study adds to the report, and its own metrics, the pooled ones over the sites that train."""

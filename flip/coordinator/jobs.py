@@ -15,6 +15,7 @@ from flip.coordinator.roster import Roster
 from flip.messages import Ask, Payload
 from flip.privacy import private_among
 from flip.runs.folder import RunFolder
+from flip.runs.models import kept_models
 
 
 def coordinator(
@@ -35,6 +36,7 @@ def coordinator(
         reasons=declared(dataset),
         alone=alone,
         progress=files.progress(),
+        given=kept_models(files.folder),
     )
 
 

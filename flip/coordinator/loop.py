@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flip.config.checks.callbacks import NO_VALIDATION, watching_validation
+from flip.coordinator.check_replies import Wanted
 from flip.coordinator.cohorts import agree
 from flip.coordinator.early_stop import EarlyStop
 from flip.coordinator.evaluation import TEST, Evaluation
@@ -43,7 +44,8 @@ class Coordinator:
         alone: also train each site by itself, for comparison.
         progress: the last complete round of the same run, to go on from; None starts at the first.
         rounds_done: rounds that are complete.
-        given: the model of a finished run, for a job that applies one.
+        given: models that were trained elsewhere, for a job that applies them.
+        start: given weights that the rounds begin from, as their file has them; None for the seeded ones.
         applied: what goes with it.
 
     Attributes:
@@ -59,11 +61,13 @@ class Coordinator:
     alone: bool = False
     progress: Progress | None = None
     rounds_done: int = 0
-    given: ModelFile | None = None
+    given: Sequence[ModelFile] = ()
+    start: Payload | None = None
     applied: Applied = field(default_factory=Applied)
 
     def __post_init__(self) -> None:
         self.early = EarlyStop(self.strategy.early, self.module)
+        self.begun = set[str]()  # sites that have the given weights that the rounds begin from
 
     @property
     def stopped(self) -> str:
@@ -74,6 +78,10 @@ class Coordinator:
     def module(self) -> "TrainableModule":
         """The study's module at the coordinator."""
         return self.evaluation.module
+
+    def models(self) -> list[dict[str, object]]:
+        """What the models are that were applied and not trained, in their order."""
+        return [{"name": each.manifest.get("name"), "digest": each.digest} for each in self.given]
 
     def through_mechanisms(self, ask: Ask) -> Ask:
         """The `Ask` as the privacy mechanisms let it be used."""
@@ -97,10 +105,20 @@ class Coordinator:
         while self.rounds_done < self.strategy.rounds and not self.early.over:
             weights, state = self._round(ask, self.rounds_done, weights, state)
         self.evaluation.rounds = self.rounds_done
-        self.evaluation.test(ask, TEST, weights, TEST)
+        self.evaluation.test(ask, TEST, weights, TEST, main=True)
         if self.alone:
             self._alone(ask, to_arrays(self.module))
         return weights
+
+    def _begin(self, ask: Ask) -> None:
+        """Send the given weights to the sites that do not have them yet, before anything that follows from them."""
+        if self.start is None or not (
+            late := [each for each in self.roster.sites(training=False) if each not in self.begun]
+        ):
+            return
+        task = self.roster.task("begin", 0, self.start)
+        for reply in self.roster.asked(ask, task, late, "begin", Wanted({}, {}, frozenset(), {}, {})):
+            self.begun |= {reply.site} if reply.fault is None else set()
 
     def _watched(self) -> None:
         """Raise StudyUnfit where something watches validation data and no site has any that it may count."""
@@ -120,6 +138,7 @@ class Coordinator:
 
     def _round(self, ask: Ask, number: int, weights: Payload, state: State) -> tuple[Payload, State]:
         """One round: the strategy's, enough sites, validation, and everything on disk."""
+        self._begin(ask)
         roster, used = self.roster, 0
         faults: dict[str, Fault] = {}
         wanted = roster.fits(weights, self.strategy.returns(state))

@@ -16,9 +16,9 @@ def measure(loop: Coordinator, ask: Ask) -> None:
     """
     roster, ask = loop.roster, loop.through_mechanisms(ask)
     faults = gather(roster, ask, loop.reasons)
-    assert loop.given is not None  # the job is for a study that names one (`flip.config.checks`)
-    roster.prepare_as(loop.given)
-    task = roster.task("measure", 0, loop.given.weights)
+    given = loop.given[0]  # the job is for a study that names one (`flip.config.checks`)
+    roster.prepare_as(given)
+    task = roster.task("measure", 0, given.weights)
     task = replace(task, state={**task.state, **loop.applied.state()})
     for reply in roster.asked(ask, task, roster.sites(training=False), "measure", Wanted({}, {}, frozenset(), {}, {})):
         if reply.fault is not None:

@@ -31,6 +31,7 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "fa
         "digest": None,
         "rounds": rounds,
         "stopped": "",
+        "models": [],
         "seconds": round(seconds, 3),
         "privacy": None,
         "monitor": None,
@@ -98,6 +99,7 @@ class Ending:
         result = no_result(reason, seconds, rounds=rounds, status=status) | {
             "digest": digest(final) if final is not None else None,
             "stopped": self.coordinator.stopped,
+            "models": self.coordinator.models(),
             "privacy": self._privacy(),
             "monitor": self.coordinator.module.monitor,
             "higher_is_better": self.coordinator.module.higher_is_better,
@@ -118,7 +120,7 @@ class Ending:
         try:
             final = self.train()
             if final is not None:
-                self.files.last(self.coordinator.roster.model(final))
+                self.files.last(self.coordinator.roster.model(final, threshold=self.coordinator.evaluation.threshold))
             return final
         finally:
             self.files.release()

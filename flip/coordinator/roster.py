@@ -58,9 +58,9 @@ class Roster:
         """A task of this run."""
         return Task(self.run, stage, round, step, weights, self.agreed, params, self.manifest)
 
-    def model(self, weights: Payload) -> ModelFile:
-        """These weights as a model's file has them: with what the sites agreed on."""
-        return model_of(weights, take(self.agreed, "statistics"), self.manifest, pooled=self.pooled)
+    def model(self, weights: Payload, **scores: float | None) -> ModelFile:
+        """These weights as a model's file has them: with what the sites agreed on, and what is known of it."""
+        return model_of(weights, take(self.agreed, "statistics"), self.manifest, pooled=self.pooled, scores=scores)
 
     def prepare_as(self, given: ModelFile) -> None:
         """Have the sites prepare their rows as those were on which a given model was trained."""

@@ -36,6 +36,14 @@ def _secure(policy: Policy) -> str:
     return "run only where nobody can open what leaves but in a sum over sites; this version has no such mechanism"
 
 
+def _models(policy: Policy) -> str:
+    if policy.models is None:
+        return "send models that were trained elsewhere, whichever they are"
+    if not policy.models:
+        return "send no model that was trained elsewhere: it begins from its own seeded weights"
+    return f"send these models that were trained elsewhere: {', '.join(each[:12] for each in policy.models)}"
+
+
 def _releases(policy: Policy) -> str:
     kept = [LEAVES[each] for each in RELEASES if each not in policy.releases]
     told = "; ".join(LEAVES[each] for each in policy.releases) or "nothing"
@@ -64,6 +72,7 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
     "maximum_questions": lambda each: f"ask {each.maximum_questions} different questions about the cohort, ever",
     "share": lambda each: f"state weights that give one site {each.share:g} of a round",
     "least_sites": lambda each: f"go on while a round has {each.least_sites} or more sites (its strategy.min_sites)",
+    "models": _models,
     "releases": _releases,
     "minimum_cell": lambda each: f"Nothing leaves that rests on fewer than {each.minimum_cell} persons.",
 }

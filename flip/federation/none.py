@@ -11,6 +11,7 @@ from flip.contracts import FederatedDataModule, ScaledForPooling
 from flip.coordinator.loop import Coordinator
 from flip.files import CENTRALIZED, POOLED
 from flip.messages import Ask, Payload
+from flip.messages.match import begin_from
 from flip.runs.recorder import POOLED_LINE
 from flip.site.silo import Silo
 
@@ -44,6 +45,7 @@ def train_pooled(
     data = [silos[name].datamodule(coordinator.roster.task("fit", 0, {})) for name in names]
     train, validate = split_loaders(data)
     module = initial_module(manifest, centralized=True)
+    begin_from(module, coordinator.start)
     coordinator.roster.pooled = not baseline  # the study's own weights, those that the run keeps
     record = epoch_recorder(coordinator, module, CENTRALIZED if baseline else "fit")
     how = replace(centralized(manifest, folder, resume), record=record)
@@ -55,8 +57,8 @@ def train_pooled(
         device=device_of(manifest, silos[names[0]].site),
         how=how,
     )
-    weights = to_arrays(module)
-    coordinator.evaluation.test(ask, CENTRALIZED if baseline else "test", weights, prefix, pooled=True)
+    weights, stage = to_arrays(module), CENTRALIZED if baseline else "test"
+    coordinator.evaluation.test(ask, stage, weights, prefix, pooled=True, main=not baseline)
     return weights
 
 

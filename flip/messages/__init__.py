@@ -44,6 +44,9 @@ class Fault(Enum):
     REFUSED_WEIGHTS = (
         "refused by the site: the weights sent are not those that the study's own rounds can give; its own log says why"
     )
+    REFUSED_MODEL = (
+        "refused by the site's policy: the study brings a model trained elsewhere whose digest is not among its models"
+    )
     REFUSED_PROTOCOL = (
         "refused: the task is none that the study has: an unknown step, round or array, or more questions than its "
         "rounds need; the site's own log names it"
@@ -82,9 +85,9 @@ class Withheld(Enum):
 class Task:
     """What the coordinator asks of a site.
 
-    `round` counts from 0. `step` is "statistics", "describe", "fit", "evaluate", "measure", or a privacy mechanism's
-    own. `state` holds the arrays of the strategy and the agreed statistics (`statistics/...`); `params` are flat
-    scalars; `manifest` is the study as canonical JSON.
+    `round` counts from 0. `step` is "statistics", "describe", "begin", "fit", "evaluate", "measure", or a privacy
+    mechanism's own. `state` holds the arrays of the strategy and the agreed statistics (`statistics/...`); `params` are
+    flat scalars; `manifest` is the study as canonical JSON.
     """
 
     run: str

@@ -31,7 +31,7 @@ class ModelFile:
         manifest: the study that trained it.
         digest: sha256 of the weights.
         pooled: it was trained on the pooled cohort, so that rows are scaled as those were (`ScaledForPooling`).
-        scores: what is known of it besides.
+        scores: what is known of it besides; `threshold`: from which probability on it decides yes, or None.
     """
 
     weights: Payload
@@ -72,6 +72,8 @@ def load_model(path: Path) -> ModelFile:
     return ModelFile(weights, agreed, manifest, str(head["digest"]), pooled, scores)
 
 
-def model_of(weights: Payload, agreed: Payload, manifest: str, *, pooled: bool) -> ModelFile:
+def model_of(
+    weights: Payload, agreed: Payload, manifest: str, *, pooled: bool, scores: Mapping[str, Any] | None = None
+) -> ModelFile:
     """A model as it is written: `manifest` is canonical JSON."""
-    return ModelFile(weights, agreed, json.loads(manifest), digest(weights), pooled)
+    return ModelFile(weights, agreed, json.loads(manifest), digest(weights), pooled, scores or {})

@@ -9,6 +9,7 @@ import numpy as np
 
 from flip.config.jobs import JOBS
 from flip.files import write_atomic
+from flip.report.applied import applied_words
 from flip.report.forest import tested_examples
 from flip.report.format import number, seconds, signed, size, whole
 from flip.report.notices import notes, notices
@@ -30,7 +31,7 @@ def write(run: Path) -> Path:
     folder is none, has no result.json, or holds an unreadable file.
     """
     record = RunRecord.read(run)
-    if not JOBS[str(record.config.get("job", "train"))].trains:
+    if not JOBS[str(record.config.get("job", "train"))].scores:
         from flip.report import cohort_page
 
         page = render("cohorts.html.j2", cohort_page.context(record))
@@ -58,6 +59,7 @@ def context(run: RunRecord) -> dict[str, Any]:
         "run": run,
         "main": main,
         "verdict": Verdict(run),
+        "applied": applied_words(run),
         "notices": notices(run),
         "notes": notes(run),
         "tested": tested_examples(run),

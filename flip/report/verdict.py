@@ -8,6 +8,7 @@ from functools import cached_property
 from flip.config.outcome_names import outcome_names
 from flip.errors import several
 from flip.files import CENTRALIZED
+from flip.report.applied import applied
 from flip.report.differences import Difference, Model, paired
 from flip.report.format import number
 from flip.report.notices import has_protocol
@@ -30,6 +31,8 @@ class Verdict:
         main, run = self.run.main, self.run
         if main is None:
             return []
+        if given := applied(run):
+            return [Model(name, run.tested(main, None, at), run.interval(main, None, at)) for name, at in given.items()]
         if run.backend == "none":
             return [Model("centralized", run.tested(main, None), run.interval(main, None))]
         named = {"this run": "", "centralized": f"baseline/{CENTRALIZED}/"}

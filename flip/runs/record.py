@@ -32,7 +32,7 @@ class RunRecord:
     cohort: Mapping[str, Mapping[str, Any]]
     records: Sequence[Mapping[str, Any]]
     outcomes: Mapping[str, Mapping[str, Any]]
-    description: Mapping[str, Any]  # of a job that trained nothing: what its sites told of their cohorts
+    description: Mapping[str, Any]  # of a job that scored nothing: what its sites told of their cohorts
     result: Mapping[str, Any]
     panels: Mapping[str, Any] = field(default_factory=dict)  # under "panels", what the model shows of its test metrics
 

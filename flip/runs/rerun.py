@@ -71,13 +71,13 @@ def run_yaml(study: Study) -> str:
             *own,
         ]
     }
-    ours = ("mechanisms", "engine", "code")
+    ours = ("mechanisms", "engine", "code", "given")
     body = {key: value for key, value in study.manifest.items() if key not in ours}
     body["privacy"] = {name: study.manifest["privacy"][name] for name in study.manifest["mechanisms"]}
     body |= {
         "job": study.job,
         "resume_from": str(study.resume_from) if study.resume_from else None,
-        "model_from": str(study.model_from) if study.model_from else None,
+        "model_from": [str(path) for path in study.model_from] or None,
         "companions": {name: str(path) for name, path in study.companions.items()},
         "baselines": plain(study.baselines),
         "tracking": study.tracking,

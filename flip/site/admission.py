@@ -25,6 +25,7 @@ from flip.messages.wire import take
 from flip.privacy import Mechanism
 from flip.site.bounds import bounded_numbers, refuse_size
 from flip.site.disclosure import enough
+from flip.site.given import start_of
 from flip.site.persons import persons_of
 from flip.site.protocol import Expected
 from flip.site.refusal import Refusal
@@ -123,13 +124,13 @@ class Loaded:
     def receive(self, task: Task, store: LocalState) -> None:
         """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module.
 
-        A run whose site has none of its own yet begins from the seeded ones, whatever the module was trained on before.
+        A run whose site has none of its own yet begins from the start's, whatever the module was trained on before.
         """
         self.agree(task)
         before = task.round + (1 if task.step == "evaluate" else 0)
-        own = store.load("personal", before)
+        own: Payload | None = store.load("personal", before)
         if own is None and set(to_arrays(self.module)) - set(task.weights):
-            own = to_arrays(initial_module(self.manifest))
+            own = start_of(self.manifest, store)
         load_arrays(self.module, {**(own or {}), **task.weights})
 
 
@@ -158,7 +159,7 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
     except UserError as error:
         raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(error.problems)) from error
     shared, unfit = rounds_of(manifest, module, strategy)
-    expected = Expected.of(strategy, module, shared)
+    expected = Expected.of(strategy, module, shared, len(manifest["given"] or ()))
     return Accepted(manifest, hashlib.sha256(text.encode()).hexdigest(), policy, expected, unfit)
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from flip.config.policy import Policy
 from flip.messages import Fault, Task
 from flip.messages.forms import check_task
+from flip.messages.weights import digest
 from flip.messages.wire import take
 from flip.site.admission import Accepted, Place
 from flip.site.counters import Counter
@@ -20,6 +21,7 @@ from flip.site.protocol import (
     SCORES_A_ROUND,
     SCORES_OF_A_MODEL,
     STEPS,
+    Expected,
     unknown_params,
     unknown_state,
     unknown_weights,
@@ -91,22 +93,26 @@ def counted(question: Question) -> None:
     """
     task, study = question.task, question.study
     counter = Counter(question.place.store(task.run).folder / "asked.jsonl")
-    for name, asked, most in slots(task, study.expected.rounds, study.expected.fits):
+    for name, asked, most in slots(task, study.expected):
         if not counter.take(f"{study.digest[:16]}/{name}", asked, most):
             raise Refusal(Fault.REFUSED_PROTOCOL, f"{name}: this run has asked {most} times already, which are all")
 
 
-def slots(task: Task, rounds: int, fits: int) -> list[tuple[str, str, int]]:
+def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
     """Under which names a task is counted, as which question, and the most questions that each may have in a run."""
     match task.step, task.stage:
         case "fit", "study":
-            return [("fit", task.digest, fits)]
+            return [("fit", task.digest, expected.fits)]
+        case "begin", _:
+            return [("begin", digest(task.weights), 1)]
         case "evaluate", "study":
-            return [("evaluate", task.digest, SCORES_A_ROUND * rounds)]
+            return [("evaluate", task.digest, SCORES_A_ROUND * expected.rounds)]
         case "evaluate", "alone":
             site = str(task.params["alone"])
             own = hashlib.sha256(site.encode()).hexdigest()[:16]
             return [("alone", own, MOST_ALONE), (f"evaluate/alone/{own}", task.digest, SCORES_OF_A_MODEL)]
+        case "evaluate", "applied":
+            return [("evaluate/applied", task.digest, SCORES_OF_A_MODEL * expected.models)]
         case "evaluate", stage:
             return [(f"evaluate/{stage}", task.digest, SCORES_OF_A_MODEL)]
         case "describe", _:

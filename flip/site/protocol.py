@@ -34,13 +34,15 @@ STUDY = ("study",)
 STEPS: Mapping[str, Step] = {
     "statistics": Step(STUDY, {}),
     "describe": Step(STUDY, {"tries": (bool,)}),
+    "begin": Step(STUDY, {}),
     "fit": Step(("study", "alone"), {"alone": (str,)}),
     "evaluate": Step(
-        ("study", "test", "alone", "centralized"),
+        ("study", "test", "alone", "centralized", "applied"),
         {"split": (str,), "outcomes": (bool,), "threshold": (int, float), "alone": (str,), "pooled": (bool,)},
     ),
     "measure": Step(STUDY, {}),
 }
+WHOLE = ("measure",)  # steps that have all weights of the model
 SPLITS = ("validate", "test")
 
 
@@ -69,6 +71,7 @@ class Expected:
         shared: the weights that travel in the rounds.
         whole: all weights of the model.
         state: what the strategy sends with a fit.
+        models: how many models trained elsewhere the study names.
     """
 
     rounds: int
@@ -76,10 +79,11 @@ class Expected:
     shared: Forms
     whole: Forms
     state: Forms
+    models: int = 0
 
     @classmethod
-    def of(cls, strategy: FedAvg, module: "torch.nn.Module", shared: Sequence[str]) -> "Expected":
-        """From the study's strategy and module, and the names of the weights that travel."""
+    def of(cls, strategy: FedAvg, module: "torch.nn.Module", shared: Sequence[str], models: int = 0) -> "Expected":
+        """From the study's strategy and module, the names of the weights that travel, and `models`."""
         from flip.messages.weights import to_arrays
 
         weights = to_arrays(module)
@@ -88,15 +92,19 @@ class Expected:
         some = isinstance(strategy, VisitsSome) and strategy.visits is not None
         fits = strategy.rounds * (2 if some else 1)
         sent = strategy.broadcast(strategy.start(travel)) if travel else {}
-        return cls(strategy.rounds, fits, forms(travel), forms(weights), forms(sent))
+        return cls(strategy.rounds, fits, forms(travel), forms(weights), forms(sent), models)
 
     def weights(self, task: Task) -> Sequence[Forms]:
         """The forms of which the task's weights must have one."""
         if task.step in ("statistics", "describe"):
             return ({},)
-        if task.stage == "study" and task.step != "measure":
+        if task.stage == "study" and task.step not in WHOLE:
             return (self.shared,)
-        return (self.whole,) if task.stage in ("alone", "centralized") else (self.shared, self.whole)
+        return (
+            (self.whole,)
+            if task.stage in ("alone", "centralized", "applied") or task.step in WHOLE
+            else (self.shared, self.whole)
+        )
 
 
 def unknown_params(task: Task) -> Iterator[str]:
@@ -138,6 +146,8 @@ def _numbers(array: np.ndarray) -> bool:
 
 def unknown_weights(task: Task, expected: Expected) -> Iterator[str]:
     """What of a task's weights the study's model does not have; nothing of them is copied to find out."""
+    if task.step == "begin":
+        return  # those of a file, of which the site takes what fits; the manifest names their digest
     found, wanted = forms(task.weights), expected.weights(task)
     if found not in wanted:
         yield f"weights: {_first_other(found, wanted[0])}"

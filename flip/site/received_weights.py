@@ -1,8 +1,9 @@
 """Whether the weights of a task can be those of the study: the coordinator does not choose what a site answers on.
 
 One gradient, or one score, of weights made for it tells single rows. So a site takes the study's own seeded start
-first; after that weights which the strategy could have come to from the last ones that the site took, so many
-rounds before; and of each round only a few. What is beyond is refused, and nothing is scaled or clipped.
+first, or in its place given weights that the manifest and the site's own policy name (`flip.site.given`); then those
+which the strategy could have come to from the last ones that the site took, so many rounds before; and of each round
+only a few. What is beyond is refused, and nothing is scaled or clipped.
 """
 
 import hashlib
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flip.config.build import initial_module
-from flip.files import ALONE, CENTRALIZED, write_atomic
+from flip.files import ALONE, APPLIED, CENTRALIZED, write_atomic
 from flip.messages import Fault, Payload, Task
-from flip.messages.weights import digest, to_arrays
+from flip.messages.weights import digest
+from flip.site.given import refuse_unnamed, start_of
 from flip.site.refusal import Refusal
 from flip.site.state import PRIVATE, LocalState
 from flip.strategies.fedavg import BLOCK
@@ -48,7 +49,9 @@ class Received:
         """Take the weights as known from now on. Raises Refusal for those that are not the study's."""
         if self.loaded.pooled:
             return  # whoever asks has the rows themselves
-        if self.task.stage in (ALONE, CENTRALIZED):
+        if self.task.stage == APPLIED:
+            refuse_unnamed(self.loaded.manifest, self.task.weights)
+        elif self.task.stage in (ALONE, CENTRALIZED):
             self._baseline()
         else:
             self._of_round()
@@ -79,15 +82,15 @@ class Received:
             self.store.save(name, number, self.task.weights)
 
     def _is_start(self) -> None:
-        """The study's seeded weights, to the last bits; the one place to ask for others, such as a published file's."""
-        start = to_arrays(initial_module(self.loaded.manifest))
+        """The study's start, to the last bits."""
+        start = start_of(self.loaded.manifest, self.store)
         for name, array in self.task.weights.items():
             own = start.get(name)
             if own is None or own.shape != array.shape:
                 raise self._refused(f"the model has no such array '{name}'")
             largest = float(abs(own).max(initial=0.0))
             if not np.allclose(array, own, rtol=ROUNDING, atol=ROUNDING * largest):
-                raise self._refused("they are not the study's own seeded start")
+                raise self._refused("they are not the study's own seeded start, or the given one")
 
     def _is_near(self, number: int) -> None:
         """Within what the rounds since the last known weights can have moved; without a bound, finite."""
@@ -97,7 +100,7 @@ class Received:
         if reach is not None:
             last = self.store.load(name_of(reach), number) if before is not None else None
         if last is None:
-            last = to_arrays(initial_module(self.loaded.manifest), self.task.weights)
+            last = start_of(self.loaded.manifest, self.store)
         moved, rounds = change(self.task.weights, last), number - (before or 0)
         limit = math.inf if reach is None else reach * rounds
         if not (math.isfinite(moved) and moved <= limit):

@@ -10,17 +10,20 @@ from flip.contracts import Decides, FitsBaseline
 from flip.determinism import stable_seed
 from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import Topic
+from flip.messages.weights import load_arrays
 from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.privacy import private_among
 from flip.site.admission import Loaded, Place, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
+from flip.site.given import begin, start_of
 from flip.site.images_page import PAGE, write_images
 from flip.site.measure import measure
 from flip.site.persons import persons_of
 from flip.site.received_weights import receive
 from flip.site.refusal import Refusal
+from flip.site.state import LocalState
 from flip.site.statistics import (
     cohort_counts,
     cohort_summaries,
@@ -30,7 +33,7 @@ from flip.site.statistics import (
 )
 
 if TYPE_CHECKING:
-    pass
+    from flip.contracts.model import TrainableModule
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Steps:
         steps = {
             "statistics": self.statistics,
             "describe": self.describe,
+            "begin": self.begin,
             "fit": self.fit,
             "evaluate": self.evaluate,
             "measure": self.measure,
@@ -93,6 +97,11 @@ class Steps:
         }
         return self._released(persons, task, summaries=told)
 
+    def begin(self, task: Task) -> Reply:
+        """Take the given weights that the rounds begin from; the reply is empty."""
+        begin(self.loaded.manifest, task.weights, self.place.store(task.run))
+        return self._released(0, task)
+
     def fit(self, task: Task) -> Reply:
         """One round of local training, or with the parameter `alone` the whole training of this site.
 
@@ -104,14 +113,17 @@ class Steps:
         receive(self.loaded, task, store)
         fit = LocalFit(self.place, self.loaded, store, task)
         try:
-            if task.params.get("alone"):
-                fields = fit.alone(initial_module(self.loaded.manifest, centralized=True))
-            else:
-                fields = fit.round()
+            fields = fit.alone(self._alone(store)) if task.params.get("alone") else fit.round()
             return self._released(fields.pop("persons"), task, **fields)
         except Refusal:
             self.loaded.module = protected_module(self.loaded.manifest, self.place.site, self.loaded.mechanisms)
             raise
+
+    def _alone(self, store: LocalState) -> "TrainableModule":
+        """The module that is trained without the others, from the study's start."""
+        module = initial_module(self.loaded.manifest, centralized=True)
+        load_arrays(module, start_of(self.loaded.manifest, store))
+        return module
 
     def evaluate(self, task: Task) -> Reply:
         """Score the weights on the validation or test split; on request also what the study adds to the report."""

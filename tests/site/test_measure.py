@@ -87,7 +87,10 @@ def test_a_site_that_cannot_measure_fails_the_run_by_name(arguments, run, tmp_pa
         ([], "model_from: has no value; set it to the folder of a finished run"),
         (["model_from=RUN", "model.network.num_res_units=0"], "of another model than this study's"),
         (["model_from=RUN", "outcomes=null"], "outcomes: the study has none, so there is nothing to measure"),
-        (["model_from=RUN", "job=check"], "is read by job=measure alone"),
+        (
+            ["model_from=RUN", "job=check"],
+            "job=check applies no model; set model_from=null, or one of job=",
+        ),
         (["model_from=RUN", "federation=flower_superlink"], "measure runs where the data are"),
     ],
 )

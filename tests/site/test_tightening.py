@@ -15,7 +15,9 @@ from flip.config.policy import Policy
 from flip.config.targets import STUDY_TARGETS
 from flip.messages import Reply
 from tests.site.test_gate import Hospital
+from tests.site.test_given import bringing
 
+GIVEN = "f" * 64  # the model that a study brings
 DP = {"mechanism": "dp_sgd", "epsilon": 8.0, "delta": 1e-4}
 SCALES: Mapping[str, Sequence[object]] = {
     "minimum_persons": [2, 10, 72, 80, 5000],
@@ -34,6 +36,7 @@ SCALES: Mapping[str, Sequence[object]] = {
     "least_sites": [1, 2, 4],
     "secure_aggregation": [None, "required"],
     "privacy": [None, DP, {**DP, "epsilon": 2.0}, {**DP, "epsilon": 2.0, "delta": 1e-6}],
+    "models": [None, ["0" * 64, GIVEN], ["0" * 64], []],
     "releases": [
         ["statistics", "describe", "metrics", "outcomes", "weights", "levels"],
         ["statistics", "metrics", "weights"],
@@ -47,6 +50,7 @@ LOOSEST = {rule: scale[0] for rule, scale in SCALES.items()}
 STUDIES = {
     "plain": ["strategy.min_sites=2", "strategy.rounds=2"],
     "private": ["privacy=dp_sgd", "privacy.dp_sgd.target_epsilon=4.0"],
+    "applied": ["strategy.min_sites=2"],
     "weighted": ["strategy.site_weights={cleveland: 2, hungarian: 1, switzerland: 1, va: 1}"],
 }
 
@@ -57,7 +61,9 @@ def test_every_rule_has_its_scale():
 
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Hospital]:
-    return {name: Hospital(tmp_path_factory.mktemp(name), *words) for name, words in STUDIES.items()}
+    made = {name: Hospital(tmp_path_factory.mktemp(name), *words) for name, words in STUDIES.items()}
+    made["applied"].study = bringing(made["applied"].study, GIVEN)
+    return made
 
 
 def asked(hospital: Hospital, rules: Mapping[str, object]) -> list[Reply]:
@@ -91,7 +97,7 @@ def told(reply: Reply) -> set[tuple[str, ...]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", SCALES)
 def test_each_step_of_a_rule_answers_no_more_than_the_one_before(hospitals, rule):
-    hospital = hospitals["private" if rule == "privacy" else "weighted" if rule == "share" else "plain"]
+    hospital = hospitals[{"privacy": "private", "share": "weighted", "models": "applied"}.get(rule, "plain")]
     always, later = [], []  # a site that was as tight from the start, and one that has answered under all before
     for value in SCALES[rule]:
         fresh(hospital)

@@ -13,7 +13,7 @@ from flip.config.checks.parts import pairings
 from flip.config.checks.rounds import unfit_stop
 from flip.config.checks.study import code_problems
 from flip.config.conform import _leaves, _missing, conform
-from flip.config.policy import PUBLIC
+from flip.config.policy import PUBLIC, is_sha256
 from flip.config.resolve import STUDY_KEYS, unfit_name
 from flip.config.schema import Baselines, Config, Paths, Site
 from flip.config.study import Manifest, Study, plain
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
 
 HERE = "this_site"  # the one site of a study that a site checks, for messages
-OWN_KEYS = ("mechanisms", "engine", "code")  # of a manifest: the engine's
+OWN_KEYS = ("mechanisms", "engine", "code", "given")  # of a manifest: the engine's
 
 
 def read_manifest(text: str) -> Manifest:
@@ -73,6 +73,9 @@ def _schema(manifest: Manifest) -> list[str]:
     mechanisms = manifest["mechanisms"]
     if not problems and (not isinstance(mechanisms, list) or sorted(map(str, mechanisms)) != sorted(config.privacy)):
         problems.append("mechanisms: are not those of privacy")
+    given = manifest["given"]
+    if given is not None and not (isinstance(given, list) and given and all(map(is_sha256, given))):
+        problems.append("given: must be null, or a list of digests of weights")
     return problems
 
 
@@ -89,7 +92,7 @@ def _study(manifest: Manifest, text: str, allowed: Sequence[str], precision: str
         sites={HERE: Site(root="", policy=PUBLIC, precision=precision)},
         site_file=None,
         resume_from=None,
-        model_from=None,
+        model_from=(),
         baselines=Baselines(),
         tracking={},
         paths=Paths(),

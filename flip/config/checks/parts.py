@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from flip.config import build
 from flip.config.checks.callbacks import NO_VALIDATION, watched, watching_validation
 from flip.config.checks.hooks import in_part, misspelt
+from flip.config.checks.models import other_models
 from flip.config.checks.optimization import configured, optimization
 from flip.config.checks.parameters import parameter_problems
 from flip.config.checks.private import private_problems
@@ -19,8 +20,6 @@ from flip.config.targets import TARGET, resolve
 from flip.contracts import KINDS, DeclaresSizes, FederatedDataModule, LoadsQuickly, NamesPersons, WantsSizes
 from flip.errors import UserError, at
 from flip.messages import Result
-from flip.messages.model_file import load_model
-from flip.messages.weights import load_arrays
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
@@ -47,7 +46,7 @@ def pairings(study: Study) -> Iterator[str]:
     if model is not None:
         yield from model_contract(model)
         yield from _sizes(manifest, model)
-        yield from _other_model(study, model)
+        yield from other_models(study, model)
     settings = _try(lambda: build.trainer_arguments(manifest), []) or {}  # its mistakes are `_trainer`'s to tell
     if study.live or study.job != "train":  # else it is built over each site's data, below
         _try(lambda: build.declared(manifest["dataset"]), problems)
@@ -145,20 +144,6 @@ def _sizes(manifest: Manifest, model: "TrainableModule") -> Iterator[str]:
                 f"model: {type(model).__name__} is made for {name}={number}, and dataset.target gives {found}; choose "
                 f"the head of that target, and ${{size:{name}}} or that number in it"
             )
-
-
-def _other_model(study: Study, model: "TrainableModule") -> Iterator[str]:
-    """Whether the weights of `model_from` are of this study's model."""
-    if study.model_from is None:
-        return
-    key = at("model_from", study.where)
-    try:
-        load_arrays(model, load_model(study.model_from).weights)
-    except UserError as error:
-        yield from (f"{key}: {problem}" for problem in error.problems)
-    except (KeyError, ValueError) as error:
-        why = f"is of another model than this study's: {error.args[0]}; name a run of this one"
-        yield f"{key}: {study.model_from} {why}"
 
 
 def _cohorts(study: Study) -> Iterator[str]:

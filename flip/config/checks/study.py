@@ -10,6 +10,7 @@ from omegaconf import MISSING
 from flip.config import build
 from flip.config.base_classes import callback_paths
 from flip.config.checks.effects import without_effect
+from flip.config.checks.models import unfit_models
 from flip.config.checks.parts import pairings
 from flip.config.checks.signatures import Slot, bind, wrong
 from flip.config.checks.sites import PRECISIONS, one_of, site_problems
@@ -18,7 +19,6 @@ from flip.config.places import refusals
 from flip.config.study import Study
 from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET
 from flip.errors import UserError, Where, at, nearest, unique
-from flip.messages.model_file import load_model
 
 SEEDS = 2**32  # as many as NumPy and Lightning take
 
@@ -161,38 +161,9 @@ def _federation(study: Study) -> Iterator[str]:
                 "callbacks, so it would do nothing: strategy.stop ends a study early, and weights/best.safetensors are "
                 f"kept in any case; set trainer.callbacks.{name}=null, or a baseline"
             )
-    if study.job == "measure" or study.model_from is not None:
-        yield from _model_from(study)
-    for name, path in study.companions.items():
-        yield from _companion(study, name, path)
+    yield from unfit_models(study)
     if study.resume_from is not None:
         yield from _resume(study, study.resume_from, federated)
-
-
-def _model_from(study: Study) -> Iterator[str]:
-    """What `job=measure` needs: a finished run of this study's model, `outcomes`, and the data on this machine."""
-    key, folder = at("model_from", study.where), study.model_from
-    if study.job != "measure":
-        yield f"{key}: {folder} is read by job=measure alone; set model_from=null, or job=measure"
-        return
-    if study.live:
-        yield f"{at('job', study.where)}: measure runs where the data are; at a hospital with site_file=site.yaml"
-    if not (study.manifest["outcomes"] or {}).get(TARGET):
-        yield f"{at('outcomes', study.where)}: the study has none, so there is nothing to measure; choose one that has"
-    if folder is None:
-        yield f"{key}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
-
-
-def _companion(study: Study, name: str, path: Path) -> Iterator[str]:
-    """A model that the outcomes use besides."""
-    key = at(f"companions.{name}", study.where)
-    if study.job != "measure":
-        yield f"{key}: {path} is read by job=measure alone; set companions.{name}=null, or job=measure"
-        return
-    try:
-        load_model(path)
-    except UserError as error:
-        yield from (f"{key}: {problem}" for problem in error.problems)
 
 
 def _resume(study: Study, path: Path, federated: bool) -> Iterator[str]:

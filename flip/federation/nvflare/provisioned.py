@@ -22,6 +22,7 @@ from flip.federation.nvflare.download import Mirror, bring_home, take_over
 from flip.federation.nvflare.session import Session
 from flip.files import write_atomic
 from flip.runs.folder import COHORT, LINES, RunFolder
+from flip.runs.models import GIVEN
 
 LOOK = 0.3  # seconds between looks at a running job
 REST = 1.0  # seconds until the next look at one that did not answer: FLARE's server logs each in vain
@@ -180,7 +181,8 @@ def write_job(place: Path, job: Submission, folder: Path) -> None:
     for name, content in contents.items():
         write_atomic(place / name, json.dumps(content, indent=2).encode())
     write_atomic(place / "server" / STUDY / JOB, job.to_json().encode())
-    for name in (LINES, COHORT, STATE):
+    given = [path.relative_to(folder).as_posix() for path in sorted((folder / GIVEN).glob("*"))]
+    for name in (LINES, COHORT, STATE, *given):
         if (folder / name).is_file():
             target = place / "server" / STUDY / name
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,89 @@
+"""Models that were trained elsewhere: whether the job applies any, and whether they are of this study."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flip.config.jobs import JOBS
+from flip.config.study import Study
+from flip.config.targets import TARGET, resolve
+from flip.contracts import GivesScans
+from flip.errors import UserError, at
+from flip.messages.model_file import ModelFile, load_model
+from flip.messages.weights import to_arrays
+
+if TYPE_CHECKING:
+    from flip.contracts.model import TrainableModule
+
+FREE = ("augment", "batch_size", "demo", "demo_patients", "partition", "records", "split", "subgroups", "workers")
+"""Of a dataset: what changes which rows are read, and not how one is prepared."""
+
+
+def unfit_models(study: Study) -> Iterator[str]:
+    """What a job that applies models needs: so many of them, and for some jobs `outcomes`, or the data here."""
+    key, most, named = at("model_from", study.where), JOBS[study.job].applies, len(study.model_from)
+    if named and not most:
+        appliers = ", ".join(f"job={name}" for name, job in JOBS.items() if job.applies)
+        yield f"{key}: job={study.job} applies no model; set model_from=null, or one of {appliers}"
+    elif named > most:
+        yield f"{key}: names {named} models, and job={study.job} applies {most}"
+    elif most and not named:
+        yield f"{key}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
+    for name, path in study.companions.items():
+        yield from _companion(study, at(f"companions.{name}", study.where), path)
+    if study.job == "measure" and study.live:
+        yield f"{at('job', study.where)}: measure runs where the data are; at a hospital with site_file=site.yaml"
+    if study.job == "measure" and not (study.manifest["outcomes"] or {}).get(TARGET):
+        yield f"{at('outcomes', study.where)}: the study has none, so there is nothing to measure; choose one that has"
+
+
+def _companion(study: Study, key: str, path: Path) -> Iterator[str]:
+    """A model that the outcomes use besides."""
+    if study.job != "measure":
+        yield f"{key}: {path} is read by job=measure alone; set it to null, or job=measure"
+        return
+    try:
+        load_model(path)
+    except UserError as error:
+        yield from (f"{key}: {problem}" for problem in error.problems)
+
+
+def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:
+    """Whether the models of `model_from` are of this study's model and of rows that are prepared as its are."""
+    key, own = at("model_from", study.where), to_arrays(model)
+    for path in study.model_from:
+        try:
+            given = load_model(path)
+        except UserError as error:
+            yield from (f"{key}: {problem}" for problem in error.problems)
+            continue
+        if why := _other_weights(own, given):
+            yield f"{key}: {path} is of another model than this study's: {why}; name a run of this one"
+        elif others := _other_dataset(study, given):
+            yield (
+                f"{key}: {path} was trained with another {', '.join(others)}, so rows would be prepared otherwise than "
+                "in the training; set it as in the run.yaml of that run"
+            )
+
+
+def _other_weights(own: dict[str, np.ndarray], given: ModelFile) -> str:
+    """In what the weights differ from a model's in name or shape; empty where they are all of it and nothing else."""
+    if unknown := sorted({*given.weights} - {*own}):
+        return f"the model has no parameter '{unknown[0]}'"
+    if missing := sorted({*own} - {*given.weights}):
+        return f"it has no '{missing[0]}', as where strategy.share left it at the sites"
+    for name, array in given.weights.items():
+        if array.shape != own[name].shape or array.dtype != own[name].dtype:
+            return f"'{name}' has shape {array.shape}, the model wants {own[name].shape}"
+    return ""
+
+
+def _other_dataset(study: Study, given: ModelFile) -> list[str]:
+    """The keys of `dataset` in which the training differs, as far as they say how a row is prepared."""
+    now, then = study.manifest["dataset"], given.manifest.get("dataset") or {}
+    names = {*now, *then}
+    if isinstance(resolve(str(now[TARGET])), GivesScans):  # of another class than the training's
+        names = {*now} & {*then} - {TARGET}
+    return [f"dataset.{name}" for name in sorted(names - {*FREE}) if now.get(name) != then.get(name)]

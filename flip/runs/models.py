@@ -1,0 +1,26 @@
+"""What a run's folder holds of models that were trained elsewhere, for whoever runs the loop: `given/`."""
+
+from collections.abc import Sequence
+from itertools import count, takewhile
+from pathlib import Path
+
+from flip.messages.model_file import ModelFile, load_model, save_model
+
+GIVEN = "given"
+
+
+def model_name(number: int) -> str:
+    """How a run names the models that it was given, from 0."""
+    return f"model_{number + 1}"
+
+
+def keep_models(run: Path, models: Sequence[ModelFile]) -> None:
+    """Keep the models that a job applies: `given/model_1.safetensors`, ..."""
+    for number, model in enumerate(models):
+        save_model(run / GIVEN / f"{model_name(number)}.safetensors", model)
+
+
+def kept_models(run: Path) -> list[ModelFile]:
+    """The models that a job applies, in their order. Raises UserError for a damaged file."""
+    paths = (run / GIVEN / f"{model_name(number)}.safetensors" for number in count())
+    return [load_model(path) for path in takewhile(Path.is_file, paths)]

@@ -1,0 +1,116 @@
+"""Weights trained elsewhere: a hospital takes those that its own policy and the manifest name, and no others."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flip.config.build import initial_module
+from flip.config.study import Study
+from flip.files import ALONE, APPLIED
+from flip.messages import Fault, Payload, Task
+from flip.messages.weights import digest, to_arrays
+from flip.site.silo import Silo
+from tests.site.chosen_weights import ask, hospital, study_of
+
+GENTLE = ("model.optimizer.lr=0.01", "strategy.rounds=5")
+
+
+def bringing(study: Study, *digests: str) -> Study:
+    """The study with weights of these digests."""
+    manifest = {**study.manifest, "given": list(digests)}
+    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
+    return replace(study, manifest=manifest, manifest_text=text)
+
+
+def weights_of(study: Study, by: float = 3.0) -> Payload:
+    """Weights far from the seeded ones."""
+    return {name: array + np.float32(by) for name, array in to_arrays(initial_module(study.manifest)).items()}
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> tuple[Study, Payload]:
+    """A study that begins from given weights, and these."""
+    study = study_of(tmp_path / "data", *GENTLE)
+    return bringing(study, digest(weights_of(study))), weights_of(study)
+
+
+@pytest.fixture
+def silo(given: tuple[Study, Payload], tmp_path: Path) -> Silo:
+    """A hospital that permits them."""
+    return hospital(given[0], tmp_path / "home", models=[digest(given[1])])
+
+
+def moved(weights: Payload, by: float) -> Payload:
+    return {name: array + np.float32(by) for name, array in weights.items()}
+
+
+@pytest.mark.parametrize("models", [None, ["0" * 64]])
+def test_a_hospital_whose_policy_does_not_name_the_model_refuses_before_it_reads_a_row(given, tmp_path, models):
+    study, _ = given
+    silo = hospital(study, tmp_path / "home", **({} if models is None else {"models": models}))
+    told = silo.answer(Task("run", "study", 0, "statistics", {}, {}, {}, study.manifest_text))
+    assert told.fault is Fault.REFUSED_MODEL
+    assert not silo._loaded
+
+
+def test_the_first_round_begins_from_the_given_weights_and_nothing_else(silo, given):
+    study, weights = given
+    assert ask(silo, study, "fit", weights).fault is Fault.REFUSED_WEIGHTS  # they have not been sent
+    assert ask(silo, study, "begin", weights).fault is None
+    for other in (to_arrays(initial_module(study.manifest)), moved(weights, 0.01)):
+        assert ask(silo, study, "fit", other).fault is Fault.REFUSED_WEIGHTS
+    assert ask(silo, study, "fit", weights).fault is None
+
+
+def test_other_weights_than_those_named_are_not_begun_from(silo, given):
+    study, weights = given
+    assert ask(silo, study, "begin", moved(weights, 0.001)).fault is Fault.REFUSED_WEIGHTS
+    assert ask(silo, study, "fit", moved(weights, 0.001)).fault is Fault.REFUSED_WEIGHTS
+
+
+def test_later_rounds_are_measured_from_them(silo, given):
+    study, weights = given
+    assert ask(silo, study, "begin", weights).fault is None
+    seeded = to_arrays(initial_module(study.manifest))
+    assert ask(silo, study, "evaluate", moved(seeded, 0.01), split="test").fault is Fault.REFUSED_WEIGHTS
+    assert ask(silo, study, "evaluate", moved(weights, 0.04), split="test").fault is None
+    assert ask(silo, study, "evaluate", moved(weights, 0.2), split="test").fault is Fault.REFUSED_WEIGHTS
+
+
+def test_a_relaying_strategy_and_a_training_alone_begin_from_them_too(tmp_path):
+    study = study_of(tmp_path / "data", *GENTLE, "strategy=cyclic", "strategy.visits=1")
+    weights = weights_of(study)
+    study = bringing(study, digest(weights))
+    silo = hospital(study, tmp_path / "home", share=1, models=[digest(weights)])
+    assert ask(silo, study, "begin", weights).fault is None
+    seeded = to_arrays(initial_module(study.manifest))
+    assert ask(silo, study, "fit", moved(seeded, 0.01)).fault is Fault.REFUSED_WEIGHTS
+    assert ask(silo, study, "fit", moved(weights, 0.04)).fault is None
+    alone = ask(silo, study, "fit", weights, 0, ALONE, alone="cleveland")
+    assert alone.fault is None
+    assert float(abs(alone.weights["linear.weight"] - weights["linear.weight"]).max()) < 2.0  # 3 from the seeded ones
+
+
+def test_a_hospital_scores_the_named_models_and_no_other(silo, given):
+    study, weights = given
+    scored = ask(silo, study, "evaluate", weights, 4, APPLIED, split="test")
+    assert scored.fault is None and scored.examples
+    assert ask(silo, study, "evaluate", moved(weights, 0.001), 4, APPLIED, split="test").fault is Fault.REFUSED_WEIGHTS
+
+
+def test_a_study_that_names_none_can_have_none_scored(tmp_path):
+    study = study_of(tmp_path / "data", *GENTLE)
+    silo, weights = hospital(study, tmp_path / "home"), weights_of(study)
+    assert ask(silo, study, "evaluate", weights, 4, APPLIED, split="test").fault is Fault.REFUSED_PROTOCOL
+    assert ask(silo, study, "begin", weights).fault is Fault.REFUSED_WEIGHTS
+
+
+@pytest.mark.parametrize("value", ["f" * 64, [], ["f" * 63], [3], ["F" * 64]])
+def test_a_manifest_with_anything_else_than_digests_is_refused(tmp_path, value):
+    study = study_of(tmp_path / "data")
+    silo = hospital(study, tmp_path / "home", models=None)
+    text = json.dumps({**study.manifest, "given": value})
+    assert silo.answer(Task("run", "study", 0, "statistics", {}, {}, {}, text)).fault is Fault.REFUSED_MANIFEST
