@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from datamodules import phantom
 from datamodules.ct.grid import Grid
 from datamodules.ct.planes import AIR, TISSUES, Plane
 from datamodules.ct.scan_folder import PLACES, Place, corrections, places
@@ -45,6 +46,8 @@ class CTScans(lightning.LightningDataModule):
         usual_hu: percentiles 5, 25, 50, 75 and 95 of the HU within the window, of planes of the training; None does not
             compare.
         farthest_hu: mean distance from these up to which a plane is measured, HU.
+        demo: whether this is the SYNTHETIC demo cohort, which is generated where it is absent; its labels are not read.
+        demo_patients: how many patients to generate.
 
     Attributes after `setup`: `accessions`; after `scans`: `skipped`, `remarks`, `skipped_accessions`, `series`, as of
     `datamodules.ct_slices`.
@@ -55,7 +58,6 @@ class CTScans(lightning.LightningDataModule):
     REASONS = frozenset((*(each.value for each in Reason), *UNFIT_SCANS, *PLACES))
     REMARKS = frozenset(each.value for each in Remark)
     SOURCES = frozenset({"images"})
-    synthetic = False
 
     def __init__(
         self,
@@ -69,11 +71,14 @@ class CTScans(lightning.LightningDataModule):
         contrast: bool | None = None,
         usual_hu: Sequence[float] | None = None,
         farthest_hu: float = 30.0,
+        demo: bool = False,
+        demo_patients: int = 24,
     ) -> None:
         super().__init__()
         if usual_hu is not None and (len(usual_hu) != len(SHARES) or list(usual_hu) != sorted(usual_hu)):
             raise ValueError(f"usual_hu: must be the percentiles {', '.join(map(str, SHARES))}, in ascending order")
-        self.root, self.columns, self.trains = Path(root), dict(columns or {}), trains
+        self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo
+        self.demo_patients = demo_patients
         self.source, self.grid = (sources or {}).get("images"), grid or Grid()
         self.thickest_mm, self.contrast = thickest_mm, contrast
         self.usual_hu, self.farthest_hu = usual_hu, farthest_hu
@@ -87,6 +92,11 @@ class CTScans(lightning.LightningDataModule):
         """The studies that are listed."""
         return [place.accession for place in self._places or ()]
 
+    def prepare_data(self) -> None:
+        """Generate the demo cohort, if this is the demo and it is absent."""
+        if self.synthetic:
+            phantom.ensure(self.root, patients=self.demo_patients)
+
     def declared_sizes(self) -> dict[str, int]:
         """`image.channels`; `target.classes`: the tissues and what is around them."""
         return {"image.channels": 1, "target.classes": 1 + len(TISSUES)}
@@ -99,6 +109,7 @@ class CTScans(lightning.LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """List the studies, once; no image is decoded."""
         if self._places is None:
+            self.prepare_data()
             self._places = places(self.root, self.columns, self.source)
 
     def _whose(self) -> list[int]:

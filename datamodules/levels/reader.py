@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from datamodules import studies_of_site
-from datamodules.ct.planes import CUT_LEVEL, Skip
+from datamodules.ct.planes import CUT_LEVEL, NO_LEVEL, Skip
 from datamodules.description import Description
 from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.references import read_references
@@ -28,7 +28,7 @@ from datamodules.studies_of_site import StudiesOfSite
 from datamodules.volume_cache import Arrays
 
 LEVEL_MM = "level_mm"
-REASONS = studies_of_site.REASONS | {*positions.UNFIT, *segments.UNFIT, CUT_LEVEL}
+REASONS = studies_of_site.REASONS | {*positions.UNFIT, *segments.UNFIT, CUT_LEVEL, NO_LEVEL}
 REMARKS = studies_of_site.REMARKS
 
 

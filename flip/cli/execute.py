@@ -147,7 +147,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         files=files,
         alone=study.baselines.alone and transport is not None,
     )
-    if loop.given:
+    if study.job == "measure":
         companions = {name: load_model(path) for name, path in study.companions.items()}
         loop.applied = Applied(loop.given[0].digest, scores_of(study.model_from[0], loop.given[0]), companions)
     return Ending(files, loop, partial(train_here, study, files.folder, loop, transport), relative(files.folder))

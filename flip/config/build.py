@@ -4,8 +4,7 @@
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from inspect import signature
 from typing import TYPE_CHECKING, Any
@@ -160,7 +159,7 @@ def persons(datamodule: FederatedDataModule) -> int:
         datamodule.prepare_data()
         return int(datamodule.persons())
 
-    return _of_data(read)
+    return of_data(read)
 
 
 def load_cohort(datamodule: FederatedDataModule) -> None:
@@ -170,21 +169,15 @@ def load_cohort(datamodule: FederatedDataModule) -> None:
         datamodule.setup("fit")
         datamodule.setup("test")
 
-    _of_data(read)
+    of_data(read)
 
 
-@contextmanager
-def reading() -> Iterator[None]:
-    """Turn what a cohort that cannot be read raises into DataError."""
+def of_data(read: Callable[[], Result]) -> Result:
+    """What `read` returns. Raises DataError where it cannot read the cohort."""
     try:
-        yield
+        return read()
     except (OSError, ValueError) as error:
         raise DataError(str(error)) from error
-
-
-def _of_data(read: Callable[[], Result]) -> Result:
-    with reading():
-        return read()
 
 
 def strategy(manifest: Manifest) -> FedAvg:

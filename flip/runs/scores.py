@@ -8,15 +8,10 @@ from flip.messages.model_file import ModelFile
 
 
 def scores_of(path: Path, model: ModelFile) -> Mapping[str, float]:
-    """A model's metrics by the names of `result.json`: its file's own, else those of the run that it was read from.
+    """A model's metrics by the names of `result.json`: those of the run that it is read from, and its file's own.
 
-    None where neither has any. `path` is the run's folder, or a file of its weights.
+    `path` is the run's folder, or a file of its weights.
     """
     result = (path if path.is_dir() else path.parent.parent) / "result.json"
-    if model.scores:
-        known = model.scores
-    elif result.is_file():
-        known = json.loads(result.read_text()).get("metrics") or {}
-    else:
-        known = {}
-    return {name: float(value) for name, value in known.items() if isinstance(value, int | float)}
+    of_run = json.loads(result.read_text()).get("metrics") or {} if result.is_file() else {}
+    return {name: float(value) for name, value in {**of_run, **model.scores}.items() if isinstance(value, int | float)}

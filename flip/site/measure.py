@@ -38,10 +38,11 @@ def measure(place: Place, loaded: Loaded, task: Task) -> None:
         raise Refusal(Fault.REFUSED_MANIFEST, "the study's outcomes measure no scans without labels")
     known = Applied.of(task.state)
     companions = {name: companion(each, place, loaded) for name, each in known.companions.items()}
-    with build.reading():
-        outcomes.predict(
+    build.of_data(
+        lambda: outcomes.predict(
             loaded.module, data, place.home, companions=companions, scores=known.scores, digest=known.digest
         )
+    )
 
 
 def companion(model: ModelFile, place: Place, loaded: Loaded) -> "TrainableModule":

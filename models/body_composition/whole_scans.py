@@ -31,7 +31,7 @@ from models.body_composition.tables import table
 from models.level_finder import Level
 
 NO_LEVEL = "no L3 is found in the scan, or not surely enough"
-NO_FINDER = "no model looks for L3 (level_from), and no reader says where it is (levels.csv)"
+NO_FINDER = "no model looks for L3 (companions.level), and no reader says where it is (levels.csv)"
 CUT_LEVEL = "L3 is cut by the edge of the scan"
 NO_MUSCLE = "no muscle is found at L3"
 CUT_MUSCLE = "muscle at L3 is cut by the edge of the picture"

@@ -78,12 +78,6 @@ def test_any_network_trains_and_segments(name, dims):
     assert found.shape == batch["label"].shape[1:] and 0 <= found.min() <= found.max() <= 2
 
 
-def test_a_network_whose_package_is_not_installed_is_refused_by_its_extra(monkeypatch):
-    monkeypatch.setattr("models.segmenter.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r"model\.network: SwinUNETR needs the package einops; pip install"):
-        segmenter(NETWORKS["SwinUNETR"](2), 2)
-
-
 def test_outputs_of_several_depths_weigh_half_of_the_one_before():
     fixed = [torch.randn(2, 3, 8, 8, requires_grad=True) for _ in range(3)]
     network = torch.nn.Identity()

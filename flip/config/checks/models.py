@@ -1,13 +1,15 @@
 """Models that were trained elsewhere: whether the job applies any, and whether they are of this study."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flip.config.jobs import JOBS
 from flip.config.study import Study
-from flip.config.targets import TARGET
+from flip.config.targets import TARGET, resolve
+from flip.contracts import GivesScans
 from flip.errors import UserError, at
 from flip.messages.model_file import ModelFile, load_model
 from flip.messages.weights import to_arrays
@@ -15,7 +17,7 @@ from flip.messages.weights import to_arrays
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
 
-FREE = ("augment", "batch_size", "demo_patients", "partition", "records", "split", "subgroups", "workers")
+FREE = ("augment", "batch_size", "demo", "demo_patients", "partition", "records", "split", "subgroups", "workers")
 """Of a dataset: what changes which rows are read, and not how one is prepared."""
 
 
@@ -29,10 +31,23 @@ def unfit_models(study: Study) -> Iterator[str]:
         yield f"{key}: names {named} models, and job={study.job} applies {most}"
     elif most and not named:
         yield f"{key}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
+    for name, path in study.companions.items():
+        yield from _companion(study, at(f"companions.{name}", study.where), path)
     if study.job == "measure" and study.live:
         yield f"{at('job', study.where)}: measure runs where the data are; at a hospital with site_file=site.yaml"
     if study.job == "measure" and not (study.manifest["outcomes"] or {}).get(TARGET):
         yield f"{at('outcomes', study.where)}: the study has none, so there is nothing to measure; choose one that has"
+
+
+def _companion(study: Study, key: str, path: Path) -> Iterator[str]:
+    """A model that the outcomes use besides."""
+    if study.job != "measure":
+        yield f"{key}: {path} is read by job=measure alone; set it to null, or job=measure"
+        return
+    try:
+        load_model(path)
+    except UserError as error:
+        yield from (f"{key}: {problem}" for problem in error.problems)
 
 
 def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:
@@ -68,4 +83,7 @@ def _other_weights(own: dict[str, np.ndarray], given: ModelFile) -> str:
 def _other_dataset(study: Study, given: ModelFile) -> list[str]:
     """The keys of `dataset` in which the training differs, as far as they say how a row is prepared."""
     now, then = study.manifest["dataset"], given.manifest.get("dataset") or {}
-    return [f"dataset.{name}" for name in sorted({*now, *then} - {*FREE}) if now.get(name) != then.get(name)]
+    names = {*now, *then}
+    if isinstance(resolve(str(now[TARGET])), GivesScans):  # of another class than the training's
+        names = {*now} & {*then} - {TARGET}
+    return [f"dataset.{name}" for name in sorted(names - {*FREE}) if now.get(name) != then.get(name)]

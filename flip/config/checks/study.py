@@ -19,7 +19,6 @@ from flip.config.places import refusals
 from flip.config.study import Study
 from flip.config.targets import COORDINATOR_TARGETS, STUDY_TARGETS, TARGET, TargetError, resolve
 from flip.errors import UserError, Where, at, nearest, unique
-from flip.messages.model_file import load_model
 
 SEEDS = 2**32  # as many as NumPy and Lightning take
 
@@ -165,8 +164,6 @@ def _federation(study: Study) -> Iterator[str]:
     yield from unfit_models(study)
     if study.job == "plan":
         yield from _plan(study)
-    for name, path in study.companions.items():
-        yield from _companion(study, name, path)
     if study.resume_from is not None:
         yield from _resume(study, study.resume_from, federated)
 
@@ -183,18 +180,6 @@ def _plan(study: Study) -> Iterator[str]:
             f"{at('job', study.where)}: plan is for a dataset that can propose settings (dataset=segmentation), not "
             f"{target}"
         )
-
-
-def _companion(study: Study, name: str, path: Path) -> Iterator[str]:
-    """A model that the outcomes use besides."""
-    key = at(f"companions.{name}", study.where)
-    if study.job != "measure":
-        yield f"{key}: {path} is read by job=measure alone; set companions.{name}=null, or job=measure"
-        return
-    try:
-        load_model(path)
-    except UserError as error:
-        yield from (f"{key}: {problem}" for problem in error.problems)
 
 
 def _resume(study: Study, path: Path, federated: bool) -> Iterator[str]:
