@@ -99,7 +99,9 @@ def test_the_peak_is_where_most_lies_within_ten_millimeters_not_the_highest_row(
 )
 def test_what_is_not_sure_is_refused(shares, absent, told):
     given = batch()
-    row, sure, none = finder(Told(shares, absent), confidence=0.45).locate(given["image"], given["inside"], given["step_mm"])
+    row, sure, none = finder(Told(shares, absent), confidence=0.45).locate(
+        given["image"], given["inside"], given["step_mm"]
+    )
     assert row.isnan().tolist() == [not told] * 3
     assert sure[0].item() == pytest.approx(max(shares.values()), abs=1e-3)
     assert none[0].item() == pytest.approx(absent, abs=1e-3)
