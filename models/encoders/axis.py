@@ -61,9 +61,9 @@ class AxisNetwork(nn.Module):
     def __init__(
         self,
         pictures: int = 2,
-        channels: Sequence[int] = (16, 32, 48),
+        channels: Sequence[int] = (8, 16, 32),
         *,
-        width: int = 64,
+        width: int = 48,
         gaps: Sequence[int] = (1, 2, 4, 8, 16, 32),
         dropout: float = 0.1,
     ) -> None:

@@ -12,6 +12,7 @@ from tests.cohorts.heart import write_tiny_heart
 from tests.cohorts.icu_outcome import icu_outcome
 from tests.cohorts.lung_survival import lung_survival
 from tests.cohorts.sarcopenia_outcome import sarcopenia_outcome
+from tests.datamodules.level_sites import site
 from tests.studies import PASSES, SMALL_HEART
 
 
@@ -34,6 +35,15 @@ def sarcopenia(folder: Path) -> list[str]:
     ]
 
 
+def level_finder(folder: Path) -> list[str]:
+    """Five hospitals of nine trunks as NIfTI; a network of two layers on a coarse grid."""
+    for seed, name in enumerate(("north", "south", "east", "west", "coast")):
+        site(folder / "abdomen" / name, 9, seed=seed)
+    grid = [f"dataset.projections.{each}" for each in ("step_mm=12.0", "pixel_mm=16.0", "width=18")]
+    small = ["strategy.rounds=2", "trainer.epochs=1", f"{PASSES}1", "model.network.channels=[4,8]"]
+    return [f"paths.demo_dir={folder}", *grid, *small, "model.network.gaps=[1,2]", "model.network.width=8"]
+
+
 TINY: dict[str, Callable[[Path], list[str]]] = {
     "abdomen_3d": abdomen_3d,
     "chest_xray": chest_xray,
@@ -41,6 +51,7 @@ TINY: dict[str, Callable[[Path], list[str]]] = {
     "dermatology": dermatology,
     "heart_disease": heart_disease,
     "icu_outcome": icu_outcome,
+    "level_finder": level_finder,
     "lung_survival": lung_survival,
     "sarcopenia": sarcopenia,
     "sarcopenia_outcome": sarcopenia_outcome,

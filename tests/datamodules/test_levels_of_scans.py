@@ -187,3 +187,21 @@ def test_the_pictures_are_about_the_body_wherever_it_lies():
 def _extent(number: int) -> tuple[float, float]:
     rng = np.random.default_rng([0, number])
     return float(rng.uniform(90, 170)), float(rng.uniform(100, 190))
+
+
+def test_a_site_sees_its_scans_head_up_and_tells_how_many_show_the_level(folder):
+    data = loaded(folder)
+    name, problem, picture = data.thumbnails(1)[0]
+    assert (name, problem, picture.shape[1]) == ("A0", "", 2 * 36)
+    assert picture[-1].max() > picture[len(picture) // 2].max()  # the pelvis is brighter than the loin
+    counts, _ = data.describe({})
+    assert counts["count/known/level"].tolist()[:2] == [6, 3]
+
+
+def test_another_level_in_the_table_is_another_cohort(tmp_path):
+    root = site(tmp_path, 4)
+    before = loaded(root).fingerprint()["data"]
+    rewritten(root, 2, "")
+    assert np.array_equal(before, loaded(root).fingerprint()["data"])
+    rewritten(root, 0, "")
+    assert not np.array_equal(before, loaded(root).fingerprint()["data"])
