@@ -127,6 +127,8 @@ class Segmenter(lightning.LightningModule):
 
     def outputs(self, image: Tensor) -> list[Tensor]:
         """Every output of the network, the finest first, as float32 whatever the precision of the network."""
+        if image.dtype is not torch.float32:  # such a precision rounds the way to a scan's own grid too
+            raise ValueError(f"precision: gives images as {image.dtype}; take 32, bf16-mixed or 16-mixed instead")
         found = outputs_of(self.network(image), image.ndim - 2)
         if any(each.shape[1] != len(self.structures) + 1 for each in found):
             raise ValueError(
@@ -141,10 +143,8 @@ class Segmenter(lightning.LightningModule):
             return torch.stack([parameter.sum() for parameter in self.parameters()]).sum() * 0
         outputs = self.outputs(batch["image"])
         weights = [0.5**depth for depth in range(len(outputs))]
-        losses = [
-            self._loss(each, batch) * weight / sum(weights) for each, weight in zip(outputs, weights, strict=True)
-        ]
-        loss = torch.stack(losses).sum()
+        pairs = zip(outputs, weights, strict=True)
+        loss = torch.stack([self._loss(each, batch) * weight / sum(weights) for each, weight in pairs]).sum()
         self.log("loss", loss, batch_size=len(batch["image"]))
         return loss
 

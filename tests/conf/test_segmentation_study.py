@@ -74,3 +74,19 @@ def test_under_a_hospitals_minimum_cell_the_study_ends_with_its_scores(conf, tmp
     policies = [f"sites.{name}.policy={{minimum_persons: 10, minimum_cell: 3}}" for name in COLUMNS]
     result = execute(compose_study("experiment=abdomen", *policies, config_dir=conf), tmp_path / "run")
     assert result["status"] == "ok" and result["metrics"]["test/pooled/dice_liver"] > 0.8
+
+
+@pytest.mark.slow
+def test_a_site_may_train_and_score_in_mixed_precision(conf, tmp_path):
+    small = ["strategy.rounds=1", "trainer.epochs=1", "sites.north.precision=bf16-mixed"]
+    result = execute(compose_study("experiment=abdomen", *small, config_dir=conf), tmp_path / "run")
+    assert result["status"] == "ok", result["reason"]
+    scores = result["metrics"]
+    assert 0 <= scores["test/site/north/dice_liver"] <= 1 and scores["test/site/north/volume_error_liver"] is not None
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_a_precision_that_changes_the_inputs_is_refused_with_what_to_take(conf, tmp_path, capsys, precision):
+    small = ["job=check", "sites=[north]", f"sites.north.precision={precision}"]
+    assert execute(compose_study("experiment=abdomen", *small, config_dir=conf), tmp_path / "run")["status"] != "ok"
+    assert "take 32, bf16-mixed or 16-mixed instead" in capsys.readouterr().out

@@ -11,10 +11,16 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from datamodules.dicom import Reason
 from datamodules.dicom.series import read_series
+from datamodules.segmentation.forms import Volumes
+from datamodules.segmentation.intensity import Range
+from datamodules.segmentation.patching import Patching
+from datamodules.segmentation_images import SegmentationImages
 from datamodules.sources.dicomweb import DICOMweb
 from datamodules.sources.dimse import DIMSE, Move
-from tests.datamodules.ct_files import body, slices_of
+from tests.datamodules.ct_files import AIR, SPACING, body, slices_of
+from tests.datamodules.ct_sites import nifti
 from tests.services import orthanc
 from tests.services.installed import free_port
 
@@ -143,3 +149,26 @@ def test_a_pacs_that_does_not_know_us_is_said(pacs, tmp_path):
     with pytest.raises(ConnectionError, match="401") as raised:
         web.open("A-17")
     assert "wrong" not in str(raised.value)
+
+
+def test_scans_to_segment_come_from_the_pacs_and_their_masks_from_the_sites_folder(source, tmp_path):
+    (tmp_path / "cohort.csv").write_text("person_id,accession\nP1,A-17\nP1,A-18\nP2,A-170\nP3,A-99\n")
+    body_mask = (body(SLICES) > AIR).astype(np.uint8)
+    for accession in ("A-17", "A-18", "A-170", "A-99"):
+        nifti(tmp_path / "labels" / f"{accession}.nii.gz", body_mask)
+    data = SegmentationImages(
+        str(tmp_path),
+        {"body": 1},
+        False,
+        structures=["body"],
+        image=Volumes([SPACING[2], SPACING[1], SPACING[0]], orientation="SPL"),
+        intensity=Range(-1000, 1000),
+        patches=Patching([4, 4, 4]),
+        sources={"images": source()},
+    )
+    data.setup()
+    assert data.skipped == {Reason.NO_IMAGE.value: 1}
+    batches = list(data.test_dataloader())
+    assert len(batches) == 2  # the first scan of each of two persons
+    assert int(batches[0]["label"].sum()) == int(body_mask.sum())
+    assert float(batches[0]["image"].min()) == -1.0
