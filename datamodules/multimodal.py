@@ -54,8 +54,7 @@ class Multimodal(lightning.LightningDataModule):
         target: what to predict.
         image, tabular, text: the parts to predict from; null for those that the study does not use.
         records: which rows are read, and who and what they are about; null for those of `cohort.csv`, a person each.
-        subgroups: by name, groups of persons to report by.
-        split: which persons are trained, validated and tested on.
+        subgroups, split: by name, groups of persons to report by; which persons are trained, validated and tested on.
         partition: parts one cohort into simulated sites; null where no site shares one.
         batch_size: rows of a training batch.
 
@@ -63,8 +62,8 @@ class Multimodal(lightning.LightningDataModule):
     """
 
     REASONS, REMARKS = frozenset({NO_PERSON, COPY, *REASONS}), frozenset({*LACKING, OUT_OF_RANGE, *UNREAD, *OF_SERIES})
-    WARNINGS = frozenset({MIXED_UNITS})
-    SOURCES, converts_columns = ("table", "images", "notes", "transformer"), True
+    WARNINGS, SOURCES = frozenset({MIXED_UNITS}), ("table", "images", "notes", "transformer")
+    converts_columns = True
     no_bundle = "bits, polarity and window of films, columns and words are read by rules that no transform of MONAI has"
     must_occur: Sequence[str] = ()  # the target's
 
@@ -91,12 +90,12 @@ class Multimodal(lightning.LightningDataModule):
         super().__init__()
         if part is not None and partition is None:
             raise ValueError("part: is of a cohort that dataset.partition parts; leave it out, or declare it")
-        self.root, self.columns, self.trains, self.part = Path(root), dict(columns or {}), trains, part
-        self.sources, self.partition = dict(sources or {}), partition
+        self.root, self.columns, self.sources = Path(root), dict(columns or {}), dict(sources or {})
+        self.trains, self.part, self.partition = trains, part, partition
         self.cache = VolumeCache(**cache) if cache else None
         self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
-        self.text, self.fitted = text, agreed_target.fitted(self.inputs, target)
         self.inputs.take_transformer(self.sources)
+        self.text, self.fitted = text, agreed_target.fitted(self.inputs, target)
         self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
         self.subgroup_levels = {name: each.names for name, each in self.groups.items()}
         self.must_occur, self.names_levels = target.must_occur, self.inputs.names_levels

@@ -23,7 +23,7 @@ from datamodules.records import Records, owned
 from datamodules.segmentation.cohort import NOT_MARKED, REASONS, REMARKS, ScansOfSite
 from datamodules.segmentation.examples import Patches, Scan, Scans
 from datamodules.segmentation.forms import Pictures, Volumes
-from datamodules.segmentation.intensity import Intensity, foreground_of
+from datamodules.segmentation.intensity import FITTED, Intensity, foreground_of
 from datamodules.segmentation.labels import Structures
 from datamodules.segmentation.patching import Patching
 from datamodules.segmentation.planning import FOREGROUND, Planning, planned, told
@@ -31,15 +31,6 @@ from datamodules.segmentation.reader import Reader
 from datamodules.splits import ByColumn, ByPerson
 from datamodules.targets import Subgroups
 from datamodules.volume_cache import VolumeCache
-
-FITTED = {
-    "dataset.intensity": (
-        "percentiles of the structures over all sites",
-        "declare the values that the network tells apart: "
-        "{_target_: datamodules.segmentation.intensity.Range, low: -160, high: 240}",
-    )
-}
-"""By key, what prepares the scans and is computed from them, and how to do without."""
 
 
 class SegmentationImages(lightning.LightningDataModule):

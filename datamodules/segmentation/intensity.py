@@ -15,6 +15,15 @@ Floats = NDArray[np.float32]
 RANGED = "monai.transforms.ScaleIntensityRanged"
 LEAST_DEVIATION = 1e-6  # keeps an image of one value finite
 
+FITTED = {
+    "dataset.intensity": (
+        "percentiles of the structures over all sites",
+        "declare the values that the network tells apart: "
+        "{_target_: datamodules.segmentation.intensity.Range, low: -160, high: 240}",
+    )
+}
+"""By key, what prepares the scans and is computed from them, and how to do without."""
+
 
 class Intensity(Protocol):
     """What the dataset asks of a rule: what is kept of an image, and what the network sees of that."""

@@ -1,7 +1,7 @@
 """What the engine asks of a dataset: a LightningDataModule over one site's cohort."""
 
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -239,18 +239,3 @@ class HasSources(Protocol):
     """A dataset whose parts can come from a site's own `sources`."""
 
     SOURCES: tuple[str, ...]
-
-
-def batched_alike(loader: "Loader", **batches: object) -> "Loader":
-    """A loader of the same data by the same workers, in other batches (`batch_sampler`, `collate_fn`)."""
-    from torch.utils.data import DataLoader
-
-    names = ["num_workers", "pin_memory", "timeout", "worker_init_fn", "generator", "collate_fn"]
-    names += ["multiprocessing_context", "prefetch_factor", "persistent_workers"] if loader.num_workers else []
-    settings: Any = {name: getattr(loader, name) for name in names} | batches
-    return DataLoader(loader.dataset, **settings)
-
-
-def examples_in(loader: "Loader") -> int:
-    """Number of examples that a loader is over."""
-    return len(cast("Sized", loader.dataset))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from flip.contracts import ComparesExamples
-from flip.contracts.dataset import examples_in
+from flip.contracts.loaders import examples_in
 from flip.errors import UserError
 from flip.privacy import Entry, Mechanism, PrivateFit, Spent
 from flip.privacy.accounting import ERROR, epsilon, noise_for

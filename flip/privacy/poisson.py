@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from flip.contracts.dataset import batched_alike, examples_in
+from flip.contracts.loaders import batched_alike, examples_in
 from flip.privacy.noise import Stream
 from flip.privacy.whose import in_order
 

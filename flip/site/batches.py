@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils.data import BatchSampler, IterableDataset
 
-from flip.contracts.dataset import batched_alike
+from flip.contracts.loaders import batched_alike
 
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader

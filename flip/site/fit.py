@@ -13,7 +13,7 @@ from flip.config import build
 from flip.config.schema import OptimizerState, Site
 from flip.config.study import Manifest
 from flip.contracts import FederatedDataModule
-from flip.contracts.dataset import examples_in
+from flip.contracts.loaders import examples_in
 from flip.determinism import seed_fit
 from flip.messages import Task
 from flip.messages.weights import load_arrays, to_arrays

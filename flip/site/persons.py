@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from flip.contracts import FederatedDataModule, NamesPersons
-from flip.contracts.dataset import examples_in
+from flip.contracts.loaders import examples_in
 from flip.messages import Fault
 from flip.site.refusal import Refusal
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flip.config.build import ROW
 from flip.contracts import Fingerprinted, NamesPersons
-from flip.contracts.dataset import examples_in
+from flip.contracts.loaders import examples_in
 from flip.errors import UserError
 from flip.messages import Fault, Task
 from flip.privacy import Entry, PrivateFit, Spent

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from flip.contracts.dataset import batched_alike, examples_in
+from flip.contracts.loaders import batched_alike, examples_in
 from flip.messages import Fault, Task, Withheld
 from flip.messages.summary import SummaryKind, Topic
 from flip.metrics import array, exact_of, metric_states, metrics_of, scored_names

@@ -21,7 +21,7 @@ from flip.contracts import (
     Skips,
     SkipsPersons,
 )
-from flip.contracts.dataset import examples_in
+from flip.contracts.loaders import examples_in
 from flip.messages.summary import KNOWN, Summary, SummaryKind, Topic
 from flip.site.disclosure import (
     enough,

@@ -56,7 +56,6 @@ def structured_report(
             tissue that the segmentation does not have.
         origin: the model that found the tissues.
     """
-    groups = [_level(image, row, origin), *_tissues(image, segmentation, row, origin)]
     report = sr.MeasurementReport(
         observation_context=sr.ObservationContext(
             observer_device_context=sr.ObserverContext(
@@ -68,7 +67,7 @@ def structured_report(
         ),
         procedure_reported=_CT,
         title=codes.DCM.ImagingMeasurementReport,
-        imaging_measurements=groups,
+        imaging_measurements=[_level(image, row, origin), *_tissues(image, segmentation, row, origin)],
         language_of_content_item_and_descendants=sr.LanguageOfContentItemAndDescendants(_ENGLISH),
     )
     for item in report:
