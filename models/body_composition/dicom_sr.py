@@ -57,14 +57,7 @@ def structured_report(
         origin: the model that found the tissues.
     """
     report = sr.MeasurementReport(
-        observation_context=sr.ObservationContext(
-            observer_device_context=sr.ObserverContext(
-                observer_type=codes.DCM.Device,
-                observer_identifying_attributes=sr.DeviceObserverIdentifyingAttributes(
-                    uid=generate_uid(), manufacturer_name=MANUFACTURER, name=MODEL_NAME
-                ),
-            )
-        ),
+        observation_context=_by_software(),
         procedure_reported=_CT,
         title=codes.DCM.ImagingMeasurementReport,
         imaging_measurements=[_level(image, row, origin), *_tissues(image, segmentation, row, origin)],
@@ -88,6 +81,15 @@ def structured_report(
 
 _CT = Code("77477000", "SCT", "Computed tomography")
 _ENGLISH = Code("en", "RFC5646", "English")
+
+
+def _by_software() -> sr.ObservationContext:
+    """Who has measured: no person, and no device either, but DICOM has no other word."""
+    attributes = sr.DeviceObserverIdentifyingAttributes(
+        uid=generate_uid(), manufacturer_name=MANUFACTURER, name=MODEL_NAME
+    )
+    observer = sr.ObserverContext(observer_type=codes.DCM.Device, observer_identifying_attributes=attributes)
+    return sr.ObservationContext(observer_device_context=observer)
 
 
 def _level(image: Dataset, row: Mapping[str, Any], origin: Origin) -> sr.MeasurementsAndQualitativeEvaluations:
