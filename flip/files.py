@@ -18,7 +18,7 @@ APPLIED = "applied"  # a model that was trained elsewhere: stage of the tasks th
 RESCALED = "rescaled"  # metrics of the same test rows scaled the other way: `test/rescaled/pooled/accuracy`
 CENTRALIZED = "centralized"  # a model trained on all sites' data in one place: phase of its lines, name of its baseline
 # Of run.yaml: places on the coordinator's machine, which no report or tracker shows.
-MACHINE_KEYS = ("hydra", "paths", "site_file", "resume_from", "model_from", "companions")
+MACHINE_KEYS = ("hydra", "paths", "site_file", "resume_from", "init", "model_from", "companions")
 NOT_SETTINGS = (*MACHINE_KEYS, "sites", "defaults", "tracking", "allow_targets")  # of run.yaml: without effect on it
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from flip.cli.closing import begin, close, last_words, rerun_words, show_logs, show_result
+from flip.cli.given import bring
 from flip.cli.redirect import to_log
 from flip.config import build
 from flip.config.jobs import JOBS
@@ -30,7 +31,6 @@ from flip.messages.model_file import load_model
 from flip.processes import nothing_left
 from flip.runs.folder import RunFolder
 from flip.runs.missing_sites import never_in
-from flip.runs.models import keep_models
 from flip.runs.provenance import provenance
 from flip.runs.rerun import PRIVATE, run_files
 from flip.runs.scores import scores_of
@@ -92,7 +92,8 @@ def opened(
         (folder / "result.json").unlink(missing_ok=True)
         files.json("provenance.json", provenance(study, folder, run))
         write_run_files(study, files)
-        keep_models(folder, [load_model(path) for path in study.model_from])
+        for words in bring(study, folder):
+            display.note(words)
         try:
             yield files, display
         except OtherData as other:

@@ -160,7 +160,7 @@ class Policy:
         """
         if refused := [*refusals(manifest, self.targets)]:
             return Fault.REFUSED_TARGET, "; ".join(refused)
-        given = manifest["given"] or []
+        given = manifest.get("given") or []
         if self.models is not None and (unknown := [each for each in given if each not in self.models]):
             return Fault.REFUSED_MODEL, f"policy.models: {', '.join(map(ascii, unknown))} is not among them"
         return None

@@ -23,6 +23,8 @@ from flip.config.targets import prefix_problems, targets
 from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
 from flip.files import POOLED
 from flip.messages.model_file import load_model
+from flip.messages.weights import digest
+from flip.messages.weights_file import read_weights
 from flip.version import __version__
 
 COMMAND_LINE = "the command line"  # the `Where` of what was typed
@@ -61,7 +63,7 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
         _settle_site(name, site, where, problems, live=live)
         if not file and not problems:
             site.policy = widened(site.policy, config.allow_targets)
-    _absolute(config, "resume_from")
+    _absolute(config, "resume_from", "init")
     _settle_models(config, where, problems)
     _absolute(config.paths, "data_dir", "runs", "demo_dir")
     study = _study(config, sites, where, problems, backend=backend, live=live)
@@ -110,13 +112,14 @@ def _settle_models(config: Config, where: Where, problems: list[str]) -> None:
 
 def _given(config: Config, where: Where, problems: list[str]) -> list[str] | None:
     """The digests of the weights that were trained elsewhere; None without any."""
-    found = []
-    for path in config.model_from:
+    found: list[str] = []
+    named = [("model_from", path) for path in config.model_from] + ([("init", config.init)] if config.init else [])
+    for key, path in named:
         try:
-            found.append(load_model(Path(path)).digest)
+            found.append(load_model(Path(path)).digest if key == "model_from" else digest(read_weights(Path(path))))
         except UserError as error:
-            problems += [f"{at('model_from', where)}: {problem}" for problem in error.problems]
-    return found or None
+            problems += [f"{at(key, where)}: {problem}" for problem in error.problems]
+    return list(dict.fromkeys(found)) or None
 
 
 def _own_site(file: Path, problems: list[str]) -> dict[str, Site]:
@@ -177,6 +180,7 @@ def _study(
         sites=sites,
         site_file=config.site_file,
         resume_from=Path(config.resume_from) if config.resume_from else None,
+        init=Path(config.init) if config.init else None,
         model_from=tuple(map(Path, config.model_from)),
         baselines=config.baselines,
         tracking=config.tracking,

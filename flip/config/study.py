@@ -64,6 +64,7 @@ class Study:
         sites: each site's own file, by name; with `site_file` the one site of that file. In a simulation the policies
             permit what `allow_targets` does.
         resume_from: checkpoint that training without federation goes on from; it does not travel.
+        init: run, bundle or file of the weights that training begins from; it does not travel.
         model_from: runs or files of the models that the job applies; they do not travel.
         companions: runs or files of models of other studies that `outcomes` use besides; they do not travel.
         where: where a key stands, for messages.
@@ -85,6 +86,7 @@ class Study:
     sites: dict[str, Site]
     site_file: str | None
     resume_from: Path | None
+    init: Path | None
     model_from: tuple[Path, ...]
     baselines: Baselines
     tracking: dict[str, Any]

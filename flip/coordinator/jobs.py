@@ -13,9 +13,10 @@ from flip.coordinator.evaluation import Evaluation
 from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Payload
+from flip.messages.match import begin_from
 from flip.privacy import private_among
 from flip.runs.folder import RunFolder
-from flip.runs.models import kept_models
+from flip.runs.models import kept_models, kept_start
 
 
 def coordinator(
@@ -26,7 +27,8 @@ def coordinator(
     roster = Roster(run, text, trains, strategy.min_sites, files)
     whole_cohort(roster, manifest)
     mechanisms, module = build.mechanisms(manifest), build.initial_module(manifest)
-    private = private_among(mechanisms)
+    private, start = private_among(mechanisms), kept_start(files.folder)
+    begin_from(module, start)
     return Coordinator(
         roster,
         Evaluation(roster, module, build.outcomes(manifest), strategy.rounds, private=private),
@@ -37,6 +39,7 @@ def coordinator(
         alone=alone,
         progress=files.progress(),
         given=kept_models(files.folder),
+        start=start,
     )
 
 

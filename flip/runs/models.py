@@ -4,14 +4,26 @@ from collections.abc import Sequence
 from itertools import count, takewhile
 from pathlib import Path
 
+from flip.messages import Payload
 from flip.messages.model_file import ModelFile, load_model, save_model
+from flip.messages.safetensors import load_file, save_file
 
-GIVEN = "given"
+GIVEN, START = "given", "start.safetensors"
 
 
 def model_name(number: int) -> str:
     """How a run names the models that it was given, from 0."""
     return f"model_{number + 1}"
+
+
+def keep_start(run: Path, start: Payload) -> None:
+    """Keep the weights that training begins from, as their file has them: `given/start.safetensors`."""
+    save_file(run / GIVEN / START, start)
+
+
+def kept_start(run: Path) -> Payload | None:
+    """The weights that training begins from; None where it begins from the seeded ones alone."""
+    return load_file(run / GIVEN / START)[0] if (run / GIVEN / START).is_file() else None
 
 
 def keep_models(run: Path, models: Sequence[ModelFile]) -> None:

@@ -77,6 +77,7 @@ def run_yaml(study: Study) -> str:
     body |= {
         "job": study.job,
         "resume_from": str(study.resume_from) if study.resume_from else None,
+        "init": str(study.init) if study.init else None,
         "model_from": [str(path) for path in study.model_from] or None,
         "companions": {name: str(path) for name, path in study.companions.items()},
         "baselines": plain(study.baselines),

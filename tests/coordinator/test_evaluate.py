@@ -11,27 +11,17 @@ from flip.config.study import Study
 from flip.errors import UserError
 from flip.messages.model_file import load_model
 from flip.report.page import write
-from tests.cohorts.heart import write_tiny_heart
+from tests.cohorts.trained import data, result_of, trained_on
 from tests.commands import flip
 from tests.studies import SMALL_HEART, tiny_heart_study
 
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_heart(tmp_path_factory.mktemp("data"))
+__all__ = ["data"]  # a fixture
 
 
 @pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run on three hospitals' data."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    study = tiny_heart_study(data, "federation=inprocess", "~sites.va")
-    assert execute(study, folder)["status"] == "ok"
-    return folder
-
-
-def result_of(folder: Path) -> dict:
-    return json.loads((folder / "result.json").read_text())
+    return trained_on(data, tmp_path_factory.mktemp("trained") / "run", "~sites.va")
 
 
 def evaluating(data: Path, *words: str) -> Study:

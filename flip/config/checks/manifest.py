@@ -92,6 +92,7 @@ def _study(manifest: Manifest, text: str, allowed: Sequence[str], precision: str
         sites={HERE: Site(root="", policy=PUBLIC, precision=precision)},
         site_file=None,
         resume_from=None,
+        init=None,
         model_from=(),
         baselines=Baselines(),
         tracking={},

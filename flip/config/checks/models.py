@@ -11,8 +11,10 @@ from flip.config.study import Study
 from flip.config.targets import TARGET, resolve
 from flip.contracts import GivesScans
 from flip.errors import UserError, at
+from flip.messages.match import match
 from flip.messages.model_file import ModelFile, load_model
 from flip.messages.weights import to_arrays
+from flip.messages.weights_file import read_weights
 
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
@@ -33,6 +35,11 @@ def unfit_models(study: Study) -> Iterator[str]:
         yield f"{key}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
     for name, path in study.companions.items():
         yield from _companion(study, at(f"companions.{name}", study.where), path)
+    init = at("init", study.where)
+    if study.init is not None and not JOBS[study.job].trains:
+        yield f"{init}: job={study.job} trains nothing; set init=null, or model_from for a model to apply"
+    if study.init is not None and study.resume_from is not None:
+        yield f"{init}: a training that goes on from resume_from begins from no other; set one to null"
     if study.job == "measure" and study.live:
         yield f"{at('job', study.where)}: measure runs where the data are; at a hospital with site_file=site.yaml"
     if study.job == "measure" and not (study.manifest["outcomes"] or {}).get(TARGET):
@@ -53,6 +60,8 @@ def _companion(study: Study, key: str, path: Path) -> Iterator[str]:
 def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:
     """Whether the models of `model_from` are of this study's model and of rows that are prepared as its are."""
     key, own = at("model_from", study.where), to_arrays(model)
+    if study.init is not None and not match(own, read_weights(study.init)).taken:
+        yield f"{at('init', study.where)}: {study.init} has no array of the name and shape of one of this model's"
     for path in study.model_from:
         try:
             given = load_model(path)

@@ -1,0 +1,28 @@
+"""Models that were trained elsewhere, brought into a run's folder: to be applied, or for training to begin from."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flip.config import build
+from flip.files import write_atomic
+from flip.messages.match import match
+from flip.messages.model_file import load_model
+from flip.messages.weights_file import read_weights
+from flip.runs.models import keep_models, keep_start
+
+if TYPE_CHECKING:
+    from flip.config.study import Study
+
+
+def bring(study: "Study", folder: Path) -> list[str]:
+    """Keep in a run's folder what the study brings; what training takes of its start, in words, also in `init.txt`."""
+    from flip.messages.weights import to_arrays
+
+    keep_models(folder, [load_model(path) for path in study.model_from])
+    if study.init is None:
+        return []
+    start = read_weights(study.init)
+    keep_start(folder, start)
+    words = [*match(to_arrays(build.initial_module(study.manifest)), start).lines()]
+    write_atomic(folder / "init.txt", ("\n".join(words) + "\n").encode())
+    return words
