@@ -6,8 +6,9 @@ Unique identifiers derive from the seed and no element holds a date of today: th
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import gdcm
 import highdicom as hd
@@ -19,20 +20,41 @@ from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
 from pydicom.uid import UID, CTImageStorage, generate_uid
 
-from datamodules.phantom.scanner import SEGMENTS, Scan
 from datamodules.phantom.sites import Person, SiteProfile
 
 SYNTHETIC = "SYNTHETIC PHANTOM"
 _INTERCEPT = -1024
 _NO_DATE, _NO_TIME = "19000101", "000000"  # SEG demands a date; none is true of a drawing
 
-# Category, type and place of each segment, as SNOMED CT codes.
-_CODES = {
+# Category, type and place of each segment, as SNOMED CT codes; in the order of `scanner.SEGMENTS`.
+Codes = Mapping[str, tuple[Any, Any, Any]]
+CODES: Codes = {
     "skeletal_muscle": (codes.SCT.Tissue, codes.SCT.SkeletalMuscle, None),
     "subcutaneous_fat": (codes.SCT.Tissue, codes.SCT.AdiposeTissue, codes.SCT.SubcutaneousTissue),
     "visceral_fat": (codes.SCT.Tissue, codes.SCT.AdiposeTissue, codes.SCT.AbdominalCavityStructure),
     "vertebra_L3": (codes.SCT.AnatomicalStructure, codes.SCT.L3Vertebra, None),
 }
+
+
+class Slices(Protocol):
+    """What is written of a scan: slices from head to feet, (slice, row, column)."""
+
+    @property
+    def hu(self) -> NDArray[np.int16]:
+        """HU as stored."""
+
+    @property
+    def heights(self) -> list[float]:
+        """Of the slices, mm above the middle of L3."""
+
+    @property
+    def spacing(self) -> float:
+        """Of the pixels, mm."""
+
+
+def level_mm(accession_id: str) -> float:
+    """Where the middle of L3 lies along the body, z of the patient's coordinates, mm: another place in each scan."""
+    return -400.0 - 10 * (int(hashlib.sha256(accession_id.encode()).hexdigest(), 16) % 40)
 
 
 def uid(*parts: object) -> UID:
@@ -41,7 +63,13 @@ def uid(*parts: object) -> UID:
 
 
 def write_series(
-    folder: Path, scan: Scan, person: Person, profile: SiteProfile, names: tuple[str, str, int]
+    folder: Path,
+    scan: Slices,
+    person: Person,
+    profile: SiteProfile,
+    names: tuple[str, str, int],
+    *,
+    prone: bool = False,
 ) -> list[Dataset]:
     """Write a file per slice, from head to feet, and return what was written, uncompressed.
 
@@ -51,6 +79,7 @@ def write_series(
         person: for the patient's module.
         profile: for the scanner's.
         names: person id, accession id and seed.
+        prone: the scan's rows go to the front and its columns to the right, as of a patient who lies on the belly.
     """
     folder.mkdir(parents=True)
     written = []
@@ -59,7 +88,9 @@ def write_series(
         dataset.SOPInstanceUID = uid(*names, "slice", number)
         dataset.InstanceNumber = number
         x = -(profile.pixels - 1) / 2 * scan.spacing
-        z = -400.0 - 10 * (int(hashlib.sha256(names[1].encode()).hexdigest(), 16) % 40) + height
+        z = level_mm(names[1]) + height
+        if prone:
+            x, dataset.PatientPosition, dataset.ImageOrientationPatient = -x, "HFP", [-1, 0, 0, 0, -1, 0]
         dataset.ImagePositionPatient = [round(x, 4), round(x, 4), round(z, 4)]
         dataset.SliceLocation = round(z, 4)
         pixels = (plane.astype(np.int32) - _INTERCEPT).astype("<u2").tobytes()
@@ -104,7 +135,7 @@ def _encode(pixels: bytes, size: int, syntax: str) -> bytes:
     return encoded.encode("utf-8", "surrogateescape")
 
 
-def _header(scan: Scan, person: Person, profile: SiteProfile, names: tuple[str, str, int]) -> Dataset:
+def _header(scan: Slices, person: Person, profile: SiteProfile, names: tuple[str, str, int]) -> Dataset:
     """All of a CT image but what differs by slice."""
     person_id, accession_id, _ = names
     d = Dataset()
@@ -140,9 +171,9 @@ def _header(scan: Scan, person: Person, profile: SiteProfile, names: tuple[str, 
     return d
 
 
-def _segment(number: int, label: str, names: tuple[str, str, int]) -> hd.seg.SegmentDescription:
+def _segment(number: int, label: str, codes_of: Codes, names: tuple[str, str, int]) -> hd.seg.SegmentDescription:
     """What the SEG says of a segment."""
-    category, kind, place = _CODES[label]
+    category, kind, place = codes_of[label]
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=label,
@@ -155,13 +186,22 @@ def _segment(number: int, label: str, names: tuple[str, str, int]) -> hd.seg.Seg
     )
 
 
-def write_labels(path: Path, masks: NDArray[np.bool_], series: Sequence[Dataset], names: tuple[str, str, int]) -> None:
-    """Write the masks (segment, slice, row, column; in the order of `SEGMENTS`) as a DICOM SEG on the series' grid."""
+def write_labels(
+    path: Path,
+    masks: NDArray[np.bool_],
+    series: Sequence[Dataset],
+    names: tuple[str, str, int],
+    *,
+    codes_of: Codes = CODES,
+) -> None:
+    """Write the masks (segment, slice, row, column; in the order of `codes_of`) as a DICOM SEG on the series' grid."""
     segmentation = hd.seg.Segmentation(
         source_images=series,
         pixel_array=np.moveaxis(masks, 0, -1).astype(np.uint8),
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_segment(number, label, names) for number, label in enumerate(SEGMENTS, start=1)],
+        segment_descriptions=[
+            _segment(number, label, codes_of, names) for number, label in enumerate(codes_of, start=1)
+        ],
         series_instance_uid=uid(*names, "labels"),
         series_number=2,
         sop_instance_uid=uid(*names, "labels", 1),

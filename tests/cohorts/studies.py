@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from datamodules.phantom import PROFILES, generate
+from tests.cohorts.abdomen_3d import abdomen_3d
 from tests.cohorts.chest_xray import chest_xray
 from tests.cohorts.clinical_notes import clinical_notes
 from tests.cohorts.dermatology import dermatology
@@ -44,6 +45,7 @@ def level_finder(folder: Path) -> list[str]:
 
 
 TINY: dict[str, Callable[[Path], list[str]]] = {
+    "abdomen_3d": abdomen_3d,
     "chest_xray": chest_xray,
     "clinical_notes": clinical_notes,
     "dermatology": dermatology,
