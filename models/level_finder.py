@@ -48,7 +48,8 @@ class LevelFinder(lightning.LightningModule):
     al., arXiv:1811.09244, 2018. That it sums to 1 together with "not in view" is ours.
 
     A level is found where the sum within NEAR_MM, its confidence, is largest, at the mean there; a confidence below
-    `confidence`, or no larger than that of "not in view", is refused: the scan counts as one without the level.
+    `confidence`, or no larger than that of "not in view", is refused: the scan counts as one without the level. So is
+    any in a scan lower than `least_mm`: the network was not trained on such, and is sure all the same.
 
     Metrics: `log_loss`, the loss; `error_mm`, the mean absolute error of the found ones, mm, `error_median_binned` and
     `error_p95_binned`, its quantiles; of the scans with the level `within_10mm`, found so near (a refused one is not),
@@ -60,6 +61,7 @@ class LevelFinder(lightning.LightningModule):
         optimizer: makes the optimizer from the parameters.
         blur_mm: standard deviation of the target, mm: how well a reader knows the level.
         confidence: least confidence of a level that is told, 0 to 1.
+        least_mm: height of the lowest scan in which a level is told, mm.
 
     Raises ValueError for a blur or a confidence out of range.
     """
@@ -74,12 +76,13 @@ class LevelFinder(lightning.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         blur_mm: float = 4.0,
         confidence: float = 0.5,
+        least_mm: float = 100.0,
     ) -> None:
         super().__init__()
         if not 0 < blur_mm <= NEAR_MM or not 0 <= confidence <= 1:
             raise ValueError(f"model: blur_mm is above 0 and at most {NEAR_MM:g}, confidence from 0 to 1")
         self.network, self.projections, self.make_optimizer = network, projections, optimizer
-        self.blur_mm, self.confidence = float(blur_mm), float(confidence)
+        self.blur_mm, self.confidence, self.least_mm = float(blur_mm), float(confidence), float(least_mm)
         self.metrics = nn.ModuleDict(_metrics())
 
     def forward(self, image: Tensor, inside: Tensor) -> Tensor:
@@ -109,7 +112,8 @@ class LevelFinder(lightning.LightningModule):
         """Row [B], NaN where refused, confidence [B] and probability of "not in view" [B] of pictures."""
         shares = self(image, inside).softmax(1)
         row, sure = peak(shares[:, :-1], step_mm)
-        told = (sure >= self.confidence) & (sure > shares[:, -1])
+        high = inside.sum(1) * step_mm >= self.least_mm
+        told = high & (sure >= self.confidence) & (sure > shares[:, -1])
         return row.masked_fill(~told, torch.nan), sure, shares[:, -1]
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

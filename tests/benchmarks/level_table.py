@@ -44,7 +44,7 @@ def trained(run: Path) -> "LevelFinder":
     from tests.studies import compose_study
 
     made = model(compose_study(config_dir=run, config_name="run").manifest)
-    load_arrays(made, {name: each for name, each in load_file(run / LAST_WEIGHTS).items() if "/" not in name})
+    load_arrays(made, load_file(run / LAST_WEIGHTS)[0])
     return made.eval()  # type: ignore[return-value]
 
 

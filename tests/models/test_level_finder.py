@@ -20,7 +20,7 @@ def finder(network: torch.nn.Module | None = None, **changed: object) -> LevelFi
     torch.manual_seed(0)
     network = network or AxisNetwork(channels=(4, 4), width=8, gaps=(1, 2), dropout=0.0)
     optimizer = functools.partial(torch.optim.AdamW, lr=1e-2)
-    return LevelFinder(network, Projections(STEP, 8.0, WIDTH), optimizer=optimizer, **changed)
+    return LevelFinder(network, Projections(STEP, 8.0, WIDTH), optimizer=optimizer, **{"least_mm": 30.0, **changed})
 
 
 def batch() -> dict[str, torch.Tensor]:
@@ -111,6 +111,12 @@ def test_the_least_confidence_is_declared():
     given = batch()
     module = finder(Told({9: 0.8}, 0.2), confidence=0.9)
     assert module.locate(given["image"], given["inside"], given["step_mm"])[0].isnan().all()
+
+
+def test_a_scan_lower_than_any_that_was_trained_on_is_refused():
+    given = batch()
+    row, _, _ = finder(Told({9: 0.8}, 0.2), least_mm=43.0).locate(given["image"], given["inside"], given["step_mm"])
+    assert row.isnan().tolist() == [False, True, False]  # 60, 42 and 60 mm
 
 
 def test_scores_count_refused_scans_as_not_found():
