@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from flip.coordinator.check_replies import MOST_EXAMPLES, Wanted, checked
 from flip.errors import StudyFailed, StudyUnfit, several
-from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
+from flip.messages import TRACKERS, Ask, Fault, Payload, Reply, Scalar, Task
 from flip.runs.recorder import Recorder, line_of
 
 SPENT = frozenset({"privacy/epsilon", "privacy/delta"})
@@ -22,6 +22,7 @@ class Roster:
         trains: by site, whether it trains or is only tested on.
         min_sites: the fewest sites that a round can do with (`strategy.min_sites`); None: every one that it asks.
         recorder: where everything is written down.
+        trackers: the online trackers that the numbers go to, with commas; each site is told with each task.
 
     Attributes:
         agreed: what all sites agreed on before the first round (`statistics/...`); it goes with every task.
@@ -40,6 +41,7 @@ class Roster:
     trains: Mapping[str, bool]
     min_sites: int | None
     recorder: Recorder
+    trackers: str = ""
     agreed: Payload = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
     trained_on: dict[str, int] = field(default_factory=dict)
@@ -52,7 +54,8 @@ class Roster:
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""
-        return Task(self.run, stage, round, step, weights, self.agreed, params, self.manifest)
+        told = {TRACKERS: self.trackers} if self.trackers else {}
+        return Task(self.run, stage, round, step, weights, self.agreed, {**params, **told}, self.manifest)
 
     def sites(self, *, training: bool) -> list[str]:
         """The sites that take part, in the order of their names."""
