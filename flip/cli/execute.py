@@ -36,6 +36,7 @@ from flip.runs.rerun import PRIVATE, run_files
 from flip.runs.scores import scores_of
 from flip.runs.untouched import OtherData, untouched
 from flip.signals import Interrupted, deferred, ending_signals, interruptible
+from flip.tracking import online
 
 if TYPE_CHECKING:
     from flip.cli.display import Display
@@ -147,6 +148,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         trains={name: site.trains for name, site in study.sites.items()},
         files=files,
         alone=study.baselines.alone and transport is not None,
+        trackers=online(study.tracking),
     )
     if study.job == "measure":
         companions = {name: load_model(path) for name, path in study.companions.items()}
@@ -187,7 +189,8 @@ def run_live(study: "Study", files: RunFolder, live: LiveTransport, run: str) ->
     """A run whose loop is in the backend's server; this process follows it."""
     trains = {name: site.trains for name, site in study.sites.items()}
     timeout = float(study.federation["timeout"])
-    submission = Submission(run, study.manifest_text, trains, study.baselines.alone, timeout, study.job)
+    told = online(study.tracking)
+    submission = Submission(run, study.manifest_text, trains, study.baselines.alone, timeout, study.job, told)
     started = time.perf_counter()
     reason = "the server's app ended without a result; its log has the cause"
     try:

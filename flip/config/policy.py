@@ -85,6 +85,8 @@ class Policy:
         models: sha256 of the weights trained elsewhere that a study may send here, to begin from them or to apply them;
             None: any. A hospital takes none that its file does not name.
         releases: the kinds of `RELEASES` that leave; all others stay. At a hospital `levels` stay unless it says so.
+        trackers: the online trackers that a study's numbers may go to, by the name that its coordinator tells
+            (`flip.tracking.online`); None permits any. At a hospital none unless it says so.
     """
 
     minimum_persons: int
@@ -105,6 +107,7 @@ class Policy:
     privacy: Demand | None = None
     models: Sequence[str] | None = None
     releases: Sequence[str] = RELEASES
+    trackers: Sequence[str] | None = None
 
     @property
     def digest(self) -> str:
@@ -148,8 +151,10 @@ class Policy:
         if problems:
             raise UserError(problems)
         stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
-        lists: dict[str, Sequence[str] | None] = {"releases": DECLARED, "models": ()} if deployed else {}
-        named = {key: value[key] for key in ("targets", "releases", "models") if key in value}
+        lists: dict[str, Sequence[str] | None] = (
+            {"releases": DECLARED, "models": (), "trackers": ()} if deployed else {}
+        )
+        named = {key: value[key] for key in ("targets", "releases", "models", "trackers") if key in value}
         lists |= {key: None if each is None else tuple(each) for key, each in named.items()}
         return cls(**{**(DEPLOYED if deployed else {}), **stated, **lists, "privacy": privacy})
 
@@ -176,6 +181,12 @@ class Policy:
         if self.privacy is not None and (unmet := self.privacy.unmet(manifest, mechanisms)):
             refused.append(unmet)
         return (Fault.REFUSED_RULE, "; ".join(refused)) if refused else None
+
+    def refuses_trackers(self, names: str) -> str:
+        """Why a study whose numbers go to these online trackers (names with commas) is refused, for the log; or ""."""
+        unknown = sorted({*names.split(",")} - {"", *self.trackers}) if self.trackers is not None else []
+        listed = ", ".join(ascii(each)[:80] for each in unknown[:5])
+        return f"policy.trackers: the study's numbers go to {listed}" if unknown else ""
 
     def refuses_cohort(self, persons: int) -> Fault | None:
         """The refusal of a cohort that is too small, or None."""
@@ -223,6 +234,9 @@ def _releases(where: str, value: Mapping[str, object]) -> Iterator[str]:
     """What is no kind of what may leave, or no way of asking that it leaves in sums alone."""
     if (secure := value.get("secure_aggregation")) not in (None, REQUIRED):
         yield f"{where}.secure_aggregation={secure!r}: must be {REQUIRED}, or null for no such rule"
+    told = value.get("trackers")
+    if told is not None and not (isinstance(told, list | tuple) and all(isinstance(each, str) for each in told)):
+        yield f"{where}.trackers={told!r}: must be a list of names, as in [wandb], or null for any"
     named = value.get("releases", RELEASES)
     if not isinstance(named, list | tuple):
         yield f"{where}.releases={named!r}: must be a list of {', '.join(RELEASES)}"

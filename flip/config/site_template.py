@@ -62,6 +62,11 @@ RULES: Mapping[str, tuple[str, str]] = {
         "[statistics, describe, metrics, outcomes, weights]",
         "kinds of what may leave, all others stay; these if left out; e.g. also levels, which no study declares",
     ),
+    "trackers": (
+        "[]",
+        "online trackers that a study's numbers may go to, as its coordinator names them; [], none, if left out; "
+        "e.g. [wandb]; null: any",
+    ),
 }
 """By rule of a policy the value that a new file states (???: the owner does), and what the file says of it."""
 

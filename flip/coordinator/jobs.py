@@ -20,11 +20,18 @@ from flip.runs.models import kept_models, kept_start
 
 
 def coordinator(
-    run: str, manifest: Manifest, *, text: str, trains: Mapping[str, bool], files: RunFolder, alone: bool
+    run: str,
+    manifest: Manifest,
+    *,
+    text: str,
+    trains: Mapping[str, bool],
+    files: RunFolder,
+    alone: bool,
+    trackers: str,
 ) -> Coordinator:
     """The coordinator of a study; goes on after the last complete round that the folder holds."""
     strategy, dataset = build.strategy(manifest), resolve(str(manifest["dataset"]["_target_"]))
-    roster = Roster(run, text, trains, strategy.min_sites, files)
+    roster = Roster(run, text, trains, strategy.min_sites, files, trackers)
     whole_cohort(roster, manifest)
     mechanisms, module = build.mechanisms(manifest), build.initial_module(manifest)
     private, start = private_among(mechanisms), kept_start(files.folder)

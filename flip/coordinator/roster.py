@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from flip.coordinator.check_replies import MOST_EXAMPLES, Wanted, checked
 from flip.errors import StudyFailed, StudyUnfit, several
-from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
+from flip.messages import TRACKERS, Ask, Fault, Payload, Reply, Scalar, Task
 from flip.messages.model_file import ModelFile, model_of
 from flip.messages.wire import join, take
 from flip.runs.recorder import Recorder, line_of
@@ -24,6 +24,7 @@ class Roster:
         trains: by site, whether it trains or is only tested on.
         min_sites: the fewest sites that a round can do with (`strategy.min_sites`); None: every one that it asks.
         recorder: where everything is written down.
+        trackers: the online trackers that the numbers go to, with commas; each site is told with each task.
 
     Attributes:
         agreed: what all sites agreed on before the first round (`statistics/...`); it goes with every task.
@@ -43,6 +44,7 @@ class Roster:
     trains: Mapping[str, bool]
     min_sites: int | None
     recorder: Recorder
+    trackers: str = ""
     agreed: Payload = field(default_factory=dict)
     left_out: set[str] = field(default_factory=set)
     trained_on: dict[str, int] = field(default_factory=dict)
@@ -56,7 +58,8 @@ class Roster:
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""
-        return Task(self.run, stage, round, step, weights, self.agreed, params, self.manifest)
+        told = {TRACKERS: self.trackers} if self.trackers else {}
+        return Task(self.run, stage, round, step, weights, self.agreed, {**params, **told}, self.manifest)
 
     def model(self, weights: Payload, **scores: float | None) -> ModelFile:
         """These weights as a model's file has them: with what the sites agreed on, and what is known of it."""

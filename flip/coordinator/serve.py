@@ -23,6 +23,7 @@ class Submission:
         alone: also train each site by itself, for comparison.
         timeout: seconds that one task may take at the slowest site.
         job: what is to be done with the study (`flip.config.jobs`).
+        trackers: the online trackers to which who submits it sends its numbers, with commas.
     """
 
     run: str
@@ -31,6 +32,7 @@ class Submission:
     alone: bool
     timeout: float
     job: str = "train"
+    trackers: str = ""
 
     def to_json(self) -> str:
         """The submission as one string."""
@@ -67,6 +69,7 @@ def serve(submission: Submission, folder: Path, ask: Ask) -> None:
         trains=submission.trains,
         files=files,
         alone=submission.alone,
+        trackers=submission.trackers,
     )
     Ending(files, loop, partial(program(submission.job, loop), ask), "RUN", served=True).reach(started)
 

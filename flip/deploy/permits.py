@@ -44,6 +44,13 @@ def _models(policy: Policy) -> str:
     return f"send these models that were trained elsewhere: {', '.join(each[:12] for each in policy.models)}"
 
 
+def _trackers(policy: Policy) -> str:
+    if policy.trackers is None:
+        return "have its numbers sent to any online tracker"
+    names = ", ".join(policy.trackers)
+    return f"have its numbers sent to {names}, as its coordinator says" if names else "name no online tracker"
+
+
 def _releases(policy: Policy) -> str:
     kept = [LEAVES[each] for each in RELEASES if each not in policy.releases]
     told = "; ".join(LEAVES[each] for each in policy.releases) or "nothing"
@@ -73,6 +80,7 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
     "share": lambda each: f"state weights that give one site {each.share:g} of a round",
     "least_sites": lambda each: f"go on while a round has {each.least_sites} or more sites (its strategy.min_sites)",
     "models": _models,
+    "trackers": _trackers,
     "releases": _releases,
     "minimum_cell": lambda each: f"Nothing leaves that rests on fewer than {each.minimum_cell} persons.",
 }

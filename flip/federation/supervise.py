@@ -16,6 +16,8 @@ from flip.signals import ENDING
 from flip.site.bounds import ENDED
 
 GRACE = 10.0  # seconds that processes have to end by themselves
+RESTARTS = 5  # of a site in an hour: a study of long rounds loses it that often by chance, a loop does so in a minute
+HOUR = 3600.0  # seconds
 LOOK = 0.05  # seconds between looks at processes that end
 
 
@@ -51,10 +53,11 @@ def start(folder: Path) -> int:
 def supervise(children: Sequence[Child]) -> int:
     """Run processes until one of them ends (1) or a signal comes (0); then end all, whatever they started included.
 
-    A site's that has ended itself by the bounds of a task (`ENDED`) is started again instead.
+    A site's that has ended itself by the bounds of a task (`ENDED`) is started again instead, `RESTARTS` times an hour.
     """
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a child leaves behind becomes ours, so that it can be found
     running: list[subprocess.Popen[bytes]] = []
+    restarts = Restarts()
 
     def stop(number: int, frame: object) -> None:
         raise Stopped
@@ -72,6 +75,12 @@ def supervise(children: Sequence[Child]) -> int:
                 continue
             if os.waitstatus_to_exitcode(status) != ENDED:
                 break
+            if not restarts.another(time.monotonic()):
+                print(
+                    f"ended itself {RESTARTS + 1} times in an hour by the bounds of a task: see the site's log",
+                    flush=True,
+                )
+                break
             child = mine.pop(ended)
             print(f"ended itself, and is started again: {child.command[0]}", flush=True)
             running = [process for process in running if process.pid != ended]
@@ -86,6 +95,21 @@ def supervise(children: Sequence[Child]) -> int:
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
         end(running)
+
+
+@dataclass
+class Restarts:
+    """When processes were started again, in seconds of a clock."""
+
+    times: list[float] = field(default_factory=list)
+
+    def another(self, now: float) -> bool:
+        """Whether one more is within `RESTARTS` an hour; it is counted then."""
+        self.times = [each for each in self.times if each > now - HOUR]
+        if len(self.times) >= RESTARTS:
+            return False
+        self.times.append(now)
+        return True
 
 
 def launch(child: Child) -> "subprocess.Popen[bytes]":

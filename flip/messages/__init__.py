@@ -20,6 +20,8 @@ from flip.messages.summary import Summaries
 Payload = Mapping[str, np.ndarray]
 Scalar = str | int | float | bool
 Result = TypeVar("Result")
+TRACKERS = "trackers"
+"""A parameter that every task may have: names of the online trackers that the study's numbers go to, with commas."""
 
 
 class Fault(Enum):
@@ -85,9 +87,10 @@ class Withheld(Enum):
 class Task:
     """What the coordinator asks of a site.
 
-    `round` counts from 0. `step` is "statistics", "describe", "begin", "fit", "evaluate", "measure", or a privacy
-    mechanism's own. `state` holds the arrays of the strategy and the agreed statistics (`statistics/...`); `params` are
-    flat scalars; `manifest` is the study as canonical JSON.
+    `round` counts from 0. `step` is "statistics", "describe", "plan", "begin", "fit", "evaluate", "measure", or a
+    privacy mechanism's own. `state` holds the arrays of the strategy and the agreed statistics (`statistics/...`);
+    `params` are flat scalars; `manifest` is the study as canonical JSON. The parameter `TRACKERS` is no part of the
+    question: it changes neither the answer nor the digest.
     """
 
     run: str
@@ -101,10 +104,11 @@ class Task:
 
     @cached_property
     def digest(self) -> str:
-        """Sha256 over every field; the same task always has the same digest."""
+        """Sha256 over every field but `TRACKERS`; the same task always has the same digest."""
         from flip.messages.weights import digest
 
-        head = [self.run, self.stage, self.round, self.step, dict(sorted(self.params.items())), self.manifest]
+        params = {name: value for name, value in sorted(self.params.items()) if name != TRACKERS}
+        head = [self.run, self.stage, self.round, self.step, params, self.manifest]
         text = json.dumps([head, digest(self.weights), digest(self.state)], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flip.config.policy import Policy
-from flip.messages import Fault, Task
+from flip.messages import TRACKERS, Fault, Task
 from flip.messages.forms import check_task
 from flip.messages.weights import digest
 from flip.messages.wire import take
@@ -57,6 +57,12 @@ def well_formed(question: Question) -> None:
         raise Refusal(Fault.REFUSED_PROTOCOL, problem)
     if task.step == "fit" and task.params.get("alone", question.place.name) != question.place.name:
         raise Refusal(Fault.REFUSED_PROTOCOL, "a training alone, of another site")
+
+
+def tracked(question: Question) -> None:
+    """The study's numbers go to no online tracker but those that the site permits; who names none has none."""
+    if why := question.policy.refuses_trackers(str(question.task.params.get(TRACKERS, ""))):
+        raise Refusal(Fault.REFUSED_RULE, why)
 
 
 def accepted(question: Question) -> None:
@@ -123,6 +129,7 @@ def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
 
 RULES: tuple[Callable[[Question], None], ...] = (
     well_formed,
+    tracked,
     accepted,
     within_rounds,
     trainable,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from flip.contracts import VisitsSome
-from flip.messages import Payload, Scalar, Task
+from flip.messages import TRACKERS, Payload, Scalar, Task
 from flip.messages.applied import APPLIED
 from flip.strategies.fedavg import FedAvg
 
@@ -110,7 +110,7 @@ class Expected:
 
 def unknown_params(task: Task) -> Iterator[str]:
     """What is wrong with a task's parameters; its step is known."""
-    known = STEPS[task.step].params
+    known = {**STEPS[task.step].params, TRACKERS: (str,)}
     for name, value in task.params.items():
         kinds = known.get(name, ())
         truth = isinstance(value, bool) and bool not in kinds  # which is a whole number to Python

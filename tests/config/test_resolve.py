@@ -105,8 +105,8 @@ def test_every_yaml_opens_with_the_command_that_uses_it(path: Path) -> None:
 def test_the_manifest_holds_the_study_and_nothing_of_a_site_or_the_machine(acme: Acme, folder: Path) -> None:
     study = study_of("experiment=acme", config_dir=acme.conf)
     assert sorted(study.manifest) == [
-        "code", "dataset", "engine", "given", "mechanisms", "model", "name", "notice", "numerics", "outcomes", "privacy",
-        "seed", "strategy", "trainer",
+        "code", "dataset", "engine", "given", "mechanisms", "model", "name", "notice", "numerics", "outcomes",
+        "privacy", "seed", "strategy", "trainer",
     ]  # fmt: skip
     assert json.loads(study.manifest_text) == study.manifest
     for site in study.sites.values():

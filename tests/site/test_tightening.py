@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +13,7 @@ from hypothesis import strategies as some
 
 from flip.config.policy import Policy
 from flip.config.targets import STUDY_TARGETS
-from flip.messages import Reply
+from flip.messages import TRACKERS, Reply
 from tests.site.test_gate import Hospital
 from tests.site.test_given import bringing
 
@@ -44,6 +44,7 @@ SCALES: Mapping[str, Sequence[object]] = {
         ["statistics"],
         [],
     ],
+    "trackers": [None, ["other", "wandb"], ["wandb"], []],
 }
 """Values of each rule, the loosest first."""
 LOOSEST = {rule: scale[0] for rule, scale in SCALES.items()}
@@ -80,7 +81,7 @@ def asked(hospital: Hospital, rules: Mapping[str, object]) -> list[Reply]:
         hospital.moved(0.001, 1, "evaluate", split="validate"),
         hospital.task("evaluate", split="test"),
     ]
-    return [hospital.silo.answer(task) for task in tasks]
+    return [hospital.silo.answer(replace(task, params={**task.params, TRACKERS: "wandb"})) for task in tasks]
 
 
 def told(reply: Reply) -> set[tuple[str, ...]]:
