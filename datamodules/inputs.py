@@ -71,15 +71,8 @@ class Inputs:
         return pixels
 
     def remarks(self, cohort: Cohort) -> list[Remark]:
-        """What is to know of the values of a cohort: categories that are not declared, which count as
-        missing, and notes of a wrong encoding.
-
-        Raises ValueError for values that are no numbers, before anything is prepared or trained.
-        """
-        found = []
-        if self.tabular is not None:
-            self.tabular.read(cohort.table)
-            found = self.tabular.remarks(cohort.table)
+        """What is to know of a cohort: undeclared categories, which count as missing, and notes of a wrong encoding."""
+        found = self.tabular.remarks(cohort.table) if self.tabular is not None else []
         if self.text is not None:
             garbled = [bool(LOST.search(str(each))) for each in cohort.table[self.text.column]]
             found += [Remark(GARBLED, f"column {self.text.column} ({GARBLED})", np.array(garbled, bool))]
@@ -90,7 +83,10 @@ class Inputs:
         return [] if self.text is None else self.text.read(cohort.table[self.text.column])
 
     def lacking_all(self, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> list[Remark]:
-        """The rows that have nothing to predict from. Raises ValueError where that is all of them."""
+        """The rows that have nothing to predict from.
+
+        Raises ValueError where that is all of them, and for values that are no numbers, before anything is trained.
+        """
         some = np.zeros(len(cohort.person), bool)
         if self.tabular is not None:
             some |= self.tabular.read(cohort.table).notna().any(axis=1).to_numpy()
