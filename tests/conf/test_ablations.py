@@ -19,12 +19,3 @@ def test_intensive_care_by_one_part(part: str, tmp_path: Path) -> None:
     assert ran.status == 0, ran.err
     found = ran.result["metrics"]["test/pooled/auroc_binned"]
     assert found == pytest.approx(stated_without("icu_outcome", part), abs=TOLERANCE)
-
-
-@pytest.mark.parametrize("part", ["image", "tabular"])
-def test_skin_lesions_by_one_part(part: str, data_dir: Path, tmp_path: Path) -> None:
-    without = f"model.encoders.{part}=null"
-    ran = flip(tmp_path, "experiment=dermatology", "federation=inprocess", without, FLIP_DATA_DIR=str(data_dir))
-    assert ran.status == 0, ran.err
-    found = ran.result["metrics"]["test/pooled/balanced_accuracy"]
-    assert found == pytest.approx(stated_without("dermatology", part), abs=TOLERANCE)
