@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from flip.config.site_file import load_site
+from flip.determinism import configure_torch
 from flip.federation.answer import answer_parts
 from flip.federation.limits import Limits
 from flip.federation.spool import Arrival, in_order, spool
@@ -100,6 +101,9 @@ def work(pipe: Connection, sites: Mapping[str, Path], folder: Path, inherited: S
     leave_to_parent()
     for copy in set(inherited):
         copy.close()
+    # A fork has none of its parent's OpenMP threads, yet waits for them for ever, and a study is built before its own
+    # number of threads is set.
+    configure_torch(1)
     silos = open_silos(sites)
     while True:
         try:

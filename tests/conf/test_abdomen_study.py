@@ -6,7 +6,10 @@ import shutil
 import time
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
+import torch
 
 from flip.cli.execute import execute
 from flip.config.checks.study import check
@@ -35,6 +38,13 @@ def test_who_labels_half_is_scored_by_that_half_and_who_never_trains_by_all(tiny
     assert found.get("test/site/west/dice_liver") is not None
 
 
+def test_workers_begin_although_their_parent_has_used_several_threads(tiny, tmp_path):
+    torch.set_num_threads(2)
+    torch.ones(10**6).exp()  # starts OpenMP's threads, which a fork lacks
+    words = ["federation=inprocess", "federation.workers=2", "federation.timeout=60", "strategy.rounds=1"]
+    assert execute(compose_study(*tiny, *words), tmp_path / "run")["status"] == "ok"
+
+
 def test_under_noise_the_study_is_sound_without_mixing_patients(tiny):
     check(compose_study(*tiny, "federation=inprocess", "privacy=dp_sgd"))
     mixed = ["privacy=dp_sgd", "model.network.norm=BATCH"]
@@ -45,15 +55,15 @@ def test_under_noise_the_study_is_sound_without_mixing_patients(tiny):
 CT = "patientA_ct_3mm.nii.gz", "patientA_seg_v1_multilabel.nii.gz"
 
 
-def real_sites(data: Path, folder: Path) -> Path:
-    """One patient at a hospital that trains, and at one that is tested; all 104 structures by number."""
+def real_sites(data: Path, folder: Path, present: list[int]) -> Path:
+    """One patient at a hospital that trains, and at one that is tested; structures by number."""
     root = folder / "ct"
     for kind, name in zip(("images", "labels"), CT, strict=True):
         (root / kind).mkdir(parents=True)
         shutil.copyfile(data / "ct_patient_a" / name, root / kind / "A1.nii.gz")
     with (root / "cohort.csv").open("w", newline="") as table:
         csv.writer(table).writerows([["person_id", "accession"], ["P1", "A1"]])
-    numbers = ", ".join(f"s{number}: {number}" for number in range(1, 105))
+    numbers = ", ".join(f"s{number}: {number}" for number in present)
     sites = folder / "conf" / "sites" / "patient.yaml"
     sites.parent.mkdir(parents=True)
     site = f"root: {root}, columns: {{{numbers}}}, policy: public_data"
@@ -62,9 +72,12 @@ def real_sites(data: Path, folder: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_real_ct_of_104_structures_is_trained_on_and_scored_on_its_own_grid(data_dir, tmp_path):
-    conf = real_sites(data_dir, tmp_path)
-    structures = "[" + ",".join(f"s{number}" for number in range(1, 105)) + "]"
+def test_a_real_ct_is_trained_on_and_scored_on_its_own_grid(data_dir, tmp_path):
+    # Of the 104 classes those that this patient's scan shows: a study of one that nobody has is refused.
+    numbers = np.unique(np.asarray(nib.load(data_dir / "ct_patient_a" / CT[1]).dataobj))
+    present = [int(number) for number in numbers if number > 0]
+    conf = real_sites(data_dir, tmp_path, present)
+    structures = "[" + ",".join(f"s{number}" for number in present) + "]"
     words = [
         "experiment=abdomen_3d", "sites=[patient]", f"dataset.structures={structures}", "strategy.rounds=1",
         "trainer.steps=10", "dataset.split={train: 0.99, validate: 0.0}", "dataset.batch_size=1",
@@ -72,10 +85,8 @@ def test_a_real_ct_of_104_structures_is_trained_on_and_scored_on_its_own_grid(da
     started = time.monotonic()
     result = execute(compose_study(*words, "federation=inprocess", config_dir=conf), tmp_path / "run")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"{time.monotonic() - started:.1f} s, peak {peak:.2f} GiB")
+    print(f"{len(present)} structures, {time.monotonic() - started:.1f} s, peak {peak:.2f} GiB")
     assert result["status"] == "ok", (result["reason"], (tmp_path / "run" / "log.txt").read_text()[-1500:])
     found = result["metrics"]
-    # L3 lies in this scan: it is scored; a structure of the thorax does not, so it has nothing to be scored by.
-    assert found.get("test/site/there/dice_s20") is not None
-    assert found.get("test/site/there/dice_s39") is None
+    assert all(found.get(f"test/site/there/dice_s{number}") is not None for number in (1, 5, 20))  # spleen, liver, L3
     assert peak < 6
