@@ -13,6 +13,7 @@ from flip.cli.closing import begin, close, last_words, rerun_words, show_logs, s
 from flip.cli.redirect import to_log
 from flip.config import build
 from flip.config.jobs import JOBS
+from flip.config.online_trackers import online
 from flip.config.schema import SIMULATED
 from flip.config.targets import TARGET
 from flip.coordinator.cohorts import agree
@@ -34,7 +35,6 @@ from flip.runs.provenance import provenance
 from flip.runs.rerun import PRIVATE, run_files
 from flip.runs.untouched import OtherData, untouched
 from flip.signals import Interrupted, deferred, ending_signals, interruptible
-from flip.tracking import online
 
 if TYPE_CHECKING:
     from flip.cli.display import Display
