@@ -102,9 +102,7 @@ class Restarts:
         """Whether one more is within `RESTARTS` an hour; it is counted then, and either is said."""
         self.times = [each for each in self.times if each > now - HOUR]
         if len(self.times) >= RESTARTS:
-            print(
-                f"ended itself {RESTARTS + 1} times in an hour by the bounds of a task; see the site's log", flush=True
-            )
+            print(f"ended itself {RESTARTS + 1} times in an hour by its bounds; see the site's log", flush=True)
             return False
         self.times.append(now)
         print("ended itself by the bounds of a task, and is started again", flush=True)

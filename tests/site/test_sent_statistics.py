@@ -1,4 +1,4 @@
-"""Statistics and edges that a coordinator sends are held against what sums and edges can be, before anything uses them."""
+"""Statistics and edges that a coordinator sends are held against what sums and edges can be, before any use."""
 
 from dataclasses import replace
 
