@@ -79,13 +79,18 @@ def at(key: str, where: Where) -> str:
     return f"{key} ({place})" if place else key
 
 
+def close(name: str, valid: Iterable[str]) -> str:
+    """The valid name that is meant, it seems; "" where none is alike."""
+    return next(iter(difflib.get_close_matches(name, sorted(valid), n=1, cutoff=0.5)), "")
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """Name the closest valid name, and all of them while they are few: "did you mean 'rounds'? valid: ..."."""
     names = sorted({str(each) for each in valid})
     if not names:
         return "there is none to choose from"
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{close[0]}'? " if close else ""
+    meant = close(name, names)
+    hint = f"did you mean '{meant}'? " if meant else ""
     shown = names if len(names) <= 24 else [*names[:24], "..."]
     return f"{hint}valid: {', '.join(shown)}"
 

@@ -18,23 +18,7 @@ from flip.files import NOT_SETTINGS, POOLED, write_atomic
 from flip.text import printable
 
 Fields = Mapping[str, Any]  # of a line of rounds.jsonl, or of result.json
-LOCAL, WANDB = "flip.tracking.CsvTracker", "flip.tracking.WandbTracker"
 PATIENCE = 60.0  # seconds that W&B's server may take to begin a run, and to end it
-
-
-def online(tracking: Mapping[str, Mapping[str, Any] | None]) -> str:
-    """Names of the configured trackers that can send numbers elsewhere, with commas, for a site to permit or refuse.
-
-    W&B is "wandb" where it is online; of a class that is not the engine's nobody knows: its whole name stands there.
-    """
-    names = set()
-    for each in tracking.values():
-        target = str(each["_target_"]) if each else LOCAL
-        if target == WANDB and each and each.get("mode", "offline") == "online":
-            names.add("wandb")
-        elif target not in (WANDB, LOCAL):
-            names.add(target)
-    return ",".join(sorted(names))
 
 
 class Tracker(Protocol):

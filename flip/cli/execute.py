@@ -14,6 +14,7 @@ from flip.cli.given import bring
 from flip.cli.redirect import to_log
 from flip.config import build
 from flip.config.jobs import JOBS
+from flip.config.online_trackers import online
 from flip.config.schema import SIMULATED
 from flip.config.targets import TARGET
 from flip.coordinator.cohorts import agree
@@ -36,7 +37,6 @@ from flip.runs.rerun import PRIVATE, run_files
 from flip.runs.scores import scores_of
 from flip.runs.untouched import OtherData, untouched
 from flip.signals import Interrupted, deferred, ending_signals, interruptible
-from flip.tracking import online
 
 if TYPE_CHECKING:
     from flip.cli.display import Display

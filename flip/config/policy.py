@@ -12,12 +12,13 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 from flip.config.demands import Demand, refused_strategy
 from flip.config.places import refusals
 from flip.config.study import Manifest
 from flip.config.targets import STUDY_TARGETS, prefix_problems
-from flip.errors import UserError, nearest
+from flip.errors import UserError, close, nearest
 from flip.messages import Fault
 from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
@@ -86,7 +87,7 @@ class Policy:
             None: any. A hospital takes none that its file does not name.
         releases: the kinds of `RELEASES` that leave; all others stay. At a hospital `levels` stay unless it says so.
         trackers: the online trackers that a study's numbers may go to, by the name that its coordinator tells
-            (`flip.tracking.online`); None permits any. At a hospital none unless it says so.
+            (`flip.config.online_trackers.online`); None permits any. At a hospital none unless it says so.
     """
 
     minimum_persons: int
@@ -133,9 +134,12 @@ class Policy:
                 "else a mapping with minimum_persons and minimum_cell"
             )
         rules = [field.name for field in fields(cls)]
-        others = sorted(map(str, {*value} - {*rules}))
-        problems = [f"{where}.{key}: no such rule; {nearest(key, rules)}" for key in others]
-        problems += [*_units(where, value), *_bounds(where, value), *_releases(where, value), *_models(where, value)]
+        problems = [
+            f"{where}.{key}: no such rule; {nearest(str(key), rules)}" for key in sorted(map(str, {*value} - {*rules}))
+        ]
+        misspelt = [close(str(key), rules) for key in {*value} - {*rules}]
+        problems += [*_units(where, value, misspelt), *_bounds(where, value)]
+        problems += [*_releases(where, value), *_models(where, value)]
         if deployed and value.get("minimum_persons") == value.get("minimum_cell") == 1:
             problems.append(
                 f"{where}: minimum_persons: 1 and minimum_cell: 1 is {PUBLIC} by another name, for simulations; "
@@ -151,12 +155,8 @@ class Policy:
         if problems:
             raise UserError(problems)
         stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
-        lists: dict[str, Sequence[str] | None] = (
-            {"releases": DECLARED, "models": (), "trackers": ()} if deployed else {}
-        )
-        named = {key: value[key] for key in ("targets", "releases", "models", "trackers") if key in value}
-        lists |= {key: None if each is None else tuple(each) for key, each in named.items()}
-        return cls(**{**(DEPLOYED if deployed else {}), **stated, **lists, "privacy": privacy})
+        bounds = DEPLOYED if deployed else {}
+        return cls(**{**bounds, **stated, **_lists(value, deployed=deployed), "privacy": privacy})
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
         """Why a study may not run here, by its manifest, with what the site's own log adds; None where it may.
@@ -193,9 +193,21 @@ class Policy:
         return Fault.REFUSED_COHORT if persons < self.minimum_persons else None
 
 
-def _units(where: str, value: Mapping[str, object]) -> Iterator[str]:
-    """What is no whole number of persons, questions or sites."""
+def _lists(value: Mapping[str, Any], *, deployed: bool) -> dict[str, Sequence[str] | None]:
+    """The rules that are lists, those of a hospital where its file does not state them; null is any."""
+    strict: dict[str, Sequence[str] | None] = {"releases": DECLARED, "models": (), "trackers": ()}
+    lists = strict if deployed else {}
+    for key in ("targets", *strict):
+        if key in value:
+            lists[key] = None if value[key] is None else tuple(value[key])
+    return lists
+
+
+def _units(where: str, value: Mapping[str, object], misspelt: Sequence[str]) -> Iterator[str]:
+    """What is no whole number of persons, questions or sites; a rule that is there, `misspelt`, is not missed too."""
     for key, unit in UNITS.items():
+        if key not in value and key in misspelt:
+            continue
         number = value.get(key, getattr(Policy, key, None))
         if not isinstance(number, int) or isinstance(number, bool) or number < 1:
             yield f"{where}.{key}={number!r}: must be a whole number of {unit}, 1 or more"

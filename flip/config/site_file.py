@@ -51,7 +51,12 @@ def load_site(path: Path) -> Site:
         del values[key]
     site = conform(values, Site, "", lambda key: str(path), problems)
     unset: dict[str, Any] = {"root": UNSET, "policy": UNSET} | {str(key): value for key, value in values.items()}
-    problems += _missing(unset, "", lambda key: str(path))
+    problems += [
+        f"{key} ({path}): has no value; write one there, in place of {UNSET}"
+        for key, value in _leaves(unset, "")
+        if value == UNSET and key.split(".")[0] in values
+    ]
+    problems += _missing({key: each for key, each in unset.items() if key not in values}, "", lambda key: str(path))
     if problems:
         raise UserError(unique(problems))
     _absolute(site, "root", "secret")

@@ -1,5 +1,6 @@
 """`flip site init` writes a hospital's own file; `flip site check` says what it permits, or what is wrong in it."""
 
+import csv
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ flip site init site.yaml     a site's own file, with every rule and what it mean
 flip site check site.yaml    what it permits, in words; or every mistake in it
 
 conf/README.md has the keys of a site's file."""
+LONGEST = 10**6  # characters of the line that names a table's columns
 COMMANDS: Mapping[str, Callable[[Path], None]]
 
 
@@ -67,9 +69,11 @@ def check(path: Path) -> None:
 
 def _mistakes(path: Path, own: "Site") -> Iterator[str]:
     """What is wrong in the file besides its policy."""
+    from flip.config.build import ROW
     from flip.config.checks.sites import ACCELERATORS, PRECISIONS
     from flip.config.schema import SIMULATED
     from flip.config.targets import TARGET
+    from flip.errors import nearest
 
     if own.person is None and "table" not in own.sources:
         yield "person: has no value; name the column that says whose a row is, or 'row' where each row is a person"
@@ -82,9 +86,26 @@ def _mistakes(path: Path, own: "Site") -> Iterator[str]:
             yield f"{key}: {value!r} is none of {', '.join(valid)}"
     if not own.sources and not Path(own.root).exists():
         yield f"root: there is nothing at {own.root}; name the file or folder of the data"
+    elif not own.sources and own.person not in (None, ROW) and Path(own.root).suffix == ".csv":
+        header = _header(Path(own.root))
+        if own.person not in header:
+            yield f"person: {own.person!r} is no column of {own.root}; {nearest(str(own.person), header)}"
     for part, config in own.sources.items():
         if not isinstance(config, Mapping) or not isinstance(config.get(TARGET), str):
             yield f"sources.{part}: must name a class by {TARGET}, as in {{{TARGET}: datamodules.sources.table.Table}}"
+
+
+def _header(path: Path) -> list[str]:
+    """The names of the columns of a table. Raises UserError for a file that cannot be read."""
+    from flip.errors import UserError
+
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            line = file.readline(LONGEST)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a table ({type(error).__name__}); see root") from error
+    delimiter = max(",;\t|", key=line.count)
+    return [name.strip() for name in next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])]
 
 
 COMMANDS = {"init": init, "check": check}

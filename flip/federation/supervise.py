@@ -76,13 +76,8 @@ def supervise(children: Sequence[Child]) -> int:
             if os.waitstatus_to_exitcode(status) != ENDED:
                 break
             if not restarts.another(time.monotonic()):
-                print(
-                    f"ended itself {RESTARTS + 1} times in an hour by the bounds of a task: see the site's log",
-                    flush=True,
-                )
                 break
             child = mine.pop(ended)
-            print(f"ended itself, and is started again: {child.command[0]}", flush=True)
             running = [process for process in running if process.pid != ended]
             running.append(launch(child))
             mine[running[-1].pid] = child
@@ -104,11 +99,13 @@ class Restarts:
     times: list[float] = field(default_factory=list)
 
     def another(self, now: float) -> bool:
-        """Whether one more is within `RESTARTS` an hour; it is counted then."""
+        """Whether one more is within `RESTARTS` an hour; it is counted then, and either is said."""
         self.times = [each for each in self.times if each > now - HOUR]
         if len(self.times) >= RESTARTS:
+            print(f"ended itself {RESTARTS + 1} times in an hour by its bounds; see the site's log", flush=True)
             return False
         self.times.append(now)
+        print("ended itself by the bounds of a task, and is started again", flush=True)
         return True
 
 

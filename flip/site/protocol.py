@@ -134,15 +134,29 @@ def unknown_state(task: Task, expected: Expected) -> Iterator[str]:
     if agreed and task.step == "statistics":
         yield "statistics before any were agreed on"
     if sum(array.size for array in agreed.values()) > MOST_STATISTICS or not all(map(_numbers, agreed.values())):
-        yield f"agreed statistics that are no numbers, or more than {MOST_STATISTICS}"
+        yield f"agreed statistics that are no finite numbers, or more than {MOST_STATISTICS}"
+    yield from (f"{_shown(name)}: sums that no numbers have" for name in agreed if _impossible(name, agreed[name]))
     if edges and (task.step != "describe" or task.params.get("tries")):
         yield f"edges with {task.step}"
     if not all(_numbers(each) and each.ndim == 1 and each.size <= MOST_EDGES for each in edges.values()):
         yield f"edges that are not at most {MOST_EDGES} numbers a column"
+    elif not all((np.diff(each) > 0).all() for each in edges.values()):
+        yield "edges that do not increase"
 
 
 def _numbers(array: np.ndarray) -> bool:
-    return array.dtype == np.float64
+    return array.dtype == np.float64 and bool(np.isfinite(array).all())
+
+
+def _impossible(name: str, array: np.ndarray) -> bool:
+    """Whether agreed counts are below 0, or of numbers, sums and squares no numbers have them: Cauchy and Schwarz."""
+    kind = name.removeprefix(STATISTICS).partition("/")[0]
+    if kind == "count":
+        return bool((array < 0).any())
+    if kind != "moments" or array.shape[-1:] != (3,):
+        return False
+    number, total, squares = np.moveaxis(array, -1, 0)
+    return bool(((number < 0) | (squares < 0) | (total**2 > number * squares * (1 + 1e-6) + 1e-6)).any())
 
 
 def unknown_weights(task: Task, expected: Expected) -> Iterator[str]:

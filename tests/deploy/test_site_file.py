@@ -16,7 +16,7 @@ def filled(folder: Path, **values: str) -> Path:
     """The file that `init` writes, with values for its ??? ones, and others by key."""
     path = folder / "site.yaml"
     assert main(["site", "init", str(path)]) == 0
-    (folder / "cohort.csv").write_text("age\n")
+    (folder / "cohort.csv").write_text("age,MRN\n")
     given = {"root": str(folder / "cohort.csv"), "person": "MRN", "minimum_persons": "50", "minimum_cell": "5"} | values
     lines = path.read_text().splitlines()
     for key, value in given.items():
@@ -33,7 +33,7 @@ def test_every_rule_of_a_policy_stands_in_a_new_file_and_is_said_in_words():
 
 def test_a_new_file_states_what_a_hospital_has_without_it(tmp_path):
     path = filled(tmp_path)
-    stated = Policy(50, 5, **DEPLOYED, releases=DECLARED, models=())
+    stated = Policy(50, 5, **DEPLOYED, releases=DECLARED, models=(), trackers=())
     assert Policy.read("kings", load_site(path).policy, deployed=True) == stated
     assert path.stat().st_mode & 0o777 == 0o600
 
@@ -90,3 +90,25 @@ def test_a_file_that_is_not_filled_in_is_no_sites_file(tmp_path, capsys):
     assert main(["site", "check", str(tmp_path / "site.yaml")]) == 2
     said = capsys.readouterr().err
     assert all(f"{key} (" in said for key in ("root", "person", "policy.minimum_persons", "policy.minimum_cell"))
+    assert said.count("write one there, in place of ???") == 4 and "=..." not in said
+
+
+@pytest.mark.parametrize("person", ["MNR", "'1'"])
+def test_a_column_of_persons_that_the_table_lacks_is_told(tmp_path, capsys, person):
+    assert main(["site", "check", str(filled(tmp_path, person=person))]) == 2
+    assert "is no column of" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("person", "header"), [("MRN", '"age";"MRN"'), ("row", "age"), ("MRN", "\ufeffMRN\tage")])
+def test_a_table_that_has_the_column_of_persons_or_needs_none_is_permitted(tmp_path, person, header):
+    path = filled(tmp_path, person=person)
+    (tmp_path / "cohort.csv").write_text(f"{header}\n1;2\n", encoding="utf-8")
+    assert main(["site", "check", str(path)]) == 0
+
+
+def test_a_rule_that_is_misspelt_is_one_mistake(tmp_path, capsys):
+    path = filled(tmp_path)
+    path.write_text(path.read_text().replace("  minimum_cell:", "  minimum_cels:", 1))
+    assert main(["site", "check", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert "policy.minimum_cels: no such rule" in said and "minimum_cell=None" not in said

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flip.config.online_trackers import online
 from flip.config.policy import Policy
 from flip.config.study import Study
 from flip.coordinator.jobs import coordinator
@@ -16,7 +17,6 @@ from flip.messages.weights import digest
 from flip.messages.wire import pack_task, unpack_reply, unpack_task
 from flip.runs.folder import RunFolder
 from flip.site.secret import noise_key
-from flip.tracking import online
 from tests.site.test_gate import RULES, Hospital
 
 WANDB = {"_target_": "flip.tracking.WandbTracker", "project": "flip", "mode": "online"}
