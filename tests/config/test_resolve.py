@@ -58,6 +58,7 @@ NEEDS = {
     "segmentation": "chest_xray",
     "segmenter": "chest_xray",
     "image_classifier": "dermatology",
+    "ct_scans": "sarcopenia",
 }
 """An experiment that fits an option which none uses as it ships."""
 
