@@ -7,15 +7,13 @@ manifest, of `Policy.refuses_parts` if the study's parts show it.
 
 import hashlib
 import json
-import math
-import re
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any
 
+from flip.config import rules
 from flip.config.demands import Demand, refused_strategy
 from flip.config.places import refusals
+from flip.config.rules import DEPLOYED, RELEASES, REQUIRED, UNITS
 from flip.config.study import Manifest
 from flip.config.targets import STUDY_TARGETS, prefix_problems
 from flip.errors import UserError, close, nearest
@@ -24,35 +22,6 @@ from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
 PUBLIC = "public_data"
-REQUIRED = "required"
-SHA256 = re.compile("[0-9a-f]{64}")
-UNITS = {
-    "minimum_persons": "persons",
-    "minimum_cell": "persons",
-    "maximum_questions": "questions",
-    "least_sites": "sites",
-}
-"""The rules that are whole numbers of 1 or more, and what they count."""
-RELEASES = ("statistics", "describe", "metrics", "outcomes", "weights", "levels")
-"""The kinds of what may leave a site: what sites agree on before the first round, a cohort's description (job=check,
-job=statistics), losses and metrics, what a study adds to the report, trained weights, and the names of levels that the
-data hold and the study does not declare."""
-DECLARED = RELEASES[:-1]  # what leaves a hospital whose file does not say it: no text of its records
-
-DEPLOYED: Mapping[str, float] = {
-    "minimum_batch": 2,
-    "persons_per_parameter": 3,
-    "maximum_parameters": 100_000_000,
-    "maximum_rounds": 200,
-    "maximum_steps": 2_000,
-    "maximum_seconds": 6 * 3600,
-    "maximum_memory": 32,
-    "maximum_change": 0.05,
-    "share": 0.5,
-}
-"""A hospital's bounds where its file does not state them. Honest rounds of heart, dermatology, notes,
-radiographs and lung moved the weights by .006 to .043 in three to five rounds; a cyclic round moved them by .13."""
-REAL = ("maximum_seconds", "maximum_memory", "maximum_change", "share")  # those of the bounds that need not be whole
 
 
 @dataclass(frozen=True)
@@ -133,13 +102,13 @@ class Policy:
                 f"{where}={value!r}: write 'public_data' for public or synthetic data, "
                 "else a mapping with minimum_persons and minimum_cell"
             )
-        rules = [field.name for field in fields(cls)]
+        names = [field.name for field in fields(cls)]
         problems = [
-            f"{where}.{key}: no such rule; {nearest(str(key), rules)}" for key in sorted(map(str, {*value} - {*rules}))
+            f"{where}.{key}: no such rule; {nearest(str(key), names)}" for key in sorted(map(str, {*value} - {*names}))
         ]
-        misspelt = [close(str(key), rules) for key in {*value} - {*rules}]
-        problems += [*_units(where, value, misspelt), *_bounds(where, value)]
-        problems += [*_releases(where, value), *_models(where, value)]
+        misspelt = [close(str(key), names) for key in {*value} - {*names}]
+        problems += [*rules.units(where, value, misspelt, vars(cls)), *rules.bounds(where, value)]
+        problems += [*rules.releases(where, value), *rules.models(where, value)]
         if deployed and value.get("minimum_persons") == value.get("minimum_cell") == 1:
             problems.append(
                 f"{where}: minimum_persons: 1 and minimum_cell: 1 is {PUBLIC} by another name, for simulations; "
@@ -156,7 +125,7 @@ class Policy:
             raise UserError(problems)
         stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
         bounds = DEPLOYED if deployed else {}
-        return cls(**{**bounds, **stated, **_lists(value, deployed=deployed), "privacy": privacy})
+        return cls(**{**bounds, **stated, **rules.lists(value, deployed=deployed), "privacy": privacy})
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
         """Why a study may not run here, by its manifest, with what the site's own log adds; None where it may.
@@ -193,78 +162,13 @@ class Policy:
         return Fault.REFUSED_COHORT if persons < self.minimum_persons else None
 
 
-def _lists(value: Mapping[str, Any], *, deployed: bool) -> dict[str, Sequence[str] | None]:
-    """The rules that are lists, those of a hospital where its file does not state them; null is any."""
-    strict: dict[str, Sequence[str] | None] = {"releases": DECLARED, "models": (), "trackers": ()}
-    lists = strict if deployed else {}
-    for key in ("targets", *strict):
-        if key in value:
-            lists[key] = None if value[key] is None else tuple(value[key])
-    return lists
-
-
-def _units(where: str, value: Mapping[str, object], misspelt: Sequence[str]) -> Iterator[str]:
-    """What is no whole number of persons, questions or sites; a rule that is there, `misspelt`, is not missed too."""
-    for key, unit in UNITS.items():
-        if key not in value and key in misspelt:
-            continue
-        number = value.get(key, getattr(Policy, key, None))
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-            yield f"{where}.{key}={number!r}: must be a whole number of {unit}, 1 or more"
-
-
-def _bounds(where: str, value: Mapping[str, object]) -> Iterator[str]:
-    """What is no number, or beyond what a bound may be."""
-    for key in DEPLOYED:
-        if key not in value:
-            continue
-        number, kinds = value[key], (int, float) if key in REAL else (int,)
-        least = 0 if key == "persons_per_parameter" else math.ulp(0)  # 0: no such rule
-        most = 1 if key == "share" else sys.float_info.max
-        if not isinstance(number, kinds) or isinstance(number, bool) or not least <= number <= most:
-            kind = "number above 0" if float in kinds else "whole number above 0" if least else "whole number"
-            yield f"{where}.{key}={number!r}: must be a {kind}{', at most 1' if key == 'share' else ''}"
-
-
-def is_sha256(value: object) -> bool:
-    """Whether a value is a sha256 as the engine writes one."""
-    return isinstance(value, str) and SHA256.fullmatch(value) is not None
-
-
-def _models(where: str, value: Mapping[str, object]) -> Iterator[str]:
-    """What is no digest of a model's weights."""
-    named = value.get("models")
-    if named is not None and not isinstance(named, list | tuple):
-        yield f"{where}.models={named!r}: must be a list of digests of models, or null for any"
-        return
-    for each in named or ():
-        if not is_sha256(each):
-            yield f"{where}.models: {each!r} is no sha256 of 64 digits, as `digest` in a run's result.json"
-
-
-def _releases(where: str, value: Mapping[str, object]) -> Iterator[str]:
-    """What is no kind of what may leave, or no way of asking that it leaves in sums alone."""
-    if (secure := value.get("secure_aggregation")) not in (None, REQUIRED):
-        yield f"{where}.secure_aggregation={secure!r}: must be {REQUIRED}, or null for no such rule"
-    told = value.get("trackers")
-    if told is not None and not (isinstance(told, list | tuple) and all(isinstance(each, str) for each in told)):
-        yield f"{where}.trackers={told!r}: must be a list of names, as in [wandb], or null for any"
-    named = value.get("releases", RELEASES)
-    if not isinstance(named, list | tuple):
-        yield f"{where}.releases={named!r}: must be a list of {', '.join(RELEASES)}"
-        return
-    for each in named:
-        if each not in RELEASES:
-            yield f"{where}.releases: {each!r} is no kind of what may leave; {nearest(str(each), RELEASES)}"
-
-
 def widened(value: object, prefixes: Sequence[str]) -> object:
     """The `policy` of a simulated site with further code allowed: its owner is the owner of the study.
 
     A value that is not a policy is left as it is, for `Policy.read` to refuse.
     """
-    rules = {"minimum_persons": 1, "minimum_cell": 1} if value == PUBLIC else value
-    if not prefixes or not isinstance(rules, Mapping):
+    stated = {"minimum_persons": 1, "minimum_cell": 1} if value == PUBLIC else value
+    if not prefixes or not isinstance(stated, Mapping):
         return value
-    allowed = rules.get("targets", list(STUDY_TARGETS))
-    return {**rules, "targets": list(dict.fromkeys([*allowed, *prefixes]))} if isinstance(allowed, list) else value
+    allowed = stated.get("targets", list(STUDY_TARGETS))
+    return {**stated, "targets": list(dict.fromkeys([*allowed, *prefixes]))} if isinstance(allowed, list) else value

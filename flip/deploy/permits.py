@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping
 
 from flip.config.build import ROW
-from flip.config.policy import RELEASES, REQUIRED, Policy
+from flip.config.policy import Policy
+from flip.config.rules import RELEASES, REQUIRED
 from flip.config.schema import Site
 from flip.config.targets import STUDY_TARGETS
 

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
 from flip.__main__ import main
-from flip.config.policy import DECLARED, DEPLOYED, Policy
+from flip.config.policy import Policy
+from flip.config.rules import DECLARED, DEPLOYED
 from flip.config.schema import Site
 from flip.config.site_file import load_site
 from flip.config.site_template import SITE_TEMPLATE

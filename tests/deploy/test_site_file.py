@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from flip.__main__ import main
-from flip.config.policy import DECLARED, DEPLOYED, Policy
+from flip.config.policy import Policy
+from flip.config.rules import DECLARED, DEPLOYED
 from flip.config.site_file import load_site
 from flip.config.site_template import RULES
 from flip.deploy.permits import WORDS

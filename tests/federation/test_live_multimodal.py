@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from flip.config.policy import RELEASES
+from flip.config.rules import RELEASES
 from flip.federation.flower import provision as flower
 from flip.federation.nvflare import provision as nvflare
 from flip.numerics import FAST, PORTABLE

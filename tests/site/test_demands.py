@@ -12,7 +12,8 @@ from datamodules.records import Records
 from datamodules.tabular import Tabular
 from datamodules.targets import Binary
 from flip.config.demands import largest_share
-from flip.config.policy import RELEASES, Policy
+from flip.config.policy import Policy
+from flip.config.rules import RELEASES
 from flip.config.site_file import load_site
 from flip.errors import UserError
 from flip.messages import Fault, Reply, Task, Withheld

@@ -13,8 +13,9 @@ from flip.config.checks.parts import pairings
 from flip.config.checks.rounds import unfit_stop
 from flip.config.checks.study import code_problems
 from flip.config.conform import _leaves, _missing, conform
-from flip.config.policy import PUBLIC, is_sha256
+from flip.config.policy import PUBLIC
 from flip.config.resolve import STUDY_KEYS, unfit_name
+from flip.config.rules import is_sha256
 from flip.config.schema import Baselines, Config, Paths, Site
 from flip.config.study import Manifest, Study, plain
 from flip.errors import UserError, nowhere
