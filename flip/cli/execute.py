@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast
 
 from flip.cli.closing import begin, close, last_words, rerun_words, show_logs, show_result
-from flip.cli.given import bring
+from flip.cli.given import applied, bring
 from flip.cli.redirect import to_log
 from flip.config import build
 from flip.config.jobs import JOBS
@@ -27,14 +27,11 @@ from flip.federation.inprocess import ask_silos, open_silos
 from flip.federation.live import LiveTransport, followed
 from flip.files import only_process_in, relative
 from flip.messages import Payload, Transport
-from flip.messages.applied import Applied
-from flip.messages.model_file import load_model
 from flip.processes import nothing_left
 from flip.runs.folder import RunFolder
 from flip.runs.missing_sites import never_in
 from flip.runs.provenance import provenance
 from flip.runs.rerun import PRIVATE, run_files
-from flip.runs.scores import scores_of
 from flip.runs.untouched import OtherData, untouched
 from flip.signals import Interrupted, deferred, ending_signals, interruptible
 
@@ -151,8 +148,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         trackers=online(study.tracking),
     )
     if study.job == "measure":
-        companions = {name: load_model(path) for name, path in study.companions.items()}
-        loop.applied = Applied(loop.given[0].digest, scores_of(study.model_from[0], loop.given[0]), companions)
+        loop.applied = applied(study, loop.given[0])
     return Ending(files, loop, partial(train_here, study, files.folder, loop, transport), relative(files.folder))
 
 

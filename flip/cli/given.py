@@ -5,10 +5,12 @@ from typing import TYPE_CHECKING
 
 from flip.config import build
 from flip.files import write_atomic
+from flip.messages.applied import Applied
 from flip.messages.match import match
-from flip.messages.model_file import load_model
+from flip.messages.model_file import ModelFile, load_model
 from flip.messages.weights_file import read_weights
 from flip.runs.models import keep_models, keep_start
+from flip.runs.scores import scores_of
 
 if TYPE_CHECKING:
     from flip.config.study import Study
@@ -26,3 +28,9 @@ def bring(study: "Study", folder: Path) -> list[str]:
     words = [*match(to_arrays(build.initial_module(study.manifest)), start).lines()]
     write_atomic(folder / "init.txt", ("\n".join(words) + "\n").encode())
     return words
+
+
+def applied(study: "Study", model: ModelFile) -> Applied:
+    """What goes with the model that `job=measure` applies. Raises UserError for a companion that cannot be read."""
+    companions = {name: load_model(path) for name, path in study.companions.items()}
+    return Applied(model.digest, scores_of(study.model_from[0], model), companions)

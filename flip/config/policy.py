@@ -103,10 +103,9 @@ class Policy:
                 "else a mapping with minimum_persons and minimum_cell"
             )
         names = [field.name for field in fields(cls)]
-        problems = [
-            f"{where}.{key}: no such rule; {nearest(str(key), names)}" for key in sorted(map(str, {*value} - {*names}))
-        ]
-        misspelt = [close(str(key), names) for key in {*value} - {*names}]
+        others = sorted(map(str, {*value} - {*names}))
+        problems = [f"{where}.{key}: no such rule; {nearest(key, names)}" for key in others]
+        misspelt = [close(key, names) for key in others]
         problems += [*rules.units(where, value, misspelt, vars(cls)), *rules.bounds(where, value)]
         problems += [*rules.releases(where, value), *rules.models(where, value)]
         if deployed and value.get("minimum_persons") == value.get("minimum_cell") == 1:
@@ -124,8 +123,8 @@ class Policy:
         if problems:
             raise UserError(problems)
         stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
-        bounds = DEPLOYED if deployed else {}
-        return cls(**{**bounds, **stated, **rules.lists(value, deployed=deployed), "privacy": privacy})
+        stated = {**(DEPLOYED if deployed else {}), **stated, **rules.lists(value, deployed=deployed)}
+        return cls(**stated, privacy=privacy)
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
         """Why a study may not run here, by its manifest, with what the site's own log adds; None where it may.

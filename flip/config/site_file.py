@@ -20,31 +20,7 @@ PLACE = re.compile(r"\$\{paths\.[a-z_]+\}")  # what alone is resolved in a site'
 
 def load_site(path: Path) -> Site:
     """Read a site's own file. Raises UserError naming file, key and remedy."""
-    if path.is_symlink():
-        raise UserError(f"{path}: is a link to another file, which others may change; put the site's file itself here")
-    try:
-        text = path.read_text(encoding="utf-8")
-        if turned := misread(text, str(path)):
-            raise UserError(turned)
-        read = yaml.safe_load(text) or {}
-        if not isinstance(read, dict):
-            raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
-        loaded = OmegaConf.create(text)  # as Hydra reads those of a simulation; a key that stands twice is refused
-        if problems := [*_resolved(OmegaConf.to_container(loaded), path)]:
-            raise UserError(problems)
-        placed = _placed(loaded, path.parent.parent / PLACES)
-        values = cast(dict[Any, Any], OmegaConf.to_container(placed, resolve=True))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; a site's file holds {', '.join(_names(Site))}") from error
-    except (
-        OSError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-        OmegaConfBaseException,
-    ) as error:
-        why = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _first_line(error)
-        raise UserError(f"{path}: {why}") from error
+    values = _read(path)
     problems = []
     for key in set(values) & set(_names(Config)):
         problems.append(f"{key} ({path}): a site cannot change the study; its file holds {', '.join(_names(Site))}")
@@ -62,6 +38,29 @@ def load_site(path: Path) -> Site:
     _absolute(site, "root", "secret")
     _absolute(site.cache, "folder")
     return site
+
+
+def _read(path: Path) -> dict[Any, Any]:
+    """Keys and values of a site's file, places filled in. Raises UserError for one that cannot be read."""
+    if path.is_symlink():
+        raise UserError(f"{path}: is a link to another file, which others may change; put the site's file itself here")
+    try:
+        text = path.read_text(encoding="utf-8")
+        if turned := misread(text, str(path)):
+            raise UserError(turned)
+        read = yaml.safe_load(text) or {}
+        if not isinstance(read, dict):
+            raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
+        loaded = OmegaConf.create(text)  # as Hydra reads those of a simulation; a key that stands twice is refused
+        if problems := [*_resolved(OmegaConf.to_container(loaded), path)]:
+            raise UserError(problems)
+        placed = _placed(loaded, path.parent.parent / PLACES)
+        return cast(dict[Any, Any], OmegaConf.to_container(placed, resolve=True))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; a site's file holds {', '.join(_names(Site))}") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        why = " ".join(str(error).split()) if isinstance(error, yaml.YAMLError) else _first_line(error)
+        raise UserError(f"{path}: {why}") from error
 
 
 def _placed(site: DictConfig | ListConfig, places: Path) -> DictConfig | ListConfig:
