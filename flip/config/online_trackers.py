@@ -1,14 +1,13 @@
 """Which of a study's trackers can send its numbers elsewhere: what a coordinator tells every site."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from flip.config.targets import TARGET
 
 LOCAL, WANDB = "flip.tracking.CsvTracker", "flip.tracking.WandbTracker"
 
 
-def online(tracking: Mapping[str, Mapping[str, Any] | None]) -> str:
+def online(tracking: Mapping[str, Mapping[str, object] | None]) -> str:
     """Names of the configured trackers that can send numbers elsewhere, with commas, for a site to permit or refuse.
 
     W&B is "wandb" where it is online; of a class that is not the engine's nobody knows: its whole name stands there.

@@ -48,6 +48,7 @@ LEFT_TO_THE_STUDY = {
     "dataset=images": ["dataset.target={_target_: datamodules.targets.Survival, time: days, event: died}"],
     "dataset=segmentation": SCANS,
     "model=segmenter": ["dataset=segmentation", *SCANS],
+    "model=nnunet": ["dataset=segmentation", *SCANS],
 }
 """What the options for a stranger's own data do not say."""
 
@@ -57,6 +58,7 @@ NEEDS = {
     "images": "chest_xray",
     "segmentation": "chest_xray",
     "segmenter": "chest_xray",
+    "nnunet": "chest_xray",
     "image_classifier": "dermatology",
     "adapted_classifier": "chest_xray",
     "ct_scans": "sarcopenia",
