@@ -1,7 +1,12 @@
-"""A study of photographs and a table whose sites share one cohort runs live, with the weights of a simulation."""
+"""A study of photographs and a table whose sites share one cohort runs live, with the weights of a simulation.
 
+The model that it ends with is scored live, and begun from, where the hospitals' files name it.
+"""
+
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -9,6 +14,7 @@ import yaml
 from flip.config.rules import RELEASES
 from flip.federation.flower import provision as flower
 from flip.federation.nvflare import provision as nvflare
+from flip.messages import Fault
 from flip.numerics import FAST, PORTABLE
 from tests.cohorts.dermatology import dermatology
 from tests.commands import flip
@@ -29,6 +35,28 @@ def nvflare_kits(root: Path, host: str, numerics: str) -> None:
     nvflare.prepare(CLINICS, root / "kits", host, free_port(), numerics=numerics)
 
 
+JOBS = {
+    "refused": ["job=evaluate", "model_from={run}"],
+    "scored": ["job=evaluate", "model_from={run}"],
+    "begun": ["init={run}"],
+}
+
+
+def permit(root: Path, clinic: str, own: dict[str, Any], **rules: object) -> None:
+    """Write a hospital's file."""
+    policy = {"minimum_persons": 5, "minimum_cell": 1, "releases": [*RELEASES], **rules}  # levels of regions too
+    (root / "kits" / clinic / "site.yaml").write_text(yaml.safe_dump({**own, "policy": policy}))
+
+
+def afterwards(place: Deployment, root: Path, words: list[str], run: Path, job: str) -> dict[str, Any]:
+    """The result of what is done with the model of a run; the hospitals' files name it from the second time on."""
+    if job != "refused":
+        for clinic in CLINICS:
+            own = yaml.safe_load((root / "kits" / clinic / "site.yaml").read_text())
+            permit(root, clinic, own, models=[json.loads((run / "result.json").read_text())["digest"]])
+    return place.flip(root, *words, *(word.format(run=run) for word in JOBS[job])).result
+
+
 @pytest.mark.parametrize(
     ("backend", "kits", "numerics"), [("flower", flower_kits, FAST), ("nvflare", nvflare_kits, PORTABLE)]
 )
@@ -43,18 +71,23 @@ def test_it_ends_with_the_weights_of_a_simulation(
         kits(tmp_path, place.address(), numerics)
         for part, clinic in enumerate(CLINICS):
             own = {"root": str(tmp_path / "data" / "pad_ufes_20"), "person": "patient_id", "part": part}
-            own |= {
-                "policy": {"minimum_persons": 5, "minimum_cell": 1, "releases": [*RELEASES]}
-            }  # levels of regions too
-            (tmp_path / "kits" / clinic / "site.yaml").write_text(yaml.safe_dump(own))
+            permit(tmp_path, clinic, own)
         for party in place.parties:
             place.start(party, tmp_path / "kits" / party)
             if party == "server" and backend == "flower":
                 until(lambda: "server: ready" in place.said("server"), PATIENCE)
         live = [f"federation={BACKENDS[backend]}", f"federation.kit={tmp_path / 'kits' / 'admin'}"]
-        ended = place.flip(tmp_path, *words, *live, "federation.timeout=120")
-    assert ended.status == 0, ended.out + ended.err
+        live += ["federation.timeout=120"]
+        ended = place.flip(tmp_path, *words, *live)
+        assert ended.status == 0, ended.out + ended.err
+        trained = ended.result
+        refused, scored, begun = (afterwards(place, tmp_path, [*words, *live], ended.runs[0], job) for job in JOBS)
+    assert refused["status"] == "refused"
+    assert Fault.REFUSED_MODEL.value in refused["reason"]
+    of_test = {name: value for name, value in trained["metrics"].items() if name.startswith("test/site/")}
+    assert {name: scored["metrics"][name] for name in of_test} == of_test
+    assert (begun["status"], begun["digest"] == trained["digest"]) == ("ok", False)
     here = flip(tmp_path / "here", *words, "federation=inprocess")
     assert here.status == 0, here.err
     for key in ("status", "digest", "rounds", "metrics", "warnings"):
-        assert ended.result[key] == here.result[key]
+        assert trained[key] == here.result[key]
