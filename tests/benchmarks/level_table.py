@@ -39,12 +39,12 @@ def table(metrics: dict[str, float]) -> str:
 def trained(run: Path) -> "LevelFinder":
     """The model of a run."""
     from flip.config.build import model
-    from flip.messages.safetensors import load_file
-    from flip.messages.weights import LAST_WEIGHTS, load_arrays
+    from flip.messages.model_file import load_model
+    from flip.messages.weights import load_arrays
     from tests.studies import compose_study
 
     made = model(compose_study(config_dir=run, config_name="run").manifest)
-    load_arrays(made, load_file(run / LAST_WEIGHTS)[0])
+    load_arrays(made, load_model(run).weights)
     return made.eval()  # type: ignore[return-value]
 
 

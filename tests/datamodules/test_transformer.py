@@ -11,7 +11,7 @@ import torch
 
 from datamodules.sources.transformer import LocalTransformer
 from datamodules.text import TransformerText
-from flip.messages.safetensors import load_file
+from flip.messages.model_file import load_model
 from tests.cohorts.clinical_notes import clinical_notes
 from tests.cohorts.transformer import WIDTH, write_transformer
 from tests.commands import flip
@@ -141,7 +141,7 @@ def test_a_federated_study_trains_over_it_alike_on_backends_and_its_weights_do_n
         assert ran.status == 0, ran.err
     assert len({result["digest"] for result in ran.results}) == 1
     assert "test/pooled/accuracy" in ran.result["metrics"]
-    weights, _ = load_file(ran.runs[-1] / "weights" / "last.safetensors")
+    weights = load_model(ran.runs[-1]).weights
     assert sum(array.size for array in weights.values()) < 500  # the transformer has over 5,000
     assert str(folder) not in (ran.runs[-1] / "run.yaml").read_text()
 

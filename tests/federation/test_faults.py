@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from flip.messages import Fault
-from flip.messages.safetensors import load_file
+from flip.messages.model_file import load_model
 from tests.disks import can_mount, fill, tmpfs
 from tests.federation.backends import FLARE, FLOWER, FORKED, ONE, Backend, each
 from tests.federation.faulty_site import Faulty, Running
@@ -79,7 +79,7 @@ def test_the_study_goes_on_to_its_end(ended: Ended) -> None:
     assert ended.status == 0, ended.running.err
     assert (ended.running.result["status"], ended.running.result["rounds"]) == ("ok", ROUNDS)
     assert ended.faults("well") == [None] * ROUNDS
-    weights, _ = load_file(ended.study.run / "weights" / "last.safetensors")
+    weights = load_model(ended.study.run).weights
     assert all(np.isfinite(array).all() and array.dtype == np.float32 for array in weights.values())
 
 

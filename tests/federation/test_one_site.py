@@ -6,7 +6,7 @@ from pytorch_lightning import Trainer, seed_everything
 from flip.cli.execute import execute
 from flip.config.build import datamodule, initial_module
 from flip.determinism import stable_seed
-from flip.messages.safetensors import load_file
+from flip.messages.model_file import load_model
 from flip.messages.weights import digest, to_arrays
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
@@ -26,5 +26,5 @@ def test_one_round_at_one_site_equals_plain_lightning(tmp_path):
         module, loader
     )
 
-    assert digest(load_file(tmp_path / "run" / "weights" / "last.safetensors")[0]) == result["digest"]
+    assert digest(load_model(tmp_path / "run").weights) == result["digest"]
     assert digest(to_arrays(module)) == result["digest"]

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from flip.cli.execute import execute
-from flip.messages.safetensors import load_file
+from flip.messages.model_file import load_model
 from models.encoders.adapters import Adapted
 from models.encoders.image import SmallCNN
 from tests.cohorts.chest_xray import chest_xray
@@ -87,6 +87,6 @@ def test_at_least_fifty_times_less_travels(runs):
 @needed
 def test_what_does_not_travel_does_not_change_the_weights(runs):
     (adapters, _), (everything, _) = runs["adapters"], runs["everything"]
-    sent, whole = (load_file(folder / "weights" / "last.safetensors")[0] for folder in (adapters, everything))
+    sent, whole = (load_model(folder).weights for folder in (adapters, everything))
     assert set(sent) < set(whole)
     assert all((array == whole[name]).all() for name, array in sent.items())

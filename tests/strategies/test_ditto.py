@@ -9,6 +9,7 @@ import pytest
 from flip.cli.execute import execute
 from flip.config.checks.study import check
 from flip.errors import UserError
+from flip.messages.model_file import load_model
 from flip.messages.safetensors import load_file
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
@@ -88,7 +89,7 @@ def test_the_pull_holds_the_own_model_near_the_shared_one(ditto, data, tmp_path)
     run(data, near, "strategy=ditto", "strategy.mu=5")
 
     def distance(folder: Path, site: str) -> float:
-        shared = load_file(folder / "weights" / "last.safetensors")[0]
+        shared = load_model(folder).weights
         own = own_models(folder)[site]
         return float(sum(((own[name] - shared[name]) ** 2).sum() for name in own))
 
@@ -98,7 +99,7 @@ def test_the_pull_holds_the_own_model_near_the_shared_one(ditto, data, tmp_path)
 def test_own_models_do_not_travel(ditto):
     lines = [json.loads(line) for line in (ditto / "rounds.jsonl").read_text().splitlines()]
     sent = {line["bytes_up"] for line in lines if line["phase"] == "fit"}
-    shared = sum(array.nbytes for array in load_file(ditto / "weights" / "last.safetensors")[0].values())
+    shared = sum(array.nbytes for array in load_model(ditto).weights.values())
     assert max(sent) < 2 * shared + 2000
 
 
