@@ -10,18 +10,21 @@ from datamodules.description import Description
 from datamodules.inputs import Inputs
 from datamodules.targets import UNDECLARED, Binary, MultiClass, MultiLabel, Regression, Target
 from datamodules.text import HashedText
+from datamodules.unlabeled import Unlabeled
 
 PERSONS, MOMENTS, CODED = "count/label", "moments/target", "count/coded"
 ROUNDING = 1e-7  # of a mean: what float32 does not hold
 Arrays = dict[str, np.ndarray]
 
 
-def statistics(target: Target, arrays: Mapping[str, np.ndarray], person: np.ndarray) -> Arrays:
+def statistics(target: Target | Unlabeled, arrays: Mapping[str, np.ndarray], person: np.ndarray) -> Arrays:
     """Of training rows: `count/label` [classes], the distinct persons of each class, or of each label that is present;
     of a number `moments/target` [3], its number, sum and sum of squares.
 
     `arrays` are the target's, `person` int64 [n] whose each row is.
     """
+    if isinstance(target, Unlabeled):
+        return {}
     if isinstance(target, Regression):
         label = arrays["label"].astype(np.float64)
         return {MOMENTS: np.array([len(label), label.sum(), np.square(label).sum()])}
@@ -53,7 +56,7 @@ def fitted(inputs: Inputs, target: Target) -> dict[str, tuple[str, str]]:
     return found
 
 
-def describe(target: Target, arrays: Mapping[str, np.ndarray], told: Description) -> None:
+def describe(target: Target | Unlabeled, arrays: Mapping[str, np.ndarray], told: Description) -> None:
     """Say of the rows with what the study predicts how many persons have which class, or how its number is spread."""
     if target.classes:
         told.classes(target.strata(arrays), target.classes)
@@ -62,7 +65,7 @@ def describe(target: Target, arrays: Mapping[str, np.ndarray], told: Description
         told.number(target.columns[0], arrays["label"])
 
 
-def coded(target: Target, arrays: Mapping[str, np.ndarray], left_out: Mapping[str, int]) -> Arrays:
+def coded(target: Target | Unlabeled, arrays: Mapping[str, np.ndarray], left_out: Mapping[str, int]) -> Arrays:
     """Where a yes or no has one answer alone, `count/coded` [1]: the persons with a level that is not declared.
 
     Of a site that writes 1 and 2 for the study's 0 and 1, the 1 would be taken for yes, and the 2 left out. `arrays`
@@ -72,8 +75,10 @@ def coded(target: Target, arrays: Mapping[str, np.ndarray], left_out: Mapping[st
     return {CODED: np.array([float(left_out.get(UNDECLARED, 0))])} if one else {}
 
 
-def unfit(target: Target, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+def unfit(target: Target | Unlabeled, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
     """A sentence for each reason against the study, by site what `coded` and `statistics` tell."""
+    if isinstance(target, Unlabeled):
+        return []
     column = target.columns[0]
     return [
         *(
@@ -111,13 +116,15 @@ def _mean_and_deviation(moments: np.ndarray) -> tuple[float, float]:
     return mean, deviation if deviation > ROUNDING * abs(mean) else 0.0
 
 
-def agreed(target: Target, rows: int, merged: Mapping[str, np.ndarray], label: np.ndarray) -> Arrays:
+def agreed(target: Target | Unlabeled, rows: int, merged: Mapping[str, np.ndarray], label: np.ndarray) -> Arrays:
     """What a batch holds besides the target, by the sums of all sites' training rows.
 
     Of one of several classes `class_weight` float32 [n], n / (k n_c) by the persons of the row's class: the mean over
     the persons of all sites is 1; a class whose persons all sites withhold has the largest weight that is known. Of a
     number `label_mean` and `label_deviation` float32 [n], in its unit.
     """
+    if isinstance(target, Unlabeled):
+        return agreed(target.target, rows, merged, label) if isinstance(target.target, Regression) else {}
     if isinstance(target, MultiClass):
         persons = np.asarray(merged.get(PERSONS, np.zeros(len(target.levels))), np.float64)
         known = persons > 0

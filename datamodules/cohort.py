@@ -51,6 +51,7 @@ class Cohort:
     remarks: Sequence[Remark] = ()
     units: Sequence[InUnit] = ()
     told_apart: bool = False  # whether the table itself gives the accessions, each its row
+    names: Sequence[str | None] = ()  # of the persons, as the site writes them; none where the table has no such column
 
     def rows(self, rows: np.ndarray) -> Cohort:
         """Some rows of it, by their number."""
@@ -58,7 +59,9 @@ class Cohort:
         remarks = [replace(each, rows=each.rows[rows]) for each in self.remarks]
         units = [replace(each, rows=each.rows[rows]) for each in self.units]
         table = self.table.iloc[rows].reset_index(drop=True)
-        return replace(self, table=table, person=self.person[rows], accession=accession, remarks=remarks, units=units)
+        names = [self.names[row] for row in rows] if len(self.names) else []
+        kept = replace(self, table=table, person=self.person[rows], accession=accession, names=names)
+        return replace(kept, remarks=remarks, units=units)
 
     def part(self, mine: np.ndarray) -> Cohort:
         """The rows of known persons where `mine` is true, bool [n]."""
@@ -89,6 +92,7 @@ def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, An
     given = (records.person, records.accession) if keyed else ()
     mapped = {name: each for name, each in columns.items() if name not in given}
     table = aligned(own, [*from_table, *named], mapped, records.missing)
+    names = [identifier(each) for each in table[person]] if person else []
     persons = pd.factorize(table[person].map(identifier))[0] if person else np.arange(len(table))
     accessions = [identifier(each) for each in table[accession]] if accession else None
     if accessions is None:
@@ -97,7 +101,8 @@ def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, An
         table[query.text] = _notes(_asked(notes, records), table, person, accessions)
     remarks, units = (list(getattr(sources.get("table"), name, ())) for name in ("remarks", "units"))
     declared = _declared(units, mapped, query.columns)
-    return Cohort(table, persons.astype(np.int64), accessions, remarks, declared, told_apart=accession is not None)
+    persons, apart = persons.astype(np.int64), accession is not None
+    return Cohort(table, persons, accessions, remarks, declared, told_apart=apart, names=names)
 
 
 def _declared(units: Sequence[InUnit], columns: Mapping[str, Any], wanted: Sequence[str]) -> list[InUnit]:

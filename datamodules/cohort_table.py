@@ -13,17 +13,19 @@ from torch.utils.data import DataLoader
 from datamodules.alignment import aligned, identifier, numbers
 from datamodules.csv_table import read_csv
 from datamodules.description import Description, Edges, behind_moments, told_levels
+from datamodules.one_hot import one_hot
 from datamodules.ranges import FITTED, OUT_OF_RANGE, Ranges
 from datamodules.remarks import counted
 from datamodules.rows import Rows, collate
 from datamodules.splits import SPLITS, ByColumn, ByPerson, ByShare
+from datamodules.unlabeled import ALONE, NamedRows, asked, header_of
 
 SCALINGS = ("site", "pooled", "declared")
 EPSILON = 1e-9  # keeps a constant feature finite; the value of the published Fed-Heart-Disease benchmark (FLamby, 2022)
 MISSING = "a value that the study uses is missing"
 
 
-class CohortTable(lightning.LightningDataModule):
+class CohortTable(NamedRows, lightning.LightningDataModule):
     """A site's cohort table.
 
     Batches hold `features` (float32 [n, f], standardized), `label` (float32 [n], 0 or 1) and, never an input, `person`
@@ -45,6 +47,7 @@ class CohortTable(lightning.LightningDataModule):
         scaling: "site" standardizes by mean and deviation of the site's training rows, "pooled" by those of all sites,
             as `pooled_test_dataloader` does; "declared" scales numbers by `ranges` alone, categories are 0 and 1.
         ranges: by number its lowest and highest value, for "declared" (datamodules.ranges).
+        labeled: False where the label is not known: it and `split` are not read, and all are test rows.
     """
 
     REASONS, REMARKS = frozenset({MISSING}), frozenset({OUT_OF_RANGE})
@@ -68,20 +71,24 @@ class CohortTable(lightning.LightningDataModule):
         split: ByShare | ByPerson | ByColumn | None = None,
         scaling: str = "site",
         ranges: Mapping[str, Sequence[float]] | None = None,
+        labeled: bool = True,
     ) -> None:
         super().__init__()
         if scaling not in SCALINGS:
             raise ValueError(f"dataset.scaling={scaling}: must be one of {', '.join(SCALINGS)}")
-        self.root, self.columns, self.trains = Path(root), dict(columns or {}), trains
+        self.root, self.labeled, self.trains = Path(root), labeled, trains and labeled
         self.header, self.numeric = header, list(numeric)
         self.categorical = {name: list(levels) for name, levels in categorical.items()}
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
         self.batch_size, self.scaling = batch_size, scaling
         self.ranges = Ranges("dataset.ranges", self.numeric, ranges or {}) if scaling == "declared" else None
         self.fitted = FITTED if self.ranges is None else dict[str, tuple[str, str]]()
-        self.must_occur = [f"{label} up to {positive_above:g}", f"{label} above {positive_above:g}"]
+        self.must_occur = [f"{label} {side} {positive_above:g}" for side in ("up to", "above") if labeled]
         self.skipped, self.skipped_persons, self.split = dict[str, int](), dict[str, int](), split or ByShare()
         self.remarks, self.remarks_persons, self.remarks_in_words = counted((), np.zeros(0))
+        beside = [label, *self.split.columns]
+        self.used = [*self.numeric, *self.categorical, *([person] if person else []), *(beside if labeled else [])]
+        self.columns = asked(columns or {}, self.used, beside)
         self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # features, label, person
         self._pooled: tuple[np.ndarray, np.ndarray] | None = None
 
@@ -94,7 +101,7 @@ class CohortTable(lightning.LightningDataModule):
     def occurs(self) -> np.ndarray:
         """Whether each of `must_occur`, both classes of the label, is among the training rows of this site, bool."""
         self.setup()
-        return np.isin([0, 1], self._rows["train"][1])
+        return np.isin([0, 1], self._rows["train"][1])[: len(self.must_occur)]
 
     def persons(self) -> int:
         """Number of distinct persons in the table, rows with missing values included."""
@@ -105,48 +112,39 @@ class CohortTable(lightning.LightningDataModule):
         if self._rows:
             return
         table = self._table()
-        used = [*self.numeric, *self.categorical, self.label]
+        used = [*self.numeric, *self.categorical, *([self.label] if self.labeled else [])]
         values = np.array([numbers(table[name], name).to_numpy() for name in used]).T
         complete = ~np.isnan(values).any(axis=1)
+        names = {"person": table[self.person].map(identifier).to_list()} if self.person else {}
+        self._name_rows(names, np.where(complete, None, MISSING).tolist())
         if not complete.all():
             self.skipped = {MISSING: int((~complete).sum())}
             self.skipped_persons = {MISSING: len(np.unique(self._persons(table)[~complete]))}
         table, values = table[complete], values[complete]
         if not len(values):
             raise ValueError(f"no row has a value in all of {', '.join(used)}")
-        label = (values[:, -1] > self.positive_above).astype(np.float64)
-        features = self._features(values[:, :-1])
+        label = (values[:, -1] > self.positive_above).astype(np.float64)  # of no meaning where there is none
+        numeric, categories, _ = np.split(values, np.cumsum([len(self.numeric), len(self.categorical)]), axis=1)
+        scaled = numeric if self.ranges is None else self.ranges.scaled(numeric)
+        features = np.stack([*scaled.T, *one_hot(categories, self.categorical)], axis=1)
         splits, person = np.full(len(label), "test"), self._persons(table)
-        outside = self.ranges.remarks(values[:, : len(self.numeric)]) if self.ranges is not None else []
+        outside = self.ranges.remarks(numeric) if self.ranges is not None else []
         self.remarks, self.remarks_persons, self.remarks_in_words = counted(outside, person)
         if self.trains:
             splits = self.split.split(table, person, label.astype(np.int64))
+        self._name_splits(splits)
         self._rows = {name: tuple(each[splits == name] for each in (features, label, person)) for name in SPLITS}
 
     def _table(self) -> pd.DataFrame:
         """The declared columns as text, None where a value is missing."""
-        wanted = [*self.numeric, *self.categorical, self.label, *([self.person] if self.person else [])]
-        found = read_csv(self.root, self.header)
-        return aligned(found, [*wanted, *self.split.columns], self.columns, [str(self.missing)])
+        header = self.header if self.labeled or not self.header else header_of(self.root, self.header, self.label)
+        return aligned(read_csv(self.root, header), self.used, self.columns, [str(self.missing)])
 
     def _persons(self, table: pd.DataFrame) -> np.ndarray:
         """A code of each row's person; each row is one where the study names no column."""
         if not self.person:
             return np.arange(len(table))
         return np.unique(table[self.person].map(identifier).fillna("").to_numpy(str), return_inverse=True)[1]
-
-    def _features(self, values: np.ndarray) -> np.ndarray:
-        """Numbers as they are, or by their ranges, then one column per level but the first of each category."""
-        numeric = values[:, : len(self.numeric)]
-        columns = [*(numeric if self.ranges is None else self.ranges.scaled(numeric)).T]
-        for index, (name, levels) in enumerate(self.categorical.items(), start=len(self.numeric)):
-            unknown = sorted(set(values[:, index]) - set(levels))
-            if unknown:
-                raise ValueError(
-                    f"column {name} holds {unknown[0]:g}, which is not among its levels in dataset.categorical"
-                )
-            columns += [(values[:, index] == level).astype(np.float64) for level in levels[1:]]
-        return np.stack(columns, axis=1)
 
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The cohort by column, rows with missing values included: see `datamodules.description`."""
@@ -208,10 +206,12 @@ class CohortTable(lightning.LightningDataModule):
             raise RuntimeError("the pooled mean and deviation were not agreed before the first round")
         if self.ranges is None:
             own = self._rows["train"][0] if self.trains else self._rows["test"][0]
+            if not (pooled or self.labeled or len(own) > 1):
+                raise ValueError(ALONE)
             mean, deviation = self._pooled if pooled and self._pooled else (own.mean(axis=0), own.std(axis=0, ddof=1))
             features = (features - mean) / (deviation + EPSILON)
-        arrays = {"features": torch.from_numpy(features.astype(np.float32))}
-        arrays |= {"label": torch.from_numpy(label.astype(np.float32)), "person": torch.from_numpy(person)}
+        arrays = {"features": torch.from_numpy(features.astype(np.float32)), "person": torch.from_numpy(person)}
+        arrays |= {"label": torch.from_numpy(label.astype(np.float32))} if self.labeled else {}
         return Rows(arrays, None, np.arange(len(label)), augmented=False)
 
     def _loader(self, split: str, *, pooled: bool, shuffle: bool = False) -> DataLoader[Any]:

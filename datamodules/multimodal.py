@@ -9,10 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as lightning
-from torch.utils.data import DataLoader
 
 from datamodules import agreed_target
-from datamodules.cohort import COPY, NO_PERSON, Cohort, CohortQuery, image_opener, left_out, read_cohort
+from datamodules.cohort import (
+    ACCESSION,
+    COPY,
+    NO_PERSON,
+    PERSON,
+    Cohort,
+    CohortQuery,
+    image_opener,
+    left_out,
+    read_cohort,
+)
 from datamodules.description import Description, Edges
 from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
@@ -21,19 +30,18 @@ from datamodules.pixels import Pixels
 from datamodules.ranges import OUT_OF_RANGE
 from datamodules.records import Records, owned
 from datamodules.remarks import LACKING, MIXED_UNITS, counted
-from datamodules.rows import Rows, collate, split_rows
+from datamodules.rows import Rows, SplitLoaders, split_rows
 from datamodules.splits import ByColumn, ByPerson, Dirichlet, persons_by
 from datamodules.tabular import Tabular
 from datamodules.targets import REASONS, Subgroups, Target
 from datamodules.text import HashedText, TransformerText
 from datamodules.units import differing, persons_by_unit
+from datamodules.unlabeled import NamedRows, Unlabeled, asked, names_of
 from datamodules.volume_cache import VolumeCache
 from datamodules.yes_no import undeclared_levels
 
-EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
 
-
-class Multimodal(lightning.LightningDataModule):
+class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
     """A site's cohort of images, structured data and notes.
 
     Batches hold what `image` (datamodules.images), `tabular` (datamodules.tabular) and `text` (datamodules.text)
@@ -57,6 +65,7 @@ class Multimodal(lightning.LightningDataModule):
         subgroups, split: by name, groups of persons to report by; which persons are trained, validated and tested on.
         partition: parts one cohort into simulated sites; null where no site shares one.
         batch_size: rows of a training batch.
+        labeled: False where rows have no target: no column of it, of subgroups or `split` is read, all are test rows.
 
     Raises (by `persons` and `setup`): FileNotFoundError without a cohort, ValueError for one that cannot be used.
     """
@@ -86,21 +95,29 @@ class Multimodal(lightning.LightningDataModule):
         split: ByPerson | ByColumn | None = None,
         partition: Dirichlet | None = None,
         batch_size: int = 32,
+        labeled: bool = True,
     ) -> None:
         super().__init__()
         if part is not None and partition is None:
             raise ValueError("part: is of a cohort that dataset.partition parts; leave it out, or declare it")
-        self.root, self.columns, self.sources = Path(root), dict(columns or {}), dict(sources or {})
-        self.trains, self.part, self.partition = trains, part, partition
+        self.root, self.sources, self.part, self.partition = Path(root), dict(sources or {}), part, partition
+        self.labeled, self.trains, self.predicted_names = labeled, trains and labeled, names_of(target)
+        self.target = target if labeled else Unlabeled(target)
         self.cache = VolumeCache(**cache) if cache else None
-        self.inputs, self.target, self.image, self.tabular = Inputs(image, tabular, text), target, image, tabular
+        self.inputs, self.image, self.tabular = Inputs(image, tabular, text), image, tabular
         self.inputs.take_transformer(self.sources)
         self.text, self.fitted = text, agreed_target.fitted(self.inputs, target)
-        self.groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
-        self.subgroup_levels = {name: each.names for name, each in self.groups.items()}
-        self.must_occur, self.names_levels = target.must_occur, self.inputs.names_levels
-        used = [*target.columns, *(g.column for g in self.groups.values()), *self.split.columns, *self.inputs.columns]
+        groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
+        self.subgroup_levels = {name: each.names for name, each in groups.items()}
+        self.must_occur, self.names_levels = self.target.must_occur, self.inputs.names_levels
+        beside = [*target.columns, *(g.column for g in groups.values()), *self.split.columns]
+        used = [*(beside if labeled else ()), *self.inputs.columns]
+        self.columns, self.groups = asked(columns or {}, used, beside), groups if labeled else {}
         self.query = CohortQuery(owned(records or Records(), person), used, text.column if text else None)
+        self._read_nothing()
+
+    def _read_nothing(self) -> None:
+        """Before the cohort is read."""
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = counted((), np.zeros(0))
         self._cohort: Cohort | None = None
@@ -143,6 +160,7 @@ class Multimodal(lightning.LightningDataModule):
         cohort = self._read()
         arrays, reasons = self.target.read(cohort.table)
         reasons = left_out(cohort, reasons)
+        self._name_rows({PERSON: cohort.names, ACCESSION: cohort.accession}, reasons.to_list())
         self.skipped = dict(Counter(reasons.dropna()))
         self.skipped_persons = persons_by(zip(reasons, cohort.person, strict=True))
         if not len(kept := np.flatnonzero(reasons.isna())):
@@ -164,6 +182,7 @@ class Multimodal(lightning.LightningDataModule):
         self._splits = np.full(len(kept), "test")
         if self.trains:
             self._splits = self.split.split(cohort.table, cohort.person, self.target.strata(self._target))
+        self._name_splits(self._splits)
 
     def _read(self) -> Cohort:
         """The aligned cohort, or the site's part of it."""
@@ -229,22 +248,3 @@ class Multimodal(lightning.LightningDataModule):
         """A code of the person of each row of a split, int64 [n]."""
         self.setup()
         return self._read().person[self._splits == split]
-
-    def _loader(self, split: str) -> DataLoader[Any]:
-        if not self._datasets:
-            self.agree(self.statistics())
-        rows, training = self._datasets[split], split == "train"
-        size = self.batch_size if training else EVALUATED
-        return DataLoader(rows, batch_size=size, shuffle=training and len(rows) > 0, collate_fn=collate)
-
-    def train_dataloader(self) -> DataLoader[Any]:
-        """Training rows in random order."""
-        return self._loader("train")
-
-    def val_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
-        """Validation rows; no loader without any."""
-        return self._loader("validate") if len(self.whose("validate")) else []
-
-    def test_dataloader(self) -> DataLoader[Any]:
-        """Test rows."""
-        return self._loader("test")

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from datamodules.splits import SPLITS
 
 if TYPE_CHECKING:
     from datamodules.pixels import Pixels
+
+EVALUATED = 256  # rows of a validation or test batch: enough to be fast, few enough for images
 
 
 class Rows(Dataset[dict[str, Tensor]]):
@@ -50,3 +52,38 @@ def collate(batch: Any) -> dict[str, Tensor]:
         return batch
     stacked: dict[str, Tensor] = default_collate(batch)
     return stacked
+
+
+class SplitLoaders:
+    """The loaders of a dataset whose rows are in `_datasets` by split, once its statistics are agreed on."""
+
+    batch_size: int
+    _datasets: dict[str, Rows]
+
+    def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
+        """The sums that sites agree on."""
+        raise NotImplementedError
+
+    def agree(self, merged: Mapping[str, np.ndarray]) -> None:
+        """Take those of all sites, and make the rows."""
+        raise NotImplementedError
+
+    def _loader(self, split: str) -> DataLoader[Any]:
+        if not self._datasets:
+            self.agree(self.statistics())
+        rows, training = self._datasets[split], split == "train"
+        size = self.batch_size if training else EVALUATED
+        return DataLoader(rows, batch_size=size, shuffle=training and len(rows) > 0, collate_fn=collate)
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Training rows in random order."""
+        return self._loader("train")
+
+    def val_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
+        """Validation rows; no loader without any."""
+        found = self._loader("validate")
+        return found if len(found.dataset) else []  # type: ignore[arg-type]
+
+    def test_dataloader(self) -> DataLoader[Any]:
+        """Test rows."""
+        return self._loader("test")

@@ -12,9 +12,9 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryStatScores
 
-from models.heads.classification import just_below
 from models.metrics.counts import FOR_FIGURES
 from models.metrics.intervals import Examples
+from models.metrics.thresholds import just_below
 
 Batch = Mapping[str, Tensor]
 LOSS = "loss"
@@ -116,6 +116,11 @@ class MultimodalModel(lightning.LightningModule):
                 for name in named if belongs.any() else ():
                     self.subgroup_metrics[name].update(*(each[belongs] for each in rows))
 
+    def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """What the head predicts for each row, by name; of a batch without the target."""
+        found: dict[str, Tensor] = self.head.predicted(self(batch), batch)
+        return found
+
     @torch.no_grad()
     def _score(self, batch: Batch) -> tuple[Tensor, ...]:
         output = self(batch)
@@ -167,6 +172,7 @@ class MultimodalModel(lightning.LightningModule):
 
     def decide_at(self, threshold: float | None) -> None:
         """Score decisions at this probability from now on; at the head's own, or .5 until it is chosen, with None."""
+        self.head.known = threshold if self.head.chooses_threshold else self.head.at
         for metric in (*self.metrics.values(), *self.subgroup_metrics.values()):
             if isinstance(metric, BinaryStatScores):
                 metric.threshold = just_below(self.head.at if threshold is None else threshold)

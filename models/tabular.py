@@ -37,7 +37,7 @@ class LinearClassifier(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.linear = torch.nn.Linear(features, 1)
-        self.make_optimizer = optimizer
+        self.make_optimizer, self.threshold = optimizer, threshold
         self.metrics = torch.nn.ModuleDict(
             {
                 "accuracy": Accuracy(threshold),
@@ -69,6 +69,11 @@ class LinearClassifier(lightning.LightningModule):
     def test_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> None:
         """Add a batch to all metrics."""
         self.exact["auroc"].update(*self._score(batch))
+
+    def predict_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
+        """`probability` [n], and `positive` [n], 1 above the threshold; of a batch without labels."""
+        probability = self(batch["features"]).sigmoid()
+        return {"probability": probability, "positive": (probability > self.threshold).long()}
 
     def _score(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         logits, label = self(batch["features"]), batch["label"]

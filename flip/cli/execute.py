@@ -147,7 +147,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         alone=study.baselines.alone and transport is not None,
         trackers=online(study.tracking),
     )
-    if study.job == "measure":
+    if JOBS[study.job].applies == 1:
         loop.applied = applied(study, loop.given[0])
     return Ending(files, loop, partial(train_here, study, files.folder, loop, transport), relative(files.folder))
 

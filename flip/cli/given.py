@@ -31,6 +31,6 @@ def bring(study: "Study", folder: Path) -> list[str]:
 
 
 def applied(study: "Study", model: ModelFile) -> Applied:
-    """What goes with the model that `job=measure` applies. Raises UserError for a companion that cannot be read."""
+    """What goes with the one model that a job applies. Raises UserError for a companion that cannot be read."""
     companions = {name: load_model(path) for name, path in study.companions.items()}
     return Applied(model.digest, scores_of(study.model_from[0], model), companions)

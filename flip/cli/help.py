@@ -2,7 +2,7 @@
 
 import os
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from flip.config.data_source import data_source, ready
@@ -83,21 +83,17 @@ def help_text(arguments: Sequence[str]) -> str:
     groups = [group for group in GROUPS if group in found] + sorted(found - set(GROUPS))
     wanted = [each for each in arguments if not each.startswith("-") and "=" not in each and each != own]
     if not wanted:
-        return _screen(groups, options(folders, "experiment"))
+        return _screen(groups)
     for each in wanted:
         if each not in (*groups, "all"):
             raise UserError(f"--help {each}: there is no such group; {nearest(each, [*groups, 'all'])}")
     return _groups(folders, groups if "all" in wanted else wanted)
 
 
-def _screen(groups: Sequence[str], experiments: Iterable[str]) -> str:
-    named = {"Groups": groups, "Experiments": experiments}
-    lists = [
-        textwrap.fill(f"{title}: {', '.join(names)}", WIDTH, subsequent_indent="  ", break_long_words=False)
-        for title, names in named.items()
-    ]
+def _screen(groups: Sequence[str]) -> str:
+    named = textwrap.fill(f"Groups: {', '.join(groups)}", WIDTH, subsequent_indent="  ", break_long_words=False)
     jobs = [f"     {f'job={name}':<36}{job.about}" for name, job in JOBS.items() if name != "train"]  # the default
-    return "\n".join([WHAT, "", SCREEN.format(jobs="\n".join(jobs)), *lists])
+    return "\n".join([WHAT, "", SCREEN.format(jobs="\n".join(jobs)), named])
 
 
 def _groups(folders: Sequence[Path], groups: Sequence[str]) -> str:

@@ -37,4 +37,5 @@ JOBS = {
     "plan": Job("flip.coordinator.plan.plan", "propose grid, patch and network"),
     "evaluate": Job("flip.coordinator.apply.evaluate", "score model_from=RUN, train nothing", scores=True, applies=20),
     "measure": Job("flip.coordinator.measure.measure", "apply model_from=RUN to whole cohorts", applies=1),
+    "predict": Job("flip.coordinator.measure.predict", "predict by model_from=RUN, unlabeled", applies=1),
 }

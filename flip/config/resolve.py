@@ -162,6 +162,8 @@ def _study(
         for key, value in _leaves(manifest, "")
         if not _is_json(value)
     ]
+    if config.job == "predict" and not problems:
+        manifest["dataset"] = _unlabeled(manifest["dataset"])
     manifest |= {
         "mechanisms": list(config.privacy),
         "engine": __version__,
@@ -189,6 +191,14 @@ def _study(
         companions={name: Path(each).expanduser().absolute() for name, each in config.companions.items() if each},
         where=where,
     )
+
+
+def _unlabeled(dataset: Mapping[str, object]) -> dict[str, object]:
+    """A dataset of which what is predicted is not asked for, where its class can do without."""
+    from flip.config.build import takes
+    from flip.config.places import LABELED
+
+    return {**dataset, LABELED: False} if takes(dataset, (LABELED,)) else {**dataset}
 
 
 def _plain(cfg: DictConfig, key: str) -> object:

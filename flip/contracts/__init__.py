@@ -58,23 +58,24 @@ from flip.contracts.model import (
     Withholds,
 )
 from flip.contracts.planning import Plans
+from flip.contracts.prediction import NamesRows
 
 __all__ = [
     "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "GivesScans", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
-    "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesSubgroups", "Outcomes",
-    "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling", "ScoresExactly",
-    "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes", "Withholds",
-    "hooks", "is_hook",
+    "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups",
+    "Outcomes", "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling",
+    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes",
+    "Withholds", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees, Fits,
-        KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesRows, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees,
+        Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted,
         ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing, GivesScans,
         RefusesBundle,
     ),

@@ -87,8 +87,8 @@ class Withheld(Enum):
 class Task:
     """What the coordinator asks of a site.
 
-    `round` counts from 0. `step` is "statistics", "describe", "plan", "begin", "fit", "evaluate", "measure", or a
-    privacy mechanism's own. `state` holds the arrays of the strategy and the agreed statistics (`statistics/...`);
+    `round` counts from 0. `step` is "statistics", "describe", "plan", "begin", "fit", "evaluate", "measure", "predict",
+    or a privacy mechanism's own. `state` holds the arrays of the strategy and the agreed statistics (`statistics/...`);
     `params` are flat scalars; `manifest` is the study as canonical JSON. The parameter `TRACKERS` is no part of the
     question: it changes neither the answer nor the digest.
     """

@@ -12,6 +12,7 @@ from flip import numerics
 from flip.config import build
 from flip.config.build import initial_module
 from flip.config.checks.manifest import manifest_problems, read_manifest, rounds_of
+from flip.config.places import LABELED
 from flip.config.policy import Policy
 from flip.config.schema import SIMULATED, Site
 from flip.config.site_file import load_site
@@ -187,7 +188,8 @@ def admit(accepted: Accepted, place: Place) -> Loaded:
     configure_torch(int(manifest["trainer"]["threads"]))
     datamodule = build.datamodule(manifest, place.name, place.site)
     persons = build.persons(datamodule)
-    if fault := policy.refuses_cohort(persons):
+    ours = manifest["dataset"].get(LABELED) is False and not place.deployed  # a prediction by the machine's owner:
+    if not ours and (fault := policy.refuses_cohort(persons)):  # no number leaves, and one person may be predicted for
         raise Refusal(fault)
     if isinstance(datamodule, NamesLevels) and datamodule.names_levels and "levels" not in policy.releases:
         columns = ", ".join(datamodule.names_levels)

@@ -42,8 +42,9 @@ STEPS: Mapping[str, Step] = {
         {"split": (str,), "outcomes": (bool,), "threshold": (int, float), "alone": (str,), "pooled": (bool,)},
     ),
     "measure": Step(STUDY, {}),
+    "predict": Step(STUDY, {"pooled": (bool,)}),
 }
-WHOLE = ("measure",)  # steps that have all weights of the model
+WHOLE = ("measure", "predict")  # steps that have all weights of the model
 SPLITS = ("validate", "test")
 
 
@@ -126,7 +127,7 @@ def unknown_state(task: Task, expected: Expected) -> Iterator[str]:
     """What of a task's state the study does not have; nothing of it is copied to find out."""
     agreed = {name: array for name, array in task.state.items() if name.startswith(STATISTICS)}
     edges = {name: array for name, array in task.state.items() if name.startswith(EDGES)}
-    beside = {name for name in task.state if task.step == "measure" and name.startswith(f"{APPLIED}/")}
+    beside = {name for name in task.state if task.step in WHOLE and name.startswith(f"{APPLIED}/")}
     own = forms({name: array for name, array in task.state.items() if name not in {*agreed, *edges, *beside}})
     wanted = expected.state if (task.step, task.stage) == ("fit", "study") else {}
     if own != wanted:

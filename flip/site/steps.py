@@ -56,6 +56,7 @@ class Steps:
             "fit": self.fit,
             "evaluate": self.evaluate,
             "measure": self.measure,
+            "predict": self.predict,
         }
         return steps[task.step](task)
 
@@ -173,8 +174,21 @@ class Steps:
 
         Raises Refusal at a deployed site: nobody elsewhere applies weights of their choice there or replaces its files.
         """
-        if self.place.deployed:
-            raise Refusal(Fault.REFUSED_POLICY, "a hospital measures with its own site_file, not for a coordinator")
-        self.loaded.agree(task)
+        self._of_ours(task)
         measure(self.place, self.loaded, task)
         return self._released(0, task)
+
+    def predict(self, task: Task) -> Reply:
+        """The model's predictions for every row, into this site's folder; the reply is empty. Raises as `measure`."""
+        from flip.site.predict import predict
+
+        self._of_ours(task)
+        predict(self.place, self.loaded, task, self.log)
+        return self._released(0, task)
+
+    def _of_ours(self, task: Task) -> None:
+        """Take the agreed statistics of a model that this machine's owner applies here."""
+        if self.place.deployed:
+            why = "a hospital measures and predicts with its own site_file, not for a coordinator"
+            raise Refusal(Fault.REFUSED_POLICY, why)
+        self.loaded.agree(task)

@@ -13,7 +13,7 @@ from torchmetrics.classification import BinaryCalibrationError, MulticlassCalibr
 
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC
 from models.metrics.bins import EDGES
-from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope
+from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope, TopCalibrationError
 from models.metrics.classes import (
     Accuracy,
     BalancedAccuracy,
@@ -27,6 +27,7 @@ from models.metrics.classes import (
 )
 from models.metrics.counts import Confusion, LabelDecisions
 from models.metrics.exact import AUPRC, AUROC, CalibrationSlope, ClassAUROC, LabelAUROC
+from models.metrics.thresholds import just_below, yes
 from models.panels import binary, classes, labels
 
 Batch = Mapping[str, Tensor]
@@ -34,11 +35,6 @@ Scored = Mapping[str, Mapping[str, Metric]]
 Panels = list[dict[str, Any]]
 YOUDEN, SENSITIVITY, HALF = "youden", "sensitivity", 0.5
 ROUNDING = 1e-9  # of a sum of shares
-
-
-def just_below(threshold: float) -> float:
-    """What torchmetrics, whose yes lies above its threshold, takes so that the threshold itself is a yes."""
-    return float(torch.nextafter(torch.tensor(threshold), torch.tensor(-1.0)))
 
 
 class Binary(nn.Module):
@@ -64,6 +60,7 @@ class Binary(nn.Module):
         self.wanted_sizes = {"target.classes": 2}
         self.chooses_threshold = not isinstance(threshold, int | float)
         self.at = float(threshold) if isinstance(threshold, int | float) else HALF
+        self.known = None if self.chooses_threshold else self.at
 
     def forward(self, embedding: Tensor) -> Tensor:
         """Logits [n]."""
@@ -78,6 +75,12 @@ class Binary(nn.Module):
     def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """What the metrics take: probabilities [n] and labels [n]."""
         return output.sigmoid(), batch["label"].long()
+
+    def predicted(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`probability` [n]; `positive` [n], 1 from the threshold on, NaN where that is to be chosen and was not."""
+        found = output.sigmoid()
+        unknown = torch.full_like(found, torch.nan)
+        return {"probability": found, "positive": unknown if self.known is None else yes(found, self.known)}
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
@@ -170,6 +173,10 @@ class MultiClass(nn.Module):
         """What the metrics take: probabilities [n, classes] and classes [n]."""
         return output.softmax(1), batch["label"]
 
+    def predicted(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`probability` [n, classes], and which of them is `predicted` [n]."""
+        return {"probability": output.softmax(1), "predicted": output.argmax(1)}
+
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
         return {
@@ -189,15 +196,6 @@ class MultiClass(nn.Module):
     def panels(self, scored: Scored, names: Sequence[str]) -> Panels:
         """As `models.panels.classes`."""
         return classes.panels(scored, names)
-
-
-class TopCalibrationError(BinnedCalibrationError):
-    """Expected calibration error of the most probable class, from sums of each bin."""
-
-    def update(self, predicted: Tensor, label: Tensor) -> None:
-        """Add probabilities [n, classes] and classes [n]."""
-        confidence, most = predicted.max(1) if len(predicted) else (predicted.sum(1), label)
-        super().update(confidence, (most == label).long())
 
 
 class MultiLabel(nn.Module):
@@ -231,6 +229,10 @@ class MultiLabel(nn.Module):
     def scored(self, output: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """What the metrics take: probabilities [n, labels] and labels [n, labels], -1 where not known."""
         return output.sigmoid(), batch["label"].nan_to_num(nan=-1.0).long()
+
+    def predicted(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`probability` [n, labels]."""
+        return {"probability": output.sigmoid()}
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""

@@ -112,13 +112,17 @@ class Regression(nn.Module):
 
     def loss(self, output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Mean squared error of the scaled label; 0 of no row."""
-        mean, deviation = scale(batch)
+        mean, deviation = scale(output, batch)
         return (output - (batch["label"] - mean) / deviation).square().sum() / max(len(output), 1)
 
     def scored(self, output: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """What the metrics take: predictions [n] and labels [n], in the label's unit."""
-        mean, deviation = scale(batch)
-        return output * deviation + mean, batch["label"]
+        return self.predicted(output, batch)["value"], batch["label"]
+
+    def predicted(self, output: Tensor, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`value` [n], in the label's unit."""
+        mean, deviation = scale(output, batch)
+        return {"value": output * deviation + mean}
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
@@ -129,7 +133,6 @@ class Regression(nn.Module):
         return {}
 
 
-def scale(batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """The agreed mean and deviation of the label, [n]; 0 and 1 of a dataset that agrees none."""
-    label = batch["label"]
-    return batch.get("label_mean", torch.zeros_like(label)), batch.get("label_deviation", torch.ones_like(label))
+def scale(output: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """The agreed mean and deviation of the label, [n] as the output; 0 and 1 of a dataset that agrees none."""
+    return batch.get("label_mean", torch.zeros_like(output)), batch.get("label_deviation", torch.ones_like(output))

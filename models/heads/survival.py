@@ -106,6 +106,10 @@ class Cox(nn.Module):
         rows = output, batch["time"], batch["event"]
         return (*rows, (-self.baseline * output[:, None].exp()).exp()) if self.times else rows
 
+    def predicted(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`relative_hazard` [n]; no survival, since the baseline hazard stays where the training rows are."""
+        return {"relative_hazard": output.exp()}
+
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
         ranks: dict[str, Metric] = {"c_index_weighted": WeightedCIndex(), "follow_up": FollowUp()}
@@ -159,8 +163,16 @@ class DiscreteTime(nn.Module):
 
         The risk is less the mean of the survival curve.
         """
-        survival = functional.logsigmoid(-output).cumsum(1).exp()
+        survival = self.survival(output)
         return -survival.mean(1), batch["time"], batch["event"], survival
+
+    def survival(self, output: Tensor) -> Tensor:
+        """Survival [n, intervals] at their ends."""
+        return functional.logsigmoid(-output).cumsum(1).exp()
+
+    def predicted(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """`survival_<time>` [n], by the ends of the intervals."""
+        return {f"survival_{time:g}": each for time, each in zip(self.times, self.survival(output).T, strict=True)}
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""

@@ -136,6 +136,15 @@ class BinnedCalibrationError(Counted):
         return states
 
 
+class TopCalibrationError(BinnedCalibrationError):
+    """Expected calibration error of the most probable class, from sums of each bin."""
+
+    def update(self, predicted: Tensor, label: Tensor) -> None:
+        """Add probabilities [n, classes] and classes [n]."""
+        confidence, most = predicted.max(1) if len(predicted) else (predicted.sum(1), label)
+        super().update(confidence, (most == label).long())
+
+
 def even(probability: Tensor) -> Tensor:
     """Which of ten even bins probabilities lie in."""
     size = BinnedCalibrationError.SIZE

@@ -1,14 +1,17 @@
 """Models that were trained elsewhere: whether the job applies any, and whether they are of this study."""
 
 from collections.abc import Iterator
+from inspect import getmro, isclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flip.config.build import takes
 from flip.config.jobs import JOBS
+from flip.config.places import LABELED
 from flip.config.study import Study
-from flip.config.targets import TARGET, resolve
+from flip.config.targets import LIBRARIES, TARGET, resolve
 from flip.contracts import GivesScans
 from flip.errors import UserError, at
 from flip.messages.match import match
@@ -19,7 +22,11 @@ from flip.messages.weights_file import read_weights
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
 
-FREE = ("augment", "batch_size", "demo", "demo_patients", "partition", "records", "split", "subgroups", "workers")
+PREDICTS = "predict_step"  # Lightning's name: every module has one, which is of use where it is its own
+FREE = (
+    "augment", "batch_size", "demo", "demo_patients", "labeled", "partition", "records", "split", "subgroups",
+    "workers",
+)  # fmt: skip
 """Of a dataset: what changes which rows are read, and not how one is prepared."""
 
 
@@ -40,10 +47,22 @@ def unfit_models(study: Study) -> Iterator[str]:
         yield f"{init}: job={study.job} trains nothing; set init=null, or model_from for a model to apply"
     if study.init is not None and study.resume_from is not None:
         yield f"{init}: a training that goes on from resume_from begins from no other; set one to null"
-    if study.job == "measure" and study.live:
-        yield f"{at('job', study.where)}: measure runs where the data are; at a hospital with site_file=site.yaml"
+    if study.job in ("measure", "predict") and study.live:
+        yield f"{at('job', study.where)}: {study.job} runs where the data are; at a hospital with site_file=site.yaml"
+    if study.job == "predict":
+        yield from _unpredictable(study)
     if study.job == "measure" and not (study.manifest["outcomes"] or {}).get(TARGET):
         yield f"{at('outcomes', study.where)}: the study has none, so there is nothing to measure; choose one that has"
+
+
+def _unpredictable(study: Study) -> Iterator[str]:
+    """Why rows without labels cannot be read by the dataset, or not be predicted by the model, one by one."""
+    dataset, model = (str(study.manifest[part][TARGET]) for part in ("dataset", "model"))
+    if LABELED not in takes(study.manifest["dataset"], (LABELED,)):
+        yield f"{at('dataset', study.where)}: {dataset} reads no rows without labels ({LABELED}=false), for job=predict"
+    kinds = getmro(made) if isclass(made := resolve(model)) else ()
+    if not any(PREDICTS in vars(each) and each.__module__.split(".")[0] not in LIBRARIES for each in kinds):
+        yield f"{at('model', study.where)}: {model} has no {PREDICTS} of its own, so job=predict has nothing to write"
 
 
 def _companion(study: Study, key: str, path: Path) -> Iterator[str]:
