@@ -82,7 +82,7 @@ class Inputs:
         """The text of each row, as the part reads it; none where the study does not use any."""
         return [] if self.text is None else self.text.read(cohort.table[self.text.column])
 
-    def lacking_all(self, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> list[Remark]:
+    def lacking_all(self, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> Remark:
         """The rows that have nothing to predict from.
 
         Raises ValueError where that is all of them, and for values that are no numbers, before anything is trained.
@@ -100,7 +100,7 @@ class Inputs:
                 f"no row has anything to predict from ({columns}): map the site's own columns, give their source, or "
                 "leave the site out"
             )
-        return [Remark(NOTHING, NOTHING, ~some)]
+        return Remark(NOTHING, NOTHING, ~some)
 
     def describe(self, told: Description, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> None:
         """Say of each column, and of how many persons image and text are there; `texts` as the part reads them."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datamodules.remarks import Remark
 from datamodules.targets import Arrays, MultiClass, MultiLabel, Target
 
 ALONE = (
@@ -76,14 +77,23 @@ class NamedRows:
         self._why = np.array([each if isinstance(each, str) else None for each in reasons], dtype=object)
         self._split_of = np.full(len(reasons), "", dtype=object)
 
-    def _name_splits(self, splits: np.ndarray) -> None:
-        """Know of each row that is kept, in order, its split."""
-        self._split_of[[why is None for why in self._why]] = splits
+    def _name_splits(self, splits: np.ndarray, nothing: Remark | None = None) -> None:
+        """Know of each row that is kept, in order, its split, and whether there is `nothing` to predict it from."""
+        kept = [why is None for why in self._why]
+        self._split_of[kept] = splits
+        self._unfounded = np.full(len(self._why), "", dtype=object)
+        if nothing is not None:
+            self._unfounded[kept] = np.where(nothing.rows, nothing.reason, "")
 
     def row_names(self, split: str) -> dict[str, list[str]]:
         """By column the site's own name of each row of a split, in the order of its loader."""
         self.setup()
         return self._named(self._split_of == split)
+
+    def unfounded_rows(self, split: str) -> list[str]:
+        """Why each row of a split has nothing to predict from, in the order of its loader; empty where it has."""
+        self.setup()
+        return list(self._unfounded[self._split_of == split])
 
     def skipped_rows(self) -> dict[str, list[str]]:
         """The same of the rows that were left out, and the `reason`."""

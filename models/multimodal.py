@@ -172,7 +172,8 @@ class MultimodalModel(lightning.LightningModule):
 
     def decide_at(self, threshold: float | None) -> None:
         """Score decisions at this probability from now on; at the head's own, or .5 until it is chosen, with None."""
-        self.head.known = threshold if self.head.chooses_threshold else self.head.at
+        if getattr(self.head, "chooses_threshold", False):
+            self.head.known = threshold
         for metric in (*self.metrics.values(), *self.subgroup_metrics.values()):
             if isinstance(metric, BinaryStatScores):
                 metric.threshold = just_below(self.head.at if threshold is None else threshold)

@@ -13,5 +13,8 @@ class NamesRows(Protocol):
     def row_names(self, split: str) -> Mapping[str, Sequence[str]]:
         """By column (`person`, `accession`, or `row`, counted from 1) the site's own name of each row of a split."""
 
+    def unfounded_rows(self, split: str) -> Sequence[str]:
+        """Why each row of a split has nothing to predict from, so that no prediction is written; empty where it has."""
+
     def skipped_rows(self) -> Mapping[str, Sequence[str]]:
         """The same of the rows that were left out, and the `reason`."""

@@ -45,8 +45,12 @@ def predict(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> No
         module.decide_at(known.scores["threshold"])
     rows, _ = scalings(data, "test", pooled=bool(task.params.get("pooled")))
     predicted = named(predictions(module, rows, device_of(loaded.manifest, place.site)), data.predicted_names)
-    read, skipped = data.row_names("test"), data.skipped_rows()
-    lines = [*records({**texts(read), **predicted}), *records(texts(skipped))]
+    read, skipped, unfounded = data.row_names("test"), data.skipped_rows(), data.unfounded_rows("test")
+    lines = [
+        {**name, **({"reason": printable(why)} if why else numbers)}
+        for name, numbers, why in zip(records(texts(read)), records(predicted), unfounded, strict=True)
+    ]
+    lines += records(texts(skipped))
     columns = dict.fromkeys([*read, *predicted, "reason", "model", "use"])
     about = {"model": known.digest, "use": USE}
     content = io.StringIO()
@@ -54,7 +58,7 @@ def predict(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> No
     table.writeheader()
     table.writerows({**line, **about} for line in lines)
     write_atomic(place.home / FILE, content.getvalue().encode(), mode=0o600)
-    for reason, number in Counter(skipped["reason"]).items():
+    for reason, number in Counter([*skipped["reason"], *filter(None, unfounded)]).items():
         log.warning("%d not predicted: %s", number, printable(reason))
 
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from datamodules.cohort_table import CohortTable
+from datamodules.remarks import NOTHING
 from flip.cli.execute import execute
 from flip.config import build
 from flip.config.build import initial_module
@@ -203,6 +204,20 @@ def test_a_new_row_at_another_hospital_is_read_by_the_means_and_words_of_the_tra
     assert found[["person", "accession"]].to_numpy().tolist() == [["ann", "s1"]]
     assert abs(found["probability"][0] - wanted["s1"]) < 1e-6
     assert wanted["s1"] != wanted["s2"]
+
+
+def test_a_row_with_nothing_to_predict_from_has_the_reason_in_place_of_a_prediction(stays, tmp_path):
+    arguments, run = stays
+    names = ["age", "sex", "heart_rate", "lactate", "conditions", "pressure", "saturation", "creatinine", "note"]
+    rows = pd.DataFrame({"person": ["ann", "bob"], "accession": ["s1", "s2"]})
+    rows = rows.assign(**dict.fromkeys(names)).assign(age=[71, None])
+    (tmp_path / "one").mkdir()
+    rows.to_csv(tmp_path / "one" / "cohort.csv", index=False)
+    file = at_hospital(tmp_path, tmp_path / "one", load_model(run).digest, person="person")
+    out = predicted(arguments, run, tmp_path / "out", file)
+    found = pd.read_csv(out / "sites" / "own" / "predictions.csv").set_index("person")
+    assert found["probability"].notna().to_dict() == {"ann": True, "bob": False}
+    assert found.loc["bob", "reason"] == NOTHING
 
 
 def test_nothing_that_was_predicted_leaves_the_sites(simulated):
