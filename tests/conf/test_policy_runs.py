@@ -1,7 +1,7 @@
 """Every shipped experiment runs to its report at hospitals with a policy, and names what they withhold.
 
 Tiny cohorts are smaller than README's minimum of 50 persons and a cell of 5, so the policy is scaled: 10 persons and 5,
-and for six phantoms a hospital 5 persons and 2.
+for six phantoms a hospital 5 persons and 2, for scans of the whole abdomen 2 and 2.
 """
 
 import html
@@ -17,7 +17,8 @@ from tests.studies import compose_study
 
 EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
 POLICY = {"minimum_persons": 10, "minimum_cell": 5}
-POLICIES = {"sarcopenia": {"minimum_persons": 5, "minimum_cell": 2}}
+FEW = {"minimum_persons": 2, "minimum_cell": 2}
+POLICIES = {"sarcopenia": {"minimum_persons": 5, "minimum_cell": 2}, "abdomen_3d": FEW, "level_finder": FEW}
 RULES = tuple(rule.value for rule in Withheld)
 
 
