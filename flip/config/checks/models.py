@@ -22,6 +22,7 @@ from flip.messages.weights_file import read_weights
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
 
+FROM, INIT = "model_from", "init"
 PREDICTS = "predict_step"  # Lightning's name: every module has one, which is of use where it is its own
 FREE = (
     "augment", "batch_size", "demo", "demo_patients", "labeled", "partition", "records", "split", "subgroups",
@@ -32,21 +33,20 @@ FREE = (
 
 def unfit_models(study: Study) -> Iterator[str]:
     """What a job that applies models needs: so many of them, and for some jobs `outcomes`, or the data here."""
-    key, most, named = at("model_from", study.where), JOBS[study.job].applies, len(study.model_from)
+    most, named, where = JOBS[study.job].applies, len(study.model_from), study.where
     if named and not most:
         appliers = ", ".join(f"job={name}" for name, job in JOBS.items() if job.applies)
-        yield f"{key}: job={study.job} applies no model; set model_from=null, or one of {appliers}"
+        yield f"{at(FROM, where)}: job={study.job} applies no model; set model_from=null, or one of {appliers}"
     elif named > most:
-        yield f"{key}: names {named} models, and job={study.job} applies {most}"
+        yield f"{at(FROM, where)}: names {named} models, and job={study.job} applies {most}"
     elif most and not named:
-        yield f"{key}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
+        yield f"{at(FROM, where)}: has no value; set it to the folder of a finished run, model_from=runs/NAME/TIME"
     for name, path in study.companions.items():
         yield from _companion(study, at(f"companions.{name}", study.where), path)
-    init = at("init", study.where)
     if study.init is not None and not JOBS[study.job].trains:
-        yield f"{init}: job={study.job} trains nothing; set init=null, or model_from for a model to apply"
+        yield f"{at(INIT, where)}: job={study.job} trains nothing; set init=null, or model_from for a model to apply"
     if study.init is not None and study.resume_from is not None:
-        yield f"{init}: a training that goes on from resume_from begins from no other; set one to null"
+        yield f"{at(INIT, where)}: a training that goes on from resume_from begins from no other; set one to null"
     if study.job in ("measure", "predict") and study.live:
         yield f"{at('job', study.where)}: {study.job} runs where the data are; at a hospital with site_file=site.yaml"
     if study.job == "predict":
@@ -78,21 +78,21 @@ def _companion(study: Study, key: str, path: Path) -> Iterator[str]:
 
 def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:
     """Whether the models of `model_from` are of this study's model and of rows that are prepared as its are."""
-    key, own = at("model_from", study.where), to_arrays(model)
+    own, where = to_arrays(model), study.where
     if study.init is not None and not match(own, read_weights(study.init)).taken:
-        yield f"{at('init', study.where)}: {study.init} has no array of the name and shape of one of this model's"
+        yield f"{at(INIT, where)}: {study.init} has no array of the name and shape of one of this model's"
     for path in study.model_from:
         try:
             given = load_model(path)
         except UserError as error:
-            yield from (f"{key}: {problem}" for problem in error.problems)
+            yield from (f"{at(FROM, where)}: {problem}" for problem in error.problems)
             continue
         if why := _other_weights(own, given):
-            yield f"{key}: {path} is of another model than this study's: {why}; name a run of this one"
+            yield f"{at(FROM, where)}: {path} is of another model than this study's: {why}; name a run of this one"
         elif others := _other_dataset(study, given):
             yield (
-                f"{key}: {path} was trained with another {', '.join(others)}, so rows would be prepared otherwise than "
-                "in the training; set it as in the run.yaml of that run"
+                f"{at(FROM, where)}: {path} was trained with another {', '.join(others)}, so rows would be prepared "
+                "otherwise than in the training; set it as in the run.yaml of that run"
             )
 
 
