@@ -137,7 +137,7 @@ def test_each_study_of_the_readme_is_accepted(readers_folder: Path, monkeypatch:
     monkeypatch.chdir(readers_folder)
     studies = [words for words, place in shown().items() if place == "README.md" and "experiment=" in words]
     found = {words: refused(words) for words in studies}
-    assert len(studies) > 5
+    assert len(studies) >= 5
     assert [f"{words}: {problems}" for words, problems in found.items() if problems] == []
 
 
