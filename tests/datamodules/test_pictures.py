@@ -16,6 +16,7 @@ from datamodules.multimodal import Multimodal
 from datamodules.npz import NPZ
 from datamodules.pictures import Unfit, as_declared, picture
 from datamodules.records import Records
+from datamodules.remarks import NOTHING
 from datamodules.splits import ByColumn
 from datamodules.targets import Binary
 from tests.datamodules.test_radiograph import write_radiograph
@@ -319,7 +320,8 @@ def test_what_is_left_out_is_counted_by_its_reason(site):
     data = cohort(site)
     data.setup()
     reasons = (Reason.NO_RANGE, Reason.AMBIGUOUS_NAME, Reason.NO_IMAGE)
-    assert data.remarks == data.remarks_persons == {UNREADABLE + each.value: 1 for each in reasons}
+    unread = {UNREADABLE + each.value: 1 for each in reasons}
+    assert data.remarks == data.remarks_persons == {**unread, NOTHING: 3}  # an image is all that there is of a row
     assert set(data.remarks) <= data.REMARKS and not data.skipped
     assert data._pixels.unread == {
         f"a{row}": UNREADABLE + each.value for row, each in zip((6, 7, 8), reasons, strict=True)
