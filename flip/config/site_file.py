@@ -48,10 +48,12 @@ def _read(path: Path) -> dict[Any, Any]:
         text = path.read_text(encoding="utf-8")
         if turned := misread(text, str(path)):
             raise UserError(turned)
-        read = yaml.safe_load(text) or {}
-        if not isinstance(read, dict):
+        read = yaml.safe_load(text)
+        if not isinstance({} if read is None else read, dict):
             raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
-        loaded = OmegaConf.create(text)  # as Hydra reads those of a simulation; a key that stands twice is refused
+        loaded = OmegaConf.create(
+            text if read else {}
+        )  # as Hydra reads those of a simulation; a key that stands twice is refused
         if problems := [*_resolved(OmegaConf.to_container(loaded), path)]:
             raise UserError(problems)
         placed = _placed(loaded, path.parent.parent / PLACES)

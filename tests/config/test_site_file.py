@@ -186,3 +186,10 @@ def test_a_file_that_holds_no_keys_is_refused_in_a_sentence(text: str, tmp_path:
     (tmp_path / "site.yaml").write_text(text)
     with pytest.raises(UserError, match="must hold keys and values"):
         load_site(tmp_path / "site.yaml")
+
+
+@pytest.mark.parametrize("text", ["[]", "- root", "0", "''", "false"])
+def test_a_file_of_no_keys_and_values_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"must hold keys and values, such as 'root: /data/cohort'"):
+        load_site(tmp_path / "site.yaml")
