@@ -51,9 +51,8 @@ def _read(path: Path) -> dict[Any, Any]:
         read = yaml.safe_load(text)
         if not isinstance({} if read is None else read, dict):
             raise UserError(f"{path}: must hold keys and values, such as 'root: /data/cohort'")
-        loaded = OmegaConf.create(
-            text if read else {}
-        )  # as Hydra reads those of a simulation; a key that stands twice is refused
+        # As Hydra reads the files of a simulation: a key that stands twice is refused.
+        loaded = OmegaConf.create(text)
         if problems := [*_resolved(OmegaConf.to_container(loaded), path)]:
             raise UserError(problems)
         placed = _placed(loaded, path.parent.parent / PLACES)
