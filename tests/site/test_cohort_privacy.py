@@ -51,7 +51,11 @@ def silo(tmp_path):
     study = compose_study(
         "experiment=heart_disease",
         "~dataset",
-        "model.features=8",
+        "model=risk_classifier",
+        "model.encoders.text=null",
+        "model.encoders.tabular.features=8",
+        "+model.subgroups.sex=[F,M]",
+        "+model.subgroups.heavy=[below,above]",
         "+dataset._target_=datamodules.multimodal.Multimodal",
         "+dataset.records={_target_: datamodules.records.Records, person: pid}",
         "+dataset.target={_target_: datamodules.targets.Binary, column: outcome, positive: ['1']}",

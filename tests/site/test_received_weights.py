@@ -213,7 +213,7 @@ def test_a_simulated_site_that_states_no_bound_takes_far_weights_of_later_rounds
 def test_without_a_bound_no_model_is_built_in_later_rounds_and_weights_are_still_numbers(study, tmp_path, monkeypatch):
     silo = Silo("cleveland", replace(study.sites["cleveland"]), tmp_path / "home")
     assert ask(silo, study, "fit", start(study), 0).fault is None
-    monkeypatch.setattr("flip.site.received_weights.initial_module", None)
+    monkeypatch.setattr("flip.site.received_weights.start_of", None)
     assert ask(silo, study, "fit", moved(start(study), 50.0), 1).fault is None
     endless = {name: np.full_like(array, np.inf) for name, array in start(study).items()}
     assert ask(silo, study, "fit", endless, 2).fault is Fault.REFUSED_WEIGHTS
