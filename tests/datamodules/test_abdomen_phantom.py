@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from datamodules.dicom import Volume, read_series
-from datamodules.labels import read_labels, read_nifti_volume
+from datamodules.labels import read_labels
+from datamodules.nifti import read_nifti_volume
 from datamodules.phantom.abdomen import PROFILES, generate
 from datamodules.phantom.abdomen.board import STRUCTURES
 from datamodules.phantom.abdomen.sites import VIEWS
