@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from flip.errors import UserError
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.fedprox import FedProx
 
@@ -25,8 +24,7 @@ class Ditto(FedAvg):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.mu < 0:
-            raise UserError(f"strategy.mu={self.mu}: must be 0 or more")
+        _ = self.own  # FedProx raises for a pull below 0
 
     @property
     def own(self) -> FedAvg | None:
