@@ -117,11 +117,12 @@ class _View:
 
 
 def _views(frames: Sequence[_Frame], data: Dataset, volume: Volume) -> list[_View]:
-    """Find the frames in the volume. Raises `Unreadable`: LABELS_MISMATCH.
+    """Find the frames in the volume. Raises `Unreadable`: LABELS_MISMATCH, LABELS_UNREADABLE.
 
     Frames that name no image and leave out every second slice were drawn on a series of thicker slices.
     """
-    shape, frame_of_reference = (int(data.Rows), int(data.Columns)), str(data.get("FrameOfReferenceUID") or "")
+    with malformed_is(Reason.LABELS_UNREADABLE):
+        shape, frame_of_reference = (int(data.Rows), int(data.Columns)), str(data.get("FrameOfReferenceUID") or "")
     views = [_view(frame, shape, volume, frame_of_reference) for frame in frames]
     slices = np.unique([view.index for view in views])
     if len(slices) > 1 and np.diff(slices).min() > 1 and not any(frame.sources for frame in frames):

@@ -2,6 +2,8 @@
 
 import gzip
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import highdicom
@@ -244,6 +246,19 @@ def test_any_damage_to_a_segmentation_gives_masks_or_a_reason(tmp_path):
         except Unreadable:
             refused += 1
     assert refused > 10
+
+
+def test_an_element_of_an_unknown_kind_gives_masks_or_a_reason(tmp_path):
+    volume, path = study(tmp_path)
+    whole = path.read_bytes()
+    kinds = re.compile(rb"(UI|CS|US|LO|SH|DA|TM|IS|DS|PN|SQ|OB|FD|UL)")
+    places = [found.start() for found in kinds.finditer(whole)]
+    assert len(places) > 60
+    for place in places:
+        for kind in (b"U'", b"FD", b"SQ"):
+            path.write_bytes(whole[:place] + kind + whole[place + 2 :])
+            with suppress(Unreadable):
+                read_labels(path, volume)
 
 
 # NIfTI
