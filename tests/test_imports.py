@@ -39,6 +39,7 @@ def site() -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_site_imports_torch_and_lightning_without_a_collection(site: list[str]) -> None:
     collections, frozen, enabled = site[0].split()
     assert (collections, enabled) == ("0", "True")

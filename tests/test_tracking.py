@@ -91,6 +91,7 @@ def logged(run: Path) -> bytes:
     )
 
 
+@pytest.mark.slow
 def test_an_offline_run_is_logged_into_the_run_folder(tracked: Path) -> None:
     sent = logged(tracked)
     for text in ("validate/pooled/accuracy", "fit/site/va/loss", "test/pooled/auroc", "heart_disease", "federation"):

@@ -233,6 +233,7 @@ def test_a_sweep_with_an_option_that_there_is_not_runs_nothing(flip: Flip, acme:
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_sweep_of_mistakes_leaves_nothing(flip: Flip, acme: Acme, folder: Path) -> None:
     done = flip("-m", *acme.arguments("strategy.rounds=x,y"))
     assert done.returncode == 1

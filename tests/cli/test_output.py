@@ -21,6 +21,7 @@ def ran(folder: Path, redirection: str, *words: str) -> "subprocess.CompletedPro
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "redirection",
     ["| true", *(pytest.param(way, marks=pytest.mark.slow) for way in (">&-", "> /dev/full"))],

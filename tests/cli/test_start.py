@@ -32,6 +32,7 @@ def test_each_dataset_names_its_source_its_license_and_where_to_get_it(name: str
         assert re.search(r"CC BY 4.0|MIT", said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("experiment", "source"),
     [

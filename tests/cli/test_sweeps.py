@@ -32,6 +32,7 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return done, sweep
 
 
+@pytest.mark.slow
 def test_every_run_of_a_tracked_sweep_is_trained_and_listed(swept: Any) -> None:
     done, sweep = swept
     rows = table_of(sweep)
@@ -71,6 +72,7 @@ def test_a_run_that_failed_or_validates_on_nothing_has_no_objective(tmp_path: Pa
     assert str(objective(None)) == "nan"
 
 
+@pytest.mark.slow
 def test_an_interrupted_sweep_shows_what_it_has_and_leaves_it_on_disk(tmp_path: Path, short: Path) -> None:
     study = Faulty(tmp_path, short / "sweep", {"a": {}, "b": {}})
     words = ["-m", "seed=1,2,3", "hydra.sweep.dir=sweep", "federation=none", "trainer.centralized.max_epochs=1"]

@@ -31,6 +31,7 @@ def test_the_study_is_sound_on_every_backend(tiny, federation):
     check(compose_study(*tiny, f"federation={federation}"))
 
 
+@pytest.mark.slow
 def test_who_labels_half_is_scored_by_that_half_and_who_never_trains_by_all(tiny, tmp_path):
     found = execute(compose_study(*tiny, "federation=inprocess"), tmp_path / "run")["metrics"]
     assert all(found.get(f"test/site/west/dice_{name}") is None for name in HALF)
@@ -38,6 +39,7 @@ def test_who_labels_half_is_scored_by_that_half_and_who_never_trains_by_all(tiny
     assert found.get("test/site/west/dice_liver") is not None
 
 
+@pytest.mark.slow
 def test_workers_begin_although_their_parent_has_used_several_threads(tiny, tmp_path):
     torch.set_num_threads(2)
     torch.ones(10**6).exp()  # starts OpenMP's threads, which a fork lacks

@@ -48,6 +48,7 @@ def conf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "conf"
 
 
+@pytest.mark.slow
 def test_a_site_never_trained_on_finds_the_level_and_says_where_there_is_none(conf, tmp_path):
     result = execute(compose_study("experiment=level", config_dir=conf), tmp_path / "run")
     found = result["metrics"]

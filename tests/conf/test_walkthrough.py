@@ -59,6 +59,7 @@ def test_a_study_is_few_lines_and_no_python(stranger):
         assert len((written + FILES[f"my_conf/sites/{sites}.yaml"]).splitlines()) <= MOST_LINES
 
 
+@pytest.mark.slow
 def test_a_new_tabular_study_is_checked_and_trained_as_written(stranger, tmp_path, monkeypatch):
     monkeypatch.chdir(stranger)
     for number, command in enumerate([*commands("tumors"), *commands("tumors", "inprocess")]):

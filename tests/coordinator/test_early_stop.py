@@ -137,6 +137,7 @@ def test_a_metric_that_the_model_has_not_is_refused_before_the_run(data: Path) -
         check(study)
 
 
+@pytest.mark.slow
 def test_a_resumed_study_stops_where_an_uninterrupted_one_does(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,6 +72,7 @@ def test_rows_are_prepared_by_what_the_training_agreed_on(data, tmp_path, evalua
     assert now["test/site/va/loss"] == then["test/site/va/loss"]
 
 
+@pytest.mark.slow
 def test_several_models_are_compared(data, trained, tmp_path):
     second = tmp_path / "second"
     execute(tiny_heart_study(data, "federation=none"), second)

@@ -43,6 +43,7 @@ def run(tmp_path, name, *overrides):
     return result, [line for line in lines if line.get("fault")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_hospitals_give_the_weights_of_the_simulation(tmp_path, monkeypatch, strategy):
     options = [f"strategy={strategy}", "strategy.rounds=3", *(["strategy.visits=4"] if strategy == "cyclic" else [])]

@@ -59,6 +59,7 @@ def test_statistics_over_a_federation_are_those_of_this_machine(here, heart, tmp
     assert done.description == here.description
 
 
+@pytest.mark.slow
 def test_one_hospital_checks_itself_under_its_own_file(heart, tmp_path):
     file = tmp_path / "va.yaml"
     table = heart / "uci_heart" / "processed.va.data"
@@ -70,6 +71,7 @@ def test_one_hospital_checks_itself_under_its_own_file(heart, tmp_path):
     assert str(heart) not in (done.runs[0] / "report.html").read_text() + json.dumps(done.description)
 
 
+@pytest.mark.slow
 def test_a_site_that_cannot_be_read_is_named_with_its_remedy(heart, tmp_path):
     wrong = ["sites.va.root=nowhere.csv", "strategy.min_sites=4"]
     done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=check", *wrong)

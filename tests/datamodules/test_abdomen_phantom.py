@@ -79,6 +79,7 @@ def test_vertebrae_have_their_bodies(tmp_path: Path) -> None:
     assert 400 < masks["liver"].sum() * voxel < 2500 and 40 < masks["spleen"].sum() * voxel < 500
 
 
+@pytest.mark.slow
 def test_liver_and_spleen_overlap_in_hounsfield_units(tmp_path: Path) -> None:
     hu: dict[str, list[float]] = {"liver": [], "spleen": []}
     for row in made(tmp_path / "north", only("north"), patients=4):

@@ -248,6 +248,7 @@ def test_any_damage_to_a_segmentation_gives_masks_or_a_reason(tmp_path):
     assert refused > 10
 
 
+@pytest.mark.slow
 def test_an_element_of_an_unknown_kind_gives_masks_or_a_reason(tmp_path):
     volume, path = study(tmp_path)
     whole = path.read_bytes()

@@ -252,6 +252,7 @@ def test_a_killed_writer_leaves_no_half_cohort_and_the_next_one_succeeds(cohort:
     assert not (tmp_path / ".north.partial").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_give_one_whole_cohort(cohort: Path, tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=_generate, args=(tmp_path / "north", 2)) for _ in range(2)]

@@ -51,6 +51,7 @@ def batches(data: CTSlices) -> list[np.ndarray]:
     return [value.numpy() for loader in loaders for batch in loader for value in batch.values()]
 
 
+@pytest.mark.slow
 def test_the_second_load_opens_no_dicom_and_gives_the_same(cohort, tmp_path):
     first, decoded = dicom_opened(cohort, tmp_path / "cache")
     second, kept = dicom_opened(cohort, tmp_path / "cache")
@@ -105,6 +106,7 @@ def test_a_sweep_after_a_run_opens_no_dicom(tmp_path):
     assert (tmp_path / "opened").read_text() == ""
 
 
+@pytest.mark.slow
 def test_a_changed_file_or_setting_is_decoded_anew(cohort, tmp_path):
     root = shutil.copytree(cohort, tmp_path / "east")
     all_files, _ = dicom_opened(root, tmp_path / "cache")

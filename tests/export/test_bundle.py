@@ -78,6 +78,7 @@ def ours(run: Path, series: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return image, module(scan[..., :4, :8, :8]).detach().numpy(), found.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_without_the_engine_it_finds_what_the_engine_finds(kind: str, series: Path, tmp_path: Path) -> None:
     pytest.importorskip("fire", reason="`python -m monai.bundle` needs fire")

@@ -34,6 +34,7 @@ def said(running: Running) -> None:
     assert reason.split(";")[0].replace("'", "&#39;") in running.report
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", each(ONE))
 def test_with_fewer_than_min_sites_left_the_study_ends(backend: Backend, tmp_path: Path, short: Path) -> None:
     study = Faulty(tmp_path, short / f"e-{backend.id}", {"a": {2: "raise"}, "b": {2: "nan"}, "c": {}})

@@ -37,6 +37,7 @@ def interrupted(study: Faulty, number: signal.Signals, *overrides: str, hangs: s
     return running.text("out").splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "number"),
     [

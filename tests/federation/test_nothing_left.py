@@ -114,6 +114,7 @@ def test_a_watcher_has_nothing_of_the_run_in_its_hands(temporary: Path, family: 
 # Whole studies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", each(ONE, FORKED, FLOWER, FLARE, fast=[FORKED]))
 def test_a_study_killed_in_mid_round_leaves_nothing(backend: Backend, tmp_path: Path, short: Path) -> None:
     study = Faulty(tmp_path, short / f"k-{backend.id}", {"a": {1: "hang"}, "b": {}})
@@ -125,6 +126,7 @@ def test_a_study_killed_in_mid_round_leaves_nothing(backend: Backend, tmp_path: 
     assert study.temporary_files() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", each(ONE, FORKED, FLOWER, FLARE, fast=[ONE]))
 def test_an_interrupted_study_leaves_its_result_alone(backend: Backend, tmp_path: Path, short: Path) -> None:
     study = Faulty(tmp_path, short / f"i-{backend.id}", {"a": {1: "hang"}, "b": {}})

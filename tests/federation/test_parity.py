@@ -80,6 +80,7 @@ def test_a_finished_flower_run_swaps_its_backend(flower, digest, data):
     assert swapped.result["digest"] == digest
 
 
+@pytest.mark.slow
 def test_workers_in_parallel_give_the_weights_of_one_process(data, digest, tmp_path):
     study = tiny_heart_study(data, "federation=inprocess", "federation.workers=3")
     assert execute(study, tmp_path / "run")["digest"] == digest
@@ -91,12 +92,14 @@ def test_an_inprocess_run_gives_the_same_weights_when_run_again(data, digest, tm
     assert execute(rerun, tmp_path / "second")["digest"] == first["digest"] == digest
 
 
+@pytest.mark.slow
 def test_a_local_run_gives_the_same_weights_when_run_again(data, tmp_path):
     first = execute(tiny_heart_study(data), tmp_path / "first")
     rerun = compose_study(config_dir=tmp_path / "first", config_name="run")
     assert execute(rerun, tmp_path / "second")["digest"] == first["digest"]
 
 
+@pytest.mark.slow
 def test_a_local_run_can_be_federated_afterwards(data, digest, tmp_path):
     execute(tiny_heart_study(data), tmp_path / "first")
     rerun = compose_study("federation=inprocess", config_dir=tmp_path / "first", config_name="run")

@@ -147,6 +147,7 @@ def test_loading_an_unknown_name_is_refused():
         load_arrays(torch.nn.Linear(3, 2), {"scale": np.zeros(5, np.float32)})
 
 
+@pytest.mark.slow
 def test_stable_seed_is_the_same_in_another_process():
     code = "from flip.determinism import stable_seed; print(stable_seed(42, 'kings', 3))"
     environment = {**os.environ, "PYTHONHASHSEED": "7"}

@@ -80,6 +80,7 @@ def hospitals(tmp_path_factory) -> dict[str, Path]:
     return {name: home / name for name in ("north", "south")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", ENCODERS)
 def test_a_3d_encoder_finds_in_files_what_the_table_does_not_tell(hospitals, encoder, tmp_path):
     sites = "\n".join(f"{name}: {{root: {root}, policy: public_data}}" for name, root in hospitals.items())

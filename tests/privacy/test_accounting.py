@@ -102,6 +102,7 @@ def test_the_noise_for_a_target_keeps_it_and_is_hardly_more(target, rate, steps)
     assert 0.98 * target < epsilon([entry], DELTA) <= target
 
 
+@pytest.mark.slow
 def test_where_one_accountant_takes_over_from_the_other_the_target_is_still_kept():
     entry = {"noise_multiplier": noise_for(19.9, DELTA, 0.25, 20), "sample_rate": 0.25, "steps": 20}
     assert 17 < epsilon([entry], DELTA) <= 19.9
@@ -123,6 +124,7 @@ def test_a_single_noised_number_spends_what_the_gaussian_mechanism_does():
     assert delta == pytest.approx(DELTA, rel=0.15)  # .01 of epsilon
 
 
+@pytest.mark.slow
 def test_a_large_delta_spends_nothing_below_0_and_a_target_is_found():
     entry = {"noise_multiplier": 50.0, "sample_rate": 0.1, "steps": 10.0}
     assert epsilon([entry], 0.5) == 0

@@ -103,6 +103,7 @@ def test_one_edited_test_row_is_named_by_its_site_under_the_same_weights(begun, 
     assert "rerun   differs in data: va is " in ran.out
 
 
+@pytest.mark.slow
 def test_a_run_moves_and_a_rerun_writes_where_it_is_started_and_says_identical(begun, tmp_path):
     """Elsewhere, with the data and the run in other places, over other roots of the environment."""
     shutil.copytree(begun.folder / "data", tmp_path / "elsewhere")

@@ -35,6 +35,7 @@ def beginning(data: Path, *words: str) -> Study:
     return study
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["fedavg", "fedadam", "scaffold", "median", "cyclic"])
 def test_rounds_that_change_nothing_score_as_the_run_that_they_begin_from(data, trained, tmp_path, strategy):
     words = [f"strategy={strategy}", "federation=inprocess", f"init={trained}"]
@@ -47,6 +48,7 @@ def test_rounds_that_change_nothing_score_as_the_run_that_they_begin_from(data, 
     assert study.manifest["given"] == [result_of(trained)["digest"]]
 
 
+@pytest.mark.slow
 def test_baselines_begin_from_them_too(data, trained, tmp_path):
     words = ["federation=inprocess", f"init={trained}", *STILL, "trainer.centralized.optimizer=null"]
     study = beginning(data, *words, "baselines.alone=true", "baselines.centralized=true")
@@ -61,6 +63,7 @@ def test_a_later_training_goes_on_without_federation(data, trained, tmp_path):
     assert execute(beginning(data, *words), tmp_path / "run")["digest"] == result_of(trained)["digest"]
 
 
+@pytest.mark.slow
 def test_it_runs_again_and_the_folder_says_what_was_taken(data, trained, tmp_path, capsys):
     first = execute(beginning(data, "federation=inprocess", f"init={trained}"), tmp_path / "run")
     assert "taken: 2: linear.bias, linear.weight" in (tmp_path / "run" / "init.txt").read_text()

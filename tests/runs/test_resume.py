@@ -112,6 +112,7 @@ def wholes(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[st
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if "SCAFFOLD" in name else [pytest.mark.slow]) for name in STUDIES]
 )
@@ -179,6 +180,7 @@ def killed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_line_that_was_cut_off_is_written_again(killed, data, tmp_path):
     with (killed / "run" / "rounds.jsonl").open("a") as file:
         file.write('{"round": 3, "site": "cle')
@@ -196,6 +198,7 @@ def test_a_run_that_ended_well_is_not_touched(data, tmp_path):
     assert "this run has ended well" in ran.stderr
 
 
+@pytest.mark.slow
 def test_another_study_does_not_go_on_in_a_runs_folder(data, tmp_path):
     execute(study_of(data, "strategy.rounds=1"), tmp_path / "run")
     (tmp_path / "run" / "result.json").unlink()
@@ -210,6 +213,7 @@ def test_a_folder_without_a_run_is_named(tmp_path):
     assert "nothing: holds no run" in ran.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_work_in_one_folder(data, tmp_path):
     process = begin(data, tmp_path / "run")
     wait_for(tmp_path / "run" / "run.yaml", process)

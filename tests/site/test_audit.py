@@ -158,6 +158,7 @@ assert guard.tried == []
 """
 
 
+@pytest.mark.slow
 def test_a_loaders_worker_goes_on(tmp_path: Path) -> None:
     # In a process of its own, as a site is: the worker is forked, and what other tests left running here could hold it.
     ran = subprocess.run(

@@ -99,6 +99,7 @@ def over_nvflare(own: Hospital) -> Answer:
     return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", [directly, over_flower, over_nvflare])
 def test_a_sweep_of_twenty_runs_stops_at_the_budget(tmp_path, backend):
     own = Hospital(tmp_path, *PRIVATE)
@@ -152,6 +153,7 @@ def test_a_run_that_goes_on_counts_what_it_has_spent_as_part_of_its_plan(tmp_pat
     assert [own.silo.answer(task).fault for task in (own.task("statistics"), *tasks)] == [None] * 3
 
 
+@pytest.mark.slow
 def test_a_training_alone_after_the_rounds_is_charged_too(tmp_path):
     own = Hospital(tmp_path, *PRIVATE, budget=1.1)
     assert own.run("run") == [None] * 3
@@ -220,6 +222,7 @@ own.silo.answer(own.task())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["fit_round", pytest.param("to_arrays", marks=pytest.mark.slow)])
 def test_a_site_killed_between_reserve_and_reply_has_spent_and_told_nothing(tmp_path, moment):
     own = Hospital(tmp_path, *PRIVATE, budget=1.0)

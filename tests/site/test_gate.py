@@ -310,6 +310,7 @@ def places(folder: Path) -> Iterator[Path]:
     yield from folder.rglob("*")
 
 
+@pytest.mark.slow
 def test_all_that_a_site_writes_is_its_owners_alone(tmp_path):
     data = write_tiny_heart(tmp_path / "data")
     kept = ["strategy=scaffold", "trainer.optimizer_state=keep", "baselines.alone=true", "sites.va.secret=null"]

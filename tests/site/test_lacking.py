@@ -18,6 +18,7 @@ def study(folder: Path, *more: str):
     return compose_study("experiment=icu_outcome", *icu_outcome(folder), *more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("way", "reason"),
     [("job=check", NO_TABLE), ("federation=inprocess", OTHER_UNIT)],

@@ -48,6 +48,7 @@ def measured(
     return out
 
 
+@pytest.mark.slow
 def test_every_person_is_measured_also_those_of_sites_that_trained(measured):
     sites = ("north", "south", "east", "west")
     found = {site: len(pd.read_csv(measured / "sites" / site / "biomarkers.csv")) for site in sites}
@@ -73,6 +74,7 @@ def test_nothing_that_was_measured_leaves_the_sites(measured):
     assert not (measured / "outcomes.json").exists()
 
 
+@pytest.mark.slow
 def test_a_site_that_cannot_measure_fails_the_run_by_name(arguments, run, tmp_path):
     policy = "sites.west.policy={minimum_persons: 1000, minimum_cell: 1}"
     result = execute(measuring(arguments, f"model_from={run}", policy), tmp_path / "out")

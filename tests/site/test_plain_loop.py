@@ -55,6 +55,7 @@ def quick(names: Any, *fast: Any) -> list[Any]:
     return [pytest.param(name, marks=[] if name in fast else [pytest.mark.slow]) for name in names]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", quick(sorted(TINY), "heart_disease"))
 def test_every_experiment_has_the_same_weights_and_metrics(experiment, tmp_path, by_trainer):
     tiny = TINY[experiment](tmp_path / "data")
@@ -78,6 +79,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", quick(WAYS, ["strategy=scaffold"]), ids=" ".join)
 def test_every_way_to_train_has_the_same_weights_and_metrics(overrides, tmp_path, by_trainer):
     data = write_tiny_heart(tmp_path / "data")

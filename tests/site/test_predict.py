@@ -264,6 +264,7 @@ def test_a_mistake_is_named_before_anything_runs(heart, more, mistake):
     assert mistake in str(refused.value)
 
 
+@pytest.mark.slow
 def test_a_dataset_and_a_model_that_cannot_predict_are_named(heart, tmp_path):
     arguments = ["experiment=sarcopenia", *TINY["sarcopenia"](tmp_path / "data")]
     with pytest.raises(UserError) as refused:

@@ -57,6 +57,7 @@ def result_of(folder: Path) -> dict:
     return json.loads((folder / "result.json").read_text())
 
 
+@pytest.mark.slow
 def test_the_shared_weights_are_those_of_fedavg(ditto, fedavg):
     assert result_of(ditto)["digest"] == fedavg["digest"]
 
@@ -103,6 +104,7 @@ def test_own_models_do_not_travel(ditto):
     assert max(sent) < 2 * shared + 2000
 
 
+@pytest.mark.slow
 def test_a_site_that_only_tests_is_scored_on_the_shared_model(data, tmp_path):
     words = ("sites.va.trains=false", "strategy.min_sites=3")
     ours = run(data, tmp_path / "ditto", "strategy=ditto", *words)

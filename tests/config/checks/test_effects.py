@@ -197,6 +197,7 @@ def test_a_run_of_a_sweep_ignores_what_another_needs_and_says_so(acme: Acme, fol
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_sweep_in_which_no_run_has_use_for_a_key_runs_none(acme: Acme, folder: Path, flip: Flip) -> None:
     done = flip("-m", *acme.arguments("federation=none", "strategy.rounds=1,2"))
     assert done.returncode == 1

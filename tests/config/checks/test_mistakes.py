@@ -35,6 +35,7 @@ def test_a_mistake_is_named_with_its_remedy_and_leaves_nothing(name: str, said: 
     assert [part for part in parts if part not in text] == [], text
 
 
+@pytest.mark.slow
 def test_a_mistake_ends_the_process_with_status_2_and_no_traceback(flip: Flip, acme: Acme, folder: Path) -> None:
     done = flip(*acme.arguments("strategy=fedavgg"))
     assert done.returncode == 2
@@ -126,6 +127,7 @@ def test_a_site_twice_in_an_experiment_names_the_file(said: Said, acme: Acme) ->
     assert f"sites ({path}): north is named twice" in said(*acme.arguments())
 
 
+@pytest.mark.slow
 def test_models_in_the_working_folder_are_never_imported(flip: Flip, acme: Acme, folder: Path) -> None:
     (folder / "models").mkdir()
     (folder / "models" / "__init__.py").write_text("open('taken', 'w').close()\n")
