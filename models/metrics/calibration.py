@@ -7,7 +7,6 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from models.metrics.bins import BINS, EDGES, Binned, Counted, bins, groups, histogram
@@ -29,6 +28,8 @@ def calibration_slope(probability: Floats, label: Floats, weight: Floats) -> tup
     of = [logit[label == each] for each in (0, 1)]
     if not all(map(len, of)) or of[0].max() <= of[1].min() or of[1].max() <= of[0].min():
         return UNKNOWN
+    from sklearn.linear_model import LogisticRegression  # takes a third of a second to import
+
     fitted = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-8).fit(logit, label, sample_weight=weight)
     share = fitted.predict_proba(logit)[:, 1]
     design = np.hstack([np.ones_like(logit), logit])
