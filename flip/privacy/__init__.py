@@ -150,6 +150,11 @@ def private_among(mechanisms: Sequence[Mechanism]) -> Mechanism | None:
     return next((each for each in mechanisms if each.private), None)
 
 
+def unit_of(mechanisms: Sequence[Mechanism]) -> str:
+    """Of whom the epsilon is that the mechanisms spend, as the first that spends any says it."""
+    return next((spent.unit for each in mechanisms if (spent := each.spent([]))), UNIT)
+
+
 @dataclass
 class PrivateFit:
     """One local fit as a mechanism sees and may change it.

@@ -10,10 +10,11 @@ import pytest
 from flip.config import build
 from flip.config.build import initial_module
 from flip.config.study import Study
+from flip.coordinator.check_replies import Wanted
 from flip.federation.inprocess import ask_silos
 from flip.messages import Reply, Task
 from flip.messages.weights import to_arrays
-from flip.privacy import Mechanism
+from flip.privacy import UNIT, Mechanism, Spent, unit_of
 from flip.site.silo import Silo
 from tests.cohorts.heart import write_tiny_heart
 from tests.coordinator.test_loop import Notes, coordinator
@@ -117,3 +118,19 @@ def test_noise_that_a_mechanism_adds_to_an_answer_is_in_the_sites_ledger_once(st
     entry = {"noise_multiplier": 1.0, "sample_rate": 1.0, "steps": 1.0}
     spent = [site.ledger.reserve([entry], key) for key in (b"one", b"one", b"two")]
     assert [len(each) for each in spent] == [1, 1, 2]
+
+
+def test_whose_privacy_is_spent_is_as_the_mechanism_says_it():
+    class OfSites(Mechanism):
+        def spent(self, ledger):
+            return Spent(1.0, 1e-5, "site")
+
+    assert unit_of([First(), OfSites()]) == "site"
+    assert unit_of([First()]) == UNIT
+    roster, reply = coordinator(Notes()).roster, Reply("a", "", metrics={"privacy/epsilon": 1.0, "privacy/delta": 1e-5})
+    roster.unit = "site"
+    asked = replace(roster.task("fit", 0, {}), step="fit")
+    wanted = Wanted({}, {}, frozenset(reply.metrics), {}, {})
+    told = [replace(reply, task_digest=asked.digest, examples=1)]
+    assert len([*roster.asked(lambda task, names: iter(told), asked, ["a"], "fit", wanted)]) == 1
+    assert roster.recorder.lines[0]["privacy"] == {"epsilon": 1.0, "delta": 1e-5, "unit": "site"}
