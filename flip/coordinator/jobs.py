@@ -14,7 +14,7 @@ from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Payload
 from flip.messages.match import begin_from
-from flip.privacy import private_among
+from flip.privacy import private_among, unit_of
 from flip.runs.folder import RunFolder
 from flip.runs.models import kept_models, kept_start
 
@@ -35,6 +35,7 @@ def coordinator(
     whole_cohort(roster, manifest)
     mechanisms, module = build.mechanisms(manifest), build.initial_module(manifest)
     private, start = private_among(mechanisms), kept_start(files.folder)
+    roster.unit = unit_of(mechanisms)
     begin_from(module, start)
     return Coordinator(
         roster,

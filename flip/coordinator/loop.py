@@ -39,7 +39,7 @@ class Coordinator:
         evaluation: what the weights are worth there; its module gives the initial weights.
         seed: the study's seed.
         strategy: the study's strategy.
-        mechanisms: the study's privacy mechanisms, outermost first.
+        mechanisms: the study's privacy mechanisms, outermost first; at the sites they are mirrored.
         reasons: the reasons for which the dataset can skip an example.
         alone: also train each site by itself, for comparison.
         progress: the last complete round of the same run, to go on from; None starts at the first.

@@ -13,7 +13,6 @@ from flip.coordinator.loop import Coordinator
 from flip.errors import StudyFailed, disk_full
 from flip.messages import Payload
 from flip.messages.weights import digest
-from flip.privacy import UNIT
 from flip.runs.folder import RunFolder
 from flip.runs.untouched import OtherData
 from flip.signals import Interrupted, deferred
@@ -132,4 +131,4 @@ class Ending:
             return None
         worst = max(spent.values(), key=lambda entry: entry["epsilon"])
         noise = self.coordinator.evaluation.noise
-        return {"unit": UNIT, **worst, "by_site": spent, **({"noise": noise} if noise else {})}
+        return {"unit": self.coordinator.roster.unit, **worst, "by_site": spent, **({"noise": noise} if noise else {})}

@@ -8,6 +8,7 @@ from flip.errors import StudyFailed, StudyUnfit, several
 from flip.messages import TRACKERS, Ask, Fault, Payload, Reply, Scalar, Task
 from flip.messages.model_file import ModelFile, model_of
 from flip.messages.wire import join, take
+from flip.privacy import UNIT
 from flip.runs.recorder import Recorder, line_of
 
 SPENT = frozenset({"privacy/epsilon", "privacy/delta"})
@@ -32,6 +33,7 @@ class Roster:
         trained_on: by site, its number of training examples.
         validates: whether any site has validation data.
         privacy: by site, epsilon and delta spent so far.
+        unit: of whom these are.
         must_occur: names of what has to be among the training rows of some site.
         absent: those of them that no site has.
         compare: what speaks against the study, a sentence each, by what each site tells (`ComparesSites`).
@@ -50,6 +52,7 @@ class Roster:
     trained_on: dict[str, int] = field(default_factory=dict)
     validates: bool = False
     privacy: dict[str, dict[str, float]] = field(default_factory=dict)
+    unit: str = UNIT
     must_occur: Sequence[str] = ()
     absent: Sequence[str] = ()
     compare: Callable[[Mapping[str, Payload]], Sequence[str]] = lambda told: ()
@@ -79,7 +82,7 @@ class Roster:
         """Ask, check each reply, and write it down before anyone uses it."""
         for reply in ask(task, sites):
             reply = checked(reply, task, wanted)
-            line = line_of(task, reply, phase)
+            line = line_of(task, reply, phase, self.unit)
             if line["privacy"]:
                 self.privacy[reply.site] = {name: line["privacy"][name] for name in ("epsilon", "delta")}
             self.recorder.line(line)

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from flip.messages import Answer, Ask, Task
 
@@ -40,8 +40,64 @@ The ledger adds `run`, and `noise`, which tells its noise from others'.
 """
 
 
+class Store(Protocol):
+    """What a site keeps of a run for itself; it never travels (`flip.site.state.LocalState`)."""
+
+    def load(self, name: str, before: int) -> "Mapping[str, np.ndarray] | None":
+        """Arrays saved under `name` in the latest round earlier than `before`; None if there never were any."""
+
+    def save(self, name: str, round: int, arrays: "Mapping[str, np.ndarray]") -> None:
+        """Keep arrays under `name` for this round."""
+
+
+class Purse(Protocol):
+    """The budget of a site's data and the ledger of what was spent (`flip.site.budget.Budget`)."""
+
+    def reserve(self, entries: Sequence[Entry], noise_key: bytes) -> list[Entry]:
+        """Spend what entries say before the noise of this key is used, which the same key again does not.
+
+        Returns all that this run has spent; the site refuses the task where the budget has less left.
+        """
+
+
+class Rules(Protocol):
+    """The site's policy, as far as a mechanism enforces it (`flip.config.policy.Policy`)."""
+
+    @property
+    def least_sites(self) -> int:
+        """Sites that a round of the study must have."""
+
+    @property
+    def minimum_cell(self) -> int:
+        """Persons that must stand behind every number that leaves the site."""
+
+
+@dataclass(frozen=True)
+class AtSite:
+    """What a site lends to one mechanism for one task.
+
+    Attributes:
+        name: the site's name in the roster.
+        key: 32 bytes that this site alone has, this mechanism's own: of the site's secret, which does not travel.
+        store: what the site keeps of the run.
+        ledger: where noise is paid for before it is used.
+        policy: the site's rules, as its file holds them now.
+    """
+
+    name: str
+    key: bytes
+    store: Store
+    ledger: Purse
+    policy: Rules
+
+
 class Mechanism:
-    """A privacy mechanism; the outermost of several acts first on `ask`, last on `answer`."""
+    """A privacy mechanism.
+
+    Several lie around one another as layers do, in the study's order: the first acts on a task before the others at the
+    coordinator, and after them at a site; on a reply before the others at a site, and after them at the coordinator.
+    What one did to a reply at the site, its own other half finds there as it left it.
+    """
 
     strategies = ("sum", "each")
     """Which kinds of strategy (`FedAvg.needs`) it can serve; another pairing is refused when the study is built."""
@@ -56,8 +112,8 @@ class Mechanism:
         """Change what the coordinator sends or receives."""
         return ask
 
-    def wrap_answer(self, answer: Answer) -> Answer:
-        """Change what the site receives or sends."""
+    def wrap_answer(self, answer: Answer, site: AtSite) -> Answer:
+        """Change what the site receives or sends; `site` is what it lends for this task."""
         return answer
 
     def check(self, module: "torch.nn.Module", trainer: Mapping[str, object]) -> None:
@@ -92,6 +148,11 @@ class Mechanism:
 def private_among(mechanisms: Sequence[Mechanism]) -> Mechanism | None:
     """The mechanism under which nothing leaves without noise; None where there is none."""
     return next((each for each in mechanisms if each.private), None)
+
+
+def unit_of(mechanisms: Sequence[Mechanism]) -> str:
+    """Of whom the epsilon is that the mechanisms spend, as the first that spends any says it."""
+    return next((spent.unit for each in mechanisms if (spent := each.spent([]))), UNIT)
 
 
 @dataclass

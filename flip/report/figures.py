@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from flip.files import POOLED
-from flip.privacy import UNIT
 from flip.report.series import mean_series, series, validation_metric, validation_phase
 from flip.runs.record import RunRecord
 
@@ -135,6 +134,7 @@ def privacy_curve(run: RunRecord) -> "Figure | None":
     from matplotlib.figure import Figure
 
     lines: dict[str, tuple[list[int], list[float]]] = {}
+    units = {str(spent["unit"]) for record in run.records if (spent := record.get("privacy"))}
     for record in run.records:
         epsilon = (record.get("privacy") or {}).get("epsilon")
         if record["phase"] == "fit" and epsilon is not None and math.isfinite(epsilon):
@@ -146,6 +146,9 @@ def privacy_curve(run: RunRecord) -> "Figure | None":
     figure = Figure(figsize=(WIDTH, 2.4), layout="constrained")
     axes = figure.subplots()
     _lines(axes, run, lines)
-    axes.set(title=f"privacy spent, epsilon per {UNIT}", xlabel="epoch" if run.backend == "none" else "round")
+    axes.set(
+        title=f"privacy spent, epsilon per {', '.join(sorted(units))}",
+        xlabel="epoch" if run.backend == "none" else "round",
+    )
     axes.set_ylim(bottom=0)
     return figure

@@ -73,8 +73,8 @@ POOLED_LINE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def line_of(task: Task, reply: Reply, phase: str) -> dict[str, Any]:
-    """The line of one reply: what it says, its size and its seconds."""
+def line_of(task: Task, reply: Reply, phase: str, unit: str = UNIT) -> dict[str, Any]:
+    """The line of one reply: what it says, its size and its seconds; `unit` is of whom its epsilon is."""
     named = reply.metrics.items()
     metrics = {name: value for name, value in named if not name.startswith("privacy/") and math.isfinite(value)}
     spent = {name.removeprefix("privacy/"): value for name, value in named if name.startswith("privacy/")}
@@ -89,7 +89,7 @@ def line_of(task: Task, reply: Reply, phase: str) -> dict[str, Any]:
         "bytes_up": size(reply.weights) + size(reply.state) + sum(aggregates),
         "seconds": round(reply.seconds, 6),
         "fault": reply.fault.name if reply.fault else None,
-        "privacy": {**spent, "unit": UNIT} if set(spent) == {"epsilon", "delta"} else None,
+        "privacy": {**spent, "unit": unit} if set(spent) == {"epsilon", "delta"} else None,
     }
 
 

@@ -10,13 +10,14 @@ from flip.config.schema import Site
 from flip.contracts import FederatedDataModule
 from flip.errors import disk_full
 from flip.files import private_files
-from flip.messages import Answer, Fault, Reply, Task
+from flip.messages import Fault, Reply, Task
 from flip.site.admission import Accepted, Loaded, Place, accept, admit
 from flip.site.audit import audited
 from flip.site.bounds import memory_limit, time_limit
 from flip.site.cohort_answers import answered_once, asks_about_cohort
 from flip.site.disclosure import released
 from flip.site.gate import Question, let_in
+from flip.site.layers import through_mechanisms
 from flip.site.log import site_log
 from flip.site.refusal import Refusal
 from flip.site.steps import Steps
@@ -98,9 +99,7 @@ class Silo:
             from flip.site.fit import LocalFit
 
             LocalFit(self.place, loaded, store, task).afford()
-        wrapped: Answer = Steps(self.place, loaded, self._log).answer
-        for mechanism in reversed(loaded.mechanisms):
-            wrapped = mechanism.wrap_answer(wrapped)
+        wrapped = through_mechanisms(Steps(self.place, loaded, self._log).answer, self.place, loaded, task)
         if asks_about_cohort(task):
             return answered_once(self.place, loaded, task, wrapped)
         reply = wrapped(task)

@@ -77,7 +77,7 @@ def test_a_task_answered_before_is_answered_from_the_store_even_after_a_restart(
 
 def test_a_task_answered_before_is_answered_as_the_mechanisms_let_it_leave(silo, study, monkeypatch):
     class Masked(Mechanism):
-        def wrap_answer(self, answer):
+        def wrap_answer(self, answer, site):
             return lambda task: replace(answer(task), weights={"masked": np.zeros(1)})
 
     monkeypatch.setattr(build, "mechanisms", lambda manifest: [Masked()])
