@@ -35,8 +35,8 @@ class CTScans(lightning.LightningDataModule):
 
     Args:
         root: the site's folder: with `cohort.csv` as `datamodules.ct_slices` has it, whose sexes and heights may be
-            empty, and `dicom/<accession_id>/`; without one, DICOM files in any folders. What the table does not say of
-            a person the headers may.
+            empty, and `dicom/<accession_id>/` or `images/<accession_id>/`; without one, DICOM files in any folders.
+            What the table does not say of a person the headers may.
         columns: the site's own name for a column of the table that it names differently.
         trains: as every dataset has it; nothing is trained on.
         sources: `images`: where the scans come from instead, as a PACS.

@@ -1,8 +1,8 @@
 """CT slices at the third lumbar vertebra with labels of muscle and fat, from a site's DICOM, for Lightning.
 
-A site is a folder: `cohort.csv` (see `datamodules.ct.cohort`), `dicom/<accession_id>/` with a CT series, and
-its labels (see `datamodules.ct.labels`), with the segments `skeletal_muscle`, `subcutaneous_fat`, `visceral_fat` and
-`vertebra_L3`.
+A site is a folder: `cohort.csv` (see `datamodules.ct.cohort`), `dicom/<accession_id>/` with a CT series (or what
+`datamodules.ct.image` says), and its labels (see `datamodules.ct.labels`), with the segments `skeletal_muscle`,
+`subcutaneous_fat`, `visceral_fat` and `vertebra_L3`.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from datamodules import phantom
 from datamodules.ct.cohort import PROBLEMS, Study, described, read_cohort
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
+from datamodules.ct.image import image_path, read_ct
 from datamodules.ct.labels import NOT_MARKED, SEGMENTS, UNFIT, LabelFiles
 from datamodules.ct.planes import AT_LEVEL, TISSUES, Plane, Skip, packed, planes_at_level, unpacked
 from datamodules.description import Edges
-from datamodules.dicom import Decoder, Reason, Unreadable, read_series
-from datamodules.dicom.files import regular_files
-from datamodules.dicom.references import read_references
+from datamodules.dicom import Decoder, Reason, Unreadable
 from datamodules.dicom.remarks import Remark, SeriesRead, noted
+from datamodules.image_files import files_at
 from datamodules.intensities import thumbnails
 from datamodules.splits import ByHash, persons_by
 from datamodules.volume_cache import Arrays, VolumeCache
@@ -181,16 +181,15 @@ class CTSlices(lightning.LightningDataModule):
     def _cached(self, accession: str, decoder: Decoder) -> Arrays:
         """One study from the cache, or read into it. Raises Skip or Unreadable."""
         assert self.cache is not None
-        files = [*regular_files(self.root / "dicom" / accession), *self.labels.files(accession)]
+        files = [*files_at(image_path(self.root, accession)), *self.labels.files(accession)]
         settings = {"planes": self.slices_per_person, "step_mm": self.slice_step_mm, "segments": self.labels.own}
         return self.cache.arrays(files, settings, lambda: self._read(accession, decoder))
 
     def _read(self, accession: str, decoder: Decoder) -> Arrays:
         """Read one study: its planes as `packed`, `series` as `remarks.noted`, and `marked`, whether its labels mark
         each of SEGMENTS. Raises Skip or Unreadable."""
-        references = read_references(self.labels.path(accession))
         fits = partial(self.labels.fit, accession)
-        volume = read_series(self.root / "dicom" / accession, decoder=decoder, references=references, fits=fits)
+        volume = read_ct(image_path(self.root, accession), decoder, self.labels.path(accession), fits)
         masks = self.labels.masks(accession, volume)
         planes = planes_at_level(
             volume.voxels, volume.spacing, masks, count=self.slices_per_person, step_mm=self.slice_step_mm

@@ -6,10 +6,16 @@ from flip.cli.compose import Composer
 from flip.cli.hydra_errors import composed
 from flip.config.resolve import settle
 from flip.config.study import Study
+from flip.files import conf_folder
 
 SMALL_HEART = ("strategy.rounds=3", "trainer.steps=5")
 """Three rounds of five steps."""
 PASSES = "trainer.centralized.max_epochs="
+
+EXPERIMENTS = sorted(
+    path.stem for path in (conf_folder() / "experiment").glob("*.yaml") if "\njob: " not in path.read_text()
+)
+"""The shipped experiments that train; one with a job of its own applies what these trained."""
 
 
 def in_rounds(words: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from datamodules.csv_table import read_csv
 from datamodules.ct.cohort import NO_ACCESSION, NO_PERSON, Study, read_cohort
+from datamodules.ct.image import image_path
 from datamodules.ct.planes import Skip
 from datamodules.dicom.files import is_dicom, read_dicom, regular_files
 from datamodules.dicom.volume import Reason, Unreadable
@@ -52,8 +53,8 @@ class Place:
 def places(root: Path, columns: Mapping[str, str], images: Any) -> list[Place]:
     """The studies, in the order of the table, else of the accession.
 
-    With a source of images its studies, or those of the table if there is one. Without, those of the table, each in
-    `dicom/<accession_id>/`; where there is no table, the studies of all DICOM files below `root`, in any folders.
+    With a source of images its studies, or those of the table if there is one. Without, those of the table, each where
+    `image_path` says; where there is no table, the studies of all DICOM files below `root`, in any folders.
     Raises FileNotFoundError and ValueError as `read_cohort` and the source do, and ValueError for a root without DICOM.
     """
     rows = read_cohort(root, columns) if (root / TABLE).is_file() else None
@@ -70,8 +71,14 @@ def places(root: Path, columns: Mapping[str, str], images: Any) -> list[Place]:
 def _of_row(row: Study, where: Any) -> Place:
     """A study of the table, whose sex and height may be unknown."""
     reason = row.problem if row.problem in (NO_PERSON, NO_ACCESSION) else ""
-    folder = where / "dicom" / row.accession if isinstance(where, Path) and not reason else where
-    return Place(row.accession, row.person, row, folder, reason)
+    if not isinstance(where, Path) or reason:
+        return Place(row.accession, row.person, row, where, reason)
+    try:
+        folder = image_path(where, row.accession)
+    except Unreadable as why:
+        return Place(row.accession, row.person, row, where, str(why))
+    # A NIfTI says nothing of the person and the series, which a SEG and an SR are of.
+    return Place(row.accession, row.person, row, folder, Reason.NO_DICOM.value if folder.is_file() else "")
 
 
 def _found(root: Path) -> Iterator[Place]:

@@ -12,16 +12,15 @@ import numpy as np
 import pandas as pd
 
 from datamodules import studies_of_site
+from datamodules.ct.image import read_ct
 from datamodules.ct.planes import CUT_LEVEL, NO_LEVEL, Skip
 from datamodules.description import Description
-from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
-from datamodules.dicom.references import read_references
+from datamodules.dicom import Decoder, Volume
 from datamodules.dicom.remarks import noted
 from datamodules.levels import positions
 from datamodules.levels.examples import Pictures
 from datamodules.levels.positions import ABSENT, NOT_A_NUMBER, axis_of, position_in, position_on
 from datamodules.levels.projections import Projections
-from datamodules.nifti import NIFTI_SUFFIXES, read_nifti_volume
 from datamodules.segmentation import labels as segments
 from datamodules.segmentation.labels import Structures
 from datamodules.studies_of_site import StudiesOfSite
@@ -65,14 +64,9 @@ class LevelReader:
         return found | {"position": np.array([position]), "series": noted(volume.series_number, volume.remarks)}
 
     def _volume(self, image: Path, labels: Path, decoder: Decoder) -> Volume:
-        if image.is_dir():
-            if self.structures is None:
-                return read_series(image, decoder=decoder)
-            named, fits = read_references(labels), partial(self.structures.fit, labels)
-            return read_series(image, decoder=decoder, references=named, fits=fits)
-        if image.name.lower().endswith(NIFTI_SUFFIXES):
-            return read_nifti_volume(image, "CT")
-        raise Unreadable(Reason.NO_DICOM)
+        if self.structures is None:
+            return read_ct(image, decoder)
+        return read_ct(image, decoder, labels, partial(self.structures.fit, labels))
 
 
 class LevelsOfSite(StudiesOfSite[Pictures]):

@@ -9,12 +9,9 @@ import pytest
 
 from flip.cli.execute import execute
 from flip.config.study import Study
-from flip.files import conf_folder
 from tests.cohorts.studies import TINY
 from tests.commands import flip
-from tests.studies import compose_study, in_rounds
-
-EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
+from tests.studies import EXPERIMENTS, compose_study, in_rounds
 
 
 @pytest.fixture(scope="module", params=EXPERIMENTS)

@@ -10,12 +10,10 @@ from dataclasses import replace
 import pytest
 
 from flip.cli.execute import execute
-from flip.files import conf_folder
 from flip.messages import Withheld
 from tests.cohorts.studies import TINY
-from tests.studies import compose_study
+from tests.studies import EXPERIMENTS, compose_study
 
-EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
 POLICY = {"minimum_persons": 10, "minimum_cell": 5}
 FEW = {"minimum_persons": 2, "minimum_cell": 2}
 POLICIES = {"sarcopenia": {"minimum_persons": 5, "minimum_cell": 2}, "abdomen_3d": FEW, "level_finder": FEW}

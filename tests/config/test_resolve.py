@@ -61,7 +61,6 @@ NEEDS = {
     "nnunet": "chest_xray",
     "image_classifier": "dermatology",
     "adapted_classifier": "chest_xray",
-    "ct_scans": "sarcopenia",
 }
 """An experiment that fits an option which none uses as it ships."""
 

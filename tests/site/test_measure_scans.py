@@ -23,7 +23,6 @@ from models.body_composition.whole_scans import CUT_LEVEL, CUT_MUSCLE, NO_FINDER
 from tests.cohorts.studies import TINY
 from tests.studies import compose_study
 
-SCANS = ["experiment=sarcopenia", "dataset=ct_scans", "sites=scans", "job=measure", "dataset.demo=false", "notice=null"]
 SMALL = ["dataset.grid.spacing_mm=5.0", "dataset.grid.size=96", "strategy.rounds=2", "trainer.steps=2",
          "trainer.centralized.max_epochs=1"]  # fmt: skip
 
@@ -47,7 +46,9 @@ def folder(tmp_path):
 
 
 def measured(run, folder, out, *more):
-    study = compose_study(*SCANS, *SMALL, f"model_from={run}", f"sites.here.root={folder}", *more)
+    study = compose_study(
+        "experiment=sarcopenia_scans", *SMALL, f"model_from={run}", f"sites.here.root={folder}", *more
+    )
     check(study)
     return execute(study, out)
 

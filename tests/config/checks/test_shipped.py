@@ -7,11 +7,9 @@ import pytest
 import flip
 from flip.errors import UserError
 from flip.federation.flower.provision import prepare
-from flip.files import conf_folder
 from tests.cohorts.studies import TINY
-from tests.studies import in_rounds
+from tests.studies import EXPERIMENTS, in_rounds
 
-EXPERIMENTS = sorted(path.stem for path in (conf_folder() / "experiment").glob("*.yaml"))
 LIVE = ("flower_superlink", "nvflare_provisioned")
 SLOW = {"sarcopenia": [pytest.mark.slow]}  # DICOM series of 24 phantoms
 
