@@ -50,7 +50,7 @@ def trained(run: Path) -> "LevelFinder":
 
 def real(module: "LevelFinder", folder: Path) -> str:
     """A row for each part of the real CT."""
-    from datamodules.labels import read_nifti_volume
+    from datamodules.nifti import read_nifti_volume
     from models.level_finder import find_level
 
     volume = read_nifti_volume(folder / "ct_patient_a" / "patientA_ct_3mm.nii.gz", "CT")

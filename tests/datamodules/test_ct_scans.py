@@ -1,5 +1,7 @@
 """CT that nobody has labeled: which studies a folder, a table or a source holds, and why some are not read."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from datamodules.ct_scans import OTHER_VALUES, CTScans
 from datamodules.dicom import Reason
 from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE
 from tests.datamodules.ct_files import body, save, slices_of
-from tests.datamodules.ct_sites import site
+from tests.datamodules.ct_sites import SHAPE, nifti, site
 
 
 def study(folder, number, **headers):
@@ -98,6 +100,14 @@ def test_a_table_says_more_of_a_person_than_the_header_and_may_leave_it_out(tmp_
     assert (one.reason, one.person["sex"], one.person["height_m"]) == ("", 1, 1.81)
     assert two.reason == "" and np.isnan([two.person["sex"], two.person["height_m"]]).all()
     assert three.reason == NO_PERSON
+
+
+def test_without_dicom_the_folder_images_is_read_but_for_nifti_which_no_report_can_be_of(tmp_path):
+    root = site(tmp_path, ["A", "B"])
+    (root / "dicom").rename(root / "images")
+    shutil.rmtree(root / "images" / "B")
+    nifti(root / "images" / "B.nii.gz", body(*SHAPE))
+    assert reasons(CTScans(str(root))) == {"A": "", "B": Reason.NO_DICOM.value}
 
 
 @pytest.mark.parametrize(("size", "height"), [("1.80", 1.8), ("180", np.nan), ("", np.nan)])

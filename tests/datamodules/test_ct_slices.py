@@ -13,6 +13,9 @@ from datamodules.ct.grid import Grid
 from datamodules.ct.planes import Plane, planes_at_level
 from datamodules.ct_slices import CTSlices
 from datamodules.splits import ByHash
+from tests.datamodules.ct_files import body
+from tests.datamodules.ct_sites import SHAPE, nifti, numbered, structures
+from tests.datamodules.ct_sites import site as ct_site
 from tests.datamodules.suite import DataModuleSuite
 
 SMALL = {"grid": Grid(8.0, 56, 192), "batch_size": 2, "slices_per_person": 3}
@@ -134,6 +137,19 @@ def test_a_site_names_its_columns_and_segments_as_it_likes(site):
     with pytest.raises(ValueError, match=r"no column person_id; map it .*`columns`"):
         loaded(site)
     assert loaded(site, columns={"person_id": "patient"}).persons() == PERSONS
+
+
+def test_without_dicom_the_folder_images_is_read_a_nifti_too(tmp_path):
+    root = ct_site(tmp_path, ["A", "B"])
+    (root / "dicom").rename(root / "images")
+    shutil.rmtree(root / "images" / "B")
+    nifti(root / "images" / "B.nii.gz", body(*SHAPE))
+    for accession in ("A", "B"):
+        nifti(root / "labels" / f"{accession}.nii.gz", numbered(structures()))
+    datamodule = loaded(root, trains=False)
+    assert datamodule.skipped == {}
+    first, second = next(iter(datamodule.test_dataloader()))["hu"]
+    assert torch.equal(first, second)
 
 
 def test_a_segment_that_is_not_in_the_labels_is_named(site):
