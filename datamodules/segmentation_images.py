@@ -96,6 +96,7 @@ class SegmentationImages(lightning.LightningDataModule):
         self.structures = Structures(structures, columns)
         self.columns = {name: own for name, own in columns.items() if name not in structures}
         self.intensity, self.fitted = intensity, FITTED if intensity.agreed else {}
+        self.binned = (FOREGROUND,) if intensity.agreed else ()
         self.reader, self.patches = Reader(self.structures, image, intensity), patches
         self.batch_size, self.workers, self.planning = batch_size, workers, plan or Planning()
         self.groups, self.split = dict(subgroups or {}), split or ByPerson()

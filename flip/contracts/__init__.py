@@ -12,6 +12,7 @@ from flip.contracts.bundle import RefusesBundle, SaysInference, SaysPreprocessin
 from flip.contracts.columns import ConvertsColumns, TakesTerms
 from flip.contracts.dataset import (
     Agrees,
+    BinsShares,
     ComparesSites,
     CountsExamples,
     DeclaresReasons,
@@ -61,7 +62,7 @@ from flip.contracts.planning import Plans
 from flip.contracts.prediction import NamesRows
 
 __all__ = [
-    "KINDS", "Agrees", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
+    "KINDS", "Agrees", "BinsShares", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "GivesScans", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
@@ -75,7 +76,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesRows, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees,
-        Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted,
+        BinsShares, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted,
         ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing, GivesScans,
         RefusesBundle,
     ),

@@ -20,16 +20,17 @@ from flip.config.study import Manifest
 from flip.contracts import Agrees, FederatedDataModule, NamesLevels, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
-from flip.files import ALONE, CENTRALIZED
+from flip.files import ALONE, APPLIED, CENTRALIZED
 from flip.messages import Fault, Payload, Task
 from flip.messages.weights import load_arrays, to_arrays
 from flip.messages.wire import take
 from flip.privacy import Mechanism
+from flip.site.agreed import refuse_made_up
 from flip.site.bounds import bounded_numbers, refuse_size
 from flip.site.disclosure import enough
 from flip.site.given import start_of
 from flip.site.persons import persons_of
-from flip.site.protocol import Expected
+from flip.site.protocol import WHOLE, Expected
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.strategies.fedavg import FedAvg
@@ -116,12 +117,17 @@ class Loaded:
     pooled: bool = False  # its owner has taken the rows out, to train on them with those of other sites
 
     def agree(self, task: Task) -> None:
-        """Take the statistics that all sites agreed on into the data."""
+        """Take the statistics that all sites agreed on into the data. Raises Refusal for those made to single out rows.
+
+        Those of a model trained elsewhere are not of this site's rows.
+        """
         agreed = take(task.state, "statistics")
         changed = any(
             name not in self.agreed or not np.array_equal(array, self.agreed[name]) for name, array in agreed.items()
         )
         if changed and isinstance(self.datamodule, Agrees):
+            if task.stage != APPLIED and task.step not in WHOLE:
+                refuse_made_up(agreed, self.datamodule, self.policy.minimum_cell)
             self.datamodule.agree(agreed)
             self.agreed = agreed
 

@@ -86,16 +86,20 @@ def test_an_image_in_dicom(folder, volume, data):
         read_series(place)
 
 
+@pytest.fixture(scope="module")
+def whole_nifti(volume) -> bytes:
+    affine = np.diag([-0.7, -0.8, 3.0, 1.0])
+    return nib.Nifti1Image(np.ones(volume.voxels.shape[::-1], np.int16), affine).to_bytes()
+
+
 @pytest.mark.parametrize("reader", ["volume", "labels"])
 @cases(150)
 @given(some.data())
-def test_an_image_in_nifti(folder, volume, reader, data):
-    affine = np.diag([-0.7, -0.8, 3.0, 1.0])
-    whole = nib.Nifti1Image(np.ones(volume.voxels.shape[::-1], np.int16), affine).to_bytes()
+def test_an_image_in_nifti(folder, volume, whole_nifti, reader, data):
     path = folder / f"{reader}.nii"
     # the header is 348 bytes of the file: it is spoiled more often than the voxels
-    head = data.draw(spoiled(whole[:352]))
-    path.write_bytes(head + whole[352:])
+    head = data.draw(spoiled(whole_nifti[:352]))
+    path.write_bytes(head + whole_nifti[352:])
     with contextlib.suppress(Unreadable):
         read_nifti_volume(path) if reader == "volume" else read_labels(path, volume)
 

@@ -118,7 +118,7 @@ def silo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Silo, Task]
     folder = tmp_path_factory.mktemp("site")
     study = tiny_heart_study(write_tiny_heart(folder / "data"))
     weights = to_arrays(initial_module(study.manifest))
-    moments = {"statistics/moments/features": np.array([[100.0, 0.0, 100.0]] * 13)}
+    moments = {"statistics/moments/features": np.array([[100.0, 0.0, 1e7]] * 13)}
     task = Task("run", "study", 0, "statistics", weights, moments, {}, study.manifest_text)
     return Silo("cleveland", study.sites["cleveland"], folder / "home"), task
 

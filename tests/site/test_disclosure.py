@@ -222,7 +222,7 @@ class Site:
 
     def ask(self, step: str, number: int = 0, **params) -> Reply:
         weights = {} if step == "statistics" else self.weights()
-        state = {} if step == "statistics" else {"statistics/moments/features": np.array([[100.0, 0.0, 100.0]] * 13)}
+        state = {} if step == "statistics" else {"statistics/moments/features": np.array([[100.0, 0.0, 1e7]] * 13)}
         stage = "alone" if "alone" in params else "study"
         if (step, stage) == ("fit", "study") and "scaffold" in str(self.study.manifest["strategy"]):
             state |= {f"control/{name}": np.zeros_like(each) for name, each in weights.items()}

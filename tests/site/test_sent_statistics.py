@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 
 from flip.messages import Fault
+from flip.site.agreed import refuse_made_up
+from flip.site.protocol import _impossible
+from flip.site.refusal import Refusal
 from tests.site.test_gate import MOMENTS, Hospital
 
 NAME = "statistics/moments/features"
@@ -27,7 +30,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     ],
 )
 def test_sums_that_no_numbers_have_are_refused(hospital, row):
-    sent = {NAME: np.array([row] + [[100.0, 0.0, 100.0]] * 12)}
+    sent = {NAME: np.array([row] + [[100.0, 0.0, 1e7]] * 12)}
     reply = hospital.silo.answer(replace(hospital.task(run=str(row)), state=sent))
     assert (reply.fault, dict(reply.weights)) == (Fault.REFUSED_PROTOCOL, {})
 
@@ -44,6 +47,73 @@ def test_edges_that_do_not_increase_or_are_no_numbers_are_refused(hospital, edge
     assert hospital.silo.answer(sent).fault is Fault.REFUSED_PROTOCOL
 
 
-def test_sums_that_a_column_of_one_value_has_are_taken(hospital):
-    sent = {NAME: np.array([[3.0, 0.3, 0.03]] + [[100.0, 0.0, 100.0]] * 12)}
-    assert hospital.silo.answer(replace(hospital.task(), state=sent)).fault is None
+def test_sums_that_a_column_of_one_value_has_are_taken():
+    assert not _impossible(NAME, np.array([[3.0, 0.3, 0.03]]))
+
+
+@pytest.mark.parametrize(
+    ("mean", "deviation"), [(54.0, 0.01), (54.0, 0.0), (1e6, 1.0)], ids=["tiny deviation", "none", "mean elsewhere"]
+)
+def test_consistent_sums_that_would_blow_a_row_up_are_refused_and_no_value_of_the_site_is_told(
+    hospital, mean, deviation
+):
+    column = 100.0 * np.array([1.0, mean, mean**2 + deviation**2])
+    sent = {NAME: np.array([column] + [[100.0, 0.0, 1e7]] * 12)}
+    task = hospital.task(run=f"{mean} {deviation}")
+    reply = hospital.silo.answer(replace(task, state=sent))
+    assert (reply.fault, dict(reply.weights)) == (Fault.REFUSED_PROTOCOL, {})
+    log = (hospital.folder / "home" / "site.log").read_text().splitlines()
+    assert "'moments/features': a deviation below 1/100 of this site's own" in log[-1]
+    assert hospital.silo.answer(task).fault is None  # the module is as it was
+
+
+class OneColumn:
+    """Rows of one person each."""
+
+    binned = ("sum/bins",)
+
+    def __init__(self, values: list[float], bins: list[float] | None = None) -> None:
+        self.values, self.bins = np.array(values), bins
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        x = self.values
+        moments = np.array([float(len(x)), x.sum(), (x**2).sum()])
+        return {"moments/x": moments} | ({} if self.bins is None else {"sum/bins": np.array(self.bins)})
+
+    def agree(self, agreed: object) -> None:
+        """Nothing to do."""
+
+    def whose(self, split: str) -> np.ndarray:
+        return np.arange(len(self.values))
+
+
+MANY = [float(each) for each in range(40)]
+WIDER = [1000.0 * each for each in MANY]  # another unit
+CONSTANT = [7.0] * 40
+
+
+@pytest.mark.parametrize("own", [MANY, WIDER, CONSTANT, [1e6 + each for each in MANY]])
+@pytest.mark.parametrize("other", [MANY, CONSTANT, CONSTANT * 5000, [], [-1e9] * 40], ids=len)
+def test_what_an_honest_federation_agrees_on_is_never_refused(own, other):
+    sums = OneColumn(own).statistics()["moments/x"] + OneColumn(other).statistics()["moments/x"]
+    refuse_made_up({"moments/x": sums}, OneColumn(own), 5)
+
+
+def test_a_column_that_the_site_withheld_is_held_against_nothing():
+    few = OneColumn(MANY[:3])
+    refuse_made_up({"moments/x": np.array([100.0, 700.0, 4900.0])}, few, 5)
+
+
+def test_a_wide_column_that_is_left_out_would_stay_as_it_is_and_is_refused():
+    with pytest.raises(Refusal):
+        refuse_made_up({}, OneColumn(WIDER), 5)
+    refuse_made_up({}, OneColumn(MANY), 5)
+
+
+@pytest.mark.parametrize("bins", [[0.0] * 500 + [1.0] + [0.0] * 499, [1.0] * 999 + [-1.0]], ids=["one bin", "below 0"])
+def test_shares_in_one_bin_or_below_0_are_refused(bins):
+    site = OneColumn(MANY, [0.04] * 1000)
+    sent = {"moments/x": site.statistics()["moments/x"]}
+    with pytest.raises(Refusal, match="sum/bins"):
+        refuse_made_up({**sent, "sum/bins": np.array(bins)}, site, 5)
+    refuse_made_up({**sent, "sum/bins": np.array([0.08] * 500 + [0.0] * 500)}, site, 5)

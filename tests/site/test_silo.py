@@ -33,7 +33,7 @@ def silo(study: Study, tmp_path: Path) -> Silo:
 
 def task(study: Study, step: str = "fit", number: int = 0, **params) -> Task:
     weights = to_arrays(initial_module(study.manifest)) if step not in ("statistics", "describe") else {}
-    moments = {"statistics/moments/features": np.array([[100.0, 0.0, 100.0]] * 13)} if step != "statistics" else {}
+    moments = {"statistics/moments/features": np.array([[100.0, 0.0, 1e7]] * 13)} if step != "statistics" else {}
     return Task("run", "study", number, step, weights, moments, params, study.manifest_text)
 
 

@@ -1,0 +1,78 @@
+"""Whether agreed statistics can scale this site's rows: sums made for it would blow a row up until its gradient tells.
+
+A deviation far below what the site's own rows have, or a mean far from them, does so. Of N agreed rows, n of them this
+site's, the variance is never below n / N of the own rows' mean square distance from the agreed mean, whatever the
+others hold. So an honest federation of less than 10,000 times a site's rows is never refused.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flip.contracts import BinsShares
+from flip.contracts.dataset import FederatedDataModule
+from flip.messages import Fault, Payload
+from flip.messages.summary import SummaryKind
+from flip.site.persons import persons_of
+from flip.site.refusal import Refusal
+from flip.site.statistics import dataset_summaries
+
+MOST_SPREAD = 100.0  # agreed deviations that the site's own rows may lie from the agreed mean, root mean square
+ROUNDING = 1e-12  # relative, of the mean square: what sums of squares leave of a column of one value
+
+
+def refuse_made_up(agreed: Payload, data: FederatedDataModule, cell: int) -> None:
+    """Raises Refusal for agreed sums by which the site's own rows would be scaled out of all proportion.
+
+    Held against what the site itself tells under its minimum `cell`; what it withheld is in no honest sum.
+    """
+    told = dataset_summaries(persons_of(data, "train", cell), data, cell)
+    binned = data.binned if isinstance(data, BinsShares) else ()
+    own = {name: summary.values for name, summary in told.items() if summary.kind is SummaryKind.MOMENTS}
+    shares = {name: told[name].values for name in binned if name in told and not told[name].withheld}
+    negative = [name for name in binned if name in agreed and (agreed[name] < 0).any()]
+    for name in (*negative, *_scaled_out(own, agreed), *_binned_out(shares, agreed)):
+        raise Refusal(
+            Fault.REFUSED_PROTOCOL,
+            f"agreed statistics {ascii(name)[:80]}: a deviation below 1/{MOST_SPREAD:g} of this site's own, or a mean "
+            "further from its rows",
+        )
+
+
+def _scaled_out(own: Mapping[str, NDArray[np.float64]], agreed: Payload) -> Iterator[str]:
+    """Names of moments by which the site's rows lie too far out."""
+    for name, values in own.items():
+        if values.size and _out(values, agreed.get(name, np.zeros_like(values))):
+            yield name
+
+
+def _binned_out(own: Mapping[str, NDArray[np.float64]], agreed: Payload) -> Iterator[str]:
+    """The same of shares by bin."""
+    for name, shares in own.items():
+        other = agreed.get(name)
+        if other is not None and (other.shape != shares.shape or _out(_of_bins(shares), _of_bins(other))):
+            yield name
+
+
+def _of_bins(shares: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Number, sum and sum of squares of the places of bins."""
+    place = np.arange(1.0, len(shares) + 1)
+    return np.array([shares.sum(), (shares * place).sum(), (shares * place**2).sum()])
+
+
+def _out(own: NDArray[np.float64], agreed: NDArray[np.float64]) -> bool:
+    """Whether the site's rows lie further from an agreed mean than `MOST_SPREAD` deviations; of no row, nothing does.
+
+    Where nothing is agreed of a column it stays as it is: a mean of 0 and a deviation of 1.
+    """
+    if agreed.shape != own.shape:
+        return True
+    ours, all_sites = (np.moveaxis(each, -1, 0) for each in (own, agreed))
+    there, known = ours[0] > 0, all_sites[0] > 0
+    mean_own, square_own = (each / np.where(there, ours[0], 1) for each in ours[1:])
+    mean, square = (each / np.where(known, all_sites[0], 1) for each in all_sites[1:])
+    square = np.where(known, square, 1.0)
+    distance = square_own - 2 * mean_own * mean + mean**2
+    variance = square - mean**2 + ROUNDING * np.maximum(square, square_own)
+    return bool((there & (distance > MOST_SPREAD**2 * variance)).any())
