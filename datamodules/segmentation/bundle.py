@@ -66,13 +66,14 @@ class Standardizedd(_ByRule):
 
 
 class Ranged(_ByRule):
-    """From the lowest to the highest value as -1 to 1.
+    """From the lowest to the highest value as `to`.
 
     Args:
         keys: of the images.
         low, high: the values.
+        to: what they become.
     """
 
-    def __init__(self, keys: str | Sequence[str], low: float, high: float) -> None:
+    def __init__(self, keys: str | Sequence[str], low: float, high: float, to: Sequence[float]) -> None:
         super().__init__(keys)
-        self.rule = Range(low, high)
+        self.rule = Range(low, high, to)

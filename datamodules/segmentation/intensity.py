@@ -189,28 +189,32 @@ class Standardized(_Alone):
 
 
 class Range(_Alone):
-    """Pictures, or anything of a known unit: from the lowest to the highest value as -1 to 1.
+    """Pictures, or anything of a known unit: from the lowest to the highest value as -1 to 1, or as `to`.
 
     Args:
         low, high: the values; of pictures 0 and 255, of CT for example -160 and 240 HU.
+        to: what they become, as a network that was trained elsewhere has them.
     """
 
-    def __init__(self, low: float = 0.0, high: float = 255.0) -> None:
+    def __init__(self, low: float = 0.0, high: float = 255.0, to: Sequence[float] = (-1.0, 1.0)) -> None:
         if not low < high:
             raise ValueError(f"dataset.intensity: low={low:g} must be below high={high:g}")
-        self.low, self.high = low, high
+        if len(to) != 2 or not to[0] < to[1]:
+            raise ValueError(f"dataset.intensity.to={list(to)}: must be two numbers, the lower first, as [0, 1]")
+        self.low, self.high, self.to = low, high, (float(to[0]), float(to[1]))
 
     def settings(self) -> dict[str, Any]:
         """The range."""
-        return {"low": self.low, "high": self.high}
+        return {"low": self.low, "high": self.high, "to": list(self.to)}
 
     def kept(self, values: Floats) -> NDArray[np.float16]:
-        """Within the range, as -1 to 1."""
-        return ((np.clip(values, self.low, self.high) - self.low) * (2 / (self.high - self.low)) - 1).astype(np.float16)
+        """Within the range, as -1 to 1, or as `to`."""
+        scale = (self.to[1] - self.to[0]) / (self.high - self.low)
+        return ((np.clip(values, self.low, self.high) - self.low) * scale + self.to[0]).astype(np.float16)
 
     def outside(self, kept: NDArray[Any]) -> float:
         """The lowest: air, or black."""
-        return -1.0
+        return self.to[0]
 
     def as_transforms(self, keys: str) -> list[Mapping[str, Any]]:
         """The same code, whose rounding to half MONAI's ScaleIntensityRange does not share."""

@@ -106,6 +106,29 @@ def _missing(values: Mapping[str, object], key: str, where: Where) -> list[str]:
     return [_unset(full, where) for full, value in _leaves(values, key) if value == UNSET]
 
 
+def unresolved(node: DictConfig | ListConfig, where: Where, key: str = "") -> list[str]:
+    """One sentence for each `${...}` that does not resolve."""
+    problems: list[str] = []
+    names: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
+    for name in names:
+        full = _join(key, name) if isinstance(node, DictConfig) else f"{key}[{name}]"
+        if full == "hydra" or OmegaConf.is_missing(node, name):
+            continue
+        try:
+            value = node[name]
+        except OmegaConfBaseException as error:
+            reason = _first_line(error).removeprefix("UserError raised while resolving interpolation: ")
+            problems.append(f"{at(full, where)}: cannot be resolved: {reason}")
+            continue
+        if (
+            isinstance(value, DictConfig | ListConfig)
+            and not value._is_none()
+            and not OmegaConf.is_interpolation(node, name)
+        ):
+            problems += unresolved(value, where, full)
+    return problems
+
+
 def _leaves(value: object, key: str) -> list[tuple[str, Any]]:
     if isinstance(value, Mapping):
         return [leaf for name, each in value.items() for leaf in _leaves(each, _join(key, name))]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
+from flip.config.bundle import bundled, unread
 from flip.config.code import code_digest
-from flip.config.conform import UNSET, _first_line, _join, _leaves, _missing, conform
+from flip.config.conform import UNSET, _leaves, _missing, conform, unresolved
 from flip.config.jobs import JOBS
 from flip.config.policy import PUBLIC, widened
 from flip.config.schema import SIMULATED, Config, Site
@@ -31,6 +31,7 @@ COMMAND_LINE = "the command line"  # the `Where` of what was typed
 STUDY_KEYS = ("name", "notice", "seed", "numerics", "dataset", "model", "outcomes", "trainer", "strategy", "privacy")
 
 OmegaConf.register_new_resolver("size", size, replace=True)
+OmegaConf.register_new_resolver("bundle", bundled, replace=True)
 
 
 def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) -> Study:
@@ -38,7 +39,7 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
 
     `backend` is the chosen option of the group `federation`.
     """
-    problems = _unresolved(cfg, where)
+    problems = unresolved(cfg, where)
     if problems:
         raise UserError(problems)
     values: dict[Any, Any] = {key: _plain(cfg, str(key)) for key in cfg if key != "hydra"}
@@ -48,7 +49,7 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
     elif live:
         values["sites"] = roster(values["sites"])
     config = conform(values, Config, "", where, problems)
-    problems += _missing(values, "", where)
+    problems += [*_missing(values, "", where), *unread(cfg, where)]
     if prefix_problems("allow_targets", config.allow_targets):
         problems += prefix_problems(at("allow_targets", where), config.allow_targets)
     if config.job not in JOBS:
@@ -211,29 +212,6 @@ def _plain(cfg: DictConfig, key: str) -> object:
 def _is_json(value: object) -> bool:
     finite = not isinstance(value, float) or abs(value) < float("inf")
     return value is None or (isinstance(value, str | int | float | bool) and finite)
-
-
-def _unresolved(node: DictConfig | ListConfig, where: Where, key: str = "") -> list[str]:
-    """One sentence for each `${...}` that does not resolve."""
-    problems: list[str] = []
-    names: list[Any] = list(node.keys()) if isinstance(node, DictConfig) else list(range(len(node)))
-    for name in names:
-        full = _join(key, name) if isinstance(node, DictConfig) else f"{key}[{name}]"
-        if full == "hydra" or OmegaConf.is_missing(node, name):
-            continue
-        try:
-            value = node[name]
-        except OmegaConfBaseException as error:
-            reason = _first_line(error).removeprefix("UserError raised while resolving interpolation: ")
-            problems.append(f"{at(full, where)}: cannot be resolved: {reason}")
-            continue
-        if (
-            isinstance(value, DictConfig | ListConfig)
-            and not value._is_none()
-            and not OmegaConf.is_interpolation(node, name)
-        ):
-            problems += _unresolved(value, where, full)
-    return problems
 
 
 def is_live(federation: Mapping[str, object]) -> bool:

@@ -108,6 +108,7 @@ class Config:
     sites: dict[str, Site] = field(default_factory=dict)
     site_file: str | None = None
     resume_from: str | None = None  # without federation: a checkpoint of Lightning's (.ckpt) to go on from
+    bundle: str | None = None  # folder of a MONAI Bundle of which dataset and model are taken: `${bundle:network}`
     init: str | None = None  # weights that training begins from, where they were trained elsewhere
     model_from: Any = None  # of a job that applies models: the run or file of one, or a list of such
     companions: dict[str, str | None] = field(default_factory=dict)  # runs or files of models that outcomes use besides

@@ -11,7 +11,8 @@ from flip.messages import Payload
 if TYPE_CHECKING:
     import torch
 
-DEEPEST = 3  # parts of a name that a prefix may have, as in `module.network.0.`
+DEEPEST = 4  # parts of a name that a prefix may have, as in `encoders.image.encoder.network.`
+ADAPTED = ".base_layer."  # in the name of a layer that has gained adapters (peft), and not in the file of its encoder
 SHOWN = 30  # names of a kind that are told; the rest is counted
 
 
@@ -53,9 +54,16 @@ def _several(names: list[str]) -> str:
 def match(own: Payload, given: Payload) -> Match:
     """The arrays of `given` that a model of the arrays `own` can take; the same at every party.
 
+    A layer that has gained adapters takes what the file has under the name that it had without them.
+
     One prefix of the file's names is taken off, and one of the model's put there, if more arrays fit so in name and
     shape than as they are; of pairs that fit equally many the shortest, then the first by name.
     """
+    plain = {name.replace(ADAPTED, "."): name for name in own}
+    if not any(ADAPTED in name for name in given) and len(plain) == len(own):
+        names, own = plain, {short: own[name] for short, name in plain.items()}
+    else:
+        names = {name: name for name in own}
     pairs = [(before, after) for before in prefixes(given) for after in prefixes(own)]
     best = max(pairs, key=lambda pair: (_fitting(own, given, *pair), -len(pair[0]) - len(pair[1])))
     renamed = {best[1] + name.removeprefix(best[0]): name for name in given if name.startswith(best[0])}
@@ -63,10 +71,10 @@ def match(own: Payload, given: Payload) -> Match:
     other = [name for name in sorted(own) if name in renamed and name not in same]
     used = {renamed[name] for name in (*same, *other)}
     return Match(
-        taken={name: np.asarray(given[renamed[name]]).astype(own[name].dtype) for name in sorted(same)},
+        taken={names[name]: np.asarray(given[renamed[name]]).astype(own[name].dtype) for name in sorted(same)},
         left_out=sorted({*given} - used),
-        differing={name: (given[renamed[name]].shape, own[name].shape) for name in other},
-        missing=sorted({*own} - {*same, *other}),
+        differing={names[name]: (given[renamed[name]].shape, own[name].shape) for name in other},
+        missing=sorted(names[name] for name in {*own} - {*same, *other}),
         prefixes=best,
     )
 

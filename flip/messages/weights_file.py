@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 BUNDLE, BUNDLE_WEIGHTS = Path("configs") / "metadata.json", Path("models") / "model.pt"
+SAFE_WEIGHTS = BUNDLE_WEIGHTS.with_suffix(".safetensors")  # taken where a bundle has both
 CHECKPOINTS = (".ckpt", ".pt", ".pth")
 INSIDE = ("state_dict", "model_state_dict", "model")  # under which a checkpoint keeps its weights, in this order
 KINDS = (
@@ -28,7 +29,9 @@ def read_weights(path: Path) -> Payload:
     """
     if path.is_dir() and (path / LAST_WEIGHTS).is_file():
         return load_model(path).weights
-    file = path / BUNDLE_WEIGHTS if path.is_dir() and (path / BUNDLE).is_file() else path
+    file = path
+    if path.is_dir() and (path / BUNDLE).is_file():
+        file = path / (SAFE_WEIGHTS if (path / SAFE_WEIGHTS).is_file() else BUNDLE_WEIGHTS)
     if not file.is_file():
         what = (
             f"is a bundle without {BUNDLE_WEIGHTS}"

@@ -10,7 +10,7 @@ from flip.files import conf_folder
 from tests.commands import flip
 
 DATASETS = sorted(path.stem for path in (conf_folder() / "dataset").glob("*.yaml"))
-OWN = ("ct_scans", "images", "levels", "segmentation", "table")  # a study's own data
+OWN = ("bundle", "ct_scans", "images", "levels", "segmentation", "table")  # a study's own data
 
 
 def test_only_what_runs_without_a_download_is_proposed() -> None:

@@ -18,6 +18,7 @@ from flip.config.study import Study
 from flip.config.targets import STUDY_TARGETS
 from flip.errors import UserError
 from flip.runs.rerun import run_files
+from tests.conf.bundle_files import write_bundle
 from tests.conftest import ROOT, Acme
 
 CONF = ROOT / "conf"
@@ -49,6 +50,8 @@ LEFT_TO_THE_STUDY = {
     "dataset=segmentation": SCANS,
     "model=segmenter": ["dataset=segmentation", *SCANS],
     "model=nnunet": ["dataset=segmentation", *SCANS],
+    "dataset=bundle": ["model=bundle", "bundle=BUNDLE"],
+    "model=bundle": ["dataset=bundle", "bundle=BUNDLE"],
 }
 """What the options for a stranger's own data do not say."""
 
@@ -59,6 +62,7 @@ NEEDS = {
     "segmentation": "chest_xray",
     "segmenter": "chest_xray",
     "nnunet": "chest_xray",
+    "bundle": "chest_xray",
     "image_classifier": "dermatology",
     "adapted_classifier": "chest_xray",
 }
@@ -93,8 +97,9 @@ def every_yaml() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("overrides", every_yaml(), ids=" ".join)
-def test_every_yaml_composes_validates_and_binds(overrides: list[str], folder: Path) -> None:
-    study = study_of(*overrides)
+def test_every_yaml_composes_validates_and_binds(overrides: list[str], folder: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle") if "bundle=BUNDLE" in overrides else None
+    study = study_of(*(each.replace("BUNDLE", str(bundle)) for each in overrides))
     assert [problem for slot in slots(study) for problem in bind(slot, study.where)] == []
 
 

@@ -144,6 +144,17 @@ def test_arrays_are_matched_by_name_and_shape_with_one_prefix_exchanged(data):
     ]
 
 
+def test_an_encoder_with_adapters_takes_the_file_of_the_one_without():
+    inside = "encoders.image.encoder.network."
+    adapted = {"qkv.base_layer.weight": np.zeros((6, 2)), "qkv.lora_A.default.weight": np.zeros((1, 2))}
+    own = {f"{inside}{name}": array for name, array in {**adapted, "norm.weight": np.zeros(2)}.items()}
+    found = match({**own, "head.weight": np.zeros(2)}, {"qkv.weight": np.ones((6, 2)), "norm.weight": np.ones(2)})
+    assert sorted(found.taken) == [f"{inside}norm.weight", f"{inside}qkv.base_layer.weight"]
+    assert found.missing == [f"{inside}qkv.lora_A.default.weight", "head.weight"]
+    assert found.prefixes == ("", inside)
+    assert len(match(own, own).taken) == 3  # a run of the same study is taken as it is
+
+
 def test_the_seeded_weights_fill_the_rest(data, tmp_path):
     torch.save({"linear.bias": torch.full((1,), 5.0)}, tmp_path / "bias.pt")
     study = beginning(data, f"init={tmp_path / 'bias.pt'}", "federation=inprocess", *STILL)

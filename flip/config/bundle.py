@@ -1,0 +1,151 @@
+"""What a study takes of a MONAI Bundle's configuration, as plain values: `network: ${bundle:network}`.
+
+The bundle's files are read when the study is settled, at the coordinator; the manifest holds the values, so that sites
+need no bundle.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from flip.config.bundle_files import ROUND, Bundle, Value, at_key, classes
+from flip.config.targets import TARGET
+from flip.errors import UserError, Where, at, nearest
+
+FORM, RULE = "datamodules.segmentation.forms.Volumes", "datamodules.segmentation.intensity"
+READ = ("LoadImage", "EnsureChannelFirst", "EnsureType", "ToTensor", "Orientation", "Spacing", "ToGrid")
+"""Transforms that change no values, without MONAI's `d`; `ToGrid`, `Range` and `Standardized` are the engine's own."""
+AFTER = ("Activations", "AsDiscrete", "Invert", "SaveImage", "EnsureType", "ToTensor")
+"""What the engine does with an output too: the largest of a softmax, on the scan's own grid."""
+
+
+def bundled(name: str, *, _root_: DictConfig) -> object:
+    """A part of the bundle that the study's `bundle` names. Raises UserError where it cannot be taken."""
+    folder = _root_.get("bundle")
+    if not isinstance(folder, str) or not folder:
+        raise UserError("no bundle is named; set bundle=FOLDER, that of a MONAI Bundle, or write the value here")
+    if name not in PARTS:
+        raise UserError(f"a bundle has no part {name}; {nearest(name, PARTS)}")
+    return PARTS[name](Bundle(Path(folder).expanduser()))
+
+
+def unread(cfg: DictConfig, where: Where) -> Iterator[str]:
+    """A bundle that is named and of which nothing is taken."""
+    parts = {name: cfg[name] for name in ("dataset", "model") if isinstance(cfg.get(name), DictConfig)}
+    written = OmegaConf.to_yaml(OmegaConf.create(parts), resolve=False)
+    if cfg.get("bundle") and "${bundle:" not in written:
+        key = at("bundle", where)
+        yield f"{key}: nothing of it is read; choose model=bundle, and dataset=bundle for its grid, or leave it out"
+
+
+PREPARED, FINISHED = ("preprocessing", "validate::preprocessing"), ("postprocessing", "validate::postprocessing")
+
+
+def network(bundle: Bundle) -> object:
+    """`network_def`, of a bundle with whose output the engine does what the bundle would do."""
+    found = bundle.named("network_def", "network")
+    if found.raw is None:
+        raise UserError(f"{found.place}: there is none; add network_def, in a copy of the bundle")
+    for each in bundle.transforms(*FINISHED):
+        if each.name not in AFTER or each.raw.get("sigmoid"):
+            raise UserError(
+                f"{each.place}: {each.raw[TARGET]} has no counterpart: the engine takes the largest of a softmax; "
+                "leave it out in a copy of the bundle, and do it on the masks"
+            )
+    return classes(found.plain, "network")
+
+
+def loss(bundle: Bundle) -> object:
+    """`loss`."""
+    found = bundle.named("loss", "train::loss")
+    if found.raw is None:
+        raise UserError(f"{found.place}: there is none; write model.loss, as model=segmenter has it")
+    return classes(found.plain, "loss")
+
+
+def windows(bundle: Bundle) -> object:
+    """Voxels of the windows that slide over a scan."""
+    return _inferer(bundle, ("roi_size", "roi"), "dataset.patches.size and model.roi, as [96, 96, 96]")
+
+
+def overlap(bundle: Bundle) -> object:
+    """Share of a window that the next one covers again."""
+    return _inferer(bundle, ("overlap",), "model.overlap, as 0.5")
+
+
+def _inferer(bundle: Bundle, keys: tuple[str, ...], otherwise: str) -> object:
+    found = bundle.named(*(f"{name}::{key}" for name in ("inferer", "validate::inferer", "evaluator") for key in keys))
+    if found.raw is None:
+        raise UserError(f"{found.place}: there is none; write {otherwise}")
+    return found.plain
+
+
+def structures(bundle: Bundle) -> object:
+    """Names of the classes 1, 2, ... as letters, digits and _ alone."""
+    named = at_key(bundle.metadata, "network_data_format::outputs::pred::channel_def")
+    if not isinstance(named, Mapping) or len(named) < 2 or {*map(str, named)} != {*map(str, range(len(named)))}:
+        raise UserError(
+            f"{bundle.folder}: configs/metadata.json does not name every channel of its output (network_data_format, "
+            "outputs, pred, channel_def); write dataset.structures=[...]"
+        )
+    by_number = {int(number): str(name) for number, name in named.items()}
+    return [re.sub(r"\W+", "_", by_number[number], flags=re.ASCII) for number in range(1, len(by_number))]
+
+
+def image(bundle: Bundle) -> object:
+    """The grid of `preprocessing`: `Orientation` and `Spacing`."""
+    found: dict[str, object] = {TARGET: FORM}
+    for each in bundle.transforms(*PREPARED):
+        if each.name in ("Spacing", "ToGrid"):
+            found["spacing_mm"] = each.arguments.get("pixdim", each.arguments.get("spacing_mm"))
+        if each.name == "Orientation":
+            found["orientation"] = each.arguments.get("axcodes")
+    for key, name in (("spacing_mm", "Spacing"), ("orientation", "Orientation")):
+        if not found.get(key):
+            raise UserError(
+                f"{bundle.named(*PREPARED).place}: states no grid by {name}; write dataset.image={{_target_: {FORM}, "
+                "spacing_mm: [1.5, 1.5, 2.0], orientation: RAS}"
+            )
+    modality = at_key(bundle.metadata, "network_data_format::inputs::image::modality")
+    return {**found, "modality": modality} if isinstance(modality, str) else found
+
+
+def intensity(bundle: Bundle) -> object:
+    """How `preprocessing` changes values: `ScaleIntensityRange`, clipped, or `NormalizeIntensity` of each image."""
+    changing = [
+        each
+        for each in bundle.transforms(*PREPARED)
+        if each.name not in READ and not (each.name == "Lambda" and each.raw.get("func") == ROUND)
+    ]
+    rules = [_rule(each) for each in changing]
+    if len(rules) != 1:
+        raise UserError(
+            f"{bundle.named(*PREPARED).place}: changes values by {len(rules)} transforms, and the engine by one; write "
+            f"dataset.intensity={{_target_: {RULE}.Range, low: -160, high: 240}}"
+        )
+    return rules[0]
+
+
+def _rule(each: Value) -> dict[str, object]:
+    name, given = each.name, each.arguments
+    if name == "Range":
+        return {TARGET: f"{RULE}.Range", **{key: given[key] for key in ("low", "high", "to") if key in given}}
+    if name == "ScaleIntensityRange" and given.get("clip") and {"a_min", "a_max", "b_min", "b_max"} <= {*given}:
+        to = [given["b_min"], given["b_max"]]
+        return {TARGET: f"{RULE}.Range", "low": given["a_min"], "high": given["a_max"], "to": to}
+    whole = name == "NormalizeIntensity" and not {"subtrahend", "divisor"} & {*given} and not given.get("nonzero")
+    if name == "Standardized" or whole:
+        return {TARGET: f"{RULE}.Standardized"}
+    raise UserError(
+        f"{each.place}: {given[TARGET]} as it is given has no counterpart (ScaleIntensityRange with clip, b_min and "
+        f"b_max, and NormalizeIntensity of whole images have); write dataset.intensity={{_target_: {RULE}.Range, low: "
+        "-160, high: 240}, or leave it out in a copy of the bundle where it changes no values"
+    )
+
+
+PARTS: Mapping[str, Callable[[Bundle], object]] = {
+    "network": network, "loss": loss, "roi": windows, "overlap": overlap, "structures": structures, "image": image,
+    "intensity": intensity,
+}  # fmt: skip
