@@ -51,8 +51,7 @@ class SegmentationImages(lightning.LightningDataModule):
         structures: names of the structures, classes 1, 2, ...
         intensity: how values become input (datamodules.segmentation.intensity).
         image: what the images are (datamodules.segmentation.forms).
-        patches: what is trained on (datamodules.segmentation.patching).
-        plan: how `job=plan` plans (datamodules.segmentation.planning).
+        patches, plan: what is trained on, and how `job=plan` plans (datamodules.segmentation.patching and planning).
         batch_size: patches in a batch; workers: processes that load them, 0 loads in this one.
         records, person, subgroups, split: as `datamodules.multimodal.Multimodal` has them.
         sources: where table and images come from instead of from files, by part.
@@ -136,8 +135,8 @@ class SegmentationImages(lightning.LightningDataModule):
         cohort = self._read()
         opener = image_opener(self.root, self.sources, "images")
         site = ScansOfSite(cohort, self.root / "labels", opener, reader=self.reader, cache=self.cache)
-        self._site = site
         if not self.labeled:
+            self._site = site
             return
         splits, alike = np.full(len(cohort.person), "test"), np.zeros(len(cohort.person), np.int64)
         splits = self.split.split(cohort.table, cohort.person, alike) if self.trains else splits
@@ -146,6 +145,7 @@ class SegmentationImages(lightning.LightningDataModule):
         self.skipped, self.skipped_persons = site.skipped()
         self.remarks, self.remarks_persons, self.remarks_in_words = site.remarks()
         site.refuse_empty("train" if self.trains else "test", self.root)
+        self._site = site
 
     def _loaded(self) -> ScansOfSite:
         self.setup()

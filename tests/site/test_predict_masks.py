@@ -109,7 +109,8 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str
     policy = {"minimum_persons": 20, "minimum_cell": 5, "models": [digest]}
     own = folder / "own.yaml"
     own.write_text(yaml.safe_dump({"root": str(root), "policy": policy}))
-    study = compose_study(*words, "job=predict", f"model_from={folder / 'run'}", f"site_file={own}", config_dir=conf)
+    words += ["federation=none", "job=predict", f"model_from={folder / 'run'}", f"site_file={own}"]
+    study = compose_study(*words, config_dir=conf)
     check(study)
     result = execute(study, folder / "out")
     assert result["status"] == "ok", result
