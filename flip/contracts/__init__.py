@@ -67,8 +67,8 @@ __all__ = [
     "GivesScans", "GivesStudies", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin",
     "KnowsWhatOccurs", "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows",
     "NamesSubgroups", "Outcomes", "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
-    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome",
-    "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
+    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
+    "VisitsSome", "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {

@@ -117,6 +117,7 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str
     return root, folder / "out" / "sites" / "own", digest
 
 
+@pytest.mark.slow
 def test_a_hospital_gets_masks_on_its_scans_grid_without_a_label(predicted):
     root, out, digest = predicted
     found = pd.read_csv(out / "predictions.csv").set_index("accession")
@@ -128,6 +129,7 @@ def test_a_hospital_gets_masks_on_its_scans_grid_without_a_label(predicted):
     assert found["model"].tolist() == [digest] * 3 and found["person"].tolist() == ["P0", "P1", "P2"]
 
 
+@pytest.mark.slow
 def test_why_a_study_has_no_mask_is_said_in_its_line_and_in_the_sites_log(predicted):
     _, out, _ = predicted
     found = pd.read_csv(out / "predictions.csv").set_index("accession")
@@ -135,6 +137,7 @@ def test_why_a_study_has_no_mask_is_said_in_its_line_and_in_the_sites_log(predic
     assert f"1 not predicted: {found.loc['Z', 'reason']}" in (out / "site.log").read_text()
 
 
+@pytest.mark.slow
 def test_the_owner_alone_reads_what_is_predicted(predicted):
     _, out, _ = predicted
     files = [out / "predictions.csv", *(out / "masks").iterdir()]
