@@ -7,7 +7,7 @@ or a folder of one NIfTI or picture a structure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from datamodules.segmentation.labels import Structures
 from datamodules.segmentation.patching import Patching
 from datamodules.segmentation.planning import FOREGROUND, Planning, planned, told
 from datamodules.segmentation.reader import Reader
+from datamodules.segmentation.unlabeled import Study, Unlabeled
 from datamodules.splits import ByColumn, ByPerson
 from datamodules.targets import Subgroups
 from datamodules.volume_cache import VolumeCache
@@ -50,12 +51,11 @@ class SegmentationImages(lightning.LightningDataModule):
         structures: names of the structures, classes 1, 2, ...
         intensity: how values become input (datamodules.segmentation.intensity).
         image: what the images are (datamodules.segmentation.forms).
-        patches: what is trained on (datamodules.segmentation.patching).
-        plan: how `job=plan` plans (datamodules.segmentation.planning).
-        batch_size: patches in a batch.
+        patches, plan: what is trained on, and how `job=plan` plans (datamodules.segmentation.patching and planning).
+        batch_size: patches in a batch; workers: processes that load them, 0 loads in this one.
         records, person, subgroups, split: as `datamodules.multimodal.Multimodal` has them.
         sources: where table and images come from instead of from files, by part.
-        workers: processes that load batches; 0 loads in this one.
+        labeled: False for scans without labels, which `studies` gives; there is then nothing to train or to test on.
         cache: the site's cache of scans on the grid: arguments of `datamodules.volume_cache.VolumeCache`; the scans of
             this process are then mapped from a file in its folder, else from one in the temporary folder.
 
@@ -87,23 +87,24 @@ class SegmentationImages(lightning.LightningDataModule):
         sources: Mapping[str, Any] | None = None,
         workers: int = 0,
         cache: Mapping[str, Any] | None = None,
+        labeled: bool = True,
     ) -> None:
         super().__init__()
         if len(patches.size) != image.dimensions:
             raise ValueError(f"dataset.patches.size: must be {image.dimensions} numbers, one an axis of dataset.image")
         columns = dict(columns or {})
-        self.root, self.trains, self.sources = Path(root), trains, dict(sources or {})
+        self.root, self.trains, self.labeled, self.sources = Path(root), trains, labeled, dict(sources or {})
         self.structures = Structures(structures, columns)
         self.columns = {name: own for name, own in columns.items() if name not in structures}
         self.intensity, self.fitted = intensity, FITTED if intensity.agreed else {}
         self.binned = (FOREGROUND,) if intensity.agreed else ()
         self.reader, self.patches = Reader(self.structures, image, intensity), patches
         self.batch_size, self.workers, self.planning = batch_size, workers, plan or Planning()
-        self.groups, self.split = dict(subgroups or {}), split or ByPerson()
-        used = [*(each.column for each in self.groups.values()), *self.split.columns]
-        records = records or Records(person="person_id", accession="accession")
-        self.query = CohortQuery(owned(records, person), used, None)
-        self.cache, self.must_occur = VolumeCache(**cache) if cache else None, list(structures)
+        self.groups, self.split = dict(subgroups or {}) if labeled else {}, split or ByPerson()
+        used = [*(each.column for each in self.groups.values()), *self.split.columns] if labeled else []
+        records = owned(records or Records(person="person_id", accession="accession"), person)
+        self.query = CohortQuery(records, used, None)
+        self.cache, self.must_occur = VolumeCache(**cache) if cache else None, list(structures) if labeled else []
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = dict[str, int](), dict[str, int](), list[str]()
         self._cohort: Cohort | None = None
@@ -133,11 +134,13 @@ class SegmentationImages(lightning.LightningDataModule):
         if self._site is not None:
             return
         cohort = self._read()
-        splits = np.full(len(cohort.person), "test")
-        if self.trains:
-            splits = self.split.split(cohort.table, cohort.person, np.zeros(len(cohort.person), np.int64))
         opener = image_opener(self.root, self.sources, "images")
         site = ScansOfSite(cohort, self.root / "labels", opener, reader=self.reader, cache=self.cache)
+        if not self.labeled:
+            self._site = site
+            return
+        splits, alike = np.full(len(cohort.person), "test"), np.zeros(len(cohort.person), np.int64)
+        splits = self.split.split(cohort.table, cohort.person, alike) if self.trains else splits
         groups = {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         site.read(splits, {**groups, "person": cohort.person})
         self.skipped, self.skipped_persons = site.skipped()
@@ -153,6 +156,10 @@ class SegmentationImages(lightning.LightningDataModule):
     def _of(self, split: str) -> list[Scan]:
         return list(self._loaded().scans[split].values())
 
+    def studies(self) -> Iterator[Study]:
+        """Each row of the table without labels, after `agree`, read when asked for; or why it was not."""
+        return Unlabeled(self.reader.form, self.intensity).studies(self._loaded())
+
     def occurs(self) -> NDArray[np.bool_]:
         """Whether each of `must_occur`, the structures, has a voxel in the training scans of this site, bool."""
         marked = [scan.arrays["marked"] for scan in self._of("train")]
@@ -161,8 +168,7 @@ class SegmentationImages(lightning.LightningDataModule):
     def statistics(self, minimum_cell: int = 1) -> dict[str, NDArray[np.float64]]:
         """Over the training scans, `count/label` [structures]: persons whose scans are labeled for each; and where the
         intensity is agreed, `sum/foreground intensities` [bins]: see `foreground_of`."""
-        labeled = {"count/label": self._loaded().labeled(minimum_cell)}
-        return labeled | self._statistics(self._of("train"), minimum_cell)
+        return {"count/label": self._loaded().labeled(minimum_cell)} | self._statistics(self._of("train"), minimum_cell)
 
     def _statistics(self, scans: Sequence[Scan], minimum_cell: int) -> dict[str, NDArray[np.float64]]:
         if not self.intensity.agreed:
@@ -186,15 +192,13 @@ class SegmentationImages(lightning.LightningDataModule):
         return [*self.reader.form.as_transforms("image"), *self.intensity.as_transforms("image")]
 
     def describe(self, edges: Edges) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
-        """The table, spacing and shape of the scans' own grids, and who has labels of which structure: see
-        `datamodules.description`."""
-        cohort = self._read()
-        found = self._loaded().describe(Description(cohort.person, edges))
-        found.subgroups(self.groups, cohort.table)
+        """Table, spacing and shape of the own grids, who labels what: see `datamodules.description`."""
+        found = self._loaded().describe(Description(self._read().person, edges))
+        found.subgroups(self.groups, self._read().table)
         return found.found()
 
     def surveyed(self, minimum_cell: int = 1) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
-        """Histograms of the training scans' grids and intensities: see `datamodules.segmentation.planning.told`."""
+        """Histograms of the training scans' grids and intensities: see `told`."""
         return told(self._of("train"), self.intensity, minimum_cell)
 
     def planned(self, sums: Mapping[str, NDArray[np.float64]]) -> str:
@@ -204,8 +208,7 @@ class SegmentationImages(lightning.LightningDataModule):
 
     def thumbnails(self, number: int) -> list[tuple[str, str, NDArray[np.uint8] | None]]:
         """A plane of each of a few scans, for the site's own eyes: see `datamodules.intensities.thumbnails`."""
-        site, names = self._loaded(), self._read().accession
-        scans = site.every()
+        site, names, scans = self._loaded(), self._read().accession, self._loaded().every()
         planes = [scans[row].arrays["shown"][None] if row in scans else None for row in range(len(names))]
         return thumbnails(planes, names, [(str(names[row]), why) for row, why in site.unused], number)
 
@@ -222,7 +225,7 @@ class SegmentationImages(lightning.LightningDataModule):
         return {split: len(self.whose(split)) for split in self._loaded().scans}
 
     def train_dataloader(self) -> Any:
-        """Patches of all scans, `each` times, shuffled by torch's global generator; an empty list where none train."""
+        """Patches of all scans, `each` times, shuffled by torch's global generator."""
         return self._loader("train")
 
     def val_dataloader(self) -> Any:

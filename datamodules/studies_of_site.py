@@ -54,7 +54,7 @@ class StudiesOfSite(Generic[Study]):
 
         `splits`: of each row; `beside`: what batches say of each row besides.
         """
-        reasons = self._left_out()
+        reasons = self.left_out()
         done = set[int]()
         with Decoder() as decoder:
             for row, (split, person) in enumerate(zip(splits.tolist(), self.cohort.person.tolist(), strict=True)):
@@ -74,7 +74,7 @@ class StudiesOfSite(Generic[Study]):
                 if split != "train":
                     done.add(person)
 
-    def _left_out(self) -> list[str | None]:
+    def left_out(self) -> list[str | None]:
         """Why a row cannot be used, whatever its files are."""
         names = [each or "" for each in self.cohort.accession]
         plain = pd.Series([Path(each).name == each and each not in ("", ".", "..") for each in names])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import pytorch_lightning as lightning
 import torch
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from models.losses import compares
+from models.masks import Apply, Masked, write_masks
 from models.metrics.intervals import Examples
 from models.metrics.segmentation import (
     CaseDistance,
@@ -165,6 +167,14 @@ class Segmenter(lightning.LightningModule):
             image, lambda windows: self(windows).softmax(1), roi=self.roi, overlap=self.overlap, mapping=mapping,
             shape=shape,
         )  # fmt: skip
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """`segment` of a scan without labels, on the own grid of its `shape` int64 [1, D]."""
+        return self.segment(batch["image"], batch["mapping"][0], batch["shape"][0].tolist())
+
+    def write_predictions(self, data: Masked, folder: Path, apply: Apply, digest: str) -> Mapping[str, int]:
+        """Masks and their volumes of studies without labels: see `models.masks`."""
+        return write_masks(data, folder, structures=self.structures, apply=apply, digest=digest)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score scans by Dice."""

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.dicom import Decoder, Reason, Unreadable, read_series
+from datamodules.dicom import Decoder, Reason, Unreadable, Volume, read_series
 from datamodules.dicom.references import read_references
 from datamodules.dicom.remarks import noted
 from datamodules.nifti import NIFTI_SUFFIXES, PAIR_SUFFIXES, read_nifti_volume
@@ -20,6 +20,9 @@ from datamodules.segmentation.labels import Marked, Structures
 
 Read = tuple[NDArray[Any], Marked, tuple[float, ...], NDArray[np.int64]]
 """Values [C, *own], labels, spacing, and which series it is (`dicom.remarks.noted`, empty where there is none)."""
+
+Image = tuple[NDArray[Any], tuple[float, ...], Volume | None]
+"""Values [C, *own], spacing, and the volume, before it was turned; None for a picture."""
 
 
 class Volumes:
@@ -43,15 +46,25 @@ class Volumes:
         """The spacing that the network sees."""
         return self.spacing
 
+    def _volume(self, path: Path, decoder: Decoder, **chosen: Any) -> Volume:
+        if path.is_dir():
+            return read_series(path, modality=self.modality, decoder=decoder, **chosen)
+        if path.name.lower().endswith((*NIFTI_SUFFIXES, *PAIR_SUFFIXES)):
+            return read_nifti_volume(path, self.modality)
+        raise Unreadable(Reason.NO_DICOM)
+
+    def image(self, path: Path, decoder: Decoder) -> Image:
+        """An image without labels, turned. Raises `Unreadable`."""
+        volume = self._volume(path, decoder)
+        values, spacing = turned(volume.voxels, volume.spacing, self.orientation)
+        return values[None], spacing, volume
+
     def read(self, image: Path, labels: Path, structures: Structures, decoder: Decoder) -> Read:
         """An image with its labels, turned. Raises `Skip`, `Unreadable`."""
+        chosen: dict[str, Any] = {}
         if image.is_dir():
-            named, fits = read_references(labels), partial(structures.fit, labels)
-            volume = read_series(image, modality=self.modality, decoder=decoder, references=named, fits=fits)
-        elif image.name.lower().endswith((*NIFTI_SUFFIXES, *PAIR_SUFFIXES)):
-            volume = read_nifti_volume(image, self.modality)
-        else:
-            raise Unreadable(Reason.NO_DICOM)
+            chosen = {"references": read_references(labels), "fits": partial(structures.fit, labels)}
+        volume = self._volume(image, decoder, **chosen)
         label, labeled = structures.of_volume(labels, volume)
         values, spacing = turned(volume.voxels, volume.spacing, self.orientation)
         label, _ = turned(label, volume.spacing, self.orientation)
@@ -89,14 +102,18 @@ class Pictures:
 
     def read(self, image: Path, labels: Path, structures: Structures, decoder: Decoder) -> Read:
         """A picture with its labels. Raises `Skip`, `Unreadable`."""
-        found = picture(image, self.channels, values=self.values, background=self.background).astype(np.float32)
+        values, spacing, _ = self.image(image, decoder)
+        return values, structures.of_picture(labels, values.shape[1:]), spacing, np.zeros(0, np.int64)
+
+    def image(self, path: Path, decoder: Decoder) -> Image:
+        """A picture without labels. Raises `Unreadable`."""
+        found = picture(path, self.channels, values=self.values, background=self.background).astype(np.float32)
         found = found[..., None] if found.ndim == 2 else found
         if not np.isfinite(found).all():
             raise Unreadable(Reason.NOT_FINITE)
         if found.shape[-1] > self.channels:
             found = (found * LUMINANCE).sum(axis=-1, keepdims=True)
-        values = np.moveaxis(np.broadcast_to(found, (*found.shape[:2], self.channels)), -1, 0)
-        return values, structures.of_picture(labels, found.shape[:2]), (1.0, 1.0), np.zeros(0, np.int64)
+        return np.moveaxis(np.broadcast_to(found, (*found.shape[:2], self.channels)), -1, 0), (1.0, 1.0), None
 
     def as_transforms(self, keys: str) -> list[Mapping[str, Any]]:
         """Raises ValueError."""

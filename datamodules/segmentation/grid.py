@@ -32,6 +32,11 @@ def turned(array: NDArray[Any], spacing: Sequence[float], orientation: str) -> t
     return apply_orientation(array, turn), tuple(own)
 
 
+def back(array: NDArray[Any], orientation: str) -> NDArray[Any]:
+    """An array that was `turned` to `orientation`, on the axes of `STANDARD` again."""
+    return apply_orientation(array, ornt_transform(axcodes2ornt(tuple(orientation)), axcodes2ornt(tuple(STANDARD))))
+
+
 def mapping(
     shape: Sequence[int], spacing: Sequence[float], target: Sequence[float]
 ) -> tuple[tuple[int, ...], NDArray[np.float64]]:

@@ -59,17 +59,17 @@ from flip.contracts.model import (
     Withholds,
 )
 from flip.contracts.planning import Plans
-from flip.contracts.prediction import NamesRows
+from flip.contracts.prediction import GivesStudies, NamesRows, WritesPredictions
 
 __all__ = [
     "KINDS", "Agrees", "BinsShares", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
-    "GivesScans", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs",
-    "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups",
-    "Outcomes", "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling",
-    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes",
-    "Withholds", "hooks", "is_hook",
+    "GivesScans", "GivesStudies", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin",
+    "KnowsWhatOccurs", "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows",
+    "NamesSubgroups", "Outcomes", "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
+    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
+    "VisitsSome", "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -78,11 +78,11 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesRows, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees,
         BinsShares, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted,
         ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing, GivesScans,
-        RefusesBundle,
+        GivesStudies, RefusesBundle,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
-        SaysInference,
+        SaysInference, WritesPredictions,
     ),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),

@@ -1,7 +1,13 @@
 """What the engine asks of a dataset of which a model predicts rows without labels (`job=predict`)."""
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import torch
+
+    from flip.contracts.dataset import Batch, FederatedDataModule
 
 
 @runtime_checkable
@@ -18,3 +24,25 @@ class NamesRows(Protocol):
 
     def skipped_rows(self) -> Mapping[str, Sequence[str]]:
         """The same of the rows that were left out, and the `reason`."""
+
+
+@runtime_checkable
+class GivesStudies(Protocol):
+    """A dataset of images that takes `labeled=False`, to give its studies one by one to a model that marks them."""
+
+    def studies(self) -> Iterable[object]:
+        """Each study, or why it was not read, as the model knows it."""
+
+
+@runtime_checkable
+class WritesPredictions(Protocol):
+    """A model whose predictions are files of their own, as masks."""
+
+    def write_predictions(
+        self, data: "FederatedDataModule", folder: Path, apply: "Callable[[Batch], torch.Tensor]", digest: str
+    ) -> Mapping[str, int]:
+        """Write what is predicted of a dataset's `studies` into `folder`, for the site alone, with `predictions.csv`.
+
+        `apply`: what `predict_step` gives of a batch; `digest`: of the weights. Returns how many studies are not
+        predicted, by the reason.
+        """

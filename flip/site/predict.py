@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 import torch
+from torch.utils.data import DataLoader, Dataset
 
-from flip.contracts import Decides, NamesRows
+from flip.contracts import Decides, GivesStudies, NamesRows, WritesPredictions
 from flip.files import write_atomic
 from flip.messages import Fault, Task
 from flip.messages.applied import Applied
@@ -22,7 +23,7 @@ from flip.site.trainer import Device
 from flip.text import printable
 
 if TYPE_CHECKING:
-    from flip.contracts.dataset import Loader
+    from flip.contracts.dataset import Batch, Loader
     from flip.contracts.model import TrainableModule
 
 FILE = "predictions.csv"
@@ -37,6 +38,9 @@ def predict(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> No
     Raises Refusal for a dataset that cannot name its rows.
     """
     data, module = loaded.datamodule, loaded.module
+    if isinstance(data, GivesStudies) and isinstance(module, WritesPredictions):
+        write_files(place, loaded, task, log)
+        return
     if not isinstance(data, NamesRows):
         raise Refusal(Fault.REFUSED_MANIFEST, "the study's dataset has no names for its rows (row_names)")
     load_arrays(module, task.weights)
@@ -59,6 +63,25 @@ def predict(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> No
     table.writerows({**line, **about} for line in lines)
     write_atomic(place.home / FILE, content.getvalue().encode(), mode=0o600)
     for reason, number in Counter([*skipped["reason"], *filter(None, unfounded)]).items():
+        log.warning("%d not predicted: %s", number, printable(reason))
+
+
+def write_files(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> None:
+    """Have the module write what it predicts of each study, as masks."""
+    data, module = loaded.datamodule, loaded.module
+    assert isinstance(module, WritesPredictions)
+    load_arrays(loaded.module, task.weights)
+    trainer = device_of(loaded.manifest, place.site).trainer()
+
+    def apply(batch: "Batch") -> torch.Tensor:
+        (found,) = cast(
+            "list[torch.Tensor]",
+            trainer.predict(loaded.module, DataLoader(cast("Dataset[Batch]", [batch]), batch_size=None)),
+        )
+        return found
+
+    unread = module.write_predictions(data, place.home, apply, Applied.of(task.state).digest)
+    for reason, number in unread.items():
         log.warning("%d not predicted: %s", number, printable(reason))
 
 

@@ -16,10 +16,11 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from models.body_composition import RESEARCH_USE
-from models.body_composition.origin import MANUFACTURER, MODEL_NAME, SERIAL, Origin
+from models.body_composition.origin import MANUFACTURER, SERIAL, Origin
 
 # Class, label, type and place of each segment, the place where SNOMED CT names no such tissue.
-SEGMENTS = (
+Segment = tuple[int, str, hd.sr.CodedConcept, hd.sr.CodedConcept | None]
+SEGMENTS: tuple[Segment, ...] = (
     (1, "skeletal_muscle", codes.SCT.SkeletalMuscle, None),
     (2, "subcutaneous_fat", codes.SCT.AdiposeTissue, codes.SCT.SubcutaneousTissue),
     (3, "visceral_fat", codes.SCT.AdiposeTissue, codes.SCT.AbdominalCavityStructure),
@@ -28,16 +29,26 @@ SEGMENTS = (
 
 
 def segmentation(
-    images: Sequence[Dataset], mask: NDArray[np.uint8], affine: NDArray[np.float64], origin: Origin
+    images: Sequence[Dataset],
+    mask: NDArray[np.uint8],
+    affine: NDArray[np.float64],
+    origin: Origin,
+    *,
+    segments: Sequence[Segment] = SEGMENTS,
+    category: hd.sr.CodedConcept = codes.SCT.Tissue,
+    label: str = "BODY_COMPOSITION",
 ) -> hd.seg.Segmentation:
     """A DICOM SEG of the classes in `mask`; a slice without any is left out of it, and so is a class without a pixel.
 
     Args:
         images: the header of the image of each slice, in the order of the slices; of an enhanced multi-frame object
             that object, once for each of its slices.
-        mask: uint8 (slice, row, column): 0 nothing, 1 skeletal muscle, 2 subcutaneous, 3 visceral, 4 intermuscular fat.
+        mask: uint8 (slice, row, column): 0 nothing, else the number of one of the segments.
         affine: 4 x 4, voxel (column, row, slice, 1) of `mask` to the patient's LPS coordinates, mm.
-        origin: the model that found the tissues.
+        origin: the model that found them.
+        segments: what may be marked.
+        category: what all of it is.
+        label: of the content, in capitals and _.
 
     Raises ValueError for a mask with nothing in it, or one of another number of slices than there are images.
     """
@@ -46,22 +57,23 @@ def segmentation(
     if not mask.any():
         raise ValueError("nothing is marked, so there is no segmentation to write")
     sources, planes, place = _placed(images, mask, affine)
-    found = [each for each in SEGMENTS if (mask == each[0]).any()]
-    pixels = np.stack([planes == number for number, *_ in found], axis=-1).astype(np.uint8)
+    found = [each for each in segments if (mask == each[0]).any()]
+    places = np.zeros(256, np.uint8)  # of a class among the segments; a plane of each would be many times a map
+    places[[number for number, *_ in found]] = range(1, len(found) + 1)
     return hd.seg.Segmentation(
         source_images=sources,
-        pixel_array=pixels,
+        pixel_array=places[planes],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-        segment_descriptions=[_described(place, *each[1:], origin) for place, each in enumerate(found, start=1)],
+        segment_descriptions=[_described(at, category, each, origin) for at, each in enumerate(found, start=1)],
         series_instance_uid=generate_uid(),
         series_number=9001,
         sop_instance_uid=generate_uid(),
         instance_number=1,
         manufacturer=MANUFACTURER,
-        manufacturer_model_name=MODEL_NAME,
+        manufacturer_model_name=origin.model,
         software_versions=origin.version,
         device_serial_number=SERIAL,
-        content_label="BODY_COMPOSITION",
+        content_label=label,
         content_description=RESEARCH_USE,
         series_description=RESEARCH_USE,
         **place,
@@ -80,11 +92,12 @@ def _placed(
     return kept, np.stack(turned), {}
 
 
-def _described(number: int, label: str, kind: hd.sr.CodedConcept, region: object, origin: Origin) -> object:
+def _described(number: int, category: hd.sr.CodedConcept, segment: Segment, origin: Origin) -> object:
+    _, label, kind, region = segment
     return hd.seg.SegmentDescription(
         segment_number=number,
         segment_label=label,
-        segmented_property_category=codes.SCT.Tissue,
+        segmented_property_category=category,
         segmented_property_type=kind,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
