@@ -61,6 +61,7 @@ class Baselines:
 
     centralized: bool = False
     alone: bool = False
+    fine_tuned: int | None = None  # rounds' worth of training at each site after the last round
 
 
 @dataclass
