@@ -229,4 +229,18 @@ def protected_module(manifest: Manifest, site: Site, mechanisms: list[Mechanism]
     settings |= {"precision": site.precision} if site.precision else {}
     for mechanism in mechanisms:
         mechanism.check(module, settings)
+    return as_kept(module, site, mechanisms)
+
+
+def as_kept(module: "TrainableModule", site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
+    """The module, of which the site keeps in training what its file says. Raises Refusal where a mechanism hinders it.
+
+    A mechanism looks on at what each layer computes, and would see it twice.
+    """
+    if site.checkpointing:
+        from flip.site.recompute import recompute
+
+        if mechanisms:
+            raise Refusal(Fault.REFUSED_RULE, "checkpointing: true in the site's file, and a privacy mechanism")
+        recompute(module)
     return module

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
 
 
+Fields = dict[str, Any]  # of a reply, with `persons`
+
+
 @dataclass
 class SiteLocal:
     """What the strategy's half may use during one fit (`flip.strategies.fedavg.Local`)."""
@@ -86,7 +89,7 @@ class LocalFit:
         )
         self.privacy.afford(train, steps * self.loaded.strategy.rounds)
 
-    def round(self) -> dict[str, Any]:
+    def round(self) -> Fields:
         """One federated round; returns the fields of the reply, and how many persons its batches were of.
 
         Raises Refusal, before anything is kept, where they were too few.
@@ -140,7 +143,7 @@ class LocalFit:
         self.loaded.receive(self.task, self.store)
         return weights
 
-    def alone(self, module: "TrainableModule") -> dict[str, Any]:
+    def alone(self, module: "TrainableModule") -> Fields:
         """The whole training of this site without the others; returns and raises what `round` does."""
         how = centralized(self.manifest, self.store.folder)
         device, train = device_of(self.manifest, self.place.site), self.batches(module)
@@ -154,7 +157,7 @@ class LocalFit:
         keep_alone(self.store, weights)
         return {**self._fields(train, callback, private), "weights": weights}
 
-    def fine_tuned(self) -> dict[str, Any]:
+    def fine_tuned(self) -> Fields:
         """Train the final weights, which the module holds, further on this site's rows; what comes of them stays here.
 
         The optimizer begins anew, and nothing of a strategy's pulls the weights back. Returns and raises what `round`
@@ -185,7 +188,7 @@ class LocalFit:
             refuse_batches(self.loaded.policy, callback.drawn.by_batch)
         return arrays
 
-    def _fields(self, train: "Loader", callback: RoundCallback, private: PrivateFit) -> dict[str, Any]:
+    def _fields(self, train: "Loader", callback: RoundCallback, private: PrivateFit) -> Fields:
         cell, loss = self.loaded.policy.minimum_cell, finite_loss(callback.mean_loss)
         metrics = {**suppress_metrics(callback.behind_loss.number, loss, cell), **self.privacy.spent(private.ledger)}
         return {"persons": callback.drawn.number, "examples": examples_in(train), "metrics": metrics}

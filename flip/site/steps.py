@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flip.config.build import initial_module
 from flip.contracts import Decides, FitsBaseline
@@ -15,7 +15,7 @@ from flip.messages.weights import load_arrays
 from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.privacy import private_among
-from flip.site.admission import Loaded, Place, protected_module
+from flip.site.admission import Loaded, Place, as_kept, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
 from flip.site.given import begin, start_of
@@ -36,7 +36,7 @@ from flip.site.statistics import (
 
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
-    from flip.site.fit import LocalFit
+    from flip.site.fit import Fields, LocalFit
 
 
 @dataclass
@@ -130,7 +130,7 @@ class Steps:
             self.loaded.module = protected_module(self.loaded.manifest, self.place.site, self.loaded.mechanisms)
             raise
 
-    def _fitted(self, fit: "LocalFit", store: LocalState) -> dict[str, Any]:
+    def _fitted(self, fit: "LocalFit", store: LocalState) -> "Fields":
         """What a fit gives, by its stage."""
         if fit.task.stage == ALONE:
             return fit.alone(self._alone(store))
@@ -140,7 +140,7 @@ class Steps:
         """The module that is trained without the others, from the study's start."""
         module = initial_module(self.loaded.manifest, centralized=True)
         load_arrays(module, start_of(self.loaded.manifest, store))
-        return module
+        return as_kept(module, self.place.site, self.loaded.mechanisms)
 
     def evaluate(self, task: Task) -> Reply:
         """Score the weights on the validation or test split; on request also what the study adds to the report."""
