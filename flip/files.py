@@ -14,6 +14,7 @@ from flip.errors import UserError, disk_full
 
 POOLED = "pooled"  # the sites together, where a site's name stands: in results, lines and folders
 ALONE = "alone"  # a model that a site trained by itself: stage of its tasks, name of its baseline
+FINE_TUNED = "fine_tuned"  # the final weights, trained further at each site: stage of its tasks, name of its baseline
 APPLIED = "applied"  # a model that was trained elsewhere: stage of the tasks that score it
 RESCALED = "rescaled"  # metrics of the same test rows scaled the other way: `test/rescaled/pooled/accuracy`
 CENTRALIZED = "centralized"  # a model trained on all sites' data in one place: phase of its lines, name of its baseline

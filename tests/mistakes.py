@@ -124,6 +124,14 @@ MISTAKES = {
         [*DOWN, "baselines.alone=true"],
         ["baselines.alone (the command line): with privacy=full it spends more on the same patients"],
     ),
+    "privacy with a baseline of weights trained further": (
+        [*DOWN, "baselines.fine_tuned=1"],
+        ["baselines.fine_tuned (the command line): with privacy=full it trains on without the noise"],
+    ),
+    "more rounds after the last one than the study has": (
+        ["federation=inprocess", "strategy.rounds=3", "baselines.fine_tuned=4"],
+        ["baselines.fine_tuned (the command line): 4 is not from 1 to strategy.rounds=3"],
+    ),
     "privacy with a pooled baseline": (
         [*DOWN, "baselines.centralized=true"],
         ["baselines.centralized (the command line): with privacy=full it trains without the noise"],

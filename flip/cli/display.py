@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from flip.errors import several
-from flip.files import CENTRALIZED, POOLED
+from flip.files import CENTRALIZED, FINE_TUNED, POOLED
 from flip.report.format import number as number_text
 from flip.report.tables import fault_text
 from flip.text import LONGEST_LINE, printable
@@ -25,7 +25,11 @@ STATES = {
     "threshold": "validated", "test": "tested", "alone": "baseline",
 }  # fmt: skip
 
-BASELINES = {CENTRALIZED: "centralized, on all data in one place", "alone": "each site alone"}
+BASELINES = {
+    CENTRALIZED: "centralized, on all data in one place",
+    "alone": "each site alone",
+    FINE_TUNED: "trained further at each site",
+}
 
 
 @dataclass

@@ -145,6 +145,7 @@ def run_here(study: "Study", files: RunFolder, transport: Transport | None, run:
         trains={name: site.trains for name, site in study.sites.items()},
         files=files,
         alone=study.baselines.alone and transport is not None,
+        fine_tuned=study.baselines.fine_tuned if transport is not None else None,
         trackers=online(study.tracking),
     )
     if JOBS[study.job].applies == 1:
@@ -186,7 +187,8 @@ def run_live(study: "Study", files: RunFolder, live: LiveTransport, run: str) ->
     trains = {name: site.trains for name, site in study.sites.items()}
     timeout = float(study.federation["timeout"])
     told = online(study.tracking)
-    submission = Submission(run, study.manifest_text, trains, study.baselines.alone, timeout, study.job, told)
+    asked = (study.baselines.alone, timeout, study.job, told, study.baselines.fine_tuned)
+    submission = Submission(run, study.manifest_text, trains, *asked)
     started = time.perf_counter()
     reason = "the server's app ended without a result; its log has the cause"
     try:

@@ -3,7 +3,7 @@
 import math
 from typing import TYPE_CHECKING
 
-from flip.files import CENTRALIZED, POOLED
+from flip.files import CENTRALIZED, FINE_TUNED, POOLED
 from flip.report.applied import applied
 from flip.report.forest import tested_examples
 from flip.report.format import number
@@ -48,7 +48,8 @@ def table(run: RunRecord) -> "Table":
     given = applied(run)
     columns = given or {own: ""}
     if run.backend != "none" and not given:
-        columns |= {"centralized": f"baseline/{CENTRALIZED}/", "alone": "baseline/alone/{site}/"}
+        columns |= {"fine-tuned": f"baseline/{FINE_TUNED}/", "centralized": f"baseline/{CENTRALIZED}/"}
+        columns |= {"alone": "baseline/alone/{site}/"}
     rows: list[str | None] = [*run.sites, None]
     cells = {
         name: [_cell(run, main, site, prefix.format(site=site)) if site or name != "alone" else "" for site in rows]

@@ -61,6 +61,7 @@ class Baselines:
 
     centralized: bool = False
     alone: bool = False
+    fine_tuned: int | None = None  # rounds' worth of training at each site after the last round
 
 
 @dataclass
@@ -84,6 +85,7 @@ class Site:
     trains: bool = True
     accelerator: str = "cpu"
     precision: str | None = None
+    checkpointing: bool = False  # parts of the network are computed again in training, in place of being kept
     policy: Any = MISSING
     secret: str | None = None
     cohort: str | None = None  # name under which the site keeps the privacy budget of its data; None: its only ones

@@ -1,7 +1,7 @@
 """Scores at the coordinator: validation after each round, the decision threshold, and the one reading of the test."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -83,6 +83,7 @@ class Evaluation:
         *,
         main: bool = False,
         alone: str = "",
+        sites: Sequence[str] | None = None,
         pooled: bool = False,
         threshold: float | None = None,
     ) -> None:
@@ -90,30 +91,36 @@ class Evaluation:
 
         `main`: the model that the run is about, of which the report says how intervals were made, what it draws and
         what the study adds. `alone` names the site that trained these weights by itself: its own validation data give
-        the threshold. Where none can be chosen, the metrics of a decision are withheld; `threshold` is one that was
+        the threshold; where none can be chosen, the metrics of a decision are withheld; `threshold` is one that was
         chosen before. `pooled`: the weights were trained on the pooled cohort, and so are scored on rows that are
-        scaled as its were. Raises StudyFailed where no site answers for the main model.
+        scaled as its were. `sites` are those that score; None: all. Raises StudyFailed where none does for `main`.
         """
-        from flip.metrics import methods_of
-
         own: dict[str, Scalar] = {**({"alone": alone} if alone else {}), **({"pooled": True} if pooled else {})}
-        decided = {"threshold": threshold} if threshold is not None else self._threshold(ask, stage, weights, own)
+        decided = (
+            {"threshold": threshold} if threshold is not None else self._threshold(ask, stage, weights, own, sites)
+        )
         task = self._task(stage, weights, split="test", outcomes=main, **(decided or {}), **own)
-        scored = self._score(ask, task, stage)
+        scored = self._score(ask, task, stage, sites)
         if main and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
         undecided = self.module.decided if decided is None and isinstance(self.module, Decides) else ()
         if undecided:
             scored = scored.undecided(undecided)
         if main:
-            self.threshold = (decided or {}).get("threshold")
-            self.noise = noise_of(self.private, self.module)
-            if self.private is None:
-                self.methods = methods_of(self.module, repeats=scored.repeats, together=scored.together)
-            self.roster.recorder.panels(panels_of(self.module, scored, self.roster.manifest, undecided))
+            self._tell(scored, decided or {}, undecided)
         self._keep(scored, prefix, decided or {})
         if main and self.outcomes is not None:
             self._report_outcomes(self.outcomes, scored)
+
+    def _tell(self, scored: Scored, decided: Mapping[str, float], undecided: Collection[str]) -> None:
+        """What is to know of the scores of the model that the run is about, and what is drawn of them."""
+        from flip.metrics import methods_of
+
+        self.threshold = decided.get("threshold")
+        self.noise = noise_of(self.private, self.module)
+        if self.private is None:
+            self.methods = methods_of(self.module, repeats=scored.repeats, together=scored.together)
+        self.roster.recorder.panels(panels_of(self.module, scored, self.roster.manifest, undecided))
 
     def _keep(self, scored: Scored, prefix: str, decided: Mapping[str, float]) -> None:
         """Take what was found into the run's metrics, and why others are missing."""
@@ -152,14 +159,16 @@ class Evaluation:
         roster.recorder.line(scored.line(task, phase, roster.trains))
         return scored
 
-    def _threshold(self, ask: Ask, stage: str, weights: Payload, own: Mapping[str, Scalar]) -> dict[str, float] | None:
+    def _threshold(
+        self, ask: Ask, stage: str, weights: Payload, own: Mapping[str, Scalar], sites: Sequence[str] | None
+    ) -> dict[str, float] | None:
         """The decision threshold for these weights, from validation data (its own, of a site alone).
 
         Empty for a model that chooses none, None where the data do not tell.
         """
         if not isinstance(self.module, Decides) or not self.module.chooses_threshold:
             return {}
-        sites = [str(own["alone"])] if "alone" in own else self.roster.sites(training=True)
+        sites = [str(own["alone"])] if "alone" in own else sites or self.roster.sites(training=True)
         task = self._task(stage, weights, split="validate", **own)
         chosen = threshold_from(self.module, self._score(ask, task, "threshold", sites).states)
         return None if chosen is None else {"threshold": chosen}

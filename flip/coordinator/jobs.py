@@ -28,6 +28,7 @@ def coordinator(
     files: RunFolder,
     alone: bool,
     trackers: str,
+    fine_tuned: int | None = None,
 ) -> Coordinator:
     """The coordinator of a study; goes on after the last complete round that the folder holds."""
     strategy, dataset = build.strategy(manifest), resolve(str(manifest["dataset"]["_target_"]))
@@ -45,6 +46,7 @@ def coordinator(
         mechanisms=mechanisms,
         reasons=declared(dataset),
         alone=alone,
+        fine_tuned=fine_tuned,
         progress=files.progress(),
         given=kept_models(files.folder),
         start=start,

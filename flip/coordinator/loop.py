@@ -1,4 +1,4 @@
-"""The one round loop of a federated study, and the baseline of sites that train alone.
+"""The one round loop of a federated study, and the baselines of sites: trained alone, or further after the rounds.
 
 It knows no backend: it asks sites through an `Ask` and hands what they answer to the strategy.
 """
@@ -18,7 +18,7 @@ from flip.coordinator.evaluation import TEST, Evaluation
 from flip.coordinator.roster import Roster
 from flip.determinism import stable_seed
 from flip.errors import StudyUnfit
-from flip.files import ALONE
+from flip.files import ALONE, FINE_TUNED
 from flip.messages import Ask, Fault, Payload, Reply, Task
 from flip.messages.applied import Applied
 from flip.messages.model_file import ModelFile
@@ -42,6 +42,7 @@ class Coordinator:
         mechanisms: the study's privacy mechanisms, outermost first; at the sites they are mirrored.
         reasons: the reasons for which the dataset can skip an example.
         alone: also train each site by itself, for comparison.
+        fine_tuned: for how many rounds more each site trains the final weights, for comparison; None: not at all.
         progress: the last complete round of the same run, to go on from; None starts at the first.
         rounds_done: rounds that are complete.
         given: models that were trained elsewhere, for a job that applies them.
@@ -59,6 +60,7 @@ class Coordinator:
     mechanisms: Sequence[Mechanism] = ()
     reasons: frozenset[str] = frozenset()
     alone: bool = False
+    fine_tuned: int | None = None
     progress: Progress | None = None
     rounds_done: int = 0
     given: Sequence[ModelFile] = ()
@@ -106,6 +108,8 @@ class Coordinator:
             weights, state = self._round(ask, self.rounds_done, weights, state)
         self.evaluation.rounds = self.rounds_done
         self.evaluation.test(ask, TEST, weights, TEST, main=True)
+        if self.fine_tuned is not None:
+            self._fine_tuned(ask, weights, self.fine_tuned)
         if self.alone:
             self._alone(ask, to_arrays(self.module))
         return weights
@@ -162,6 +166,14 @@ class Coordinator:
         roster.recorder.complete(so_far)
         self.rounds_done = number + 1
         return after, state
+
+    def _fine_tuned(self, ask: Ask, weights: Payload, rounds: int) -> None:
+        """Have each site train the final weights further, which stay there, and test what it has on its own data."""
+        roster = self.roster
+        task = roster.task("fit", self.rounds_done - 1, weights, FINE_TUNED, rounds=rounds)
+        replies = roster.asked(ask, task, roster.sites(training=True), FINE_TUNED, roster.fits({}, {}))
+        if tuned := sorted(reply.site for reply in replies if reply.fault is None):
+            self.evaluation.test(ask, FINE_TUNED, weights, f"baseline/{FINE_TUNED}/test", sites=tuned)
 
     def _alone(self, ask: Ask, initial: Payload) -> None:
         """Train each site by itself, and test each of these models at every site."""

@@ -24,6 +24,7 @@ class Submission:
         timeout: seconds that one task may take at the slowest site.
         job: what is to be done with the study (`flip.config.jobs`).
         trackers: the online trackers to which who submits it sends its numbers, with commas.
+        fine_tuned: for how many rounds more each site trains the final weights, for comparison; None: not at all.
     """
 
     run: str
@@ -33,6 +34,7 @@ class Submission:
     timeout: float
     job: str = "train"
     trackers: str = ""
+    fine_tuned: int | None = None
 
     def to_json(self) -> str:
         """The submission as one string."""
@@ -69,6 +71,7 @@ def serve(submission: Submission, folder: Path, ask: Ask) -> None:
         trains=submission.trains,
         files=files,
         alone=submission.alone,
+        fine_tuned=submission.fine_tuned,
         trackers=submission.trackers,
     )
     Ending(files, loop, partial(program(submission.job, loop), ask), "RUN", served=True).reach(started)

@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
+from flip.files import FINE_TUNED
 from flip.messages.summary import Summaries
 
 Payload = Mapping[str, np.ndarray]
@@ -111,6 +112,11 @@ class Task:
         head = [self.run, self.stage, self.round, self.step, params, self.manifest]
         text = json.dumps([head, digest(self.weights), digest(self.state)], separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def rounds_behind(self) -> int:
+        """How many rounds its weights have behind them: those before it, and its own where it comes after that."""
+        return self.round + (self.step == "evaluate" or self.stage == FINE_TUNED)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import json
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from flip.files import NOT_SETTINGS, POOLED
+from flip.files import FINE_TUNED, NOT_SETTINGS, POOLED
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Comparison:
     rows: Sequence[Row]
     means: Sequence[Row]
     many_sites: bool
+    runs: int
 
     @classmethod
     def of(cls, runs: Sequence[RunRecord]) -> "Comparison":
@@ -76,7 +77,9 @@ class Comparison:
             for index, (run, one) in enumerate(zip(runs, flat, strict=True))
         ]
         best = [_best(rows, index, _higher(runs, name)) for index, name in enumerate(names)]
-        return cls(keys, names, best, rows, _means(rows, keys), len(sites) > MANY_SITES)
+        means = _means(rows, keys)
+        rows = [each for run, row in zip(runs, rows, strict=True) for each in (row, *_tuned(run, row, names))]
+        return cls(keys, names, best, rows, means, len(sites) > MANY_SITES, len(runs))
 
     @property
     def titles(self) -> list[str]:
@@ -173,6 +176,14 @@ def _labels(runs: Sequence[RunRecord]) -> list[str]:
         if len(set(labels)) == len(set(paths)):
             break
     return labels
+
+
+def _tuned(run: RunRecord, row: Row, names: Sequence[str]) -> list[Row]:
+    """The row of what the sites made of a run's final weights, each for itself; none where they did not."""
+    found = [(run.metrics.get(f"baseline/{FINE_TUNED}/{name}", math.nan), None) for name in names]
+    if not any(math.isfinite(value) for value, _ in found):
+        return []
+    return [replace(row, label=f"{row.label}, fine-tuned", metrics=found, worst="", digest="", same="")]
 
 
 def _higher(runs: Sequence[RunRecord], name: str) -> bool:

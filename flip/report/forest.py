@@ -5,7 +5,7 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
-from flip.files import CENTRALIZED, POOLED
+from flip.files import CENTRALIZED, FINE_TUNED, POOLED
 from flip.report.figures import INK, MUTED, RULE, WIDTH, colors
 from flip.report.format import number
 from flip.runs.record import RunRecord
@@ -30,7 +30,7 @@ def forest(run: RunRecord, metric: str) -> "Figure | None":
     axes = figure.subplots()
     said = []
     for y, site in enumerate(rows):
-        baselines = [(f"baseline/{CENTRALIZED}/", "D", 0.2)]
+        baselines = [(f"baseline/{FINE_TUNED}/", "^", 0.12), (f"baseline/{CENTRALIZED}/", "D", 0.2)]
         baselines += [(f"baseline/alone/{site}/", "s", 0.36)] if site else []
         for prefix, marker, below in baselines:
             _estimate(axes, y + below, run, metric, site, prefix=prefix, marker=marker, color=MUTED)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flip.files import CENTRALIZED, POOLED
+from flip.files import CENTRALIZED, FINE_TUNED, POOLED
 from flip.messages import Fault
 from flip.runs.record import RunRecord
 
@@ -26,6 +26,7 @@ def site_rows(run: RunRecord) -> list[dict[str, Any]]:
                 "values": values,
                 "intervals": {name: run.interval(name, site) for name in run.metric_names},
                 "withheld": {name: run.why_withheld(name, site) for name in run.metric_names},
+                "to_fine_tuned": own - run.tested(run.main or "", site, f"baseline/{FINE_TUNED}/"),
                 "to_centralized": own - run.tested(run.main or "", site, f"baseline/{CENTRALIZED}/"),
                 "to_alone": own - alone,
             }
@@ -79,6 +80,7 @@ def matrix(run: RunRecord) -> dict[str, Any] | None:
         return None
     columns: list[str | None] = [*(site for site in run.sites if math.isfinite(run.tested(run.main, site))), None]
     prefixes = {f"{site} alone": f"baseline/alone/{site}/" for site in trained}
+    prefixes |= {"fine-tuned, each at its site": f"baseline/{FINE_TUNED}/"}
     prefixes |= {"centralized": f"baseline/{CENTRALIZED}/", "this run": ""}
     rows = [(name, [run.tested(run.main, at, prefix) for at in columns]) for name, prefix in prefixes.items()]
     rows = [(name, values) for name, values in rows if any(math.isfinite(value) for value in values)]
@@ -206,7 +208,7 @@ def costs(run: RunRecord) -> list[Cost]:
         match record["phase"]:
             case "fit":
                 cost.train += took
-            case "alone" | "centralized":
+            case "alone" | "centralized" | "fine_tuned":
                 cost.baseline += took
             case _:
                 cost.score += took

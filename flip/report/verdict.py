@@ -7,7 +7,7 @@ from functools import cached_property
 
 from flip.config.outcome_names import outcome_names
 from flip.errors import several
-from flip.files import CENTRALIZED
+from flip.files import CENTRALIZED, FINE_TUNED
 from flip.report.applied import applied
 from flip.report.differences import Difference, Model, paired
 from flip.report.format import number
@@ -35,10 +35,11 @@ class Verdict:
             return [Model(name, run.tested(main, None, at), run.interval(main, None, at)) for name, at in given.items()]
         if run.backend == "none":
             return [Model("centralized", run.tested(main, None), run.interval(main, None))]
-        named = {"this run": "", "centralized": f"baseline/{CENTRALIZED}/"}
+        named = {"this run": "", "fine-tuned at each site": f"baseline/{FINE_TUNED}/"}
+        named |= {"centralized": f"baseline/{CENTRALIZED}/"}
         named |= {f"{site} alone": f"baseline/alone/{site}/" for site in run.sites}
         found = [Model(name, run.tested(main, None, at), run.interval(main, None, at)) for name, at in named.items()]
-        central, alone = ([each for each in part if math.isfinite(each.value)] for part in (found[1:2], found[2:]))
+        central, alone = ([each for each in part if math.isfinite(each.value)] for part in (found[1:3], found[3:]))
         if len(alone) > SHOWN:
             alone.sort(key=lambda model: model.value, reverse=run.higher_is_better(main))
             alone = [
@@ -57,8 +58,9 @@ class Verdict:
 
     @cached_property
     def differences(self) -> list[Difference]:
-        """This run against centralized training, and against each site's own model on its own test data."""
+        """This run against each baseline; against a model of a site's own on its own test data."""
         found = [
+            self._difference("fine-tuning at each site", dict.fromkeys(self.run.sites, f"baseline/{FINE_TUNED}/")),
             self._difference("centralized training", dict.fromkeys(self.run.sites, f"baseline/{CENTRALIZED}/")),
             self._difference("each site's own model", {site: f"baseline/alone/{site}/" for site in self.run.sites}),
         ]

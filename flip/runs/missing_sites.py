@@ -15,6 +15,7 @@ MISSED = {
     "validate": ("was never validated", "was not validated in {missed} of {asked}"),
     "threshold": ("had no part in the decision threshold",),
     "test": ("was not tested",),
+    "fine_tuned": ("is not in the baseline of weights trained further",),
     "alone": ("is not in the baseline of sites alone", "is in part of the baseline of sites alone only"),
 }
 """By phase of `rounds.jsonl`, what is said of a site that missed all of it, and of one that missed some."""

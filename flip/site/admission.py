@@ -20,7 +20,7 @@ from flip.config.study import Manifest
 from flip.contracts import Agrees, FederatedDataModule, NamesLevels, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
-from flip.files import ALONE, APPLIED, CENTRALIZED
+from flip.files import ALONE, APPLIED, CENTRALIZED, FINE_TUNED
 from flip.messages import Fault, Payload, Task
 from flip.messages.weights import load_arrays, to_arrays
 from flip.messages.wire import take
@@ -135,15 +135,20 @@ class Loaded:
         """Agreed statistics into the data; the site's own parameters, then the sent ones, into the module.
 
         A run whose site has none of its own yet begins from the start's, whatever the module was trained on before.
-        Where the strategy has the site keep a whole model for itself, that one is scored.
+        Where the strategy has the site keep a whole model for itself, that one is scored; and of the final weights that
+        it has trained further, what came of them. Raises Refusal where it has not.
         """
         self.agree(task)
-        before = task.round + (1 if task.step == "evaluate" else 0)
+        before, scored = task.rounds_behind, task.step == "evaluate"
         own: Payload | None = store.load("personal", before)
         if own is None and set(to_arrays(self.module)) - set(task.weights):
             own = start_of(self.manifest, store)
         load_arrays(self.module, {**(own or {}), **task.weights})
-        if task.step == "evaluate" and task.stage not in (ALONE, CENTRALIZED) and self.strategy.own is not None:
+        if scored and task.stage == FINE_TUNED:
+            if (tuned := store.load(FINE_TUNED, before)) is None:
+                raise Refusal(Fault.REFUSED_PROTOCOL, "a score of final weights that this site has not trained further")
+            load_arrays(self.module, tuned)
+        elif scored and task.stage not in (ALONE, CENTRALIZED) and self.strategy.own is not None:
             load_arrays(self.module, store.load(OWN, before) or {})
 
 
@@ -230,4 +235,18 @@ def protected_module(manifest: Manifest, site: Site, mechanisms: list[Mechanism]
     settings |= {"precision": site.precision} if site.precision else {}
     for mechanism in mechanisms:
         mechanism.check(module, settings)
+    return as_kept(module, site, mechanisms)
+
+
+def as_kept(module: "TrainableModule", site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
+    """The module, of which the site keeps in training what its file says. Raises Refusal where a mechanism hinders it.
+
+    A mechanism looks on at what each layer computes, and would see it twice.
+    """
+    if site.checkpointing:
+        from flip.site.recompute import recompute
+
+        if mechanisms:
+            raise Refusal(Fault.REFUSED_RULE, "checkpointing: true in the site's file, and a privacy mechanism")
+        recompute(module)
     return module

@@ -15,7 +15,8 @@ from flip.config.study import Manifest
 from flip.contracts import FederatedDataModule
 from flip.contracts.loaders import examples_in
 from flip.determinism import seed_fit
-from flip.messages import Task
+from flip.files import FINE_TUNED
+from flip.messages import Fault, Task
 from flip.messages.weights import load_arrays, to_arrays
 from flip.privacy import PrivateFit, private_among
 from flip.site.admission import OWN, Loaded, Place
@@ -25,6 +26,7 @@ from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.disclosure import refuse_few, suppress_metrics
 from flip.site.private_fit import Privacy
 from flip.site.received_weights import keep_alone, refuse_pull
+from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.site.trainer import Device, RoundCallback, fit_round, passes, updates
 from flip.strategies.fedavg import FedAvg
@@ -32,6 +34,9 @@ from flip.strategies.fedavg import FedAvg
 if TYPE_CHECKING:
     from flip.contracts.dataset import Loader
     from flip.contracts.model import TrainableModule
+
+
+Fields = dict[str, Any]  # of a reply, with `persons`
 
 
 @dataclass
@@ -84,7 +89,7 @@ class LocalFit:
         )
         self.privacy.afford(train, steps * self.loaded.strategy.rounds)
 
-    def round(self) -> dict[str, Any]:
+    def round(self) -> Fields:
         """One federated round; returns the fields of the reply, and how many persons its batches were of.
 
         Raises Refusal, before anything is kept, where they were too few.
@@ -138,7 +143,7 @@ class LocalFit:
         self.loaded.receive(self.task, self.store)
         return weights
 
-    def alone(self, module: "TrainableModule") -> dict[str, Any]:
+    def alone(self, module: "TrainableModule") -> Fields:
         """The whole training of this site without the others; returns and raises what `round` does."""
         how = centralized(self.manifest, self.store.folder)
         device, train = device_of(self.manifest, self.place.site), self.batches(module)
@@ -152,6 +157,25 @@ class LocalFit:
         keep_alone(self.store, weights)
         return {**self._fields(train, callback, private), "weights": weights}
 
+    def fine_tuned(self) -> Fields:
+        """Train the final weights, which the module holds, further on this site's rows; what comes of them stays here.
+
+        The optimizer begins anew, and nothing of a strategy's pulls the weights back. Returns and raises what `round`
+        does, without weights, and Refusal under a privacy mechanism, which would not count it.
+        """
+        if self.loaded.mechanisms:
+            raise Refusal(Fault.REFUSED_RULE, "training further after the rounds, under a privacy mechanism")
+        trainer, module, rounds = self.manifest["trainer"], self.loaded.module, int(self.task.params["rounds"])
+        device, train = device_of(self.manifest, self.place.site), self.batches(module)
+        steps = rounds * updates(train, device, steps=trainer["steps"], epochs=trainer["epochs"])
+        refuse_steps(self.loaded.policy, steps, rounds=rounds)
+        seed_fit(self.manifest["seed"], self.place.name, self.task.rounds_behind)
+        private = self.privacy.protect(module, train, {}, steps=steps, planned=steps)
+        callback = RoundCallback(passes=passes(train, device, steps))
+        fit_round(private.module, private.loader, steps=steps, device=device, callback=callback)
+        self.store.save(FINE_TUNED, self.task.round, self._weights(module, callback))
+        return self._fields(train, callback, private)
+
     def batches(self, module: "TrainableModule") -> "Loader":
         """What a module trains on."""
         return without_single(module.train(), self.loaded.datamodule.train_dataloader())
@@ -164,7 +188,7 @@ class LocalFit:
             refuse_batches(self.loaded.policy, callback.drawn.by_batch)
         return arrays
 
-    def _fields(self, train: "Loader", callback: RoundCallback, private: PrivateFit) -> dict[str, Any]:
+    def _fields(self, train: "Loader", callback: RoundCallback, private: PrivateFit) -> Fields:
         cell, loss = self.loaded.policy.minimum_cell, finite_loss(callback.mean_loss)
         metrics = {**suppress_metrics(callback.behind_loss.number, loss, cell), **self.privacy.spent(private.ledger)}
         return {"persons": callback.drawn.number, "examples": examples_in(train), "metrics": metrics}

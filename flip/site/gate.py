@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flip.config.policy import Policy
+from flip.files import ALONE
 from flip.messages import TRACKERS, Fault, Task
 from flip.messages.forms import check_task
 from flip.messages.weights import digest
@@ -76,12 +77,14 @@ def within_rounds(question: Question) -> None:
     last = rounds - 1 if task.step in ("fit", "evaluate") else 0
     if not 0 <= task.round <= last:
         raise Refusal(Fault.REFUSED_PROTOCOL, f"round {ascii(task.round)[:80]} of {task.step}: from 0 to {last}")
+    if not 1 <= (further := int(task.params.get("rounds", 1))) <= rounds:
+        raise Refusal(Fault.REFUSED_PROTOCOL, f"training further for {further} rounds: from 1 to {rounds}")
 
 
 def trainable(question: Question) -> None:
     """The study's model can be trained in rounds."""
     task, problems = question.task, question.study.round_problems
-    if problems and (task.step, task.stage) == ("fit", "study"):
+    if problems and task.step == "fit" and task.stage != ALONE:
         raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(problems))
 
 

@@ -36,9 +36,9 @@ STEPS: Mapping[str, Step] = {
     "describe": Step(STUDY, {"tries": (bool,)}),
     "plan": Step(STUDY, {}),
     "begin": Step(STUDY, {}),
-    "fit": Step(("study", "alone"), {"alone": (str,)}),
+    "fit": Step(("study", "alone", "fine_tuned"), {"alone": (str,), "rounds": (int,)}),
     "evaluate": Step(
-        ("study", "test", "alone", "centralized", "applied"),
+        ("study", "test", "alone", "fine_tuned", "centralized", "applied"),
         {"split": (str,), "outcomes": (bool,), "threshold": (int, float), "alone": (str,), "pooled": (bool,)},
     ),
     "measure": Step(STUDY, {}),
@@ -100,7 +100,7 @@ class Expected:
         """The forms of which the task's weights must have one."""
         if task.step in ("statistics", "describe", "plan"):
             return ({},)
-        if task.stage == "study" and task.step not in WHOLE:
+        if task.stage in ("study", "fine_tuned") and task.step not in WHOLE:
             return (self.shared,)
         return (
             (self.whole,)
@@ -121,6 +121,8 @@ def unknown_params(task: Task) -> Iterator[str]:
         yield f"split: {_shown(task.params.get('split'))}"
     if ("alone" in task.params) != (task.stage == "alone") and "alone" in known:
         yield f"parameter 'alone' in stage {task.stage}"
+    if ("rounds" in task.params) != (task.stage == "fine_tuned") and "rounds" in known:
+        yield f"parameter 'rounds' in stage {task.stage}"
 
 
 def unknown_state(task: Task, expected: Expected) -> Iterator[str]:

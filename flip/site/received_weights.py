@@ -64,9 +64,9 @@ class Received:
             raise self._refused(f"a hospital scores no other site's model; the task's stage is '{self.task.stage}'")
 
     def _of_round(self) -> None:
-        number = self.task.round + (self.task.step == "evaluate")  # rounds that these weights have behind them
+        number = self.task.rounds_behind
         strategy, known = self.loaded.strategy, known_sets(self.store)
-        relayed = self.task.step == "fit" and strategy.relays
+        relayed = (self.task.step, self.task.stage) == ("fit", "study") and strategy.relays
         name = name_of(reach_of(self.loaded))
         sealed, key = digest(self.task.weights), f"{name}/{number}{'+' if relayed else ''}"
         if sealed in (*known.get(key, []), *known.get(f"{name}/{number}", [])):

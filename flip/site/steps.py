@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from flip.config.build import initial_module
 from flip.contracts import Decides, FitsBaseline
 from flip.determinism import stable_seed
+from flip.files import ALONE, FINE_TUNED
 from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import Topic
 from flip.messages.weights import load_arrays
 from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.privacy import private_among
-from flip.site.admission import Loaded, Place, protected_module
+from flip.site.admission import Loaded, Place, as_kept, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
 from flip.site.given import begin, start_of
@@ -35,6 +36,7 @@ from flip.site.statistics import (
 
 if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
+    from flip.site.fit import Fields, LocalFit
 
 
 @dataclass
@@ -112,7 +114,7 @@ class Steps:
         return self._released(0, task)
 
     def fit(self, task: Task) -> Reply:
-        """One round of local training, or with the parameter `alone` the whole training of this site.
+        """One round of local training, the whole training of this site alone, or that of the final weights further.
 
         Raises Refusal where the batches that were drawn are of too few persons; nothing of such a fit is kept.
         """
@@ -122,17 +124,23 @@ class Steps:
         receive(self.loaded, task, store)
         fit = LocalFit(self.place, self.loaded, store, task)
         try:
-            fields = fit.alone(self._alone(store)) if task.params.get("alone") else fit.round()
+            fields = self._fitted(fit, store)
             return self._released(fields.pop("persons"), task, **fields)
         except Refusal:
             self.loaded.module = protected_module(self.loaded.manifest, self.place.site, self.loaded.mechanisms)
             raise
 
+    def _fitted(self, fit: "LocalFit", store: LocalState) -> "Fields":
+        """What a fit gives, by its stage."""
+        if fit.task.stage == ALONE:
+            return fit.alone(self._alone(store))
+        return fit.fine_tuned() if fit.task.stage == FINE_TUNED else fit.round()
+
     def _alone(self, store: LocalState) -> "TrainableModule":
         """The module that is trained without the others, from the study's start."""
         module = initial_module(self.loaded.manifest, centralized=True)
         load_arrays(module, start_of(self.loaded.manifest, store))
-        return module
+        return as_kept(module, self.place.site, self.loaded.mechanisms)
 
     def evaluate(self, task: Task) -> Reply:
         """Score the weights on the validation or test split; on request also what the study adds to the report."""

@@ -43,6 +43,28 @@ def test_a_comparison_means_over_seeds(tmp_path: Path) -> None:
     assert "2 seeds" in shown
 
 
+def test_personal_models_are_compared_by_site_and_with_fine_tuning_at_the_end(tmp_path: Path) -> None:
+    def scores(value: float, prefix: str = "") -> dict[str, float]:
+        own = {f"{prefix}test/site/{site}/accuracy": value + 0.001 * at for at, site in enumerate(("cleveland", "va"))}
+        return own | {f"{prefix}test/pooled/accuracy": value}
+
+    shared = {"metrics": scores(0.7) | scores(0.8, "baseline/fine_tuned/")}
+    runs = [
+        write_run(tmp_path / "shared", rounds=2, result=shared),
+        write_run(tmp_path / "ditto", rounds=2, strategy="ditto.Ditto", result={"metrics": scores(0.75)}),
+    ]
+    lines = [line.split() for line in compared(runs).splitlines()]
+    rows = {" ".join(words).partition(" ok")[0]: words for words in lines if "ok" in words}
+    found = {label: [word for word in words if word.startswith("0.")] for label, words in rows.items()}
+    assert found == {
+        "shared FedAvg": ["0.700", "0.700", "0.701"],
+        "shared, fine-tuned FedAvg": ["0.800", "0.800", "0.801"],
+        "ditto Ditto": ["0.750", "0.750", "0.751"],
+    }
+    assert main(["report", *map(str, runs), "--out", str(tmp_path / "comparison.html")]) == 0
+    assert "2 runs compared" in Page((tmp_path / "comparison.html").read_text()).text
+
+
 def test_several_runs_give_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = [write_run(tmp_path / "a", rounds=2), write_run(tmp_path / "b", rounds=2, backend="flower")]
     assert main(["report", *map(str, runs), "--out", str(tmp_path / "comparison.html")]) == 0

@@ -8,7 +8,8 @@ from flip.config.jobs import JOBS
 from flip.config.study import Study
 from flip.config.targets import TARGET
 
-BASELINES = ("centralized", "alone")
+WITHOUT_ROUNDS = ("centralized", "alone")
+BASELINES = (*WITHOUT_ROUNDS, "fine_tuned")
 
 
 def federated(study: Study, key: str) -> bool:
@@ -18,7 +19,7 @@ def federated(study: Study, key: str) -> bool:
 
 def trains_without_rounds(study: Study, key: str) -> bool:
     """Whether anything is trained without rounds: the study itself, or a baseline."""
-    return not federated(study, key) or any(getattr(study.baselines, name) for name in BASELINES)
+    return not federated(study, key) or any(getattr(study.baselines, name) for name in WITHOUT_ROUNDS)
 
 
 def as_typed(study: Study, key: str) -> bool:

@@ -95,6 +95,11 @@ def _training(
             configured(study.manifest, alone, problems, centralized=True)
             yield from (*problems, *watched(callbacks, alone))
     if strategy is not None and federated:
+        if (further := study.baselines.fine_tuned) is not None and not 1 <= further <= strategy.rounds:
+            yield (
+                f"{at('baselines.fine_tuned', study.where)}: {further} is not from 1 to strategy.rounds="
+                f"{strategy.rounds}; each site trains the final weights so many rounds further, or null: not at all"
+            )
         yield from optimization(study.manifest, model, strategy) if model is not None else ()
         yield from rounds_problems(study, strategy, model)
 

@@ -128,6 +128,13 @@ def _trainer_types(study: Study, declared: Mapping[str, object]) -> Iterator[str
             yield f"{at(f'trainer.lightning.{name}', study.where)}: {reason}"
 
 
+UNDER_NOISE = {  # by baseline, what it does beside a privacy mechanism, and its value that asks for none
+    "alone": ("spends more on the same patients", "false"),
+    "fine_tuned": ("trains on without the noise", "null"),
+    "centralized": ("trains without the noise", "false"),
+}
+
+
 def _federation(study: Study) -> Iterator[str]:
     """Pairings that cannot work, as far as the configuration alone tells."""
     federated = study.federation.get(TARGET) is not None
@@ -142,11 +149,11 @@ def _federation(study: Study) -> Iterator[str]:
             f"without federation a site sends nothing, so privacy={privacy} would protect nothing; "
             "choose a backend (federation=inprocess) or privacy=none"
         )
-    for baseline, why in (("alone", "spends more on the same patients"), ("centralized", "trains without the noise")):
+    for baseline, (why, none) in UNDER_NOISE.items():
         if privacy and getattr(study.baselines, baseline):
             yield (
                 f"{at(f'baselines.{baseline}', study.where)}: with privacy={privacy} it {why}, so what the run says of "
-                f"privacy would not hold; set baselines.{baseline}=false, or privacy=none in a run of its own"
+                f"privacy would not hold; set baselines.{baseline}={none}, or privacy=none in a run of its own"
             )
     if study.live and study.baselines.centralized:
         yield (

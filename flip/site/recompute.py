@@ -1,0 +1,57 @@
+"""Gradient checkpointing: parts of a network that are computed again in the backward pass, in place of being kept.
+
+Chen T et al., Training Deep Nets with Sublinear Memory Cost, 2016 (arXiv:1604.06174). The numbers are the same to the
+bit on a CPU: what is drawn in a part, as by dropout, is drawn again from the same state of the generator.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import torch
+from torch.utils.checkpoint import checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Out = TypeVar("Out")
+
+
+def recompute(module: torch.nn.Module) -> int:
+    """Have each part of a module be computed again in training; returns how many parts that are.
+
+    A part is the least submodule with parameters in two layers or more, as a residual block or a convolution with its
+    norm. One that holds buffers is kept as it is: batch norm would count each batch twice. Names and weights of the
+    module stay.
+    """
+    found = [*parts(module)]
+    for part in found:
+        part.forward = partial(again, part, part.forward)
+    return len(found)
+
+
+def parts(module: torch.nn.Module) -> "Iterator[torch.nn.Module]":
+    """The submodules that can be computed again, none within another."""
+    for child in module.children():
+        if layers(child) < 2:
+            continue
+        if any(layers(inner) > 1 for inner in child.children()) or _is_list(child):
+            yield from parts(child)
+        elif not any(True for _ in child.buffers()):
+            yield child
+
+
+def layers(module: torch.nn.Module) -> int:
+    """How many modules, itself among them, hold parameters of their own."""
+    return sum(any(True for _ in each.parameters(recurse=False)) for each in module.modules())
+
+
+def _is_list(module: torch.nn.Module) -> bool:
+    """Whether a module is never called itself."""
+    return isinstance(module, torch.nn.ModuleList | torch.nn.ModuleDict)
+
+
+def again(part: torch.nn.Module, forward: "Callable[..., Out]", *inputs: object, **named: object) -> Out:
+    """What a part gives; in training nothing of it is kept but its inputs."""
+    if not (part.training and torch.is_grad_enabled()):
+        return forward(*inputs, **named)
+    return cast("Out", checkpoint(partial(forward, **named), *inputs, use_reentrant=False))

@@ -1,0 +1,59 @@
+"""A site trains the final weights further once in a run, within the study's rounds, and scores what it has itself."""
+
+import pytest
+
+from flip.messages import Fault
+from tests.site.test_gate import Hospital
+
+
+@pytest.fixture
+def hospital(tmp_path) -> Hospital:
+    return Hospital(tmp_path)
+
+
+def answer(hospital: Hospital, step: str = "fit", by: float = 0.0, number: int = 2, **params):
+    return hospital.silo.answer(hospital.moved(by, number, step, stage="fine_tuned", **params))
+
+
+def test_the_model_stays_at_the_site(hospital):
+    reply = answer(hospital, rounds=1)
+    assert (reply.fault, dict(reply.weights), dict(reply.state)) == (None, {}, {})
+    assert reply.metrics["loss"] > 0
+    assert answer(hospital, "evaluate", split="test").fault is None
+
+
+def test_other_final_weights_in_the_same_run_are_refused_and_the_same_again_are_not(hospital):
+    faults = [answer(hospital, by=by, rounds=1).fault for by in (0.0, 0.1, 0.0)]
+    assert faults == [None, Fault.REFUSED_PROTOCOL, None]
+
+
+@pytest.mark.parametrize("rounds", [{}, {"rounds": 0}, {"rounds": 4}, {"rounds": True}, {"rounds": "1"}])
+def test_it_is_for_1_to_all_rounds_of_the_study(hospital, rounds):
+    assert answer(hospital, **rounds).fault is Fault.REFUSED_PROTOCOL
+
+
+def test_rounds_are_no_parameter_of_a_round(hospital):
+    assert hospital.silo.answer(hospital.task(rounds=1)).fault is Fault.REFUSED_PROTOCOL
+
+
+def test_a_score_before_it_is_refused(hospital):
+    assert answer(hospital, "evaluate", split="test").fault is Fault.REFUSED_PROTOCOL
+
+
+def test_final_weights_farther_off_than_the_rounds_can_move_are_refused(hospital):
+    assert answer(hospital, by=301.0, rounds=1).fault is Fault.REFUSED_WEIGHTS
+
+
+def test_steps_are_bounded_by_the_sites_policy(hospital):
+    from tests.site.test_gate import RULES
+
+    hospital.policy(RULES | {"maximum_steps": 1})
+    assert answer(hospital, rounds=3).fault is Fault.REFUSED_RULE
+
+
+def test_it_is_refused_under_a_privacy_mechanism(tmp_path):
+    private = Hospital(tmp_path, "privacy=dp_sgd", "dataset.scaling=declared")
+    reply = answer(private, rounds=1)
+    assert reply.fault is not None
+    log = (private.folder / "home" / "site.log").read_text()
+    assert "under a privacy mechanism" in log
