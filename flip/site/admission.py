@@ -239,10 +239,8 @@ def protected_module(manifest: Manifest, site: Site, mechanisms: list[Mechanism]
 
 
 def as_kept(module: "TrainableModule", site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
-    """The module, of which the site keeps in training what its file says. Raises Refusal where a mechanism hinders it.
-
-    A mechanism looks on at what each layer computes, and would see it twice.
-    """
+    """The module, of which the site keeps in training what its file says; raises Refusal under a mechanism, which looks
+    on at what each layer computes and would see it twice."""
     if site.checkpointing:
         from flip.site.recompute import recompute
 
