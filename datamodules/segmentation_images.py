@@ -92,13 +92,11 @@ class SegmentationImages(lightning.LightningDataModule):
         super().__init__()
         if len(patches.size) != image.dimensions:
             raise ValueError(f"dataset.patches.size: must be {image.dimensions} numbers, one an axis of dataset.image")
-        columns = dict(columns or {})
         self.root, self.trains, self.labeled, self.sources = Path(root), trains, labeled, dict(sources or {})
-        self.structures = Structures(structures, columns)
-        self.columns = {name: own for name, own in columns.items() if name not in structures}
-        self.intensity, self.fitted = intensity, FITTED if intensity.agreed else {}
-        self.binned = (FOREGROUND,) if intensity.agreed else ()
-        self.reader, self.patches = Reader(self.structures, image, intensity), patches
+        self.structures = Structures(structures, dict(columns or {}))
+        self.columns = {name: own for name, own in (columns or {}).items() if name not in structures}
+        self.fitted, self.binned = (FITTED, (FOREGROUND,)) if intensity.agreed else ({}, ())
+        self.reader, self.patches, self.intensity = Reader(self.structures, image, intensity), patches, intensity
         self.batch_size, self.workers, self.planning = batch_size, workers, plan or Planning()
         self.groups, self.split = dict(subgroups or {}) if labeled else {}, split or ByPerson()
         used = [*(each.column for each in self.groups.values()), *self.split.columns] if labeled else []
