@@ -65,19 +65,26 @@ def segmentation(
         pixel_array=places[planes],
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[_described(at, category, each, origin) for at, each in enumerate(found, start=1)],
-        series_instance_uid=generate_uid(),
-        series_number=9001,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer=MANUFACTURER,
-        manufacturer_model_name=origin.model,
-        software_versions=origin.version,
-        device_serial_number=SERIAL,
-        content_label=label,
-        content_description=RESEARCH_USE,
-        series_description=RESEARCH_USE,
+        **_about(origin, label),
         **place,
     )
+
+
+def _about(origin: Origin, label: str) -> dict[str, object]:
+    """Who made an object, and what it is."""
+    return {
+        "series_instance_uid": generate_uid(),
+        "series_number": 9001,
+        "sop_instance_uid": generate_uid(),
+        "instance_number": 1,
+        "manufacturer": MANUFACTURER,
+        "manufacturer_model_name": origin.model,
+        "software_versions": origin.version,
+        "device_serial_number": SERIAL,
+        "content_label": label,
+        "content_description": RESEARCH_USE,
+        "series_description": RESEARCH_USE,
+    }
 
 
 def _placed(
