@@ -100,12 +100,13 @@ class SegmentationImages(lightning.LightningDataModule):
         self.batch_size, self.workers, self.planning = batch_size, workers, plan or Planning()
         self.groups, self.split = dict(subgroups or {}) if labeled else {}, split or ByPerson()
         used = [*(each.column for each in self.groups.values()), *self.split.columns] if labeled else []
-        rows = records or Records(person="person_id", accession="accession")
-        self.query = CohortQuery(owned(rows, person), used, None)
+        records = owned(records or Records(person="person_id", accession="accession"), person)
+        self.query = CohortQuery(records, used, None)
         self.cache, self.must_occur = VolumeCache(**cache) if cache else None, list(structures) if labeled else []
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = dict[str, int](), dict[str, int](), list[str]()
-        self._cohort, self._site = (None, None)  # type: tuple[Cohort | None, ScansOfSite | None]
+        self._cohort: Cohort | None = None
+        self._site: ScansOfSite | None = None
         self._sets, self._behind, self._agreed = dict[str, Any](), dict[str, int](), False
 
     @property
