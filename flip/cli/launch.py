@@ -79,6 +79,7 @@ def shown(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> str
 
 def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:
     """Go on with a run that has not ended, in its folder, from its last complete round."""
+    from flip.runs.models import start_file
     from flip.runs.resume import unfinished
 
     named = [each.partition("=")[2] for each in given.overrides if each.startswith("resume=")]
@@ -86,10 +87,11 @@ def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:
     if given.multirun or given.config_dir or len(named) != 1:
         raise UserError(f"resume={named[0]}: takes one run, and neither --multirun nor --config-dir")
     folder = Path(named[0]).expanduser().absolute()
-    begun = unfinished(folder)
+    begun, start = unfinished(folder), start_file(folder)
+    own = [f"init={quoted(start)}"] if start.is_file() else []  # the file that it was read from may be gone by now
     try:
         with importing():
-            study = compose([*others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
+            study = compose([*own, *others, f"hydra.run.dir={quoted(folder)}"], config_name="run", config_dir=folder)
         begun.refuse_other(study)
         if begun.damaged:
             print(f"{begun.damaged}; the run goes on from the round before", file=sys.stderr)

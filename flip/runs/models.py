@@ -16,14 +16,19 @@ def model_name(number: int) -> str:
     return f"model_{number + 1}"
 
 
+def start_file(run: Path) -> Path:
+    """Where a run keeps the weights that its training begins from, if these are not the seeded ones alone."""
+    return run / GIVEN / START
+
+
 def keep_start(run: Path, start: Payload) -> None:
-    """Keep the weights that training begins from, as their file has them: `given/start.safetensors`."""
-    save_file(run / GIVEN / START, start)
+    """Keep the weights that training begins from, as their file has them."""
+    save_file(start_file(run), start)
 
 
 def kept_start(run: Path) -> Payload | None:
     """The weights that training begins from; None where it begins from the seeded ones alone."""
-    return load_file(run / GIVEN / START)[0] if (run / GIVEN / START).is_file() else None
+    return load_file(start_file(run))[0] if start_file(run).is_file() else None
 
 
 def keep_models(run: Path, models: Sequence[ModelFile]) -> None:

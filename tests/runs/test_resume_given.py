@@ -1,5 +1,7 @@
 """A run that began from given weights, and one with a baseline after the rounds, go on as they would have ended."""
 
+import shutil
+
 import pytest
 
 from tests.cohorts.trained import data, result_of, trained_on
@@ -20,6 +22,7 @@ def test_a_run_that_began_from_given_weights_goes_on_as_it_would_have_ended(data
     wait_for(tmp_path / "killed" / "state" / "round.safetensors", killed)
     kill(killed)
     before = (tmp_path / "killed" / "result.json").exists()
+    shutil.rmtree(given)  # the run has its own copy
     after = resumed(tmp_path / "killed", data)
     whole = result_of(tmp_path / "whole")
     assert not before
