@@ -94,6 +94,8 @@ REFUSED = {
     "no network": ({"dimensions": 3}, "there is none; add network_def"),
     "other values": (put(SCALED, {"_target_": "ScaleIntensityd"}), r"\[4\]: ScaleIntensityd as it is given has no"),
     "values not clipped": (put(f"{SCALED}::clip", False), "has no counterpart .*write dataset.intensity"),
+    "values of a part": (put(SCALED, {"_target_": "NormalizeIntensityd", "nonzero": True}), "and NormalizeIntensity of wh"),
+    "values changed twice": (put("preprocessing::transforms::0", {"_target_": "NormalizeIntensityd"}), "by 2 transforms"),
     "no grid": (put("preprocessing::transforms::3", {"_target_": "EnsureTyped"}), "states no grid by Spacing; write"),
     "another output": (put("postprocessing::transforms::0", {"_target_": "KeepLargestConnectedComponentd"}),
                        r"\[0\]: KeepLargestConnectedComponentd has no counterpart"),
@@ -107,6 +109,12 @@ def test_what_cannot_be_taken_is_refused_by_its_key(case: str, home: Path, tmp_p
     inference, reason = REFUSED[case]
     with pytest.raises(UserError, match=reason):
         composed(home, bundle=write_bundle(tmp_path / "bundle", inference))
+
+
+def test_values_end_where_the_bundle_has_them_end(home: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle", put(f"{SCALED}::b_min", -1.0))
+    dataset: Any = composed(home, bundle=bundle).manifest["dataset"]
+    assert dataset["intensity"]["to"] == [-1.0, 1.0]
 
 
 def test_what_is_written_in_the_study_is_not_asked_of_the_bundle(home: Path, tmp_path: Path) -> None:
