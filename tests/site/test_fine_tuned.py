@@ -1,8 +1,11 @@
 """A site trains the final weights further once in a run, within the study's rounds, and scores what it has itself."""
 
+from dataclasses import replace
+
 import pytest
 
 from flip.messages import Fault
+from flip.site.fit import fit_round
 from tests.site.test_gate import Hospital
 
 
@@ -57,3 +60,32 @@ def test_it_is_refused_under_a_privacy_mechanism(tmp_path):
     assert reply.fault is not None
     log = (private.folder / "home" / "site.log").read_text()
     assert "under a privacy mechanism" in log
+
+
+@pytest.fixture
+def sharing(tmp_path) -> Hospital:
+    """A hospital that keeps the bias of the model to itself."""
+    return Hospital(tmp_path, "strategy.share=[linear.weight]")
+
+
+def shared(task):
+    return replace(task, weights={"linear.weight": task.weights["linear.weight"]})
+
+
+def test_it_goes_on_from_the_parameters_that_the_site_has_kept_in_the_last_round(sharing, monkeypatch):
+    begins = []
+
+    def noted(module, *others, **named):
+        begins.append(module.linear.bias.item())
+        return fit_round(module, *others, **named)
+
+    monkeypatch.setattr("flip.site.fit.fit_round", noted)
+    assert sharing.silo.answer(shared(sharing.task())).fault is None
+    assert sharing.silo.answer(shared(sharing.task(number=1))).fault is None
+    assert sharing.silo.answer(shared(sharing.task(number=0, stage="fine_tuned", rounds=1))).fault is None
+    assert begins[2] == begins[1] != begins[0]
+
+
+def test_parameters_that_do_not_travel_are_not_sent_for_it(sharing):
+    assert sharing.silo.answer(shared(sharing.task())).fault is None
+    assert sharing.silo.answer(sharing.task(stage="fine_tuned", rounds=1)).fault is Fault.REFUSED_PROTOCOL
