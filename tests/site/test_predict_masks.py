@@ -78,6 +78,13 @@ def test_a_series_has_a_segmentation_that_opens_on_it(tmp_path, turn):
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "masks" / "A.dcm", volume)["bright"], wanted)
 
 
+def test_a_series_in_which_nothing_is_found_has_volumes_of_0_and_no_segmentation(tmp_path):
+    volume = read_series(save(tmp_path / "images" / "A", slices_of(series())))
+    found = marked(unlabeled(table(tmp_path, ["A"]), *hu(tuple(volume.spacing), "SPL")), tmp_path / "out", 2.0)
+    assert (found.loc["A", "bright_ml"], found["mask"].isna().all(), found["reason"].isna().all()) == (0.0, True, True)
+    assert not (tmp_path / "out" / "masks").exists()
+
+
 def test_of_a_picture_the_mask_has_its_pixels(tmp_path):
     root = pictures(tmp_path / "site", 2)
     shutil.rmtree(root / "labels")
