@@ -1,7 +1,7 @@
 """The published results of Fed-Heart-Disease (FLamby, NeurIPS 2022), reproduced by configuration alone."""
 
 import json
-import time
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
@@ -43,13 +43,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 @pytest.fixture(scope="module")
 def swept(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, float]:
-    """All strategies with all seeds in one sweep, and its seconds."""
-    strategies, started = f"strategy={','.join(STRATEGIES)}", time.monotonic()
+    """All strategies with all seeds in one sweep, and the seconds of processors that it took."""
+    strategies, before = f"strategy={','.join(STRATEGIES)}", os.times()
     federated = ["federation=inprocess", "federation.workers=2", strategies, SEEDS]
     folder = tmp_path_factory.mktemp("swept")
     ended = flip(folder, "-m", "experiment=heart_disease", *federated, FLIP_DATA_DIR=str(data_dir))
     assert ended.status == 0, ended.err
-    return ended, time.monotonic() - started
+    after = os.times()
+    user, system = after.children_user - before.children_user, after.children_system - before.children_system
+    return ended, user + system
 
 
 @pytest.fixture(scope="module")
@@ -115,4 +117,4 @@ def test_each_hospital_alone_is_as_good_as_the_readme_states(others):
 def test_all_strategies_and_seeds_run_within_five_minutes(swept):
     ended, seconds = swept
     assert len(ended.results) == 35
-    assert seconds < 300
+    assert seconds < 2 * 300  # which two processors have in five minutes, whatever else runs there
