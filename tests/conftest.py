@@ -22,8 +22,10 @@ Flip = Callable[..., "subprocess.CompletedProcess[str]"]
 
 settings.register_profile("fuzz", settings.default)  # `make fuzz` names it: see tests/fuzz/cases.py
 
-# A shell starts what goes to the background with SIGINT ignored, and all that the tests start would inherit it.
+# A shell starts what goes to the background with SIGINT ignored, nohup with SIGHUP, and all that the tests start would
+# inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # What takes minutes, the longest first, files that mostly wait and files that compute in turn.
