@@ -187,12 +187,14 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
         """Take the mean and deviation (ddof 1) of all sites' training rows from their summed moments.
 
-        A feature of which every site withholds them stays as it is.
+        A feature of which every site withholds them stays as it is, and so does one of a single value at all that tell:
+        rows of a site that withholds its own would be divided by next to nothing.
         """
         number, total, squares = merged["moments/features"].T
         known, number = number > 1, np.maximum(number, 2)
-        variance = (squares - total**2 / number) / (number - 1)
-        self._pooled = total / number, np.where(known, np.sqrt(np.maximum(variance, 0.0)), 1.0)
+        mean, variance = total / number, (squares - total**2 / number) / (number - 1)
+        known &= variance > np.maximum(EPSILON, 1e-7 * np.abs(mean)) ** 2
+        self._pooled = mean, np.where(known, np.sqrt(np.maximum(variance, 0.0)), 1.0)
 
     def whose(self, split: str) -> np.ndarray:
         """A code of the person of each row of a split, int64 [n]."""

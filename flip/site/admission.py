@@ -115,19 +115,19 @@ class Loaded:
     agreed: Payload
     deployed: bool
     pooled: bool = False  # its owner has taken the rows out, to train on them with those of other sites
+    vetted: bool = True  # what is agreed is held against this site's own rows
 
     def agree(self, task: Task) -> None:
-        """Take the statistics that all sites agreed on into the data. Raises Refusal for those made to single out rows.
-
-        Those of a model trained elsewhere are not of this site's rows.
-        """
+        """Take what all sites agreed on into the data. Raises Refusal for what is made to single out rows: what goes
+        with a model trained elsewhere is held against them before the study's next own task."""
         agreed = take(task.state, "statistics")
-        changed = any(
-            name not in self.agreed or not np.array_equal(array, self.agreed[name]) for name, array in agreed.items()
-        )
+        changed = any(not np.array_equal(array, self.agreed.get(name, ())) for name, array in agreed.items())
+        if isinstance(self.datamodule, Agrees):
+            elsewhere = task.stage == APPLIED or task.step in WHOLE
+            if not elsewhere and (changed or not self.vetted):
+                refuse_made_up(agreed or self.agreed, self.datamodule)
+            self.vetted = not elsewhere or (self.vetted and not changed)
         if changed and isinstance(self.datamodule, Agrees):
-            if task.stage != APPLIED and task.step not in WHOLE:
-                refuse_made_up(agreed, self.datamodule, self.policy.minimum_cell)
             self.datamodule.agree(agreed)
             self.agreed = agreed
 
@@ -239,8 +239,7 @@ def protected_module(manifest: Manifest, site: Site, mechanisms: list[Mechanism]
 
 
 def as_kept(module: "TrainableModule", site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
-    """The module, of which the site keeps in training what its file says; raises Refusal under a mechanism, which looks
-    on at what each layer computes and would see it twice."""
+    """The module, of which training keeps what the site's file says; raises Refusal under a mechanism, which sees it."""
     if site.checkpointing:
         from flip.site.recompute import recompute
 

@@ -19,15 +19,16 @@ from flip.site.refusal import Refusal
 from flip.site.statistics import dataset_summaries
 
 MOST_SPREAD = 100.0  # agreed deviations that the site's own rows may lie from the agreed mean, root mean square
-ROUNDING = 1e-12  # relative, of the mean square: what sums of squares leave of a column of one value
+SMALLEST = 1e-9  # an agreed deviation below it, or
+CONSTANT = 1e-7  # of the mean, is what sums of squares leave of a column of one value: it becomes 1
 
 
-def refuse_made_up(agreed: Payload, data: FederatedDataModule, cell: int) -> None:
+def refuse_made_up(agreed: Payload, data: FederatedDataModule) -> None:
     """Raises Refusal for agreed sums by which the site's own rows would be scaled out of all proportion.
 
-    Held against what the site itself tells under its minimum `cell`; what it withheld is in no honest sum.
+    Held against all of its rows, also those that it tells nobody of, since these are the few that are singled out.
     """
-    told = dataset_summaries(persons_of(data, "train", cell), data, cell)
+    told = dataset_summaries(persons_of(data, "train", 1), data, 1)
     binned = data.binned if isinstance(data, BinsShares) else ()
     own = {name: summary.values for name, summary in told.items() if summary.kind is SummaryKind.MOMENTS}
     shares = {name: told[name].values for name in binned if name in told and not told[name].withheld}
@@ -43,7 +44,7 @@ def refuse_made_up(agreed: Payload, data: FederatedDataModule, cell: int) -> Non
 def _scaled_out(own: Mapping[str, NDArray[np.float64]], agreed: Payload) -> Iterator[str]:
     """Names of moments by which the site's rows lie too far out."""
     for name, values in own.items():
-        if values.size and _out(values, agreed.get(name, np.zeros_like(values))):
+        if values.size and _out(values, agreed.get(name, np.zeros_like(values)), least=2):
             yield name
 
 
@@ -51,7 +52,7 @@ def _binned_out(own: Mapping[str, NDArray[np.float64]], agreed: Payload) -> Iter
     """The same of shares by bin."""
     for name, shares in own.items():
         other = agreed.get(name)
-        if other is not None and (other.shape != shares.shape or _out(_of_bins(shares), _of_bins(other))):
+        if other is not None and (other.shape != shares.shape or _out(_of_bins(shares), _of_bins(other), least=0)):
             yield name
 
 
@@ -61,18 +62,19 @@ def _of_bins(shares: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([shares.sum(), (shares * place).sum(), (shares * place**2).sum()])
 
 
-def _out(own: NDArray[np.float64], agreed: NDArray[np.float64]) -> bool:
+@np.errstate(over="ignore", invalid="ignore")  # what is too large is no number then, and out
+def _out(own: NDArray[np.float64], agreed: NDArray[np.float64], *, least: int) -> bool:
     """Whether the site's rows lie further from an agreed mean than `MOST_SPREAD` deviations; of no row, nothing does.
 
-    Where nothing is agreed of a column it stays as it is: a mean of 0 and a deviation of 1.
+    A deviation of fewer rows than `least`, or that is next to none, becomes 1, as datasets take it.
     """
     if agreed.shape != own.shape:
         return True
     ours, all_sites = (np.moveaxis(each, -1, 0) for each in (own, agreed))
-    there, known = ours[0] > 0, all_sites[0] > 0
+    there, number = ours[0] > 0, all_sites[0]
     mean_own, square_own = (each / np.where(there, ours[0], 1) for each in ours[1:])
-    mean, square = (each / np.where(known, all_sites[0], 1) for each in all_sites[1:])
-    square = np.where(known, square, 1.0)
-    distance = square_own - 2 * mean_own * mean + mean**2
-    variance = square - mean**2 + ROUNDING * np.maximum(square, square_own)
-    return bool((there & (distance > MOST_SPREAD**2 * variance)).any())
+    mean, square = (each / np.where(number > 0, number, 1) for each in all_sites[1:])
+    distance, variance = square_own - 2 * mean_own * mean + mean**2, square - mean**2
+    constant = (number < least) | (number <= 0) | (variance <= np.maximum(CONSTANT * np.abs(mean), SMALLEST) ** 2)
+    within = distance <= MOST_SPREAD**2 * np.where(constant, 1.0, variance)  # of what is no number, nothing is
+    return bool((there & ~within).any())
