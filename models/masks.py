@@ -18,6 +18,7 @@ from models.body_composition import RESEARCH_USE
 from models.body_composition.dicom_seg import segmentation
 from models.body_composition.origin import Origin
 from models.body_composition.report import write_private
+from models.body_composition.source_headers import whole
 from models.body_composition.tables import table
 from models.body_composition.whole_scans import as_file
 
@@ -93,17 +94,22 @@ def _row(study: Study, folder: Path, structures: Sequence[str], *, apply: Apply,
         write_private(folder / f"{name}{ending}", content)
         return row | about | {"mask": f"{name}{ending}"}
     if mask.any():
-        write_private(folder / f"{name}.dcm", as_file(_seg(study, mask, structures, digest)))
+        try:
+            seg = _seg(study, mask, structures, digest)
+        except ValueError as error:
+            return row | about | {"reason": str(error)}
+        write_private(folder / f"{name}.dcm", as_file(seg))
         row["mask"] = f"{name}.dcm"
     return row | about
 
 
 def _seg(study: Study, mask: NDArray[np.uint8], structures: Sequence[str], digest: str) -> Any:
-    """A SEG on the study's series; which code of SNOMED CT a structure has the study does not say, its name it does."""
+    """A SEG on the study's series; which code of SNOMED CT a structure has the study does not say, its name it does.
+
+    Raises ValueError for images that it cannot be placed on."""
     assert study.volume is not None
     kind = codes.SCT.AnatomicalStructure
     segments = [(number, name, kind, None) for number, name in enumerate(structures, start=1)]
     origin = Origin(model=MODEL, version=digest[:12] or "unknown")
-    return segmentation(
-        study.images(), mask, study.volume.affine, origin, segments=segments, category=kind, label="STRUCTURES"
-    )
+    images, affine = [whole(image, study.volume.affine) for image in study.images()], study.volume.affine
+    return segmentation(images, mask, affine, origin, segments=segments, category=kind, label="STRUCTURES")

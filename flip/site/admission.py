@@ -239,7 +239,7 @@ def protected_module(manifest: Manifest, site: Site, mechanisms: list[Mechanism]
 
 
 def as_kept(module: "TrainableModule", site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
-    """The module, of which training keeps what the site's file says; raises Refusal under a mechanism, which sees it."""
+    """The module, of which training keeps what the site's file says. Raises Refusal under a mechanism."""
     if site.checkpointing:
         from flip.site.recompute import recompute
 

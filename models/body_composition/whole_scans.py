@@ -27,6 +27,7 @@ from models.body_composition.dicom_sr import MEASURES, structured_report
 from models.body_composition.origin import Origin
 from models.body_composition.overlays import overlay_page, picture
 from models.body_composition.report import write_private
+from models.body_composition.source_headers import whole
 from models.body_composition.tables import table
 from models.level_finder import Level
 
@@ -138,6 +139,10 @@ class Measuring:
         batch, reason = data.plane(scan, index)
         if reason:
             raise Unmeasured(reason)
+        try:
+            image = whole(*scan.images([index]), scan.volume.affine)
+        except ValueError as error:
+            raise Unmeasured(str(error)) from error
         mask, hu = self.segment(batch)[0].cpu().numpy(), batch["hu"][0].numpy()
         if not (mask == 1).any():
             raise Unmeasured(NO_MUSCLE)
@@ -150,13 +155,15 @@ class Measuring:
         row |= {f"{name}_error": self.origin.errors.get(name, "") for name in MEASURES}
         low = float(self.cut_off.low(row["muscle_index"], row["sex"], body_mass_index(row)))
         row |= {"sarcopenia": low, "sarcopenia_by": self.cut_off.name, "model": self.origin.version}
-        self._objects(scan, row, mask, folder)
+        self._objects(image, scan, row, mask=mask, folder=folder)
         return picture(hu, mask)
 
-    def _objects(self, scan: Scan, row: Mapping[str, Any], mask: NDArray[np.uint8], folder: Path) -> None:
+    def _objects(
+        self, image: Dataset, scan: Scan, row: Mapping[str, Any], *, mask: NDArray[np.uint8], folder: Path
+    ) -> None:
         """Write the SEG and the SR of a study, each named after its accession."""
         assert scan.volume is not None
-        (image,), affine = scan.images([row["level_slice"]]), scan.volume.affine.copy()
+        affine = scan.volume.affine.copy()
         affine[:3, 3] += row["level_slice"] * affine[:3, 2]
         seg = segmentation([image], mask[None], affine, self.origin)
         name = quote(scan.accession, safe="")  # an accession of a header may hold a slash

@@ -20,6 +20,7 @@ from datamodules.segmentation_images import SegmentationImages
 from flip.cli.execute import execute
 from flip.config.checks.study import check
 from flip.messages.model_file import load_model
+from models.body_composition.source_headers import TAKEN_OVER
 from models.masks import write_masks
 from tests.conf.test_segmentation_study import STUDY
 from tests.datamodules.ct_files import body as series
@@ -76,6 +77,27 @@ def test_a_series_has_a_segmentation_that_opens_on_it(tmp_path, turn):
     wanted = np.clip(volume.voxels, -1000, 1000) / 1000 > np.float32(above / 1000)
     assert wanted.any() and not wanted.all()
     np.testing.assert_array_equal(read_labels(tmp_path / "out" / "masks" / "A.dcm", volume)["bright"], wanted)
+
+
+def without(*keywords):
+    """Slices whose headers lack these."""
+    slices = slices_of(series())
+    for each in slices:
+        for keyword in keywords:
+            if keyword in each:
+                delattr(each, keyword)
+    return slices
+
+
+def test_a_series_whose_headers_were_emptied_has_its_segmentation_and_one_without_a_place_says_why(tmp_path):
+    emptied = [*TAKEN_OVER, "SliceThickness"]
+    volume = read_series(save(tmp_path / "images" / "A", without(*emptied)))
+    save(tmp_path / "images" / "B", without(*emptied, "FrameOfReferenceUID"))
+    data = unlabeled(table(tmp_path, ["A", "B"]), *hu(tuple(volume.spacing), "SPL"))
+    found = marked(data, tmp_path / "out", float(np.median(volume.voxels)) / 1000)
+    assert read_labels(tmp_path / "out" / "masks" / "A.dcm", volume)["bright"].any()
+    assert "FrameOfReferenceUID" in found.loc["B", "reason"]
+    assert pd.isna(found.loc["B", "mask"])
 
 
 def test_a_series_in_which_nothing_is_found_has_volumes_of_0_and_no_segmentation(tmp_path):
