@@ -40,6 +40,12 @@ def unread(cfg: DictConfig, where: Where) -> Iterator[str]:
         yield f"{key}: nothing of it is read; choose model=bundle, and dataset=bundle for its grid, or leave it out"
 
 
+GRID = {
+    "Orientation": ("orientation", ("axcodes", "labels", "allow_missing_keys")),
+    "Spacing": ("spacing_mm", ("pixdim", "mode", "padding_mode", "align_corners", "allow_missing_keys")),
+    "ToGrid": ("spacing_mm", ("spacing_mm",)),
+}
+"""Transforms that make the grid: the key of `dataset.image`, and the arguments that change nothing else of it."""
 PREPARED, FINISHED = ("preprocessing", "validate::preprocessing"), ("postprocessing", "validate::postprocessing")
 
 
@@ -49,7 +55,8 @@ def network(bundle: Bundle) -> object:
     if found.raw is None:
         raise UserError(f"{found.place}: there is none; add network_def, in a copy of the bundle")
     for each in bundle.transforms(*FINISHED):
-        if each.name not in AFTER or each.raw.get("sigmoid"):
+        labels = any(each.raw.get(key) for key in ("sigmoid", "other", "threshold"))
+        if each.name not in AFTER or labels or (each.name == "AsDiscrete" and not each.raw.get("argmax")):
             raise UserError(
                 f"{each.place}: {each.raw[TARGET]} has no counterpart: the engine takes the largest of a softmax; "
                 "leave it out in a copy of the bundle, and do it on the masks"
@@ -91,6 +98,11 @@ def structures(bundle: Bundle) -> object:
             "outputs, pred, channel_def); write dataset.structures=[...]"
         )
     by_number = {int(number): str(name) for number, name in named.items()}
+    if by_number[0].lower() != "background":
+        raise UserError(
+            f"{bundle.folder}: configs/metadata.json calls channel 0 {by_number[0]!r}, and here it is the background; "
+            "only bundles of one class a voxel can be taken"
+        )
     return [re.sub(r"\W+", "_", by_number[number], flags=re.ASCII) for number in range(1, len(by_number))]
 
 
@@ -98,10 +110,19 @@ def image(bundle: Bundle) -> object:
     """The grid of `preprocessing`: `Orientation` and `Spacing`."""
     found: dict[str, object] = {TARGET: FORM}
     for each in bundle.transforms(*PREPARED):
-        if each.name in ("Spacing", "ToGrid"):
-            found["spacing_mm"] = each.arguments.get("pixdim", each.arguments.get("spacing_mm"))
-        if each.name == "Orientation":
-            found["orientation"] = each.arguments.get("axcodes")
+        if each.name not in GRID:
+            continue
+        key, known = GRID[each.name]
+        late = each.name == "Orientation" and "spacing_mm" in found
+        linear = str(each.arguments.get("mode", "bilinear")).strip("[']").startswith("bilinear")
+        other = {*each.arguments} - {TARGET, "keys", *known} | ({"mode"} if not linear else set())
+        if key in found or late or other:
+            what = "twice" if key in found else "after the spacing" if late else f"by {', '.join(sorted(other))}"
+            raise UserError(
+                f"{each.place}: {each.raw[TARGET]} {what} has no counterpart; write dataset.image={{_target_: {FORM}, "
+                "spacing_mm: [1.5, 1.5, 2.0], orientation: RAS}"
+            )
+        found[key] = each.arguments.get(known[0])
     for key, name in (("spacing_mm", "Spacing"), ("orientation", "Orientation")):
         if not found.get(key):
             raise UserError(
@@ -114,11 +135,19 @@ def image(bundle: Bundle) -> object:
 
 def intensity(bundle: Bundle) -> object:
     """How `preprocessing` changes values: `ScaleIntensityRange`, clipped, or `NormalizeIntensity` of each image."""
+    prepared = bundle.transforms(*PREPARED)
     changing = [
         each
-        for each in bundle.transforms(*PREPARED)
+        for each in prepared
         if each.name not in READ and not (each.name == "Lambda" and each.raw.get("func") == ROUND)
     ]
+    grid = max((number for number, each in enumerate(prepared) if each.name in GRID), default=-1)
+    for each in changing:
+        if prepared.index(each) < grid:
+            raise UserError(
+                f"{each.place}: {each.raw[TARGET]} before the grid is made has no counterpart, and after it "
+                f"has; write dataset.intensity={{_target_: {RULE}.Range, low: -160, high: 240}}"
+            )
     rules = [_rule(each) for each in changing]
     if len(rules) != 1:
         raise UserError(

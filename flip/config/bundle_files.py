@@ -25,6 +25,11 @@ ENDINGS = (".json", ".yaml", ".yml")
 REFERENCE = re.compile(r"@(\w+(?:(?:::|#)\w+)*)")
 DEEPEST = 10  # references of references
 ROUND = {TARGET: "torch.round", "_mode_": "callable"}  # whole HU, as a bundle of the engine's own has it
+TRANSFORMS = (
+    "monai.transforms.",
+    "scripts.datamodules_segmentation_",
+    "torch.",
+)  # MONAI's, and those of our own bundles
 EDIT = "write its value, in a copy of the bundle"
 
 
@@ -51,6 +56,12 @@ class Value:
     def arguments(self) -> Config:
         """The same of a transform."""
         return cast(Config, self.plain)
+
+    @property
+    def disabled(self) -> bool:
+        """Whether MONAI leaves it out: where `_disabled_` is true, or the text of it."""
+        flag = _plain(self.raw.get("_disabled_", False), self.root, f"{self.place}._disabled_")
+        return flag.strip().lower() == "true" if isinstance(flag, str) else bool(flag)
 
     @property
     def name(self) -> str:
@@ -104,14 +115,23 @@ class Bundle:
         found = self.named(*keys)
         if found.raw is None:
             return []
-        listing = found.raw.get("transforms") if isinstance(found.raw, Mapping) else found.raw
+        listing = found.raw.get("transforms") if _is_compose(found.raw) else found.raw
         if isinstance(listing, str):
             refers = REFERENCE.fullmatch(listing)
             listing = at_key(found.root, refers.group(1)) if refers else listing
         if not isinstance(listing, list) or not all(isinstance(one, Mapping) and TARGET in one for one in listing):
             raise UserError(f"{found.place}: is no Compose of a list of transforms; {EDIT}")
         each = [Value(f"{found.place}[{number}]", one, found.root) for number, one in enumerate(listing)]
-        return [one for one in each if one.raw.get("_disabled_") is not True]
+        for one in each:
+            if not str(one.raw[TARGET]).startswith(TRANSFORMS) and "." in str(one.raw[TARGET]):
+                raise UserError(f"{one.place}: {one.raw[TARGET]} is no transform of MONAI; leave it out, {EDIT}")
+        return [one for one in each if not one.disabled]
+
+
+def _is_compose(value: object) -> bool:
+    """Whether a value is MONAI's Compose, all of whose transforms are applied in their order."""
+    named = isinstance(value, Mapping) and str(value.get(TARGET, "")).rpartition(".")[2] == "Compose"
+    return named and isinstance(value, Mapping) and "_disabled_" not in value
 
 
 def at_key(values: object, key: str) -> object:

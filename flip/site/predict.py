@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from flip.config import build
 from flip.contracts import Decides, GivesStudies, NamesRows, WritesPredictions
 from flip.files import write_atomic
 from flip.messages import Fault, Task
@@ -80,7 +81,8 @@ def write_files(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -
         )
         return found
 
-    unread = module.write_predictions(data, place.home, apply, Applied.of(task.state).digest)
+    digest = Applied.of(task.state).digest
+    unread = build.of_data(lambda: module.write_predictions(data, place.home, apply, digest))
     for reason, number in unread.items():
         log.warning("%d not predicted: %s", number, printable(reason))
 

@@ -81,6 +81,8 @@ def put(key: str, value: Any) -> dict[str, Any]:
 
 
 SCALED = "preprocessing::transforms::4"
+SPACING = settings()["preprocessing"]["transforms"][3]
+CLIPPED = settings()["preprocessing"]["transforms"][4]
 REFUSED = {
     "an expression": (put("network_def::norm", "$print('run')"), r"network_def\.norm: \"\$print\('run'\)\" is an expr"),
     "a variable": (put("network_def::norm", "a ${oc.env:HOME}"), r"norm: 'a \$\{oc\.env:HOME\}' is an expr"),
@@ -95,11 +97,19 @@ REFUSED = {
     "other values": (put(SCALED, {"_target_": "ScaleIntensityd"}), r"\[4\]: ScaleIntensityd as it is given has no"),
     "values not clipped": (put(f"{SCALED}::clip", False), "has no counterpart .*write dataset.intensity"),
     "values of a part": (put(SCALED, {"_target_": "NormalizeIntensityd", "nonzero": True}), "of whole images have"),
-    "changed twice": (put("preprocessing::transforms::0", {"_target_": "NormalizeIntensityd"}), "by 2 tr"),
+    "changed twice": (put("preprocessing::transforms::5", {"_target_": "NormalizeIntensityd"}), "by 2 tr"),
     "no grid": (put("preprocessing::transforms::3", {"_target_": "EnsureTyped"}), "states no grid by Spacing; write"),
     "another output": (put("postprocessing::transforms::0", {"_target_": "KeepLargestConnectedComponentd"}),
                        r"\[0\]: KeepLargestConnectedComponentd has no counterpart"),
     "several labels a voxel": (put("postprocessing::transforms::0::sigmoid", True), "the largest of a softmax"),
+    "a threshold": (put("postprocessing::transforms::2", {"_target_": "AsDiscreted", "threshold": 0.5}), "softmax"),
+    "another activation": (put("postprocessing::transforms::0::other", "$torch.sigmoid"), "the largest of a softmax"),
+    "two grids": (put("preprocessing::transforms::2", SPACING), "twice has no counterpart"),
+    "a grid of some scans": (put("preprocessing::transforms::3::min_pixdim", [1, 1, 1]), r"\[3\]: .* by min_pix"),
+    "the nearest voxel": (put("preprocessing::transforms::3::mode", "nearest"), r"\[3\]: Spacingd by mode has no"),
+    "values before the grid": (put("preprocessing::transforms::0", CLIPPED), "before the grid is made has no count"),
+    "one of several": (put("preprocessing::_target_", "OneOf"), "is no Compose of a list of transforms"),
+    "a transform of its own": (put("preprocessing::transforms::3::_target_", "scripts.Spacingd"), "is no transf"),
     "no windows": (put("inferer", {"_target_": "SimpleInferer"}), "write dataset.patches.size and model.roi"),
 }  # fmt: skip
 
@@ -109,6 +119,20 @@ def test_what_cannot_be_taken_is_refused_by_its_key(case: str, home: Path, tmp_p
     inference, reason = REFUSED[case]
     with pytest.raises(UserError, match=reason):
         composed(home, bundle=write_bundle(tmp_path / "bundle", inference))
+
+
+@pytest.mark.parametrize("flag", [True, "True", 1, "@off"])
+def test_what_the_bundle_has_switched_off_is_not_taken(flag: Any, home: Path, tmp_path: Path) -> None:
+    inference = put("preprocessing::transforms::0", {**CLIPPED, "_disabled_": flag}) | {"off": True}
+    assert composed(home, bundle=write_bundle(tmp_path / "bundle", inference)).manifest["dataset"]
+
+
+def test_a_first_class_that_is_no_background_is_refused(home: Path, tmp_path: Path) -> None:
+    bundle = write_bundle(tmp_path / "bundle")
+    file = bundle / "configs" / "metadata.json"
+    file.write_text(file.read_text().replace("background", "tumor core"))
+    with pytest.raises(UserError, match="calls channel 0 'tumor core', and here it is the background"):
+        composed(home, bundle=bundle)
 
 
 def test_values_end_where_the_bundle_has_them_end(home: Path, tmp_path: Path) -> None:
