@@ -185,11 +185,8 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
         return {"moments/features": sums, "count/label": np.array(classes)}
 
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
-        """Take the mean and deviation (ddof 1) of all sites' training rows from their summed moments.
-
-        A feature of which every site withholds them stays as it is, and so does one of a single value at all that tell:
-        rows of a site that withholds its own would be divided by next to nothing.
-        """
+        """Take the mean and deviation (ddof 1) of all sites' training rows from their summed moments: 1 for a feature
+        that every site withholds, or of one value where it is told, since rows that differ may be withheld."""
         number, total, squares = merged["moments/features"].T
         known, number = number > 1, np.maximum(number, 2)
         mean, variance = total / number, (squares - total**2 / number) / (number - 1)
