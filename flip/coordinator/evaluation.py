@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flip.contracts import Decides, FederatedModule, Outcomes
@@ -101,6 +101,8 @@ class Evaluation:
         )
         task = self._task(stage, weights, split="test", outcomes=main, **(decided or {}), **own)
         scored = self._score(ask, task, stage, sites)
+        if sites is not None and not {*self.roster.sites(training=True)} <= {*sites}:
+            scored = replace(scored, pooled={}, rescaled={})  # over other rows than the run's own
         if main and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
         undecided = self.module.decided if decided is None and isinstance(self.module, Decides) else ()

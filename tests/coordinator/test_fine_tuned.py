@@ -8,8 +8,11 @@ import pytest
 
 from flip.cli.execute import execute
 from flip.federation import inprocess
+from flip.messages import Fault
 from flip.messages.safetensors import load_file
 from flip.report.page import write
+from flip.site.fit import LocalFit
+from flip.site.refusal import Refusal
 from tests.cohorts.heart import HOSPITALS, write_tiny_heart
 from tests.coordinator.test_honest_rounds import deployed
 from tests.studies import tiny_heart_study
@@ -90,6 +93,21 @@ def test_a_site_that_only_tests_has_no_such_model(data, tmp_path):
     scored = {name for name in result["metrics"] if name.startswith("baseline/fine_tuned/test/site/")}
     assert scored and not [name for name in scored if TESTED in name]
     assert not [line for line in lines if line.get("fault")]
+
+
+def test_no_pooled_score_stands_beside_the_runs_where_a_site_has_not_trained_further(data, tmp_path, monkeypatch):
+    further = LocalFit.fine_tuned
+
+    def refused(self):
+        if self.place.name == TESTED:
+            raise Refusal(Fault.REFUSED_RULE, "here not")
+        return further(self)
+
+    monkeypatch.setattr(LocalFit, "fine_tuned", refused)
+    result, lines = run(data, tmp_path / "run", "baselines.fine_tuned=1", "strategy.rounds=1")
+    assert [line["site"] for line in lines if line.get("fault")] == [TESTED]
+    assert f"baseline/fine_tuned/test/site/{HOSPITALS[0]}/loss" in result["metrics"]
+    assert not [name for name in result["metrics"] if name.startswith("baseline/fine_tuned/test/pooled/")]
 
 
 def test_the_report_has_it_by_site_beside_the_run(tuned):
