@@ -18,6 +18,7 @@ from flip.privacy import UNIT, Mechanism, Spent, unit_of
 from flip.site.silo import Silo
 from tests.cohorts.heart import write_tiny_heart
 from tests.coordinator.test_loop import Notes, coordinator
+from tests.site.test_gate import MOMENTS
 from tests.studies import tiny_heart_study
 
 
@@ -27,9 +28,8 @@ def study(tmp_path: Path) -> Study:
 
 
 def task(study: Study) -> Task:
-    moments = {"statistics/moments/features": np.array([[100.0, 0.0, 100.0]] * 13)}
     weights = to_arrays(initial_module(study.manifest))
-    return Task("run", "study", 0, "fit", weights, moments, {}, study.manifest_text)
+    return Task("run", "study", 0, "fit", weights, dict(MOMENTS), {}, study.manifest_text)
 
 
 @dataclass
