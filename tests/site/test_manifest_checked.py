@@ -26,6 +26,7 @@ NO_SITE_KNOWS = {
     "more visits than sites", "weights that are all zero", "privacy without federation",
     "a site's precision that a mechanism refuses", "privacy with a baseline of sites alone",
     "privacy with a pooled baseline", "a checkpoint under federation",
+    "privacy with a baseline of weights trained further", "more rounds after the last one than the study has",
 }  # fmt: skip
 """Mistakes in how the sites, or a backend, are put together."""
 
