@@ -15,8 +15,16 @@ from flip.config.targets import TARGET
 from flip.errors import UserError, Where, at, nearest
 
 FORM, RULE = "datamodules.segmentation.forms.Volumes", "datamodules.segmentation.intensity"
-READ = ("LoadImage", "EnsureChannelFirst", "EnsureType", "ToTensor", "Orientation", "Spacing", "ToGrid")
+GRID = {
+    "Orientation": ("orientation", ("axcodes", "labels", "allow_missing_keys")),
+    "Spacing": ("spacing_mm", ("pixdim", "mode", "padding_mode", "align_corners", "allow_missing_keys")),
+    "ToGrid": ("spacing_mm", ("spacing_mm",)),
+}
+"""Transforms that make the grid: the key of `dataset.image`, and the arguments that change nothing else of it."""
+READ = ("LoadImage", "EnsureChannelFirst", "EnsureType", "ToTensor", *GRID)
 """Transforms that change no values, without MONAI's `d`; `ToGrid`, `Range` and `Standardized` are the engine's own."""
+WRITE_IMAGE = f"write dataset.image={{_target_: {FORM}, spacing_mm: [1.5, 1.5, 2.0], orientation: RAS}}"
+WRITE_INTENSITY = f"write dataset.intensity={{_target_: {RULE}.Range, low: -160, high: 240}}"
 AFTER = ("Activations", "AsDiscrete", "Invert", "SaveImage", "EnsureType", "ToTensor")
 """What the engine does with an output too: the largest of a softmax, on the scan's own grid."""
 
@@ -40,12 +48,6 @@ def unread(cfg: DictConfig, where: Where) -> Iterator[str]:
         yield f"{key}: nothing of it is read; choose model=bundle, and dataset=bundle for its grid, or leave it out"
 
 
-GRID = {
-    "Orientation": ("orientation", ("axcodes", "labels", "allow_missing_keys")),
-    "Spacing": ("spacing_mm", ("pixdim", "mode", "padding_mode", "align_corners", "allow_missing_keys")),
-    "ToGrid": ("spacing_mm", ("spacing_mm",)),
-}
-"""Transforms that make the grid: the key of `dataset.image`, and the arguments that change nothing else of it."""
 PREPARED, FINISHED = ("preprocessing", "validate::preprocessing"), ("postprocessing", "validate::postprocessing")
 
 
@@ -118,17 +120,11 @@ def image(bundle: Bundle) -> object:
         other = {*each.arguments} - {TARGET, "keys", *known} | ({"mode"} if not linear else set())
         if key in found or late or other:
             what = "twice" if key in found else "after the spacing" if late else f"by {', '.join(sorted(other))}"
-            raise UserError(
-                f"{each.place}: {each.raw[TARGET]} {what} has no counterpart; write dataset.image={{_target_: {FORM}, "
-                "spacing_mm: [1.5, 1.5, 2.0], orientation: RAS}"
-            )
+            raise UserError(f"{each.place}: {each.raw[TARGET]} {what} has no counterpart; {WRITE_IMAGE}")
         found[key] = each.arguments.get(known[0])
     for key, name in (("spacing_mm", "Spacing"), ("orientation", "Orientation")):
         if not found.get(key):
-            raise UserError(
-                f"{bundle.named(*PREPARED).place}: states no grid by {name}; write dataset.image={{_target_: {FORM}, "
-                "spacing_mm: [1.5, 1.5, 2.0], orientation: RAS}"
-            )
+            raise UserError(f"{bundle.named(*PREPARED).place}: states no grid by {name}; {WRITE_IMAGE}")
     modality = at_key(bundle.metadata, "network_data_format::inputs::image::modality")
     return {**found, "modality": modality} if isinstance(modality, str) else found
 
@@ -146,13 +142,13 @@ def intensity(bundle: Bundle) -> object:
         if prepared.index(each) < grid:
             raise UserError(
                 f"{each.place}: {each.raw[TARGET]} before the grid is made has no counterpart, and after it "
-                f"has; write dataset.intensity={{_target_: {RULE}.Range, low: -160, high: 240}}"
+                f"has; {WRITE_INTENSITY}"
             )
     rules = [_rule(each) for each in changing]
     if len(rules) != 1:
         raise UserError(
-            f"{bundle.named(*PREPARED).place}: changes values by {len(rules)} transforms, and the engine by one; write "
-            f"dataset.intensity={{_target_: {RULE}.Range, low: -160, high: 240}}"
+            f"{bundle.named(*PREPARED).place}: changes values by {len(rules)} transforms, and the engine by one; "
+            f"{WRITE_INTENSITY}"
         )
     return rules[0]
 
@@ -169,8 +165,8 @@ def _rule(each: Value) -> dict[str, object]:
         return {TARGET: f"{RULE}.Standardized"}
     raise UserError(
         f"{each.place}: {given[TARGET]} as it is given has no counterpart (ScaleIntensityRange with clip, b_min and "
-        f"b_max, and NormalizeIntensity of whole images have); write dataset.intensity={{_target_: {RULE}.Range, low: "
-        "-160, high: 240}, or leave it out in a copy of the bundle where it changes no values"
+        f"b_max, and NormalizeIntensity of whole images have); {WRITE_INTENSITY}, "
+        "or leave it out in a copy of the bundle where it changes no values"
     )
 
 
