@@ -8,7 +8,7 @@ from types import TracebackType
 
 from flip.processes import command, held, parents, stat_fields
 
-LOOK = 0.02  # seconds between looks
+LOOK = 0.1  # seconds between looks, each of which costs 7 ms of a processor
 
 
 class Family:
