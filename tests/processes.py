@@ -8,7 +8,7 @@ from types import TracebackType
 
 from flip.processes import command, held, parents, stat_fields
 
-LOOK = 0.1  # seconds between looks, each of which costs 7 ms of a processor
+LOOK = 0.1  # seconds between looks, each of which costs 12 ms of a processor
 
 
 class Family:
