@@ -292,7 +292,7 @@ class Running:
             ended = self.process.poll() is not None and not happened()
             assert not ended, f"the study ended before: {self.err}{self.text('out')}"
             assert time.monotonic() < deadline, "it did not happen in time"
-            time.sleep(0.02)
+            time.sleep(0.1)
         return found
 
     def end(self, seconds: float = 400) -> int:

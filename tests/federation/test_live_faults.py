@@ -203,12 +203,11 @@ class LiveFaults:
         assert named
         assert [path for path in named if not path.is_relative_to(federation.root / "kits" / COMPROMISED)] == []
 
-    @pytest.mark.parametrize("number", range(2))
     def test_a_server_killed_at_a_random_moment_is_started_again_and_the_run_ends_with_the_same_weights(
-        self, number, federation
+        self, federation
     ):
         rounds = ROUNDS[self.backend]
-        words = [*STUDIES[killed_on(self.backend)[number]], f"strategy.rounds={rounds}"]
+        words = [*STUDIES[killed_on(f"live {self.backend}")], f"strategy.rounds={rounds}"]
         study = federation.begin(*words, rounds=random.randint(1, rounds // 2))
         federation.parties.kill("server")
         federation.start("server")
