@@ -69,6 +69,10 @@ class Reason(Enum):
         "no value is that of air, so the values are not Hounsfield units or air was cut away; a picture of 250 mm or "
         "less may lie within the body, if it names its field (ReconstructionDiameter)"
     )
+    ZERO_AROUND = (
+        "what lies around the body is 0, and no value is below it: these are gray levels, of MR or PET (declare the "
+        "modality), or of a mask, and not HU, of which air is at -1000 and fat at -100"
+    )
     SEVERAL_ACQUISITIONS = (
         "the study holds several scans that fit as well and differ in contrast, time or place, and no label names one: "
         "keep in its folder the one that is meant"
