@@ -92,7 +92,10 @@ class Reason(Enum):
     FOR_PROCESSING = "the study holds raw films (FOR PROCESSING) alone, which are not made to be looked at"
     INVALID_NUMBER = "a number in the header is not written as DICOM writes one, as with a decimal comma"
     INVALID_DISPLAY = "the lookup table, the window or its function cannot be used to show the film"
-    NO_PICTURE = "the file is no picture of a kind that is read (PNG, JPEG, BMP, TIFF of 1 to 16 bits or floats)"
+    NO_PICTURE = (
+        "the file is no picture of a kind that is read (PNG, JPEG, BMP, TIFF of 1 to 16 bits or gray floats of 32); "
+        "colors of 16 bits in planes, and a byte order or layout that Pillow does not know, are to be saved anew"
+    )
     SEVERAL_PAGES = "the picture has several pages"
     TRANSPARENT = (
         "the picture is transparent in part; the study may declare what is behind it (dataset.image.background)"
