@@ -8,7 +8,7 @@ import numpy as np
 
 from datamodules.description import Description
 from datamodules.inputs import Inputs
-from datamodules.targets import UNDECLARED, Binary, MultiClass, MultiLabel, Regression, Target
+from datamodules.targets import UNDECLARED, Binary, MultiClass, MultiLabel, Regression, Survival, Target
 from datamodules.text import HashedText
 from datamodules.unlabeled import Unlabeled
 
@@ -66,12 +66,13 @@ def describe(target: Target | Unlabeled, arrays: Mapping[str, np.ndarray], told:
 
 
 def coded(target: Target | Unlabeled, arrays: Mapping[str, np.ndarray], left_out: Mapping[str, int]) -> Arrays:
-    """Where a yes or no has one answer alone, `count/coded` [1]: the persons with a level that is not declared.
+    """Where yes or no, as of an event, has one answer alone, `count/coded` [1]: persons with a level not declared.
 
     Of a site that writes 1 and 2 for the study's 0 and 1, the 1 would be taken for yes, and the 2 left out. `arrays`
     are the target's of all rows that are used, `left_out` persons by reason.
     """
-    one = isinstance(target, Binary) and len(np.unique(arrays["label"])) == 1
+    answers = arrays.get("event" if isinstance(target, Survival) else "label", np.zeros(0))
+    one = isinstance(target, Binary | MultiLabel | Survival) and len(np.unique(answers[~np.isnan(answers)])) == 1
     return {CODED: np.array([float(left_out.get(UNDECLARED, 0))])} if one else {}
 
 
@@ -79,12 +80,12 @@ def unfit(target: Target | Unlabeled, told: Mapping[str, Mapping[str, np.ndarray
     """A sentence for each reason against the study, by site what `coded` and `statistics` tell."""
     if isinstance(target, Unlabeled):
         return []
-    column = target.columns[0]
+    column = " and ".join(target.declared) or target.columns[0]
     return [
         *(
             f"{site} has one answer to {column} alone, and others that the study does not declare: it may write the "
             "same in other codes, and be trained on the wrong one; map them in the site's file as columns: "
-            f"{{{column}: {{values: {{own: declared}}}}}}, or name what means a missing value: dataset.records.missing"
+            f"{{{next(iter(target.declared), column)}: {{values: {{own: declared}}}}}}, or name what means a missing value: dataset.records.missing"
             for site, counts in told.items()
             if CODED in counts and counts[CODED].any()
         ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.agreed_levels import strangers
 from datamodules.cohort import Cohort
 from datamodules.description import Description
 from datamodules.images import Images
@@ -44,6 +45,11 @@ class Inputs:
     def names_levels(self) -> list[str]:
         """The categories of which the study says how many levels they have, and the data say which."""
         return [name for name, declared in self.tabular.declared.items() if declared is None] if self.tabular else []
+
+    def unlike(self, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+        """A sentence for each site whose categories are none of the agreed ones, by site its statistics."""
+        slots = self.tabular.slots if self.tabular is not None else {}
+        return list(strangers(told, {name: slots[name] for name in self.names_levels}))
 
     def take_transformer(self, sources: Mapping[str, Any]) -> None:
         """Read notes by the site's transformer, where the study reads them by one."""

@@ -146,8 +146,8 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         return persons_by_unit(self._read().units, self._read().person) | coded
 
     def unlearnable(self, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
-        """What speaks against the study, by site what it tells: other units or codes, a constant number to predict."""
-        return [*differing(told, self.query.columns), *agreed_target.unfit(self.target, told)]
+        """What speaks against it, by site what it tells: other units, levels or codes, a constant number to predict."""
+        return differing(told, self.query.columns) + self.inputs.unlike(told) + agreed_target.unfit(self.target, told)
 
     def persons(self) -> int:
         """Number of distinct persons in the table, or in the site's part of it."""

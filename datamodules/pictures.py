@@ -20,8 +20,8 @@ MOST_PIXELS = 2**26  # of one picture, 8,192 a side: a file is written by whoeve
 LUMINANCE = (0.299, 0.587, 0.114)  # of red, green and blue in a gray level (ITU-R BT.601), as Pillow converts pictures
 VALUES = ("type", "stored")
 COLORS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # Pillow's modes of 8 bits a channel
-BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # TIFF's tags
-WHITE_IS_ZERO, UNSIGNED, SIGNED = 0, 1, 2  # values of the second and of the third
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANES, SAMPLE_FORMAT = 258, 262, 284, 339  # TIFF's tags
+WHITE_IS_ZERO, UNSIGNED, SIGNED, APART = 0, 1, 2, 2  # values of the second, of the last and of the third
 # Raw modes that Pillow does not give as stored: it keeps 8 bits of 16, and stretches 2 and 4 to 8, as it does 1.
 SCALED = (";16", "L;2", "L;4")
 
@@ -77,6 +77,8 @@ def picture(path: Path, channels: int, *, values: str = "type", background: floa
             raw = [opened.mode, *(str(tile[3]) for tile in opened.tile)]
             if values == "stored" and any(each == "1" or kind in each for each in raw for kind in SCALED):
                 raise Unreadable(Reason.NOT_AS_STORED)
+            if _planes_misread(opened):
+                raise Unreadable(Reason.NO_PICTURE)
             if SIGNED in np.atleast_1d(getattr(opened, "tag_v2", {}).get(SAMPLE_FORMAT, 1)):  # Pillow wraps 8 bits
                 raise Unfit(Reason.NO_RANGE if values == "type" else Reason.NOT_AS_STORED)
             upright = _opaque(ImageOps.exif_transpose(opened), background)
@@ -89,6 +91,13 @@ def picture(path: Path, channels: int, *, values: str = "type", background: floa
         raise Unreadable(Reason.TOO_LARGE) from None
     except (OSError, SyntaxError, ValueError, struct.error):
         raise Unreadable(Reason.CORRUPT) from None  # what Pillow raises for damaged files; it may quote the path
+
+
+def _planes_misread(opened: Image) -> bool:
+    """Whether colors of more than 8 bits lie plane by plane, uncompressed: Pillow reads each as if it had 8."""
+    tags = getattr(opened, "tag_v2", {})
+    deep = max(tags.get(BITS_PER_SAMPLE, (8,))) > 8
+    return deep and tags.get(PLANES) == APART and any(tile[0] == "raw" for tile in opened.tile)
 
 
 def _opaque(opened: Image, background: float | None) -> Image:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datamodules.agreed_levels import PREFIX as LEVELS
+from datamodules.agreed_levels import check_known, most_frequent, persons_by_level
 from datamodules.alignment import level, levels, numbers
 from datamodules.description import Description, behind_moments, untold
 from datamodules.harmonize import ComBat
@@ -16,7 +18,7 @@ from datamodules.ranges import Ranges
 from datamodules.remarks import OTHER_LEVEL, Remark
 
 SCALINGS = ("agreed", "declared")
-LEVELS, MOMENTS = "count/levels/", "moments/tabular/"
+MOMENTS = "moments/tabular/"
 SMALLEST = 1e-9  # a deviation below it is that of a constant column, which becomes 0
 
 
@@ -115,12 +117,16 @@ class Tabular:
             told.category(name, found[name].tolist(), declared)
 
     def remarks(self, table: pd.DataFrame) -> list[Remark]:
-        """By column the rows with an undeclared level, which count as missing, and with a number beyond its range."""
+        """By column the rows with an undeclared level, which count as missing, and with a number beyond its range.
+
+        Raises ValueError for a column of several levels, none of which is declared.
+        """
         found = []
         if self.ranges is not None:
             found = self.ranges.remarks(self.read(table)[self.numeric].to_numpy(np.float64))
         for name, declared in self.declared.items():
             values = levels(table[name])
+            check_known(name, set(values.dropna()), declared or ())
             other = values.notna() & ~values.isin(declared if declared is not None else values)
             if other.any():
                 words = ", ".join(map(repr, sorted(set(values[other]))))
@@ -165,9 +171,8 @@ class Tabular:
             constant = deviation <= max(SMALLEST, 1e-7 * abs(mean))
             self._mean[index], self._deviation[index] = mean, 1.0 if constant else deviation
         for name, declared in self.declared.items():
-            prefix = f"{LEVELS}{name}/"
-            counts = {key.removeprefix(prefix): float(v[0]) for key, v in merged.items() if key.startswith(prefix)}
-            most = sorted(counts, key=lambda text: (-counts[text], text))[: self.slots[name]]
+            counts = persons_by_level(merged, name)
+            most = most_frequent(counts, self.slots[name])
             self.levels[name] = declared if declared is not None else sorted(most)
             found = np.array([counts.get(text, 0.0) for text in self.levels[name]])
             self._frequency[name] = found / found.sum() if found.sum() else found
@@ -177,7 +182,10 @@ class Tabular:
     # Encoding.
 
     def encode(self, table: pd.DataFrame, own: np.ndarray) -> dict[str, np.ndarray]:
-        """`tabular` and `tabular_present`; `own` bool [n] are the rows that the site's own offsets are taken from."""
+        """`tabular` and `tabular_present`; `own` bool [n] are the rows that the site's own offsets are taken from.
+
+        Raises ValueError for a column of several levels, none of which was agreed.
+        """
         values = table[self.numeric].to_numpy(np.float64)
         known = table.notna().to_numpy()
         if self.harmonize:
@@ -196,6 +204,7 @@ class Tabular:
     def _one_hot(self, name: str, table: pd.DataFrame) -> np.ndarray:
         """A category in its slots, [n, slots]; missing levels are drawn."""
         names, frequency = self.levels[name], self._frequency[name]
+        check_known(name, set(table[name].dropna()), names)
         number = table[name].map({text: index for index, text in enumerate(names)}).to_numpy(np.float64)
         code = np.where(np.isnan(number), -1, number).astype(np.int64)
         gone = code < 0

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from datamodules.agreed_levels import check_codes, check_known
 from datamodules.alignment import level, levels, numbers
 from datamodules.yes_no import YesNo
 
@@ -73,8 +74,12 @@ class MultiClass:
             raise ValueError("dataset.target.levels: must name two or more classes, each once")
 
     def read(self, table: pd.DataFrame) -> tuple[Arrays, pd.Series]:
-        """The target's arrays, and by row the reason why it has none (None where it has one)."""
+        """The target's arrays, and by row the reason why it has none (None where it has one).
+
+        Raises ValueError where all levels are whole numbers beside the declared ones, 0 to 2 for 1 to 3.
+        """
         found = levels(table[self.columns[0]])
+        check_codes(self.columns[0], set(found.dropna()), self.levels)
         number = found.map({name: index for index, name in enumerate(self.levels)})
         reasons = _reasons(number.isna(), UNDECLARED).where(found.notna(), NO_TARGET)
         return {"label": number.fillna(0).to_numpy(np.int64)}, reasons
@@ -212,8 +217,10 @@ class Levels:
         self.column, self.names = column, [level(each) for each in levels]
 
     def read(self, table: pd.DataFrame) -> np.ndarray:
-        """The subgroup of each row."""
-        number = levels(table[self.column]).map({name: index for index, name in enumerate(self.names)})
+        """The subgroup of each row. Raises ValueError for a column of several levels, none of which is declared."""
+        found = levels(table[self.column])
+        check_known(self.column, set(found.dropna()), self.names)
+        number = found.map({name: index for index, name in enumerate(self.names)})
         return number.fillna(-1).to_numpy(np.int64)
 
 

@@ -36,6 +36,9 @@ SLICE_STEP = 60.0
 _OF_BODY, _LEAST_BODY = -700.0, 0.01
 # What lies around the body: half of each voxel at its border is air.
 AROUND = -500.0
+# Around a picture of gray levels, and of MR or PET, is 0 with its noise, and no value lies below it. Of what was cut
+# out of a CT fat does; brain and bone alone do not, and are above it as far as the edge.
+_LEAST_OF_NONE, _MOST_OF_NONE = -50.0, 20.0
 # Air around the body tells the scale where it is this share of all voxels; less may be foam or the edge of the skin.
 _ENOUGH = 0.01
 # Air is even and lung is not: of air half the voxels are within this of their mode, of lung about a third at most.
@@ -64,7 +67,7 @@ def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool, meant: Mea
     or a field that was zoomed into the body, may have none, and lung at its edge. `meant`: as in
     `padding.check_padding`; padding counts as air where its own values hold air, since of another one it is all that a
     lost intercept leaves. Raises `Unreadable`: BELOW_AIR, ABOVE_METAL, NO_AIR, UNEVEN_SCALE, AIR_ELSEWHERE,
-    BODY_ELSEWHERE.
+    BODY_ELSEWHERE, ZERO_AROUND.
     """
     _check_range(hu)
     # Of a range that holds air all the air there is may be padding.
@@ -75,6 +78,7 @@ def check_hounsfield(hu: NDArray[np.float32], *, whole_picture: bool, meant: Mea
     _check_steps(hu)
     outlined = _check_air(hu, whole_picture) or whole_picture
     _check_body(hu, whole_picture)
+    _check_zero(hu)
     if outlined:
         _check_tissue(hu)
     return aired
@@ -146,6 +150,15 @@ def _check_body(hu: NDArray[np.float32], whole_picture: bool) -> None:
     light = whole_picture and body.size > _BODY_SHARE * known and np.median(body) < _LIGHTEST
     if bony or light or (whole_picture and solid > _BODY_SHARE * known and body.size < _AROUND_LUNG * solid):
         raise Unreadable(Reason.BODY_ELSEWHERE)
+
+
+def _check_zero(hu: NDArray[np.float32]) -> None:
+    """Refuse a picture on a ground of 0, of which no value lies below it."""
+    if np.count_nonzero(hu < _LEAST_OF_NONE) > SINGLE_VOXELS * hu.size:
+        return
+    ground = sum(np.count_nonzero(straight_from_edge(plane <= _MOST_OF_NONE)) for plane in hu)
+    if ground > _ENOUGH * hu.size:
+        raise Unreadable(Reason.ZERO_AROUND)
 
 
 def _check_tissue(hu: NDArray[np.float32]) -> None:

@@ -69,6 +69,10 @@ class Reason(Enum):
         "no value is that of air, so the values are not Hounsfield units or air was cut away; a picture of 250 mm or "
         "less may lie within the body, if it names its field (ReconstructionDiameter)"
     )
+    ZERO_AROUND = (
+        "what lies around the body is 0, and no value is below it: these are gray levels, of MR or PET (declare the "
+        "modality), or of a mask, and not HU, of which air is at -1000 and fat at -100"
+    )
     SEVERAL_ACQUISITIONS = (
         "the study holds several scans that fit as well and differ in contrast, time or place, and no label names one: "
         "keep in its folder the one that is meant"
@@ -88,7 +92,10 @@ class Reason(Enum):
     FOR_PROCESSING = "the study holds raw films (FOR PROCESSING) alone, which are not made to be looked at"
     INVALID_NUMBER = "a number in the header is not written as DICOM writes one, as with a decimal comma"
     INVALID_DISPLAY = "the lookup table, the window or its function cannot be used to show the film"
-    NO_PICTURE = "the file is no picture of a kind that is read (PNG, JPEG, BMP, TIFF of 1 to 16 bits or floats)"
+    NO_PICTURE = (
+        "the file is no picture of a kind that is read (PNG, JPEG, BMP, TIFF of 1 to 16 bits or gray floats of 32); "
+        "colors of 16 bits in planes, and a byte order or layout that Pillow does not know, are to be saved anew"
+    )
     SEVERAL_PAGES = "the picture has several pages"
     TRANSPARENT = (
         "the picture is transparent in part; the study may declare what is behind it (dataset.image.background)"

@@ -125,6 +125,18 @@ def test_a_site_that_writes_1_and_2_for_0_and_1_is_refused_by_name(way, policy, 
     assert "b has one answer to label alone" in result["reason"] and "a has" not in result["reason"]
 
 
+@pytest.mark.parametrize(("target", "column"), [(SURVIVAL, "label"), (LABELS, "label and other")])
+def test_an_event_and_several_labels_in_other_codes_are_refused_too(target, column, tmp_path):
+    """The censored would be trained on as dead, and the dead left out."""
+    made = study(tmp_path, OTHER_CODES, target, *WAYS[2])
+    for line in (lines := (tmp_path / "b.csv").read_text().splitlines())[1:]:
+        cells = line.split(",")
+        lines[lines.index(line)] = ",".join([*cells[:2], str(int(cells[2]) + 1), cells[3]])
+    (tmp_path / "b.csv").write_text("\n".join(lines) + "\n")
+    result = execute(made, tmp_path / "run")
+    assert result["status"] == "refused" and f"b has one answer to {column} alone" in result["reason"]
+
+
 def test_a_site_with_one_answer_and_two_unknown_codes_tells_no_one_of_these_two(tmp_path):
     labels = {"a": MANY, "b": [*each(*[0] * 29), 0, 9, 9]}
     result = execute(study(tmp_path, labels, TARGETS["Binary"], *WAYS[0]), tmp_path / "run")

@@ -529,6 +529,35 @@ def test_nifti_that_was_normalized_is_refused(tmp_path, values):
     assert caught.value.reason is Reason.GRAY_LEVELS
 
 
+def other_picture(background, fat, muscle, deviation):
+    """What is no CT, or was one: a body on a ground of 0."""
+    noise = np.random.default_rng(0).normal(0, deviation, SHAPE)
+    hu = scan()
+    return np.where(hu == AIR, background + np.abs(noise) / 4, np.where(hu < 0, fat, muscle) + noise)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ((scan() + 160) / 400).clip(0, 1) * 255,
+        ((scan() + 1000) / 2000).clip(0, 1) * 1000,
+        other_picture(0, 600, 260, 15),
+        other_picture(0, 8, 25, 10),
+        (scan() != AIR) * 40,
+    ],
+    ids=["a window as 0 to 255", "0 to 1000", "MR", "PET", "of a mask"],
+)
+def test_nifti_on_a_ground_of_0_is_not_in_hounsfield_units(tmp_path, values):
+    with pytest.raises(Unreadable) as caught:
+        read_nifti_volume(written(tmp_path / "ct.nii", values.astype(np.float32)))
+    assert caught.value.reason is Reason.ZERO_AROUND
+
+
+def test_nifti_of_a_body_that_was_cut_out_is_read(tmp_path):
+    hu = np.where(scan() == AIR, 0, scan()).astype(np.int16)
+    np.testing.assert_array_equal(read_nifti_volume(written(tmp_path / "ct.nii", hu)).voxels[:, ::-1], hu)
+
+
 def test_nifti_of_8_bits_with_a_slope_is_read(tmp_path):
     image = nibabel.Nifti1Image(((scan() + 1000) // 10).astype(np.uint8).transpose(2, 1, 0), np.diag([-1.0, -1, 3, 1]))
     image.header.set_slope_inter(10, -1000)

@@ -171,6 +171,36 @@ def test_a_category_that_is_not_declared_is_counted_and_named_at_the_site(tmp_pa
     assert any("column sex has levels 'M'" in line for line in data.remarks_in_words)
 
 
+def in_words(root: Path) -> Path:
+    """The cohort with the sexes written as words."""
+    path = write_cohort(root) / "cohort.csv"
+    path.write_text(path.read_text().replace(",F,", ",female,").replace(",M,", ",male,"))
+    return root
+
+
+def test_a_site_that_writes_a_category_otherwise_is_named_before_anything_is_trained(tmp_path):
+    """All of its values would be drawn at random."""
+    used = {"image": None, "text": None, "subgroups": {}}
+    sites = {"a": dataset(write_cohort(tmp_path / "a", 40), **used), "b": dataset(in_words(tmp_path / "b"), **used)}
+    told = {site: data.statistics() for site, data in sites.items()}
+    (sentence,) = sites["a"].unlearnable(told)
+    assert sentence.startswith("b has none of the 2 levels of sex that most persons have")
+    assert "columns: {sex: {values: {own: declared}}}" in sentence
+    assert not sites["a"].unlearnable({"a": told["a"], "c": told["a"]})
+    four = dataset(tmp_path / "a", **{**used, "tabular": Tabular(["age"], {"sex": 4})})
+    assert not four.unlearnable(told)
+
+
+def test_a_tested_site_that_writes_a_category_otherwise_is_refused(tmp_path):
+    used = {"image": None, "text": None, "subgroups": {}}
+    tested = dataset(in_words(tmp_path / "b"), **used, trains=False)
+    with pytest.raises(ValueError, match=r"column sex holds 2 levels, of which none is among .* \(F, M\)"):
+        tested.agree(dataset(write_cohort(tmp_path / "a"), **used).statistics())
+    declared = dataset(tmp_path / "b", **{**used, "tabular": Tabular(["age"], {"sex": ["F", "M"]})})
+    with pytest.raises(ValueError, match="column sex holds 2 levels"):
+        declared.setup()
+
+
 @pytest.mark.parametrize("used", [{"tabular": Tabular(["age"])}, {"subgroups": {"age": Bands("age", [50])}}])
 def test_text_among_numbers_ends_the_reading_by_column_count_and_remedy(used, tmp_path):
     write_cohort(tmp_path)

@@ -62,6 +62,34 @@ def signed(path: Path, values: np.ndarray) -> Path:
     return saved(path, values.view(np.uint8), tiffinfo=tags)
 
 
+def in_planes(path: Path, planes: np.ndarray) -> Path:
+    """A TIFF of colors, uncompressed, all of red, then all of green and of blue, as Fiji and BioFormats write them."""
+    size, (channels, rows, columns) = planes.itemsize, planes.shape
+    first = 8 + 2 + 12 * 9 + 4
+    each, after = rows * columns * size, first + 3 * 6
+    bits, places, lengths = first, after, after + 12
+    tags = [
+        (256, 4, 1, columns), (257, 4, 1, rows), (258, 3, channels, bits), (259, 3, 1, 1), (262, 3, 1, 2),
+        (273, 4, channels, places), (277, 3, 1, channels), (279, 4, channels, lengths), (284, 3, 1, 2),
+    ]  # fmt: skip
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags)
+    head += struct.pack("<I", 0) + struct.pack("<3H", *[8 * size] * 3).ljust(18, b"\0")
+    begin = len(head) + 24
+    head += struct.pack("<3I", *(begin + number * each for number in range(3))) + struct.pack("<3I", *[each] * 3)
+    path.write_bytes(head + planes.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_colors_of_16_bits_that_lie_in_planes_are_refused_and_of_8_are_read(channels, tmp_path):
+    planes = np.stack([np.full((6, 6), level, np.uint8) for level in (250, 120, 10)])
+    planes[:, 2:4] //= 2
+    wanted = picture(saved(tmp_path / "a.png", np.moveaxis(planes, 0, -1).copy()), channels)
+    np.testing.assert_array_equal(picture(in_planes(tmp_path / "a.tif", planes), channels), wanted)
+    path = in_planes(tmp_path / "b.tif", planes.astype(np.uint16) * 257)
+    assert reason(picture, path, channels) is Reason.NO_PICTURE
+
+
 @pytest.mark.parametrize(("values", "refused"), [("type", Reason.NO_RANGE), ("stored", Reason.NOT_AS_STORED)])
 def test_signed_pictures_of_8_bits_are_not_wrapped(values, refused, tmp_path):
     path = signed(tmp_path / "a.tif", (SEEN * 254 - 127).round().astype(np.int8))

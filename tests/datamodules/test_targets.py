@@ -126,3 +126,20 @@ def test_subgroups_by_level_and_by_band():
 def test_bands_grow():
     with pytest.raises(ValueError, match="edges of bands"):
         Bands("age", [60, 40])
+
+
+@pytest.mark.parametrize(("own", "read"), [("012", False), ("234", False), ("123", True), ("12", True), ("1239", True)])
+def test_codes_that_begin_elsewhere_are_refused(own, read):
+    """Of grades 0, 1, 2 for the study's 1, 2, 3 two would be taken for the next lower one."""
+    table = pd.DataFrame({"grade": list(own)})
+    if read:
+        MultiClass("grade", [1, 2, 3]).read(table)
+    else:
+        with pytest.raises(ValueError, match="column grade has the codes"):
+            MultiClass("grade", [1, 2, 3]).read(table)
+
+
+def test_a_subgroup_of_which_a_site_has_no_declared_level_is_refused():
+    with pytest.raises(ValueError, match="column sex holds 2 levels"):
+        Levels("sex", ["F", "M"]).read(pd.DataFrame({"sex": ["female", "male", None]}))
+    assert Levels("sex", ["F", "M"]).read(pd.DataFrame({"sex": ["female", None]})).tolist() == [-1, -1]
