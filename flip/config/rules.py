@@ -87,7 +87,7 @@ def models(where: str, value: Mapping[str, object]) -> Iterator[str]:
         return
     for each in named or ():
         if not is_sha256(each):
-            yield f"{where}.models: {each!r} is no sha256 of 64 digits, as `digest` in a run's result.json"
+            yield f"{where}.models: {each!r} is no sha256 of 64 digits, as `model` (to apply it) and `digest` (to begin from it) in a run's result.json"
 
 
 def releases(where: str, value: Mapping[str, object]) -> Iterator[str]:
