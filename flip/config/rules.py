@@ -88,8 +88,8 @@ def models(where: str, value: Mapping[str, object]) -> Iterator[str]:
     for each in named or ():
         if not is_sha256(each):
             yield (
-                f"{where}.models: {each!r} is no sha256 of 64 digits, as in a run's result.json `digest`, to begin from "
-                "its weights, and `model`, to apply it"
+                f"{where}.models: {each!r} is no sha256 of 64 digits, as in a run's result.json `digest`, to begin "
+                "from its weights, and `model`, to apply it"
             )
 
 
