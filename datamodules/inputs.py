@@ -130,6 +130,10 @@ class Inputs:
             arrays |= self.text.statistics(used, person, minimum_cell)
         return arrays, behind
 
+    def adjusted(self, merged: Mapping[str, np.ndarray], cohort: Cohort, train: np.ndarray) -> dict[str, np.ndarray]:
+        """Moments of the training rows as what scales them finds them: see `Tabular.adjusted`."""
+        return {} if self.tabular is None else self.tabular.adjusted(self.tabular.read(cohort.table)[train], merged)
+
     def agreed(
         self, merged: Mapping[str, np.ndarray], cohort: Cohort, texts: list[Any], train: np.ndarray
     ) -> dict[str, np.ndarray]:

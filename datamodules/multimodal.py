@@ -196,10 +196,7 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         return self._cohort
 
     def statistics(self, minimum_cell: int = 1) -> dict[str, np.ndarray]:
-        """Over the training rows: see `Tabular.statistics`, `HashedText.statistics` and `agreed_target.statistics`.
-
-        None tells of persons fewer than `minimum_cell` by what is missing in it.
-        """
+        """Over the training rows, as the parts have them; none tells of few persons by what is missing in it."""
         self.setup()
         cohort, train = self._read(), self._splits == "train"
         arrays, self._behind = self.inputs.statistics(cohort, self._texts, train, minimum_cell)
@@ -227,22 +224,27 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         """On how many persons the statistics rest that do not rest on all."""
         return self._behind
 
+    def adjusted(self, merged: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Moments of the training rows once harmonised, by the name of what scales them; see `Tabular.adjusted`."""
+        self.setup()
+        return self.inputs.adjusted(merged, self._read(), self._splits == "train")
+
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
         """Take the merged statistics of all sites, and encode the cohort with them."""
         self.setup()
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
-        label = self._target.get("label", cohort.person)
-        arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
+        arrays |= agreed_target.agreed(
+            self.target, len(cohort.person), merged, self._target.get("label", cohort.person)
+        )
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         self._datasets = split_rows(arrays, self._pixels, self._splits)
 
     def fingerprint(self) -> dict[str, np.ndarray]:
         """A digest of what was read, wherever it came from: other data have other privacy noise."""
         self.setup()
-        read = [] if self._pixels is None else [self._pixels.index, self._pixels.kept]
-        return {"data": self._read().digest(read)}
+        return {"data": self._read().digest([self._pixels.index, self._pixels.kept] if self._pixels else [])}
 
     def whose(self, split: str) -> np.ndarray:
         """A code of the person of each row of a split, int64 [n]."""

@@ -179,6 +179,16 @@ class Tabular:
         if self.harmonize:
             self.harmonize.agree(merged)
 
+    def adjusted(self, table: pd.DataFrame, merged: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Moments of a site's training rows once harmonised by the merged statistics, by the name of their own."""
+        if self.harmonize is None:
+            return {}
+        changed = ComBat(self.harmonize.columns, self.harmonize.covariates)
+        changed.agree(merged)
+        rows = changed.adjust(table, np.ones(len(table), bool))
+        known = {MOMENTS + name: values[table[name].notna()] for name, values in rows.items()}
+        return {name: np.array([len(each), each.sum(), (each**2).sum()]) for name, each in known.items()}
+
     # Encoding.
 
     def encode(self, table: pd.DataFrame, own: np.ndarray) -> dict[str, np.ndarray]:

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 def bring(study: "Study", folder: Path) -> list[str]:
     """Keep in a run's folder what the study brings; what training takes of its start, in words, also in `init.txt`."""
-    from flip.messages.weights import to_arrays
+    from flip.messages.weights import digest, to_arrays
 
     keep_models(folder, [load_model(path) for path in study.model_from])
     if study.init is None:
         return []
     start = read_weights(study.init)
     keep_start(folder, start)
-    words = [*match(to_arrays(build.initial_module(study.manifest)), start).lines()]
+    words = [f"sha256: {digest(start)}", *match(to_arrays(build.initial_module(study.manifest)), start).lines()]
     write_atomic(folder / "init.txt", ("\n".join(words) + "\n").encode())
     return words
 

@@ -52,8 +52,9 @@ class Policy:
         secure_aggregation: `REQUIRED` asks for a mechanism by which what the site sends is opened in a sum with other
             sites' alone (`Mechanism.secure_sums`), and refuses every study without one; None asks for none.
         privacy: the mechanism that a study must have, and the most that it may spend; None asks for none.
-        models: sha256 of the weights trained elsewhere that a study may send here, to begin from them or to apply them;
-            None: any. A hospital takes none that its file does not name.
+        models: sha256 of what was trained elsewhere and a study may send here: of weights, to begin from them, and of
+            weights with what rows are prepared by, to apply them (`flip.messages.model_file.model_digest`); None: any.
+            A hospital takes none that its file does not name.
         releases: the kinds of `RELEASES` that leave; all others stay. At a hospital `levels` stay unless it says so.
         trackers: the online trackers that a study's numbers may go to, by the name that its coordinator tells
             (`flip.config.online_trackers.online`); None permits any. At a hospital none unless it says so.

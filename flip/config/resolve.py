@@ -112,12 +112,14 @@ def _settle_models(config: Config, where: Where, problems: list[str]) -> None:
 
 
 def _given(config: Config, where: Where, problems: list[str]) -> list[str] | None:
-    """The digests of the weights that were trained elsewhere; None without any."""
+    """The digests of the models and weights that were trained elsewhere; None without any."""
     found: list[str] = []
     named = [("model_from", path) for path in config.model_from] + ([("init", config.init)] if config.init else [])
     for key, path in named:
         try:
-            found.append(load_model(Path(path)).digest if key == "model_from" else digest(read_weights(Path(path))))
+            found.append(
+                load_model(Path(path)).whole_digest if key == "model_from" else digest(read_weights(Path(path)))
+            )
         except UserError as error:
             problems += [f"{at(key, where)}: {problem}" for problem in error.problems]
     return list(dict.fromkeys(found)) or None

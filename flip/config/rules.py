@@ -87,7 +87,10 @@ def models(where: str, value: Mapping[str, object]) -> Iterator[str]:
         return
     for each in named or ():
         if not is_sha256(each):
-            yield f"{where}.models: {each!r} is no sha256 of 64 digits, as `digest` in a run's result.json"
+            yield (
+                f"{where}.models: {each!r} is no sha256 of 64 digits, as in a run's result.json `digest`, to begin "
+                "from its weights, and `model`, to apply it"
+            )
 
 
 def releases(where: str, value: Mapping[str, object]) -> Iterator[str]:

@@ -56,7 +56,7 @@ RULES: Mapping[str, tuple[str, str]] = {
     "models": (
         "[]",
         "sha256 of models trained elsewhere that a study may send here, to begin from or to apply; none, [], if left "
-        "out; null: any; e.g. the digest in result.json of the run that trained one",
+        "out; null: any; from the result.json of a run: `digest` to begin from it, `model` to apply it",
     ),
     "releases": (
         "[statistics, describe, metrics, outcomes, weights]",

@@ -48,7 +48,7 @@ class Manifest(TypedDict):
     mechanisms: list[str]  # names of `privacy`, outermost first
     engine: str  # version
     code: str  # digest
-    given: list[str] | None  # digests of the weights that were trained elsewhere: to begin from, or to apply
+    given: list[str] | None  # digests of what was trained elsewhere: weights to begin from, or models to apply
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ has in part. The protocols of one kind of class, first what is needed, then the 
 
 from collections.abc import Mapping
 
+from flip.contracts.agreed import Adjusts, BinsShares
 from flip.contracts.bundle import RefusesBundle, SaysInference, SaysPreprocessing
 from flip.contracts.columns import ConvertsColumns, TakesTerms
 from flip.contracts.dataset import (
     Agrees,
-    BinsShares,
     ComparesSites,
     CountsExamples,
     DeclaresReasons,
@@ -62,21 +62,22 @@ from flip.contracts.planning import Plans
 from flip.contracts.prediction import GivesStudies, NamesRows, WritesPredictions
 
 __all__ = [
-    "KINDS", "Agrees", "BinsShares", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
-    "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
-    "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
-    "GivesScans", "GivesStudies", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin",
-    "KnowsWhatOccurs", "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows",
-    "NamesSubgroups", "Outcomes", "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
-    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
-    "VisitsSome", "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
+    "KINDS", "Adjusts", "Agrees", "BinsShares", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites",
+    "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes",
+    "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule",
+    "Fingerprinted", "Fits", "FitsBaseline", "GivesScans", "GivesStudies", "HasInterval", "HasSources",
+    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "MeasuresScans",
+    "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "Outcomes", "Plans",
+    "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling", "ScoresExactly",
+    "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes", "Withholds",
+    "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesRows, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees,
-        BinsShares, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages,
+        BinsShares, Adjusts, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages,
         Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing,
         GivesScans, GivesStudies, RefusesBundle,
     ),

@@ -124,13 +124,6 @@ class Agrees(Protocol):
 
 
 @runtime_checkable
-class BinsShares(Protocol):
-    """A dataset among whose agreed sums are shares by bin: none is below 0, and a site holds them against its own."""
-
-    binned: Sequence[str]  # the names of these sums, [bins] each
-
-
-@runtime_checkable
 class Fits(Protocol):
     """A dataset that knows what its examples are prepared by that is computed from the rows, here or at all sites.
 

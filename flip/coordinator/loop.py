@@ -83,7 +83,10 @@ class Coordinator:
 
     def models(self) -> list[dict[str, object]]:
         """What the models are that were applied and not trained, in their order."""
-        return [{"name": each.manifest.get("name"), "digest": each.digest} for each in self.given]
+        return [
+            {"name": each.manifest.get("name"), "digest": each.digest, "model": each.whole_digest}
+            for each in self.given
+        ]
 
     def through_mechanisms(self, ask: Ask) -> Ask:
         """The `Ask` as the privacy mechanisms let it be used."""

@@ -12,7 +12,7 @@ from typing import Any
 from flip.coordinator.loop import Coordinator
 from flip.errors import StudyFailed, disk_full
 from flip.messages import Payload
-from flip.messages.weights import digest
+from flip.messages.model_file import ModelFile
 from flip.runs.folder import RunFolder
 from flip.runs.untouched import OtherData
 from flip.signals import Interrupted, deferred
@@ -28,6 +28,7 @@ def no_result(reason: str, seconds: float, *, rounds: int = 0, status: str = "fa
         "status": status,
         "reason": reason,
         "digest": None,
+        "model": None,
         "rounds": rounds,
         "stopped": "",
         "models": [],
@@ -96,7 +97,8 @@ class Ending:
         seconds = time.perf_counter() - started
         rounds = max(self.coordinator.rounds_done, self.files.last_round() + 1)  # of a resume that fails, the run's
         result = no_result(reason, seconds, rounds=rounds, status=status) | {
-            "digest": digest(final) if final is not None else None,
+            "digest": final.digest if final is not None else None,
+            "model": final.whole_digest if final is not None else None,
             "stopped": self.coordinator.stopped,
             "models": self.coordinator.models(),
             "privacy": self._privacy(),
@@ -113,13 +115,14 @@ class Ending:
             raise asked
         return result
 
-    def _train(self) -> Payload | None:
-        """The final weights, if any, on disk. While it trains, the space that the result will need is held."""
+    def _train(self) -> ModelFile | None:
+        """The final model, if any, on disk. While it trains, the space that the result will need is held."""
         self.files.reserve()
         try:
-            final = self.train()
-            if final is not None:
-                self.files.last(self.coordinator.roster.model(final, threshold=self.coordinator.evaluation.threshold))
+            if (weights := self.train()) is None:
+                return None
+            final = self.coordinator.roster.model(weights, threshold=self.coordinator.evaluation.threshold)
+            self.files.last(final)
             return final
         finally:
             self.files.release()

@@ -5,6 +5,7 @@ vocabulary, percentiles) under `agreed/NAME`, and a head of JSON with `manifest`
 `result.json` has it), `pooled`, and `scores`, free for what is found of the model later.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class ModelFile:
         weights: those of the model that travel (`strategy.share`), by their names in its state.
         agreed: the sums over all sites by which rows are prepared, as the dataset's `agree` takes them.
         manifest: the study that trained it.
-        digest: sha256 of the weights.
+        digest: sha256 of the weights alone: by it a hospital's policy names them, for a training to begin from.
         pooled: it was trained on the pooled cohort, so that rows are scaled as those were (`ScaledForPooling`).
         scores: what is known of it besides; `threshold`: from which probability on it decides yes, or None.
     """
@@ -40,6 +41,24 @@ class ModelFile:
     digest: str
     pooled: bool = False
     scores: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def whole_digest(self) -> str:
+        """Sha256 by which a hospital's policy names the model, to be applied."""
+        return digest_of_both(self.digest, self.agreed)
+
+
+def model_digest(weights: Payload, agreed: Payload) -> str:
+    """Sha256 of a model with what its rows are prepared by: the same weights on rows scaled otherwise are another.
+
+    It is never that of weights alone, so that who permits these to begin from has not permitted them to be applied.
+    """
+    return digest_of_both(digest(weights), agreed)
+
+
+def digest_of_both(weights: str, agreed: Payload) -> str:
+    """The same, from the digest of the weights."""
+    return hashlib.sha256(f"model {weights} {digest(agreed)}".encode()).hexdigest()
 
 
 def save_model(path: Path, model: ModelFile) -> None:

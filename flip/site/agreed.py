@@ -2,7 +2,8 @@
 
 A deviation far below what the site's own rows have, or a mean far from them, does so. Of N agreed rows, n of them this
 site's, the variance is never below n / N of the own rows' mean square distance from the agreed mean, whatever the
-others hold. So an honest federation of less than 10,000 times a site's rows is never refused.
+others hold. So an honest federation of less than 10,000 times a site's rows is never refused. What agreed sums make of
+columns before these are scaled (`Adjusts`) is held so too.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,10 +11,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from flip.contracts import BinsShares
+from flip.contracts import Adjusts, BinsShares
 from flip.contracts.dataset import FederatedDataModule
 from flip.messages import Fault, Payload
-from flip.messages.summary import SummaryKind
+from flip.messages.summary import Summary, SummaryKind
 from flip.site.persons import persons_of
 from flip.site.refusal import Refusal
 from flip.site.statistics import dataset_summaries
@@ -23,6 +24,7 @@ SMALLEST = 1e-9  # an agreed deviation below it, or
 CONSTANT = 1e-7  # of the mean, is what sums of squares leave of a column of one value: it becomes 1
 
 
+@np.errstate(all="ignore")  # what is too large is no number then, and out
 def refuse_made_up(agreed: Payload, data: FederatedDataModule) -> None:
     """Raises Refusal for agreed sums by which the site's own rows would be scaled out of all proportion.
 
@@ -33,12 +35,20 @@ def refuse_made_up(agreed: Payload, data: FederatedDataModule) -> None:
     own = {name: summary.values for name, summary in told.items() if summary.kind is SummaryKind.MOMENTS}
     shares = {name: told[name].values for name in binned if name in told and not told[name].withheld}
     negative = [name for name in binned if name in agreed and (agreed[name] < 0).any()]
-    for name in (*negative, *_scaled_out(own, agreed), *_binned_out(shares, agreed)):
+    other = [name for name, each in told.items() if name in agreed and _of_other_shape(each, agreed[name])]
+    found = [*other, *negative, *_scaled_out(own, agreed), *_binned_out(shares, agreed)]
+    if not found and isinstance(data, Adjusts):
+        found += _scaled_out(data.adjusted(agreed), agreed)
+    for name in found:
         raise Refusal(
             Fault.REFUSED_PROTOCOL,
             f"agreed statistics {ascii(name)[:80]}: a deviation below 1/{MOST_SPREAD:g} of this site's own, or a mean "
             "further from its rows",
         )
+
+
+def _of_other_shape(own: Summary, agreed: NDArray[np.float64]) -> bool:
+    return not own.withheld and own.values.shape != agreed.shape
 
 
 def _scaled_out(own: Mapping[str, NDArray[np.float64]], agreed: Payload) -> Iterator[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from flip.files import ALONE, APPLIED, CENTRALIZED, write_atomic
 from flip.messages import Fault, Payload, Task
 from flip.messages.weights import digest
-from flip.site.given import refuse_unnamed, start_of
+from flip.site.given import refuse_other_model, start_of
 from flip.site.refusal import Refusal
 from flip.site.state import PRIVATE, LocalState
 from flip.strategies.fedavg import BLOCK
@@ -50,7 +50,7 @@ class Received:
         if self.loaded.pooled:
             return  # whoever asks has the rows themselves
         if self.task.stage == APPLIED:
-            refuse_unnamed(self.loaded.manifest, self.task.weights)
+            refuse_other_model(self.loaded.manifest, self.task)
         elif self.task.stage in (ALONE, CENTRALIZED):
             self._baseline()
         else:

@@ -18,7 +18,7 @@ from flip.privacy import private_among
 from flip.site.admission import Loaded, Place, as_kept, protected_module
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
-from flip.site.given import begin, start_of
+from flip.site.given import begin, refuse_other_model, start_of
 from flip.site.images_page import PAGE, write_images
 from flip.site.measure import measure
 from flip.site.persons import persons_of
@@ -195,8 +195,9 @@ class Steps:
         return self._released(0, task)
 
     def _of_ours(self, task: Task) -> None:
-        """Take the agreed statistics of a model that this machine's owner applies here."""
+        """Take the agreed statistics of a model that this machine's owner applies here. Raises Refusal for another."""
         if self.place.deployed:
             why = "a hospital measures and predicts with its own site_file, not for a coordinator"
             raise Refusal(Fault.REFUSED_POLICY, why)
+        refuse_other_model(self.loaded.manifest, task)
         self.loaded.agree(task)

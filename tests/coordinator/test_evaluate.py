@@ -54,9 +54,9 @@ def test_a_hospital_that_did_not_train_is_scored_and_counts_for_what_is_pooled(e
 
 
 def test_the_result_and_the_page_say_which_model_and_that_nothing_was_trained(evaluated, trained):
-    digest = result_of(trained)["digest"]
+    digest, model = (result_of(trained)[name] for name in ("digest", "model"))
     result = result_of(evaluated)
-    assert result["models"] == [{"name": "heart_disease", "digest": digest}]
+    assert result["models"] == [{"name": "heart_disease", "digest": digest, "model": model}]
     assert (result["digest"], result["rounds"]) == (None, 0)
     assert not (evaluated / "weights").exists()
     page = write(evaluated).read_text()

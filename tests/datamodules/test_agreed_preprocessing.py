@@ -157,3 +157,15 @@ def test_harmonised_columns_take_the_place_of_their_own():
 def test_a_mistake_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         Tabular(**arguments)
+
+
+@pytest.mark.parametrize("documents", [0.0, 3.0, 1e300])
+@pytest.mark.parametrize("rare", [0.0, 2.0, 1e300])
+def test_whatever_frequencies_are_sent_no_note_is_made_large(documents, rare):
+    text = HashedText(buckets=64)
+    frequency = np.full(64, 2.0)
+    frequency[::2] = rare
+    text.agree({"count/text/buckets": frequency, "count/text/documents": np.array([documents])})
+    weights = text.encode(text.read(pd.Series(["fever and cough", "chest pain"])))["text_weight"]
+    lengths = np.sqrt((weights**2).sum(axis=1))
+    assert ((lengths == 0) | (abs(lengths - 1) < 1e-6)).all()

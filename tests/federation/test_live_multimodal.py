@@ -51,9 +51,10 @@ def permit(root: Path, clinic: str, own: dict[str, Any], **rules: object) -> Non
 def afterwards(place: Deployment, root: Path, words: list[str], run: Path, job: str) -> dict[str, Any]:
     """The result of what is done with the model of a run; the hospitals' files name it from the second time on."""
     if job != "refused":
+        told = json.loads((run / "result.json").read_text())
         for clinic in CLINICS:
             own = yaml.safe_load((root / "kits" / clinic / "site.yaml").read_text())
-            permit(root, clinic, own, models=[json.loads((run / "result.json").read_text())["digest"]])
+            permit(root, clinic, own, models=[told["model"], told["digest"]])
     return place.flip(root, *words, *(word.format(run=run) for word in JOBS[job])).result
 
 

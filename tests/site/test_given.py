@@ -11,9 +11,11 @@ from flip.config.build import initial_module
 from flip.config.study import Study
 from flip.files import ALONE, APPLIED
 from flip.messages import Fault, Payload, Task
+from flip.messages.model_file import model_digest
 from flip.messages.weights import digest, to_arrays
+from flip.messages.wire import join
 from flip.site.silo import Silo
-from tests.site.chosen_weights import ask, hospital, study_of
+from tests.site.chosen_weights import AGREED, ask, hospital, study_of
 
 GENTLE = ("model.optimizer.lr=0.01", "strategy.rounds=5")
 
@@ -94,11 +96,51 @@ def test_a_relaying_strategy_and_a_training_alone_begin_from_them_too(tmp_path):
     assert float(abs(alone.weights["linear.weight"] - weights["linear.weight"]).max()) < 2.0  # 3 from the seeded ones
 
 
-def test_a_hospital_scores_the_named_models_and_no_other(silo, given):
+MEAN = {"moments/features": np.array([[100.0, 0.0, 1e4]] * 13)}  # what the training of a model agreed on
+
+
+@pytest.fixture
+def scoring(tmp_path: Path) -> tuple[Study, Payload, Silo]:
+    """A study that has a model scored which was trained elsewhere, its weights, and a hospital that permits it."""
+    study = study_of(tmp_path / "data", "dataset.scaling=pooled", *GENTLE)
+    weights = weights_of(study)
+    study = bringing(study, model_digest(weights, MEAN))
+    silo = hospital(study, tmp_path / "home", models=[model_digest(weights, MEAN)])
+    AGREED[silo] = {}  # rows are prepared as the model's own were
+    return study, weights, silo
+
+
+def scored(silo: Silo, study: Study, weights: Payload, agreed: Payload):
+    return ask(silo, study, "evaluate", weights, 4, APPLIED, join(statistics=agreed), split="test")
+
+
+def test_a_hospital_scores_the_named_models_and_no_other(scoring):
+    study, weights, silo = scoring
+    reply = scored(silo, study, weights, MEAN)
+    assert reply.fault is None and reply.examples
+    assert scored(silo, study, moved(weights, 0.001), MEAN).fault is Fault.REFUSED_WEIGHTS
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"moments/features": np.array([[100.0, 0.0, 1e4]] * 12 + [[100.0, 5.0, 1e4]])},
+        {},
+        {**MEAN, "count/levels/sex/f": np.array([3.0])},
+    ],
+    ids=["another mean", "none", "one more"],
+)
+def test_what_the_rows_of_a_named_model_are_prepared_by_is_named_with_it(scoring, other):
+    study, weights, silo = scoring
+    assert scored(silo, study, weights, other).fault is Fault.REFUSED_WEIGHTS
+
+
+def test_weights_named_to_begin_from_are_not_scored_on_rows_prepared_as_the_coordinator_likes(given, tmp_path):
     study, weights = given
-    scored = ask(silo, study, "evaluate", weights, 4, APPLIED, split="test")
-    assert scored.fault is None and scored.examples
-    assert ask(silo, study, "evaluate", moved(weights, 0.001), 4, APPLIED, split="test").fault is Fault.REFUSED_WEIGHTS
+    silo = hospital(study, tmp_path / "home", models=[digest(weights)])
+    AGREED[silo] = {}
+    for agreed in ({}, MEAN):
+        assert scored(silo, study, weights, agreed).fault is Fault.REFUSED_WEIGHTS
 
 
 def test_a_study_that_names_none_can_have_none_scored(tmp_path):

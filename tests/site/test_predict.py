@@ -96,7 +96,7 @@ def by_hand(model: ModelFile, study: Study, table: pd.DataFrame) -> np.ndarray:
 def test_a_table_without_the_label_is_predicted_by_the_agreed_means(heart, tmp_path):
     arguments, run = heart
     root, table = unlabeled(arguments, tmp_path, slice(0, 5))
-    out = predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, load_model(run).digest))
+    out = predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, load_model(run).whole_digest))
     found, model = pd.read_csv(out / "sites" / "own" / "predictions.csv"), load_model(run)
     wanted = by_hand(model, compose_study(*arguments), table)
     assert np.abs(found["probability"] - wanted).max() < 1e-6
@@ -109,7 +109,7 @@ def test_a_table_without_the_label_is_predicted_by_the_agreed_means(heart, tmp_p
 def test_a_single_row_is_read_as_among_others(heart, tmp_path):
     arguments, run = heart
     root, table = unlabeled(arguments, tmp_path, slice(3, 4))
-    out = predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, load_model(run).digest))
+    out = predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, load_model(run).whole_digest))
     found = pd.read_csv(out / "sites" / "own" / "predictions.csv")
     assert np.abs(found["probability"] - by_hand(load_model(run), compose_study(*arguments), table)).max() < 1e-6
 
@@ -118,7 +118,7 @@ def test_rows_that_were_not_predicted_are_there_with_the_reason(heart, tmp_path)
     arguments, run = heart
     root, table = unlabeled(arguments, tmp_path, slice(0, 4))
     root.write_text(root.read_text().replace(str(table["age"].iloc[1]), "?", 1))
-    out = predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, load_model(run).digest))
+    out = predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, load_model(run).whole_digest))
     found = pd.read_csv(out / "sites" / "own" / "predictions.csv").set_index("row")
     assert found.index.tolist() == [1, 3, 4, 2]
     assert found["probability"].notna().tolist() == [True, True, True, False]
@@ -148,7 +148,9 @@ def test_a_deployed_site_predicts_for_no_coordinator(heart, tmp_path):
     arguments, run = heart
     study = compose_study(*arguments, "job=predict", f"model_from={run}")
     model = load_model(run)
-    site = replace(study.sites["cleveland"], policy={**STRICT, "models": [model.digest]}, secret=None, person="row")
+    site = replace(
+        study.sites["cleveland"], policy={**STRICT, "models": [model.whole_digest]}, secret=None, person="row"
+    )
     silo = Silo("cleveland", site, tmp_path / "home", deployed=True)
     asked = Task("run", "study", 0, "predict", model.weights, {}, {}, study.manifest_text)
     assert silo.answer(asked).fault is Fault.REFUSED_POLICY
@@ -198,7 +200,7 @@ def test_a_new_row_at_another_hospital_is_read_by_the_means_and_words_of_the_tra
     rows[:1].to_csv(tmp_path / "one" / "cohort.csv", index=False)
     site = Site(root=str(tmp_path / "all"), policy="public_data")
     wanted = as_trained(study, model, "all", site)
-    file = at_hospital(tmp_path, tmp_path / "one", model.digest, person="person", columns={"died": "dead"})
+    file = at_hospital(tmp_path, tmp_path / "one", model.whole_digest, person="person", columns={"died": "dead"})
     out = predicted(arguments, run, tmp_path / "out", file)
     found = pd.read_csv(out / "sites" / "own" / "predictions.csv")
     assert found[["person", "accession"]].to_numpy().tolist() == [["ann", "s1"]]
@@ -213,7 +215,7 @@ def test_a_row_with_nothing_to_predict_from_has_the_reason_in_place_of_a_predict
     rows = rows.assign(**dict.fromkeys(names)).assign(age=[71, None])
     (tmp_path / "one").mkdir()
     rows.to_csv(tmp_path / "one" / "cohort.csv", index=False)
-    file = at_hospital(tmp_path, tmp_path / "one", load_model(run).digest, person="person")
+    file = at_hospital(tmp_path, tmp_path / "one", load_model(run).whole_digest, person="person")
     out = predicted(arguments, run, tmp_path / "out", file)
     found = pd.read_csv(out / "sites" / "own" / "predictions.csv").set_index("person")
     assert found["probability"].notna().to_dict() == {"ann": True, "bob": False}

@@ -131,11 +131,11 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str
     (folder / "conf" / "experiment" / "abdomen.yaml").write_text(STUDY)
     words, conf = ["experiment=abdomen", "trainer.epochs=1", "strategy.rounds=1"], folder / "conf"
     assert execute(compose_study(*words, config_dir=conf), folder / "run")["status"] == "ok"
-    digest = load_model(folder / "run").digest
+    model = load_model(folder / "run")
     root = table(folder / "new", ["X", "Y", "Z"])
     for number, name in enumerate("XY"):
         nifti(root / "images" / f"{name}.nii.gz", body(number))
-    policy = {"minimum_persons": 20, "minimum_cell": 5, "models": [digest]}
+    policy = {"minimum_persons": 20, "minimum_cell": 5, "models": [model.whole_digest]}
     own = folder / "own.yaml"
     own.write_text(yaml.safe_dump({"root": str(root), "policy": policy}))
     words += ["federation=none", "job=predict", f"model_from={folder / 'run'}", f"site_file={own}"]
@@ -143,7 +143,7 @@ def predicted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str
     check(study)
     result = execute(study, folder / "out")
     assert result["status"] == "ok", result
-    return root, folder / "out" / "sites" / "own", digest
+    return root, folder / "out" / "sites" / "own", model.digest
 
 
 @pytest.mark.slow

@@ -3,8 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from datamodules.harmonize import ComBat
+from datamodules.multimodal import Multimodal
+from datamodules.records import Records
+from datamodules.tabular import Tabular
+from datamodules.targets import Binary
 from flip.messages import Fault
 from flip.site.agreed import refuse_made_up
 from flip.site.protocol import _impossible
@@ -135,3 +141,60 @@ def test_shares_in_one_bin_or_below_0_are_refused(bins):
     with pytest.raises(Refusal, match="sum/bins"):
         refuse_made_up({**sent, "sum/bins": np.array(bins)}, site)
     refuse_made_up({**sent, "sum/bins": np.array([0.08] * 500 + [0.0] * 500)}, site)
+
+
+class Harmonised:
+    """Rows of one person each, of which what differs between sites is taken out."""
+
+    def __init__(self, seed: int, shift: float) -> None:
+        rng = np.random.default_rng(seed)
+        age = rng.normal(60 + shift, 9, 40)
+        columns = {name: 0.1 * age + shift + rng.normal(0, 1, 40) for name in "ab"}
+        self.table, self.person = pd.DataFrame({**columns, "age": age}), np.arange(40)
+        self.tabular = Tabular(["a", "b", "age"], harmonize=ComBat(["a", "b"], ["age"]))
+
+    def statistics(self) -> dict[str, np.ndarray]:
+        return self.tabular.statistics(self.table, self.person)[0]
+
+    def agree(self, agreed: object) -> None:
+        """Nothing to do."""
+
+    def adjusted(self, agreed: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self.tabular.adjusted(self.table, agreed)
+
+    def whose(self, split: str) -> np.ndarray:
+        return self.person
+
+
+def of_both() -> dict[str, np.ndarray]:
+    one, other = Harmonised(0, 0.0).statistics(), Harmonised(1, 4.0).statistics()
+    return {name: one[name] + other[name] for name in one}
+
+
+def test_harmonised_rows_of_an_honest_federation_are_never_refused():
+    for site in (Harmonised(0, 0.0), Harmonised(1, 4.0)):
+        refuse_made_up(of_both(), site)
+
+
+@pytest.mark.parametrize(("name", "by"), [("xy", 1e6), ("xx", 1e-6), ("y", 1e5), ("x", 1e5), ("xy", 1e305)])
+def test_sums_by_which_harmonised_columns_become_large_are_refused(name, by):
+    sums, place = of_both(), f"sum/harmonize/{name}"
+    with pytest.raises(Refusal, match="moments/tabular/a"):
+        refuse_made_up({**sums, place: sums[place] * by}, Harmonised(0, 0.0))
+
+
+def test_sums_of_another_shape_are_refused():
+    with pytest.raises(Refusal, match="sum/harmonize/xy"):
+        refuse_made_up({**of_both(), "sum/harmonize/xy": np.ones((2, 2))}, Harmonised(0, 0.0))
+
+
+def test_a_cohort_of_tables_holds_its_harmonised_rows_against_what_scales_them(tmp_path):
+    site, root = Harmonised(0, 0.0), tmp_path / "cohort.csv"
+    site.table.assign(person=[f"p{n}" for n in range(40)], ill=[n % 2 for n in range(40)]).to_csv(root, index=False)
+    data = Multimodal(
+        str(root), target=Binary("ill", positive=[1]), records=Records(person="person"), tabular=site.tabular
+    )
+    honest = data.statistics()
+    refuse_made_up(honest, data)
+    with pytest.raises(Refusal, match="moments/tabular/a"):
+        refuse_made_up({**honest, "sum/harmonize/xy": honest["sum/harmonize/xy"] * 1e6}, data)
