@@ -9,6 +9,7 @@ import torch
 from monai.data import MetaTensor
 from torch import Tensor, nn
 
+from models.small_parts import without_small_parts
 from models.whole_scan import classes_on_own_grid, outputs_of
 
 
@@ -23,6 +24,7 @@ class ScanEvaluator:
         postprocessing: takes the scan with `pred` int16 [1, *P], the class of each voxel of the own grid.
         device: where the network computes.
         roi, overlap: size of the windows that slide over a scan; share of one that the next covers again.
+        structures, least_part: names of the classes 1, 2, ...; of which smaller parts are made background, mL.
     """
 
     def __init__(
@@ -35,10 +37,13 @@ class ScanEvaluator:
         device: str,
         roi: Sequence[int],
         overlap: float,
+        structures: Sequence[str],
+        least_part: Mapping[str, float],
     ) -> None:
         network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self.network, self.device = network.to(device).eval(), device
         self.dataset, self.postprocessing, self.roi, self.overlap = dataset, postprocessing, roi, overlap
+        self.structures, self.least_part = structures, least_part
 
     @torch.no_grad()
     def run(self) -> None:
@@ -48,6 +53,8 @@ class ScanEvaluator:
                 torch.as_tensor(scan["image"])[None].to(self.device), self._probabilities, roi=self.roi,
                 overlap=self.overlap, mapping=torch.as_tensor(scan["image_mapping"]), shape=scan["image_shape"],
             )  # fmt: skip
+            spacing = torch.as_tensor(scan["image_affine"])[:3, :3].norm(dim=0).tolist()
+            found = without_small_parts(found, self.structures, self.least_part, spacing)
             affine, about = torch.as_tensor(scan["image_affine"]), {"filename_or_obj": scan["image_name"]}
             self.postprocessing({**scan, "pred": MetaTensor(found[None], affine=affine, meta=about)})
 

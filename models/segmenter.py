@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -28,6 +27,8 @@ from models.metrics.segmentation import (
     surfaces,
 )
 from models.partial_labels import marginal
+from models.segmenter_settings import check_settings
+from models.small_parts import without_small_parts
 from models.whole_scan import classes_on_own_grid, outputs_of
 
 Batch = Mapping[str, Tensor]
@@ -61,10 +62,11 @@ class Segmenter(lightning.LightningModule):
         optimizer: makes the optimizer from the parameters.
         subgroups: by name, the levels to score by; never an input.
         lesions: structures of which each part that hangs together is counted (`models.metrics.segmentation.lesions`).
+        least_part: smaller parts of a structure are background, in scores and masks alike (`models.small_parts`).
 
-    Raises ValueError for a structure's name that is no word, lesions that are no structures, a roi, an overlap or a
-    tolerance out of range, a loss that does not take logits of classes, and, when it is used, a network with another
-    number of classes.
+    Raises ValueError for a structure's name that is no word, lesions or least parts that are no structures', a roi, an
+    overlap or a tolerance out of range, a loss that does not take logits of classes, and, when it is used, a network
+    with another number of classes.
     """
 
     monitor = "dice"
@@ -82,12 +84,17 @@ class Segmenter(lightning.LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         subgroups: Mapping[str, Sequence[str | int]] | None = None,
         lesions: Sequence[str] = (),
+        least_part: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
         self.network, self.make_optimizer = network, optimizer
         self.structures, self.roi = [str(each) for each in structures], [int(each) for each in roi]
         self.overlap, self.tolerance_mm, self.lesions = float(overlap), float(tolerance_mm), list(lesions)
-        self._check()
+        self.least_part = {str(name): float(least) for name, least in (least_part or {}).items()}
+        check_settings(
+            self.structures, self.roi, overlap=self.overlap, tolerance_mm=self.tolerance_mm, lesions=self.lesions,
+            least_part=self.least_part,
+        )  # fmt: skip
         self.loss = nn.ModuleDict(dict(loss))
         compared = [compares(name, each, len(self.structures), len(self.roi)) for name, each in loss.items()]
         self.compares_examples = any(compared)
@@ -101,17 +108,6 @@ class Segmenter(lightning.LightningModule):
                 for name, metric in {**self._scores(), "examples": Examples()}.items()
             }
         )
-
-    def _check(self) -> None:
-        for name in self.structures:
-            if not re.fullmatch(r"\w+", name, re.ASCII):
-                raise ValueError(f"model.structures: {name!r} must be letters, digits and _ alone, as left_kidney")
-        if other := [each for each in self.lesions if each not in self.structures]:
-            raise ValueError(f"model.lesions: {other[0]} is none of model.structures, {', '.join(self.structures)}")
-        if len(self.roi) not in SOFT or min(self.roi) < 1:
-            raise ValueError(f"model.roi={self.roi}: takes two or three sizes in voxels, as dataset.patches.size")
-        if not 0 <= self.overlap < 1 or self.tolerance_mm < 0:
-            raise ValueError("model: overlap is from 0 to below 1, and tolerance_mm not below 0")
 
     def _scores(self) -> dict[str, Metric]:
         kinds = {"dice": CaseOverlap, "hd95": CaseDistance, "surface_dice": CaseOverlap, self._error: CaseError}
@@ -161,16 +157,18 @@ class Segmenter(lightning.LightningModule):
         return total
 
     @torch.no_grad()
-    def segment(self, image: Tensor, mapping: Tensor, shape: Sequence[int]) -> Tensor:
+    def segment(self, image: Tensor, mapping: Tensor, shape: Sequence[int], spacing_mm: Sequence[float]) -> Tensor:
         """Class map int16 [*P] on the CPU of one scan [1, C, *S], on its own grid of this shape; `mapping` [D, 2]."""
-        return classes_on_own_grid(
+        found = classes_on_own_grid(
             image, lambda windows: self(windows).softmax(1), roi=self.roi, overlap=self.overlap, mapping=mapping,
             shape=shape,
         )  # fmt: skip
+        return without_small_parts(found, self.structures, self.least_part, spacing_mm)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """`segment` of a scan without labels, on the own grid of its `shape` int64 [1, D]."""
-        return self.segment(batch["image"], batch["mapping"][0], batch["shape"][0].tolist())
+        """`segment` of a scan without labels, on the own grid of its `shape` int64 and `spacing_mm`, both [1, D]."""
+        shape, spacing = (batch[name][0].tolist() for name in ("shape", "spacing_mm"))
+        return self.segment(batch["image"], batch["mapping"][0], shape, spacing)
 
     def write_predictions(self, data: Masked, folder: Path, apply: Apply, digest: str) -> Mapping[str, int]:
         """Masks and their volumes of studies without labels: see `models.masks`."""
@@ -199,12 +197,12 @@ class Segmenter(lightning.LightningModule):
     def _case(self, batch: Batch, index: int, *, surface: bool) -> dict[str, Tensor]:
         """The numbers of one case by the metric's name; NaN of a structure that its site does not label."""
         label, number = batch["label"][index].to(torch.int16).cpu(), len(self.structures)
-        found = self.segment(batch["image"][index : index + 1], batch["mapping"][index], label.shape)
+        spacing = batch["spacing_mm"][index].tolist()
+        found = self.segment(batch["image"][index : index + 1], batch["mapping"][index], label.shape, spacing)
         unknown = ~batch["labeled"][index].cpu()
         cuts = cut(found, label, number)
         scores = {"dice": overlaps(cuts, number)}
         if surface:
-            spacing = batch["spacing_mm"][index].tolist()
             made = surfaces(cuts, number, spacing_mm=spacing, tolerance_mm=self.tolerance_mm)
             scores |= dict(zip(("hd95", "surface_dice", self._error), made, strict=True))
             which = [self.structures.index(name) for name in self.lesions]
@@ -218,11 +216,12 @@ class Segmenter(lightning.LightningModule):
         """How a MONAI Bundle segments: as `segment`, one channel of image, masks as NIfTI on the scan's own grid."""
         saved = {"_target_": "monai.transforms.SaveImaged", "keys": "pred", "output_dir": "@output_dir"}
         windows = {"roi": self.roi, "overlap": self.overlap}
+        rules = {"structures": self.structures, "least_part": self.least_part}
         return {
             "network": "network",
             "patch": [1, *self.roi],
             "outputs": ["background", *self.structures],
-            "evaluator": {"_target_": "models.scan_evaluator.ScanEvaluator", **windows},
+            "evaluator": {"_target_": "models.scan_evaluator.ScanEvaluator", **windows, **rules},
             "postprocessing": [{**saved, "output_postfix": "seg", "separate_folder": False, "resample": False}],
         }
 

@@ -11,11 +11,12 @@ from datamodules.ct.cohort import Study
 
 _SEXES = {"F": 0, "M": 1}
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
-NAMES = ("sex", "height_m", "weight_kg", "age")
+NAMES = ("sex", "height_m", "weight_kg", "age", "followup_days", "event")
 
 
 def about_person(row: Study | None, head: Dataset | None) -> dict[str, float]:
-    """`sex` 0 female, 1 male, `height_m`, `weight_kg` and `age` in years, NaN where unknown: by row, else header.
+    """`sex` 0 female, 1 male, `height_m`, `weight_kg` and `age` in years, NaN where unknown: by row, else header; and
+    by row alone `followup_days` and `event`, 1 where the person died.
 
     A height outside 1 to 2.5 m and a weight outside 20 to 400 kg is none: PatientSize is also written in cm.
     """

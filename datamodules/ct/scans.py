@@ -26,7 +26,8 @@ class Scan:
     """A study.
 
     - `reason`: why it was not read; empty where it was.
-    - `person`: `sex` 0 female, 1 male, `height_m`, `weight_kg`, `age` in years; NaN where unknown.
+    - `person`: `sex` 0 female, 1 male, `height_m`, `weight_kg`, `age` in years, and of the site's table
+      `followup_days` and `event`; NaN where unknown. `person_id`: as table, source or header name the person.
     - `reader_level`: where a reader says that L3 is, in slices, the lowest 0; None where none does.
     """
 
@@ -36,6 +37,7 @@ class Scan:
     volume: Volume | None = None
     folder: Path | None = None
     reader_level: float | None = None
+    person_id: str = ""
 
     def images(self, slices: Sequence[int]) -> list[Dataset]:
         """The header of the image of each of these slices. Raises `Unreadable` where a file is no longer there."""
@@ -66,8 +68,8 @@ class ScanReader:
             self._check(head, volume)
             level = self._level(place.accession, volume)
         except (Skip, Unreadable) as why:
-            return Scan(place.accession, str(why), about_person(place.row, None))
-        return Scan(place.accession, "", about_person(place.row, head), volume, folder, level)
+            return Scan(place.accession, str(why), about_person(place.row, None), person_id=place.person)
+        return Scan(place.accession, "", about_person(place.row, head), volume, folder, level, place.person)
 
     def _check(self, head: Dataset, volume: Volume) -> None:
         """Raises `Skip` for a scan that is none of those that the study is for."""

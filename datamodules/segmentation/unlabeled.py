@@ -34,7 +34,8 @@ class Study:
     """A study to be marked.
 
     - `reason`: why it was not read; empty where it was, and then the others are there.
-    - `batch`: `image` float32 [1, C, *S], `mapping` float32 [1, D, 2], `shape` int64 [1, D], as a test batch has them.
+    - `batch`: `image` float32 [1, C, *S], `mapping` float32 [1, D, 2], `spacing_mm` float32 [1, D], as a test batch has
+      them, and `shape` int64 [1, D] of the own grid.
     - `voxel_ml`: volume of a voxel of the own grid, mL; None for pictures, which have pixels alone.
     - `volume`: None for pictures. `path`: the folder of DICOM, or the file.
     """
@@ -108,6 +109,7 @@ class Unlabeled:
         batch = {
             "image": torch.from_numpy(self.intensity.seen(kept))[None],
             "mapping": torch.from_numpy(to_grid.astype(np.float32))[None],
+            "spacing_mm": torch.tensor([spacing], dtype=torch.float32),
             "shape": torch.tensor([values.shape[1:]]),
         }
         voxel = float(np.prod(spacing)) / 1000 if volume is not None else None

@@ -84,6 +84,11 @@ def overlap(bundle: Bundle) -> object:
     return _inferer(bundle, ("overlap",), "model.overlap, as 0.5")
 
 
+def least_part(bundle: Bundle) -> object:
+    """By structure the smallest part that is kept, where the bundle is of the engine's own."""
+    return bundle.named("evaluator::least_part").plain or {}
+
+
 def _inferer(bundle: Bundle, keys: tuple[str, ...], otherwise: str) -> object:
     found = bundle.named(*(f"{name}::{key}" for name in ("inferer", "validate::inferer", "evaluator") for key in keys))
     if found.raw is None:
@@ -171,6 +176,6 @@ def _rule(each: Value) -> dict[str, object]:
 
 
 PARTS: Mapping[str, Callable[[Bundle], object]] = {
-    "network": network, "loss": loss, "roi": windows, "overlap": overlap, "structures": structures, "image": image,
-    "intensity": intensity,
+    "network": network, "loss": loss, "roi": windows, "overlap": overlap, "least_part": least_part,
+    "structures": structures, "image": image, "intensity": intensity,
 }  # fmt: skip

@@ -38,10 +38,10 @@ NO_MUSCLE = "no muscle is found at L3"
 CUT_MUSCLE = "muscle at L3 is cut by the edge of the picture"
 CLEAR_MM = 10.0  # from the center of L3 that was found to the end of the scan: as surely as it is found
 
-PERSON = ("sex", "height_m", "weight_kg", "age")
+PERSON = ("sex", "height_m", "weight_kg", "age", "followup_days", "event")
 LEVEL = ("level_slice", "level_mm", "level_confidence", "level_by")
 COLUMNS = (
-    "accession_id", *PERSON, *LEVEL, *(each for name in MEASURES for each in (name, f"{name}_error")),
+    "person_id", "accession_id", *PERSON, *LEVEL, *(each for name in MEASURES for each in (name, f"{name}_error")),
     "sarcopenia", "sarcopenia_by", "model", "reason", "use",
 )  # fmt: skip
 
@@ -62,6 +62,7 @@ class Scan(Protocol):
     """A study as `datamodules.ct.scans.Scan` has it."""
 
     accession: str
+    person_id: str
     reason: str
     person: Mapping[str, float]
     volume: Volume | None
@@ -101,7 +102,8 @@ class Measuring:
         """Measure all scans, write the files into `folder`, and return the rows of `biomarkers.csv`."""
         rows, pictures = list[dict[str, Any]](), list[tuple[str, str]]()
         for scan in data.scans():
-            row = dict.fromkeys(COLUMNS, "") | {"accession_id": scan.accession, "use": RESEARCH_USE} | scan.person
+            names = {"person_id": scan.person_id, "accession_id": scan.accession, "use": RESEARCH_USE}
+            row = dict.fromkeys(COLUMNS, "") | names | scan.person
             rows.append(row)
             try:
                 if scan.volume is None:

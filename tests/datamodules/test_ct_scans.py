@@ -102,6 +102,16 @@ def test_a_table_says_more_of_a_person_than_the_header_and_may_leave_it_out(tmp_
     assert three.reason == NO_PERSON
 
 
+def test_of_follow_up_the_table_alone_tells_by_the_sites_own_columns(tmp_path):
+    root, columns = site(tmp_path, ["A", "B"]), {"followup_days": "DAYS", "event": "DIED"}
+    (root / "cohort.csv").write_text(
+        "person_id,accession_id,sex,height_m,DAYS,DIED\nP1,A,M,1.81,400,1\nP1,B,M,1.81,,\n"
+    )
+    one, two = CTScans(str(root), columns).scans()
+    assert (one.person_id, one.person["followup_days"], one.person["event"], two.person_id) == ("P1", 400, 1, "P1")
+    assert np.isnan([two.person["followup_days"], two.person["event"]]).all()
+
+
 def test_without_dicom_the_folder_images_is_read_but_for_nifti_which_no_report_can_be_of(tmp_path):
     root = site(tmp_path, ["A", "B"])
     (root / "dicom").rename(root / "images")

@@ -27,6 +27,7 @@ KINDS = {
     "range": {"_target_": "datamodules.segmentation.intensity.Range", "low": -160, "high": 240},
     "standardized": {"_target_": "datamodules.segmentation.intensity.Standardized"},
 }
+PARTS: dict[str, dict[str, Any]] = {"percentiles": {}, "range": {"least_part": {"liver": 0.02}}, "standardized": {}}
 ELSEWHERE = """
 import runpy, sys
 class Blocker:
@@ -53,7 +54,11 @@ def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def study_of(kind: str) -> dict[str, Any]:
     study = manifest()
-    return {**study, "dataset": {**study["dataset"], "intensity": KINDS[kind]}}
+    return {
+        **study,
+        "dataset": {**study["dataset"], "intensity": KINDS[kind]},
+        "model": {**study["model"], **PARTS[kind]},
+    }
 
 
 def parts_of(run: Path) -> tuple[Any, Any]:
@@ -66,15 +71,16 @@ def parts_of(run: Path) -> tuple[Any, Any]:
     return module.eval(), data
 
 
-def ours(run: Path, series: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def ours(run: Path, series: Path, **changed: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the engine's network sees of a scan, its output on a corner, and the classes on the scan's grid, turned."""
     module, data = parts_of(run)
+    vars(module).update(changed)
     volume = read_series(series, modality="CT", decoder=Decoder())
     values, spacing = turned(volume.voxels, volume.spacing, data.reader.form.orientation)
     shape, places = mapping(values.shape, spacing, data.reader.form.spacing)
     image = data.intensity.seen(data.intensity.kept(resampled(values, places, shape)[None]))
     scan = torch.from_numpy(image)[None]
-    found = module.segment(scan, torch.from_numpy(places), values.shape)
+    found = module.segment(scan, torch.from_numpy(places), values.shape, spacing)
     return image, module(scan[..., :4, :8, :8]).detach().numpy(), found.numpy()
 
 
@@ -92,6 +98,8 @@ def test_without_the_engine_it_finds_what_the_engine_finds(kind: str, series: Pa
     assert np.abs(seen["logits"] - logits).max() < 1e-5
     mask = nibabel.load(bundle / "eval" / "scan_seg.nii.gz")
     assert len(np.unique(classes)) > 1
+    if PARTS[kind]:
+        assert not np.array_equal(classes, ours(run, series, least_part={})[2])
     assert np.array_equal(np.asarray(mask.dataobj), classes)
     assert np.allclose(np.diag(mask.affine)[:3], [-SPACING[2], SPACING[1], SPACING[0]])  # LAS
 
@@ -140,7 +148,7 @@ def test_its_only_expressions_are_the_engines_own(exported: tuple[Path, Path]) -
 
 def test_its_source_names_no_package_of_the_engine(exported: tuple[Path, Path]) -> None:
     files = sorted((exported[1] / "scripts").glob("*.py"))
-    assert len(files) == 6
+    assert len(files) == 7
     lines = [line.split() for file in files for line in file.read_text().splitlines()]
     assert [line for line in lines if line[:1] in (["from"], ["import"]) and line[1].startswith(PACKAGES)] == []
 

@@ -74,7 +74,7 @@ def test_any_network_trains_and_segments(name, dims):
     module, batch = segmenter(NETWORKS[name](dims), dims, roi=[size] * dims), batch_of(dims, size)
     module.train().training_step(batch, 0).backward()
     assert all(p.grad is not None for p in module.parameters() if p.requires_grad)
-    found = module.eval().segment(batch["image"][:1], batch["mapping"][0], batch["label"].shape[1:])
+    found = module.eval().segment(batch["image"][:1], batch["mapping"][0], batch["label"].shape[1:], [1.0] * dims)
     assert found.shape == batch["label"].shape[1:] and 0 <= found.min() <= found.max() <= 2
 
 
@@ -196,7 +196,7 @@ def test_lesions_are_sums_over_the_cases_whose_site_labels_them():
     module, batch = segmenter(NETWORKS["UNet"](3), lesions=["spleen"]), batch_of(3)
     batch["label"][:] = 0
     batch["label"][:, 2:4, 2:4, 2:4] = batch["label"][:, 8:10, 8:10, 8:10] = 2
-    module.segment = lambda image, mapping, shape: torch.zeros(shape, dtype=torch.int16)
+    module.segment = lambda image, mapping, shape, spacing: torch.zeros(shape, dtype=torch.int16)
     module.eval().test_step(batch, 0)
     assert {name for name in module.metrics if "lesions" in name} == {
         "lesions_found_spleen", "lesions_missed_spleen", "lesions_false_spleen",
@@ -224,3 +224,61 @@ def test_what_a_site_does_not_label_is_not_scored_and_the_case_counts_with_the_r
 def test_a_network_of_other_classes_is_named():
     with pytest.raises(ValueError, match="gives 5 classes, not 3"):
         segmenter(torch.nn.Conv3d(1, 5, 1))(torch.zeros(1, 1, 4, 4, 4))
+
+
+def found_of(made: torch.Tensor) -> torch.nn.Module:
+    """A network whose output is this, whatever it sees."""
+    network = torch.nn.Identity()
+    network.forward = lambda windows: made
+    return network
+
+
+def falsely(shape: tuple[int, ...] = (16, 16, 16)) -> torch.Tensor:
+    """Logits of a liver of 64 voxels, of one of two that touch it over a corner, and of a single one far away; and of
+    a spleen of one voxel."""
+    classes = torch.zeros(shape, dtype=torch.long)
+    classes[2:6, 2:6, 2:6] = classes[6, 6, 6] = classes[12, 12, 12] = 1
+    classes[10, 2, 2] = 2
+    return torch.nn.functional.one_hot(classes, 3).movedim(-1, 0)[None].float()
+
+
+@pytest.mark.parametrize(
+    ("least", "kept"),
+    [
+        ({}, [66, 1]),
+        ({"liver": 0.1}, [65, 1]),
+        ({"liver": 1.3}, [65, 1]),
+        ({"liver": 1.31, "spleen": 0.02}, [0, 1]),
+        ({"spleen": 0.03}, [66, 0]),
+    ],
+)
+def test_parts_smaller_than_declared_are_background_on_the_scans_own_grid(least, kept):
+    module = segmenter(found_of(falsely()), least_part=least).eval()
+    batch = batch_of(3)
+    batch = {"image": batch["image"][:1], "mapping": batch["mapping"][:1], "shape": torch.tensor([[16] * 3])}
+    found = module.predict_step({**batch, "spacing_mm": torch.tensor([[1.0, 2.0, 10.0]])}, 0)  # a voxel has .02 mL
+    assert [int((found == number).sum()) for number in (1, 2)] == kept
+
+
+def test_a_voxel_found_far_from_a_structure_that_is_out_of_view_does_not_count_against_it():
+    batch = {name: values[:1] for name, values in batch_of(3).items()} | {"label": torch.zeros(1, 16, 16, 16)}
+    batch["label"][0, 2:6, 2:6, 2:6] = batch["label"][0, 6, 6, 6] = 1
+    scores = {}
+    for least in ({}, {"liver": 0.01, "spleen": 0.01}):
+        module = segmenter(found_of(falsely()), least_part=least).eval()
+        module.validation_step(batch, 0)
+        scores[len(least)] = module.metrics["dice"].compute().item()
+    assert scores[0] == pytest.approx((130 / 131) / 2) and scores[2] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("least", "why"),
+    [
+        ({"tumor": 1.0}, "tumor is none of"),
+        ({"liver": -1.0}, "liver=-1.0: takes mL"),
+        ({"liver": math.nan}, "takes mL"),
+    ],
+)
+def test_a_least_part_that_is_none_is_refused_by_name(least, why):
+    with pytest.raises(ValueError, match=rf"model\.least_part.*{why}"):
+        segmenter(torch.nn.Identity(), least_part=least)

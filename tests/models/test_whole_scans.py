@@ -71,6 +71,17 @@ def test_a_folder_becomes_a_table_with_what_is_known_of_the_model_beside(site, t
     assert set(found.use) == {RESEARCH_USE} and set(found.model) == {"6842ee4a6f0f"}
 
 
+def test_the_table_names_the_person_and_carries_the_follow_up_for_a_study_of_outcomes(site, tmp_path):
+    lines = ["person_id,accession_id,sex,height_m,followup_days,event", "P7,a,M,1.80,400,1", "P7,b,M,1.80,30,0"]
+    (site / "cohort.csv").write_text("\n".join(lines))
+    (site / "anything").rename(site / "images")
+    (site / "b").rename(site / "images" / "b")
+    measuring().write(CTScans(str(site)), tmp_path / "out")
+    found = rows(tmp_path / "out")
+    assert found[["person_id", "followup_days", "event"]].values.tolist() == [["P7", 400, 1], ["P7", 30, 0]]
+    assert found.muscle_index.notna().all()
+
+
 def test_without_a_height_there_is_an_area_and_neither_index_nor_sarcopenia(site, tmp_path):
     measuring().write(CTScans(str(site)), tmp_path / "out")
     one = rows(tmp_path / "out").loc["B/2"]

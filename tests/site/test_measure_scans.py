@@ -93,6 +93,39 @@ def test_the_model_that_finds_the_level_is_asked_where_no_reader_says(run, folde
     assert (found.level_by.dropna() == "model").all()
 
 
+@pytest.mark.slow
+def test_an_outcome_is_learned_from_muscle_that_was_measured_at_the_sites_in_whole_scans_without_labels(run, tmp_path):
+    demo = tmp_path / "demo"
+    for name, person in (("north", None), ("west", "two scans")):
+        root = demo / "abdomen" / name
+        generate(root, profile=dataclasses.replace(PROFILES[name], pixels=96), patients=8)
+        shutil.rmtree(root / "labels")
+        table = pd.read_csv(root / "cohort.csv").rename(columns={"accession_id": "accession"})
+        table.loc[:1, "person_id"] = person or table.person_id[:2]
+        table.to_csv(root / "cohort.csv", index=False)
+        z = {path.name: [float(dcmread(each).ImagePositionPatient[2]) for each in path.iterdir()]
+             for path in (root / "dicom").iterdir()}  # fmt: skip
+        levels = [f"{name},{sorted(heights)[len(heights) // 2]}" for name, heights in z.items()]
+        (root / "levels.csv").write_text("\n".join(["accession,level_mm", *levels]))
+    two = ["~sites.east", "~sites.coast", f"paths.demo_dir={demo}"]
+    words = ["experiment=sarcopenia_scans", "sites=abdomen_scans", *SMALL, f"model_from={run}", *two]
+    study = compose_study(*words)
+    check(study)
+    assert execute(study, demo / "scans")["status"] == "ok"
+    found = {name: pd.read_csv(demo / "scans" / "sites" / name / "biomarkers.csv") for name in ("north", "west")}
+    assert all(each.muscle_index.notna().any() and each.event.isin([0, 1]).all() for each in found.values())
+    cohort = pd.read_csv(demo / "abdomen" / "west" / "cohort.csv")
+    assert found["west"][["person_id", "followup_days"]].equals(cohort[["person_id", "followup_days"]])
+    outcome = ["experiment=sarcopenia_outcome", "sites=measured_scans", "federation=inprocess", "strategy.rounds=2"]
+    study = compose_study(*outcome, *two)
+    check(study)
+    result = execute(study, tmp_path / "outcome")
+    assert result["status"] == "ok", result
+    persons = json.loads((tmp_path / "outcome" / "cohort.json").read_text())
+    assert 0 <= result["metrics"]["test/pooled/c_index_weighted"] <= 1
+    assert {name: persons[name]["persons"] for name in persons} == {"north": 8, "west": 7}
+
+
 @pytest.mark.parametrize(
     ("more", "mistake"),
     [(["companions.level=nowhere"], "companions.level: nowhere is no file"),

@@ -6,9 +6,10 @@ A site is a folder as `dataset=segmentation` reads it: `cohort.csv`, `images/<ac
 `labels/<accession>.dcm` (DICOM SEG), or at `south` `images/<accession>.nii.gz` with `labels/<accession>.nii.gz`
 (numbers in the order of `board.STRUCTURES`, from 1). `west` labels five structures of eleven.
 
-Columns of the table: `person_id, accession, sex, age, height_m, weight_kg`; `level_mm`, where the center of L3's body
-lies, z of the patient's coordinates (to the head, as ImagePositionPatient and NIfTI's affine have it), mm, empty where
-the center is not between the first slice's middle and the last's; `view` (a word of `sites.VIEWS`); `position`
+Columns of the table: `person_id, accession, sex, age, height_m, weight_kg`; `followup_days, event`, drawn as
+`datamodules.phantom.sites` says, from the muscle that was drawn for the person; `level_mm`, where the center of L3's
+body lies, z of the patient's coordinates (to the head, as ImagePositionPatient and NIfTI's affine have it), mm, empty
+where the center is not between the first slice's middle and the last's; `view` (a word of `sites.VIEWS`); `position`
 (supine, prone); `scoliosis`, `metal` and `narrow` (field of view), 0 or 1.
 
 Nothing here reads a clock, the environment or global random state: the same arguments give the same files, and the
@@ -35,11 +36,11 @@ from datamodules.phantom.abdomen.scanner import AbdomenScan, find, scan
 from datamodules.phantom.abdomen.sites import PROFILES, AbdomenProfile
 from datamodules.phantom.cohort import whole, write_table
 from datamodules.phantom.dicom import CODES, Codes, level_mm, write_labels, write_series
-from datamodules.phantom.sites import Person, draw_person
+from datamodules.phantom.sites import Person, draw_follow_up, draw_person
 
 COLUMNS = (
-    "person_id", "accession", "sex", "age", "height_m", "weight_kg", "level_mm", "view", "position", "scoliosis",
-    "metal", "narrow",
+    "person_id", "accession", "sex", "age", "height_m", "weight_kg", "followup_days", "event", "level_mm", "view",
+    "position", "scoliosis", "metal", "narrow",
 )  # fmt: skip
 FEWEST_PIXELS = 32
 
@@ -90,7 +91,7 @@ def _write_person(root: Path, profile: AbdomenProfile, number: int, pixels: int,
     """Draw, scan and write one person; returns the row of the cohort table."""
     name = profile.scanner.name
     site = int.from_bytes(hashlib.sha256(f"abdomen {name}".encode()).digest()[:4], "big")
-    who, what, image = (np.random.default_rng([seed, site, number, stream]) for stream in range(3))
+    who, what, image, fate = (np.random.default_rng([seed, site, number, stream]) for stream in range(4))
     person, finding = draw_person(profile.scanner, who), find(profile, what)
     scanned = scan(person, profile, finding, pixels, image)
     names = f"{name}-{number:03d}", f"{name[0].upper()}{who.integers(10**6, 10**7)}{number:03d}", seed
@@ -102,7 +103,8 @@ def _write_person(root: Path, profile: AbdomenProfile, number: int, pixels: int,
     level = f"{level_mm(names[1]):.1f}" if scanned.sees_level else ""
     position = "prone" if finding.prone else "supine"
     flags = int(finding.scoliosis), int(finding.metal), int(finding.narrow)
-    return (*names[:2], person.sex, person.age, *size, level, finding.view, position, *flags)
+    followed = draw_follow_up(person, person.physique.muscle_cm2 / person.height_m**2, fate)
+    return (*names[:2], person.sex, person.age, *size, *followed, level, finding.view, position, *flags)
 
 
 def _write_dicom(
