@@ -58,6 +58,7 @@ from flip.contracts.model import (
     WantsSizes,
     Withholds,
 )
+from flip.contracts.persons import ListsPersons
 from flip.contracts.planning import Plans
 from flip.contracts.prediction import GivesStudies, NamesRows, WritesPredictions
 
@@ -66,19 +67,19 @@ __all__ = [
     "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
     "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
     "GivesScans", "GivesStudies", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin",
-    "KnowsWhatOccurs", "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows",
-    "NamesSubgroups", "Outcomes", "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
-    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
-    "VisitsSome", "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
+    "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons",
+    "NamesRows", "NamesSubgroups", "Outcomes", "Plans", "RefusesBundle", "Remarks", "SaysInference",
+    "SaysPreprocessing", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric",
+    "TakesTerms", "VisitsSome", "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesRows, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees,
-        BinsShares, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages,
-        Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing,
-        GivesScans, GivesStudies, RefusesBundle,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesLevels, NamesSubgroups,
+        DeclaresSizes, Agrees, BinsShares, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans,
+        ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources,
+        SaysPreprocessing, GivesScans, GivesStudies, RefusesBundle,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,

@@ -115,6 +115,7 @@ class Loaded:
     agreed: Payload
     deployed: bool
     pooled: bool = False  # its owner has taken the rows out, to train on them with those of other sites
+    cohort: str = ""  # what the site's journal calls the persons that it has
     vetted: bool = True  # what is agreed is held against this site's own rows
 
     def agree(self, task: Task) -> None:
