@@ -77,8 +77,8 @@ def check(path: Path) -> None:
 
 def _mistakes(path: Path, own: "Site") -> Iterator[str]:
     """What is wrong in the file besides its policy."""
-    from flip.config.build import ROW
     from flip.config.checks.sites import ACCELERATORS, PRECISIONS
+    from flip.config.opt_out import ROW, list_problems
     from flip.config.schema import SIMULATED
     from flip.config.targets import TARGET
     from flip.errors import nearest
@@ -89,6 +89,7 @@ def _mistakes(path: Path, own: "Site") -> Iterator[str]:
         yield f"secret: '{SIMULATED}' protects nothing; name a file, or null for one of its own"
     if own.part is not None:
         yield "part: is of a cohort that simulated sites share; leave it out"
+    yield from list_problems(own)
     for key, valid in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
         if (value := getattr(own, key)) is not None and value not in valid:
             yield f"{key}: {value!r} is none of {', '.join(valid)}"

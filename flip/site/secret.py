@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from flip.config.opt_out import list_digest
 from flip.config.schema import SIMULATED, Site
 from flip.config.study import plain
 from flip.messages import Task
@@ -24,8 +25,9 @@ def noise_key(name: str, site: Site, home: Path, task: Task, state: Mapping[str,
     That is the task, the site's own file, the fingerprint of its data, and the arrays that it kept from earlier rounds:
     the same answer has the same noise, so a repeated task spends nothing, and any other answer has fresh noise.
     """
-    own = json.dumps(plain(site), sort_keys=True)
-    message = "\0".join([task.digest, own, fingerprint(Path(site.root)), digest(state)])
+    stated = {key: value for key, value in plain(site).items() if key != "opt_out"}  # its digest is
+    own = json.dumps(stated, sort_keys=True)
+    message = "\0".join([task.digest, own, fingerprint(Path(site.root)) + list_digest(site), digest(state)])
     return hmac.new(site_secret(name, site, home, task), message.encode(), hashlib.sha256).digest()
 
 
