@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
@@ -18,6 +18,7 @@ from datamodules.counted import counted
 from datamodules.csv_table import read_csv
 from datamodules.image_files import files_below
 from datamodules.npz import NPZ
+from datamodules.opt_out import Gone, without
 from datamodules.records import Records
 from datamodules.remarks import Remark
 from datamodules.units import InUnit
@@ -52,6 +53,7 @@ class Cohort:
     units: Sequence[InUnit] = ()
     told_apart: bool = False  # whether the table itself gives the accessions, each its row
     names: Sequence[str | None] = ()  # of the persons, as the site writes them; none where the table has no such column
+    opted_out: Gone = (0, 0)  # what is not in it since the persons opted out
 
     def rows(self, rows: np.ndarray) -> Cohort:
         """Some rows of it, by their number."""
@@ -80,8 +82,18 @@ class Cohort:
         return len(np.unique(self.person[self.person >= 0]))
 
 
-def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, Any], query: CohortQuery) -> Cohort:
-    """Read and align a cohort. Raises FileNotFoundError or ValueError, naming what is wrong and the remedy."""
+def read_cohort(
+    root: Path,
+    columns: Mapping[str, Any],
+    sources: Mapping[str, Any],
+    *,
+    query: CohortQuery,
+    opt_out: Collection[str] = (),
+) -> Cohort:
+    """Read and align a cohort, without the persons who opted out.
+
+    Raises FileNotFoundError or ValueError, naming what is wrong and the remedy.
+    """
     own, records = _own_table(root, sources, query.records), query.records
     keyed = "table" in sources or _is_archive(root)
     person = PERSON if keyed else records.person
@@ -91,6 +103,7 @@ def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, An
     from_table = [name for name in query.columns if not (notes is not None and name == query.text)]
     given = (records.person, records.accession) if keyed else ()
     mapped = {name: each for name, each in columns.items() if name not in given}
+    own, kept, opted_out = without(own, person, mapped, opt_out=opt_out, missing=records.missing)
     table = aligned(own, [*from_table, *named], mapped, records.missing)
     names = [identifier(each) for each in table[person]] if person else []
     persons = pd.factorize(table[person].map(identifier))[0] if person else np.arange(len(table))
@@ -100,9 +113,10 @@ def read_cohort(root: Path, columns: Mapping[str, Any], sources: Mapping[str, An
     if notes is not None and query.text:
         table[query.text] = _notes(_asked(notes, records), table, person, accessions)
     remarks, units = (list(getattr(sources.get("table"), name, ())) for name in ("remarks", "units"))
-    declared = _declared(units, mapped, query.columns)
+    remarks = [replace(each, rows=each.rows[kept]) for each in remarks]
+    declared = [replace(each, rows=each.rows[kept]) for each in _declared(units, mapped, query.columns)]
     persons, apart = persons.astype(np.int64), accession is not None
-    return Cohort(table, persons, accessions, remarks, declared, told_apart=apart, names=names)
+    return Cohort(table, persons, accessions, remarks, declared, told_apart=apart, names=names, opted_out=opted_out)
 
 
 def _declared(units: Sequence[InUnit], columns: Mapping[str, Any], wanted: Sequence[str]) -> list[InUnit]:

@@ -1,6 +1,6 @@
 """A cohort table (one row a person) with declared feature and label columns: CSV in, batches of numbers out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from datamodules.alignment import aligned, identifier, numbers
 from datamodules.csv_table import read_csv
 from datamodules.description import Description, Edges, behind_moments, told_levels
 from datamodules.one_hot import one_hot
+from datamodules.opt_out import without
 from datamodules.ranges import FITTED, OUT_OF_RANGE, Ranges
 from datamodules.remarks import counted
 from datamodules.rows import Rows, collate
@@ -34,6 +35,7 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
     Args:
         root: the site's CSV file.
         columns: the site's own columns (datamodules.alignment).
+        opt_out: the site's persons who opted out; their rows are in nothing.
         trains: False for a site that is only tested on; all its rows are then in the test split.
         header: names of the columns in order, for a file without a header line; None reads the first line.
         numeric: columns used as numbers.
@@ -72,6 +74,7 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
         scaling: str = "site",
         ranges: Mapping[str, Sequence[float]] | None = None,
         labeled: bool = True,
+        opt_out: Collection[str] = (),
     ) -> None:
         super().__init__()
         if scaling not in SCALINGS:
@@ -80,7 +83,7 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
         self.header, self.numeric = header, list(numeric)
         self.categorical = {name: list(levels) for name, levels in categorical.items()}
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
-        self.batch_size, self.scaling = batch_size, scaling
+        self.batch_size, self.scaling, self.opt_out, self.opted_out = batch_size, scaling, frozenset(opt_out), (0, 0)
         self.ranges = Ranges("dataset.ranges", self.numeric, ranges or {}) if scaling == "declared" else None
         self.fitted = FITTED if self.ranges is None else dict[str, tuple[str, str]]()
         self.must_occur = [f"{label} {side} {positive_above:g}" for side in ("up to", "above") if labeled]
@@ -127,18 +130,19 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
         numeric, categories, _ = np.split(values, np.cumsum([len(self.numeric), len(self.categorical)]), axis=1)
         scaled = numeric if self.ranges is None else self.ranges.scaled(numeric)
         features = np.stack([*scaled.T, *one_hot(categories, self.categorical)], axis=1)
-        splits, person = np.full(len(label), "test"), self._persons(table)
+        person = self._persons(table)
         outside = self.ranges.remarks(numeric) if self.ranges is not None else []
         self.remarks, self.remarks_persons, self.remarks_in_words = counted(outside, person)
-        if self.trains:
-            splits = self.split.split(table, person, label.astype(np.int64))
+        splits = self.split.split(table, person, label.astype(np.int64)) if self.trains else np.full(len(label), "test")
         self._name_splits(splits)
         self._rows = {name: tuple(each[splits == name] for each in (features, label, person)) for name in SPLITS}
 
     def _table(self) -> pd.DataFrame:
         """The declared columns as text, None where a value is missing."""
         header = self.header if self.labeled or not self.header else header_of(self.root, self.header, self.label)
-        return aligned(read_csv(self.root, header), self.used, self.columns, [str(self.missing)])
+        gone, own = [str(self.missing)], read_csv(self.root, header)
+        own, _, self.opted_out = without(own, self.person, self.columns, opt_out=self.opt_out, missing=gone)
+        return aligned(own, self.used, self.columns, gone)
 
     def _persons(self, table: pd.DataFrame) -> np.ndarray:
         """A code of each row's person; each row is one where the study names no column."""
@@ -242,8 +246,5 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
         return self._loader("validate", pooled=True) if len(self._rows["validate"][1]) else []
 
     def pooled_test_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
-        """Test rows scaled with the agreed mean and deviation: what the published pooled test scores.
-
-        None with declared ranges: there is one scaling.
-        """
+        """Test rows scaled as agreed, which the published pooled test scores; none with declared ranges."""
         return self._loader("test", pooled=True) if self.ranges is None else []

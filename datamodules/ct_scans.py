@@ -6,8 +6,9 @@ where L3 is in scans in which a model is not to look for it.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from datamodules.ct.scan_folder import PLACES, Place, corrections, places
 from datamodules.ct.scans import UNFIT_SCANS, Scan, ScanReader
 from datamodules.dicom import Decoder, Reason
 from datamodules.dicom.remarks import Remark, SeriesRead, noted
+from datamodules.opt_out import gone, stays
 from datamodules.splits import persons_by
 
 OTHER_VALUES = "the values lie further from those of the training than the study permits (dataset.usual_hu)"
@@ -38,6 +40,7 @@ class CTScans(lightning.LightningDataModule):
             empty, and `dicom/<accession_id>/` or `images/<accession_id>/`; without one, DICOM files in any folders.
             What the table does not say of a person the headers may.
         columns: the site's own name for a column of the table that it names differently.
+        opt_out: the site's persons who opted out; their rows are in nothing.
         trains: as every dataset has it; nothing is trained on.
         sources: `images`: where the scans come from instead, as a PACS.
         grid: the pixels that the network sees, as in the training; scans are measured on all of their own.
@@ -73,8 +76,10 @@ class CTScans(lightning.LightningDataModule):
         farthest_hu: float = 30.0,
         demo: bool = False,
         demo_patients: int = 24,
+        opt_out: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self.opt_out, self.opted_out, self._listed = frozenset(opt_out), (0, 0), list[str]()
         if usual_hu is not None and (len(usual_hu) != len(SHARES) or list(usual_hu) != sorted(usual_hu)):
             raise ValueError(f"usual_hu: must be the percentiles {', '.join(map(str, SHARES))}, in ascending order")
         self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo
@@ -110,7 +115,15 @@ class CTScans(lightning.LightningDataModule):
         """List the studies, once; no image is decoded."""
         if self._places is None:
             self.prepare_data()
-            self._places = places(self.root, self.columns, self.source)
+            listed = places(self.root, self.columns, self.source)
+            names = [place.person for place in listed]
+            self._places = list(itertools.compress(listed, stays(names, self.opt_out)))
+            self._listed, self.opted_out = [place.accession for place in listed], gone(names, self.opt_out)
+
+    def person_names(self) -> list[str]:
+        """The site's own name of each person, once."""
+        self.setup()
+        return [name for name in dict.fromkeys(place.person for place in self._places or ()) if name]
 
     def _whose(self) -> list[int]:
         """A code of the person of each study; one who is not named is another each time."""
@@ -124,7 +137,7 @@ class CTScans(lightning.LightningDataModule):
         Raises ValueError for a `levels.csv` that is no such table, or that names a study that is not there.
         """
         self.setup()
-        levels = corrections(self.root, self.accessions)
+        levels = corrections(self.root, self._listed)
         reader, skipped = ScanReader(self.thickest_mm, self.contrast, levels), list[tuple[str, int]]()
         self.skipped_accessions, self.series = [], SeriesRead()
         with Decoder() as decoder:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules import phantom
-from datamodules.ct.cohort import PROBLEMS, Study, described, read_cohort
+from datamodules.ct.cohort import PROBLEMS, OfTable, Study, described
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
 from datamodules.ct.image import image_path, read_ct
@@ -39,7 +39,7 @@ from datamodules.volume_cache import Arrays, VolumeCache
 TWICE = "the table lists the accession twice"
 
 
-class CTSlices(lightning.LightningDataModule):
+class CTSlices(OfTable, lightning.LightningDataModule):
     """Labeled CT slices at L3.
 
     Training batch: `image` float32 [B, 1, H, W], HU of the window as -1 to 1; `label` int64 [B, H, W], 0 background,
@@ -59,6 +59,7 @@ class CTSlices(lightning.LightningDataModule):
         root: the site's folder.
         columns: the site's own name for a column of the table or a segment that it names differently (declared name:
             own name); for labels in one NIfTI the segment's number. Without numbers they are 1 to 4 in the order above.
+        opt_out: the site's persons who opted out; their rows are in nothing.
         trains: False puts every person into the test split.
         grid: the pixels that the network sees and that are measured on.
         slices_per_person, slice_step_mm: slices to train on, around the center of L3.
@@ -98,8 +99,10 @@ class CTSlices(lightning.LightningDataModule):
         demo: bool = False,
         demo_patients: int = 24,
         cache: Mapping[str, Any] | None = None,
+        opt_out: Collection[str] = (),
     ) -> None:
         super().__init__()
+        self.opt_out, self.opted_out = frozenset(opt_out), (0, 0)
         self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo
         self.grid, self.split = grid or Grid(), split or ByHash()
         self.slices_per_person, self.slice_step_mm = slices_per_person, slice_step_mm
@@ -122,17 +125,12 @@ class CTSlices(lightning.LightningDataModule):
         """`image.channels`; `target.classes`: the tissues and what is around them."""
         return {"image.channels": 1, "target.classes": 1 + len(TISSUES)}
 
-    def persons(self) -> int:
-        """Number of distinct persons in the table. Raises FileNotFoundError or ValueError for an unusable one."""
-        self.prepare_data()
-        return len({study.person for study in read_cohort(self.root, self.columns)})
-
     def setup(self, stage: str | None = None) -> None:
         """Read all studies, once; see the class for what it raises."""
         if self._sets:
             return
         self.prepare_data()
-        studies = read_cohort(self.root, self.columns)
+        studies = self._studies()
         self.accessions = [study.accession for study in studies]
         persons = {study.person for study in studies}
         splits = self.split.split(persons) if self.trains else dict.fromkeys(persons, "test")
@@ -209,7 +207,7 @@ class CTSlices(lightning.LightningDataModule):
         """The table by column, and which studies could be read with their labels: see `datamodules.description`."""
         self.setup()
         unusable = {accession for accession, _ in self.skipped_accessions}
-        return described(read_cohort(self.root, self.columns), unusable, self._shown, edges)
+        return described(self._studies(), unusable, self._shown, edges)
 
     def thumbnails(self, number: int) -> list[tuple[str, str, NDArray[np.uint8] | None]]:
         """Planes at L3 of a cohort that is read, for the site's own eyes: see `datamodules.intensities.thumbnails`."""
@@ -219,7 +217,7 @@ class CTSlices(lightning.LightningDataModule):
     def fingerprint(self) -> dict[str, NDArray[np.uint8]]:
         """A digest of the table and of the planes that are used; no image is opened for it."""
         self.setup()
-        total = hashlib.sha256(repr(read_cohort(self.root, self.columns)).encode())
+        total = hashlib.sha256(repr(self._studies()).encode())
         cases = [(plane.hu, plane.label) for name in ("validate", "test") for *_, plane in self._sets[name].cases]
         for array in itertools.chain.from_iterable([*self._sets["train"].planes, *cases]):
             total.update(np.ascontiguousarray(array))

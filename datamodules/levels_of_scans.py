@@ -7,7 +7,7 @@ alike, as `datamodules.segmentation_images` takes them, and says `level_mm: null
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,14 @@ from datamodules.levels.examples import Pictures, Stretches, Wholes
 from datamodules.levels.projections import Projections
 from datamodules.levels.reader import LEVEL_MM, REASONS, REMARKS, LevelReader, LevelsOfSite
 from datamodules.levels.stretching import Stretching
+from datamodules.of_cohort import OfCohort
 from datamodules.records import Records, owned
 from datamodules.segmentation.labels import Structures
 from datamodules.splits import ByColumn, ByPerson
 from datamodules.volume_cache import VolumeCache
 
 
-class LevelsOfScans(lightning.LightningDataModule):
+class LevelsOfScans(OfCohort, lightning.LightningDataModule):
     """A site's whole CT scans and where the level is.
 
     Batches: `image` float32 [B, 2, Z, W], 0 to 1, the frontal and the sagittal picture of a scan, or in training of a
@@ -49,6 +50,7 @@ class LevelsOfScans(lightning.LightningDataModule):
         root: the site's folder.
         columns: the site's own columns (datamodules.alignment) and vertebrae (datamodules.segmentation.labels);
             `level_mm: null` where it has masks.
+        opt_out: the site's persons who opted out; their rows are in nothing.
         trains: False puts every person into the test split.
         projections: what the network sees of a scan.
         level: name of the vertebra, in masks.
@@ -84,10 +86,12 @@ class LevelsOfScans(lightning.LightningDataModule):
         person: str | None = "",
         split: ByPerson | ByColumn | None = None,
         sources: Mapping[str, Any] | None = None,
+        opt_out: Collection[str] = (),
         workers: int = 0,
         cache: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self.opt_out = frozenset(opt_out)
         columns, names = dict(columns or {}), [level, *others]
         self.root, self.trains, self.sources = Path(root), trains, dict(sources or {})
         masked = columns.get(LEVEL_MM, LEVEL_MM) is None
@@ -113,12 +117,8 @@ class LevelsOfScans(lightning.LightningDataModule):
 
     def _read(self) -> Cohort:
         if self._cohort is None:
-            self._cohort = read_cohort(self.root, self.columns, self.sources, self.query)
+            self._cohort = read_cohort(self.root, self.columns, self.sources, query=self.query, opt_out=self.opt_out)
         return self._cohort
-
-    def persons(self) -> int:
-        """Number of distinct persons in the table. Raises FileNotFoundError or ValueError for an unusable one."""
-        return self._read().persons
 
     def setup(self, stage: str | None = None) -> None:
         """Split the persons, read their scans once; see the class for what it raises."""

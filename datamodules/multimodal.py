@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from datamodules.description import Description, Edges
 from datamodules.dicom.remarks import OF_SERIES
 from datamodules.images import UNREAD, Images
 from datamodules.inputs import Inputs
+from datamodules.of_cohort import OfCohort
 from datamodules.pixels import Pixels
 from datamodules.ranges import OUT_OF_RANGE
 from datamodules.records import Records, owned
@@ -41,7 +42,7 @@ from datamodules.volume_cache import VolumeCache
 from datamodules.yes_no import undeclared_levels
 
 
-class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
+class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModule):
     """A site's cohort of images, structured data and notes.
 
     Batches hold what `image` (datamodules.images), `tabular` (datamodules.tabular) and `text` (datamodules.text)
@@ -55,6 +56,7 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         root: the site's table (CSV), archive (.npz), or the folder that holds `records.table`.
         columns: the site's own columns (datamodules.alignment).
         person: the one that says whose a row is, None where each is a person's own; "" as `records`, or a source, says.
+        opt_out: the site's persons who opted out; their rows are in nothing.
         trains: False for a site that is only tested on; all its rows are then in the test split.
         sources: where table, images and notes come from instead of from files, by part; and the site's `transformer`.
         cache: the site's cache of decoded images: arguments of `datamodules.volume_cache.VolumeCache`; null for none.
@@ -85,6 +87,7 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         target: Target,
         person: str | None = "",
         sources: Mapping[str, Any] | None = None,
+        opt_out: Collection[str] = (),
         part: int | None = None,
         cache: Mapping[str, Any] | None = None,
         image: Images | None = None,
@@ -98,6 +101,7 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         labeled: bool = True,
     ) -> None:
         super().__init__()
+        self.opt_out = frozenset(opt_out)
         if part is not None and partition is None:
             raise ValueError("part: is of a cohort that dataset.partition parts; leave it out, or declare it")
         self.root, self.sources, self.part, self.partition = Path(root), dict(sources or {}), part, partition
@@ -149,10 +153,6 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         """What speaks against it, by site what it tells: other units, levels or codes, a constant number to predict."""
         return differing(told, self.query.columns) + self.inputs.unlike(told) + agreed_target.unfit(self.target, told)
 
-    def persons(self) -> int:
-        """Number of distinct persons in the table, or in the site's part of it."""
-        return self._read().persons
-
     def setup(self, stage: str | None = None) -> None:
         """Read the cohort once, leave out what cannot be used, split, decode the images."""
         if len(self._splits):
@@ -187,7 +187,7 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
     def _read(self) -> Cohort:
         """The aligned cohort, or the site's part of it."""
         if self._cohort is None:
-            cohort = read_cohort(self.root, self.columns, self.sources, self.query)
+            cohort = read_cohort(self.root, self.columns, self.sources, query=self.query, opt_out=self.opt_out)
             if self.partition is not None and self.part is not None:
                 arrays, reasons = self.target.read(cohort.table)
                 strata = np.where(reasons.isna(), self.target.strata(arrays), -1)

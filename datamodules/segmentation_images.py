@@ -7,7 +7,7 @@ or a folder of one NIfTI or picture a structure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, RandomSampler
 from datamodules.cohort import Cohort, CohortQuery, image_opener, read_cohort
 from datamodules.description import Description, Edges
 from datamodules.intensities import thumbnails
+from datamodules.of_cohort import OfCohort
 from datamodules.records import Records, owned
 from datamodules.segmentation.cohort import NOT_MARKED, REASONS, REMARKS, ScansOfSite
 from datamodules.segmentation.examples import Patches, Scan, Scans
@@ -34,7 +35,7 @@ from datamodules.targets import Subgroups
 from datamodules.volume_cache import VolumeCache
 
 
-class SegmentationImages(lightning.LightningDataModule):
+class SegmentationImages(OfCohort, lightning.LightningDataModule):
     """A site's scans with masks.
 
     Training batch, patches: `image` float32 [B, C, *S], `label` int64 [B, *S], 0 background and 1 to K the structures
@@ -47,6 +48,7 @@ class SegmentationImages(lightning.LightningDataModule):
     Args:
         root: the site's folder.
         columns: the site's own columns (datamodules.alignment) and structures (datamodules.segmentation.labels).
+        opt_out: the site's persons who opted out; their rows are in nothing.
         trains: False puts every person into the test split.
         structures: names of the structures, classes 1, 2, ...
         intensity: how values become input (datamodules.segmentation.intensity).
@@ -85,11 +87,13 @@ class SegmentationImages(lightning.LightningDataModule):
         subgroups: Subgroups | None = None,
         split: ByPerson | ByColumn | None = None,
         sources: Mapping[str, Any] | None = None,
+        opt_out: Collection[str] = (),
         workers: int = 0,
         cache: Mapping[str, Any] | None = None,
         labeled: bool = True,
     ) -> None:
         super().__init__()
+        self.opt_out = frozenset(opt_out)
         if len(patches.size) != image.dimensions:
             raise ValueError(f"dataset.patches.size: must be {image.dimensions} numbers, one an axis of dataset.image")
         self.root, self.trains, self.labeled, self.sources = Path(root), trains, labeled, dict(sources or {})
@@ -120,12 +124,8 @@ class SegmentationImages(lightning.LightningDataModule):
 
     def _read(self) -> Cohort:
         if self._cohort is None:
-            self._cohort = read_cohort(self.root, self.columns, self.sources, self.query)
+            self._cohort = read_cohort(self.root, self.columns, self.sources, query=self.query, opt_out=self.opt_out)
         return self._cohort
-
-    def persons(self) -> int:
-        """Number of distinct persons in the table. Raises FileNotFoundError or ValueError for an unusable one."""
-        return self._read().persons
 
     def setup(self, stage: str | None = None) -> None:
         """Split the persons, read their scans once; see the class for what it raises."""

@@ -101,6 +101,11 @@ class NamedRows:
         left = np.array([why is not None for why in self._why], bool)
         return {**self._named(left), "reason": list(self._why[left])}
 
+    def person_names(self) -> list[str]:
+        """The site's own name of each person, once; none where no column names them."""
+        self.setup()
+        return [name for name in dict.fromkeys(self._all_names.get("person", ())) if name]
+
     def _named(self, chosen: np.ndarray) -> dict[str, list[str]]:
         return {name: [values[row] for row in np.flatnonzero(chosen)] for name, values in self._all_names.items()}
 

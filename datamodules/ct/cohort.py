@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from datamodules.alignment import aligned
 from datamodules.csv_table import read_csv
 from datamodules.description import Description, Edges
+from datamodules.opt_out import Gone, without
 
 REQUIRED = ("person_id", "accession_id", "sex", "height_m")
 OPTIONAL = ("age", "weight_kg", "followup_days", "event")
@@ -62,8 +63,8 @@ class Study:
         return ""
 
 
-def read_cohort(root: Path, columns: Mapping[str, str]) -> list[Study]:
-    """Read `cohort.csv` below `root`, in the order of its rows.
+def read_cohort(root: Path, columns: Mapping[str, str], opt_out: Collection[str] = ()) -> tuple[list[Study], Gone]:
+    """Read `cohort.csv` below `root`, in the order of its rows, without persons who opted out; and who they are.
 
     `columns` gives the site's own name for a column of `REQUIRED` or `OPTIONAL` that it names differently. Raises
     FileNotFoundError for a missing folder or table, ValueError for one that is no table, lacks a column or has no row.
@@ -79,10 +80,37 @@ def read_cohort(root: Path, columns: Mapping[str, str]) -> list[Study]:
     if not len(table):
         raise ValueError(f"{path} has no row")
     mapped = {name: own for name, own in columns.items() if name in (*REQUIRED, *OPTIONAL)}
+    table, _, opted_out = without(table, REQUIRED[0], mapped, opt_out=opt_out)
     wanted = [*REQUIRED, *(name for name in OPTIONAL if name in mapped or name in table)]
     found = aligned(table, wanted, mapped)
     found = found.where(found.notna(), "")
-    return [_study({name: row.get(name, "") for name in (*REQUIRED, *OPTIONAL)}) for row in found.to_dict("records")]
+    rows = [{name: row.get(name, "") for name in (*REQUIRED, *OPTIONAL)} for row in found.to_dict("records")]
+    return [_study(row) for row in rows], opted_out
+
+
+class OfTable:
+    """What a dataset over such a table says of its persons."""
+
+    root: Path
+    columns: Mapping[str, str]
+    opt_out: Collection[str]
+    opted_out: Gone
+
+    def prepare_data(self) -> None:
+        """Whatever must be on disk before the table is read."""
+
+    def persons(self) -> int:
+        """Number of distinct persons in the table. Raises FileNotFoundError or ValueError for an unusable one."""
+        self.prepare_data()
+        return len({study.person for study in self._studies()})
+
+    def person_names(self) -> list[str]:
+        """The site's own name of each person, once."""
+        return [name for name in dict.fromkeys(study.person for study in self._studies()) if name]
+
+    def _studies(self) -> list[Study]:
+        studies, self.opted_out = read_cohort(self.root, self.columns, self.opt_out)
+        return studies
 
 
 def described(

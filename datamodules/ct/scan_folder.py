@@ -57,7 +57,7 @@ def places(root: Path, columns: Mapping[str, str], images: Any) -> list[Place]:
     `image_path` says; where there is no table, the studies of all DICOM files below `root`, in any folders.
     Raises FileNotFoundError and ValueError as `read_cohort` and the source do, and ValueError for a root without DICOM.
     """
-    rows = read_cohort(root, columns) if (root / TABLE).is_file() else None
+    rows = read_cohort(root, columns)[0] if (root / TABLE).is_file() else None
     if rows is not None:
         return [_of_row(row, root if images is None else images) for row in rows]
     if images is not None:

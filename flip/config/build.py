@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flip.config.base_classes import callback_paths, unfit
 from flip.config.code import code_digest, foreign_packages
+from flip.config.opt_out import ROW, opted_out
 from flip.config.places import FROM_SITE, IF_TAKEN, outward
 from flip.config.schema import Site
 from flip.config.study import Manifest, Study
@@ -33,7 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 PARTIAL = "_partial_"
-PERSON, ROW = "person", "row"  # argument of a dataset that names the column, and a site's word for each row as one
+PERSON = "person"  # argument of a dataset that names the column of persons
 LIGHTNING = (
     "accumulate_grad_batches", "check_val_every_n_epoch", "detect_anomaly", "gradient_clip_algorithm",
     "gradient_clip_val", "precision",
@@ -103,6 +104,7 @@ def datamodule(manifest: Manifest, name: str, site: Site) -> FederatedDataModule
         overrides |= {"part": site.part} if "part" in taken else {}
         if site.person is not None and takes(manifest["dataset"], (PERSON,)):
             overrides[PERSON] = None if site.person == ROW else site.person
+        overrides |= {"opt_out": opted_out(site)} if site.opt_out else {}
         if "cache" in taken and site.cache.folder:
             overrides["cache"] = {"folder": site.cache.folder, "gigabytes": site.cache.gigabytes}
         overrides |= {"sources": _of_ours(lambda: sources(name, site))} if "sources" in taken else {}

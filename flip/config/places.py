@@ -42,7 +42,7 @@ OF_PARAMETER = {
 """What may stand in a parameter of this name, and in what is nested there."""
 FROM_SITE = ("root", "columns", "trains")  # what every dataset takes from the site's own file
 LABELED = "labeled"  # argument of a dataset that can do without what is predicted: false under job=predict
-IF_TAKEN = ("sources", "part", "cache")  # what a dataset may take from it besides
+IF_TAKEN = ("sources", "part", "cache", "opt_out")  # what a dataset may take from it besides
 FETCHED = re.compile(
     r"(?:^|_)(?:paths?|urls?|uri|files?|dirs?|dirpath|directory|folders?|root|pretrained|cache|ckpt"
     r"|download|progress|repo|hub)(?:$|_)"

@@ -140,7 +140,7 @@ def _settle_site(name: str, site: Site, where: Where, problems: list[str], *, li
     if name == POOLED:
         problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
     if not live:
-        _absolute(site, "root", "secret")
+        _absolute(site, "root", "secret", "opt_out")
         _absolute(site.cache, "folder")
 
 

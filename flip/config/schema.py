@@ -79,6 +79,7 @@ class Site:
     root: str = MISSING
     columns: dict[str, Any] = field(default_factory=dict)
     person: str | None = None  # the site's own column that says whose a row is, or "row"; None: as the study says
+    opt_out: str | None = None  # file of the persons who opted out or withdrew, one a line; None: no list
     sources: dict[str, Any] = field(default_factory=dict)  # where table, images and notes come from, if not from files
     part: int | None = None  # of a cohort that simulated sites share (`dataset.partition`)
     cache: Cache = field(default_factory=Cache)  # decoded images, kept for later runs; no folder: none

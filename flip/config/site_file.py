@@ -35,7 +35,7 @@ def load_site(path: Path) -> Site:
     problems += _missing({key: each for key, each in unset.items() if key not in values}, "", lambda key: str(path))
     if problems:
         raise UserError(unique(problems))
-    _absolute(site, "root", "secret")
+    _absolute(site, "root", "secret", "opt_out")
     _absolute(site.cache, "folder")
     return site
 

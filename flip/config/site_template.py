@@ -76,6 +76,7 @@ SITE_TEMPLATE = (
 root: ???               # where the data lie on this machine; e.g. /data/cohort.csv
 columns: {}             # declared column: the name that it has here; e.g. {age: AGE_YEARS}
 person: ???             # this site's own column that says whose a row is, e.g. MRN; row: each row is a person
+opt_out: null           # file of the persons who opted out or withdrew, one a line; null: none; e.g. /data/opt_out.txt
 sources: {}             # where table, images and notes come from, if not from files in root; see conf/README.md
 cache: {folder: null, gigabytes: 20}  # decoded images, kept for later runs; folder: e.g. /data/flip_cache, null: none
 cohort: null            # name under which the privacy budget of the data is kept; null: one for all; e.g. ct_2019

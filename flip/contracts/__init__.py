@@ -58,6 +58,7 @@ from flip.contracts.model import (
     WantsSizes,
     Withholds,
 )
+from flip.contracts.persons import ListsPersons
 from flip.contracts.planning import Plans
 from flip.contracts.prediction import GivesStudies, NamesRows, WritesPredictions
 
@@ -66,7 +67,7 @@ __all__ = [
     "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes",
     "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule",
     "Fingerprinted", "Fits", "FitsBaseline", "GivesScans", "GivesStudies", "HasInterval", "HasSources",
-    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "MeasuresScans",
+    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly", "MeasuresScans",
     "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "Outcomes", "Plans",
     "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling", "ScoresExactly",
     "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes", "Withholds",
@@ -76,7 +77,7 @@ __all__ = [
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, NamesRows, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesLevels, NamesSubgroups, DeclaresSizes, Agrees,
         BinsShares, Adjusts, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages,
         Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing,
         GivesScans, GivesStudies, RefusesBundle,

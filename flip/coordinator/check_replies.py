@@ -46,12 +46,13 @@ def checked(reply: Reply, task: Task, wanted: Wanted) -> Reply:
     """The reply, or in its place a fault of the site without any content. Raises nothing, whatever the reply holds."""
     try:
         check_reply(reply)
+        journal = reply.journal
         fault, summaries = reply.fault or problem(reply, task, wanted), shown(reply.summaries)
     except (ValueError, TypeError, AttributeError):  # fields of types that no reply has
-        fault, summaries = Fault.INVALID, {}
+        fault, summaries, journal = Fault.INVALID, {}, ""
     seconds = reply.seconds if isinstance(reply.seconds, float) and 0 <= reply.seconds < math.inf else 0.0
     if fault:
-        return Reply(reply.site, task.digest, fault=fault, seconds=seconds)
+        return Reply(reply.site, task.digest, fault=fault, seconds=seconds, journal=journal)
     return replace(reply, seconds=seconds, summaries=summaries)
 
 

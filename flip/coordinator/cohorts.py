@@ -11,7 +11,7 @@ from flip.coordinator.check_replies import COUNTS, Wanted, addable
 from flip.coordinator.pooled_metrics import merge_into
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Fault, Reply
-from flip.messages.summary import LABELS, Summary, Topic
+from flip.messages.summary import LABELS, OPTED_OUT, Summary, Topic
 from flip.messages.wire import join
 
 OTHER_REASON = "another reason, which the site's own log names"
@@ -65,7 +65,7 @@ def _cohort(roster: Roster, reply: Reply, reasons: frozenset[str]) -> dict[str, 
     return {
         **{name: int(reply.metrics.get(name, 0)) for name in COUNTS},
         "trains": roster.trains[reply.site],
-        "skipped": counted(reply, Topic.SKIPPED, reasons),
+        "skipped": counted(reply, Topic.SKIPPED, reasons | {OPTED_OUT}),
         "remarks": counted(reply, Topic.REMARKS, reasons),
         "warnings": counted(reply, Topic.WARNINGS, reasons),
         "outcomes": outcomes(reply.summaries.get(Topic.STATISTICS, {}).get(LABELS), roster.manifest),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from flip.config.build import ROW
+from flip.config.opt_out import ROW, opted_out
 from flip.config.policy import Policy
 from flip.config.rules import RELEASES, REQUIRED
 from flip.config.schema import Site
@@ -89,6 +89,13 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
 SENTENCES = ("releases", "minimum_cell")
 
 
+def _opted_out(site: Site) -> str:
+    if site.opt_out is None:
+        return "Nobody has opted out: opt_out names no list of persons."
+    number = len(opted_out(site))
+    return f"No study reads a row of the {number} persons in {site.opt_out}, nor one that does not say whose it is."
+
+
 def permits(site: Site, policy: Policy) -> str:
     """What a deployed site's file permits, a line a rule."""
     whose = "each row is a person" if site.person == ROW else f"the column {site.person} says whose a row is"
@@ -97,6 +104,7 @@ def permits(site: Site, policy: Policy) -> str:
     return "\n".join(
         [
             f"Persons are counted here: {table}.",
+            _opted_out(site),
             "A study may, at most:",
             *lines,
             f"It may {WORDS['releases'](policy)}",

@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,21 +13,28 @@ if TYPE_CHECKING:
 HELP = """\
 flip site init site.yaml     a site's own file, with every rule and what it means, to be filled in
 flip site check site.yaml    what it permits, in words; or every mistake in it
+flip site audit site.yaml    what the site was asked and what left it, and whether its journal is whole; --help
 
 conf/README.md has the keys of a site's file."""
 LONGEST = 10**6  # characters of the line that names a table's columns
 COMMANDS: Mapping[str, Callable[[Path], None]]
+MODULES: Mapping[str, str] = {
+    "audit": "flip.deploy.site_audit",
+}
+"""Subcommands in files of their own, each a function `command(arguments)` that returns the exit status."""
 
 
 def site(arguments: Sequence[str]) -> int:
     """Write or check a site's own file. Returns the exit status. Raises UserError."""
     from flip.errors import UserError, nearest
 
-    if not arguments or {"--help", "-h"} & set(arguments):
+    if not arguments or (arguments[0] not in MODULES and {"--help", "-h"} & set(arguments)):
         print(HELP)
         return 0
+    if arguments[0] in MODULES:
+        return int(import_module(MODULES[arguments[0]]).command(arguments[1:]))
     if arguments[0] not in COMMANDS:
-        raise UserError(f"site {arguments[0]}: is no command; {nearest(arguments[0], COMMANDS)}")
+        raise UserError(f"site {arguments[0]}: is no command; {nearest(arguments[0], (*COMMANDS, *MODULES))}")
     if len(arguments) != 2:
         raise UserError(f"site {arguments[0]}: takes one file, as in: flip site {arguments[0]} site.yaml")
     COMMANDS[arguments[0]](Path(arguments[1]).expanduser())
@@ -69,8 +77,8 @@ def check(path: Path) -> None:
 
 def _mistakes(path: Path, own: "Site") -> Iterator[str]:
     """What is wrong in the file besides its policy."""
-    from flip.config.build import ROW
     from flip.config.checks.sites import ACCELERATORS, PRECISIONS
+    from flip.config.opt_out import ROW, list_problems
     from flip.config.schema import SIMULATED
     from flip.config.targets import TARGET
     from flip.errors import nearest
@@ -81,6 +89,7 @@ def _mistakes(path: Path, own: "Site") -> Iterator[str]:
         yield f"secret: '{SIMULATED}' protects nothing; name a file, or null for one of its own"
     if own.part is not None:
         yield "part: is of a cohort that simulated sites share; leave it out"
+    yield from list_problems(own)
     for key, valid in (("accelerator", ACCELERATORS), ("precision", PRECISIONS)):
         if (value := getattr(own, key)) is not None and value not in valid:
             yield f"{key}: {value!r} is none of {', '.join(valid)}"

@@ -63,6 +63,9 @@ class Fault(Enum):
     REFUSED_NUMERICS = (
         "refused: the study asks for numerics: portable, and the site's process computes otherwise; its log says why"
     )
+    REFUSED_JOURNAL = (
+        "refused: the site cannot write down in its journal what it is asked and what leaves it; its own log says why"
+    )
     REFUSED_POLICY = "refused: the site's file does not hold a policy that permits this study"
 
     @property
@@ -124,7 +127,8 @@ class Reply:
     """What a site answers: weights and strategy state as arrays, its number of examples, metrics, and aggregates.
 
     `withheld` names the metrics that stay at the site, and by which rule; `seconds` and `fingerprint` (of its data and
-    its own file, under its secret) are for the record.
+    its own file, under its secret) are for the record, and so is `journal`: number and seal of the site's own entry of
+    this reply, `7:<64 hexadecimal digits>`, by which a journal that was cut is known; empty where there is none.
     """
 
     site: str
@@ -138,6 +142,7 @@ class Reply:
     fault: Fault | None = None
     seconds: float = 0.0
     fingerprint: Mapping[str, str] = field(default_factory=dict)
+    journal: str = ""
 
 
 Ask = Callable[[Task, Sequence[str]], Iterator[Reply]]

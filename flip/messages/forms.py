@@ -11,6 +11,7 @@ LONGEST_NAME = 1000  # characters of a parameter, a metric, a column's level
 MOST_WHOLE = 2**53  # the largest of the whole numbers that a float64 holds exactly: JSON's know no end
 MOST_ROUNDS = 10**6
 HEX = re.compile("[0-9a-f]{64}")
+HEAD = re.compile("([1-9][0-9]{0,14}):([0-9a-f]{64})")  # of a site's journal: the number of its entries, and a seal
 
 
 def check_task(task: Task) -> None:
@@ -33,6 +34,8 @@ def check_reply(reply: Reply) -> None:
     if not (named and numbered and scored and withheld and all(map(is_number, reply.metrics.values()))):
         raise ValueError("not a reply")
     if not (isinstance(reply.fingerprint, Mapping) and all(map(is_print, reply.fingerprint.items()))):
+        raise ValueError("not a reply")
+    if not (isinstance(reply.journal, str) and (not reply.journal or HEAD.fullmatch(reply.journal))):
         raise ValueError("not a reply")
     for topic, summaries in reply.summaries.items():
         if not (isinstance(topic, Topic) and all(map(is_name, summaries)) and all(map(is_sum, summaries.values()))):

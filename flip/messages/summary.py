@@ -51,6 +51,10 @@ class Summary:
         return Summary(self.kind, self.values + other.values, self.persons + other.persons)
 
 
+OPTED_OUT = "the person opted out or withdrew, by the site's own list"
+"""Why examples are left out of any dataset; others are the datasets' own."""
+
+
 class Topic(Enum):
     """What a summary is about: who reads it at the coordinator."""
 

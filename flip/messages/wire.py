@@ -70,7 +70,7 @@ def reply_parts(reply: Reply) -> list[Any]:
         "seconds": reply.seconds,
         "fault": reply.fault.name if reply.fault else None,
     }
-    head["fingerprint"] = dict(reply.fingerprint)
+    head |= {"fingerprint": dict(reply.fingerprint), "journal": reply.journal}
     head["withheld"] = {name: rule.name for name, rule in reply.withheld.items()}
     summaries = join(**{topic.value: named for topic, named in reply.summaries.items()})
     head["summaries"] = {name: [summary.kind.value, summary.persons] for name, summary in summaries.items()}

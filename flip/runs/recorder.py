@@ -70,6 +70,7 @@ class Recorder(Protocol):
 
 POOLED_LINE: dict[str, Any] = {
     "site": POOLED, "bytes_down": 0, "bytes_up": 0, "seconds": 0.0, "fault": None, "privacy": None,
+    "journal": None,
 }  # fmt: skip
 
 
@@ -90,6 +91,7 @@ def line_of(task: Task, reply: Reply, phase: str, unit: str = UNIT) -> dict[str,
         "seconds": round(reply.seconds, 6),
         "fault": reply.fault.name if reply.fault else None,
         "privacy": {**spent, "unit": unit} if set(spent) == {"epsilon", "delta"} else None,
+        "journal": reply.journal or None,
     }
 
 

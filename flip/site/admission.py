@@ -12,6 +12,7 @@ from flip import numerics
 from flip.config import build
 from flip.config.build import initial_module
 from flip.config.checks.manifest import manifest_problems, read_manifest, rounds_of
+from flip.config.opt_out import list_digest
 from flip.config.places import LABELED
 from flip.config.policy import Policy
 from flip.config.schema import SIMULATED, Site
@@ -29,10 +30,12 @@ from flip.site.agreed import refuse_made_up
 from flip.site.bounds import bounded_numbers, refuse_size
 from flip.site.disclosure import enough
 from flip.site.given import start_of
+from flip.site.log import site_log
 from flip.site.persons import persons_of
 from flip.site.protocol import WHOLE, Expected
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
+from flip.site.whose import ignores_list, rows_of_nobody, without_list
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
@@ -46,7 +49,7 @@ class Place:
     """A site: its name in the roster, its own file, and the folder of its log, state and reports, which stays there.
 
     `deployed` is a hospital's, not simulated: its file may wave nothing through as public or simulated. `file` is where
-    its file lies, `text` what it held when it was read.
+    its file lies, `text` what it held when it was read, `listed` the digest of those who had opted out then.
     """
 
     name: str
@@ -55,17 +58,20 @@ class Place:
     deployed: bool = False
     file: Path | None = None
     text: bytes | None = None
+    listed: str = ""
 
     def now(self) -> "Place":
-        """The site under its file as it is now; itself where the file has not changed.
+        """The site under its file, and the list that it names, as they are now; itself where both have not changed.
 
-        Raises Refusal for a file that cannot be read: a rule that is misspelt refuses everything.
+        Raises Refusal for one that cannot be read: a rule that is misspelt, or a list that is gone, refuses everything.
         """
         try:
-            text = self.file.read_bytes() if self.file else None
-            if self.file is None or (text == self.text and not self.file.is_symlink()):
-                return self
-            return replace(self, site=load_site(self.file), text=text)
+            site, text = self.site, self.file.read_bytes() if self.file else None
+            if self.file is not None and (text != self.text or self.file.is_symlink()):
+                site = load_site(self.file)
+            listed = list_digest(site)
+            same = site is self.site and listed == self.listed
+            return self if same else replace(self, site=site, text=text, listed=listed)
         except (OSError, UserError) as error:
             raise Refusal(Fault.REFUSED_POLICY, str(error)) from error
 
@@ -80,7 +86,7 @@ class Place:
 
     def store(self, run: str) -> LocalState:
         """What the site keeps for itself of a run."""
-        return LocalState(self.home / "state", run)
+        return LocalState(self.home / "state", run, self.listed)
 
 
 @dataclass(frozen=True)
@@ -115,6 +121,7 @@ class Loaded:
     agreed: Payload
     deployed: bool
     pooled: bool = False  # its owner has taken the rows out, to train on them with those of other sites
+    cohort: str = ""  # what the site's journal calls the persons that it has
     vetted: bool = True  # what is agreed is held against this site's own rows
 
     def agree(self, task: Task) -> None:
@@ -170,7 +177,7 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
         strategy = build.strategy(manifest)
         if refused := policy.refuses_parts(manifest, strategy, build.mechanisms(manifest)):
             raise Refusal(*refused)
-        if why := rows_of_nobody(manifest, place):
+        if why := rows_of_nobody(manifest, place.site, deployed=place.deployed) or ignores_list(manifest, place.site):
             raise Refusal(Fault.REFUSED_RULE, why)
         with bounded_numbers(policy):
             module = initial_module(manifest)
@@ -179,18 +186,6 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
     shared, unfit = rounds_of(manifest, module, strategy)
     expected = Expected.of(strategy, module, shared, len(manifest["given"] or ()))
     return Accepted(manifest, hashlib.sha256(text.encode()).hexdigest(), policy, expected, unfit)
-
-
-def rows_of_nobody(manifest: Manifest, place: Place) -> str:
-    """Why a hospital's file does not say whose its rows are; nothing where it does, or the dataset does not ask.
-
-    A study that names the column, or none, would decide how many persons the site's rows count for. A table among the
-    site's sources names its own.
-    """
-    asks = place.deployed and place.site.person is None and "table" not in place.site.sources
-    if not (asks and build.takes(manifest["dataset"], (build.PERSON,))):
-        return ""
-    return f"{build.PERSON}: is not in the site's file; name the column of its table, or 'row' where each row is one"
 
 
 def admit(accepted: Accepted, place: Place) -> Loaded:
@@ -207,6 +202,8 @@ def admit(accepted: Accepted, place: Place) -> Loaded:
         why = f"policy.releases: levels are not among them, and the study does not declare those of {columns}"
         raise Refusal(Fault.REFUSED_RULE, why)
     build.load_cohort(datamodule)
+    if words := without_list(datamodule, place.site):
+        site_log(place.name, place.home).info("%s", words)
     trained = persons_of(datamodule, "train", policy.minimum_cell).number
     if trained and not enough(trained, policy.minimum_cell):
         words = f"fewer persons to train on than minimum_cell: {policy.minimum_cell}"

@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from flip.config.opt_out import list_digest
 from flip.config.schema import Site
 from flip.config.study import plain
 from flip.contracts import Fingerprinted
@@ -30,7 +31,7 @@ def fingerprint(name: str, site: Site, home: Path, *, datamodule: object, task: 
     secret = site_secret(name, site, home, task)
     read = digest(datamodule.fingerprint()) if isinstance(datamodule, Fingerprinted) else contents(Path(site.root))
     own: dict[str, Any] = {key: plain(getattr(site, key)) for key in OWN}
-    parts = {"data": read, "file": json.dumps(own, sort_keys=True)}
+    parts = {"data": read + list_digest(site), "file": json.dumps(own, sort_keys=True)}
     return {
         part: hmac.new(secret, f"identity\0{part}\0{value}".encode(), hashlib.sha256).hexdigest()
         for part, value in parts.items()

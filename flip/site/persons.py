@@ -5,14 +5,14 @@ in any order, and in its batches by the key `person`, int64 [n], whose each row 
 above 1 a dataset that does not say it is refused; under any other each example counts as a person's own.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from flip.contracts import FederatedDataModule, NamesPersons
+from flip.contracts import FederatedDataModule, ListsPersons, NamesPersons
 from flip.contracts.loaders import examples_in
 from flip.messages import Fault
 from flip.site.refusal import Refusal
@@ -70,6 +70,11 @@ def persons_of(data: FederatedDataModule, split: str, cell: int) -> Persons:
             f"{PERSON}, or allow minimum_cell: 1",
         )
     return Persons.of(np.arange(split_size(data, split)))
+
+
+def persons_named(data: FederatedDataModule) -> Sequence[str]:
+    """The site's own names of the persons whose rows a cohort has; none where a dataset does not know them."""
+    return data.person_names() if isinstance(data, ListsPersons) else ()
 
 
 def loader(data: FederatedDataModule, split: str) -> "Loader | None":

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from flip.config.build import ROW
+from flip.config.opt_out import ROW
 from flip.contracts import Fingerprinted, NamesPersons
 from flip.contracts.loaders import examples_in
 from flip.errors import UserError

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from flip.config.opt_out import list_digest
 from flip.config.schema import SIMULATED, Site
 from flip.config.study import plain
 from flip.messages import Task
@@ -24,20 +25,31 @@ def noise_key(name: str, site: Site, home: Path, task: Task, state: Mapping[str,
     That is the task, the site's own file, the fingerprint of its data, and the arrays that it kept from earlier rounds:
     the same answer has the same noise, so a repeated task spends nothing, and any other answer has fresh noise.
     """
-    own = json.dumps(plain(site), sort_keys=True)
-    message = "\0".join([task.digest, own, fingerprint(Path(site.root)), digest(state)])
+    stated = {key: value for key, value in plain(site).items() if key != "opt_out"}  # its digest is
+    own = json.dumps(stated, sort_keys=True)
+    message = "\0".join([task.digest, own, fingerprint(Path(site.root)) + list_digest(site), digest(state)])
     return hmac.new(site_secret(name, site, home, task), message.encode(), hashlib.sha256).digest()
 
 
 def site_secret(name: str, site: Site, home: Path, task: Task) -> bytes:
-    """The site's secret: the file that the site names, or one in its home, made on first use with mode 600.
-
-    Raises PermissionError for a secret that others can read, ValueError for one that is not 32 bytes.
-    """
+    """The site's secret: `own_secret`, and in a simulation one of the study's seed. Raises as that."""
     if site.secret == SIMULATED:
         seed = json.loads(task.manifest)["seed"]
         return hmac.new(b"simulated: no privacy claim", f"{seed}:{name}".encode(), hashlib.sha256).digest()
-    path = Path(site.secret) if site.secret else home / "secret"
+    return own_secret(site, home)
+
+
+def secret_file(site: Site, home: Path) -> Path:
+    """Where the site's secret lies: the file that the site names, or one in its home."""
+    return Path(site.secret) if site.secret else home / "secret"
+
+
+def own_secret(site: Site, home: Path) -> bytes:
+    """The site's secret, made on first use with mode 600.
+
+    Raises PermissionError for a secret that others can read, ValueError for one that is not 32 bytes.
+    """
+    path = secret_file(site, home)
     if not path.exists():
         make_secret(path)
     if path.stat().st_mode & 0o077:

@@ -17,8 +17,10 @@ from flip.site.bounds import memory_limit, time_limit
 from flip.site.cohort_answers import answered_once, asks_about_cohort
 from flip.site.disclosure import released
 from flip.site.gate import Question, let_in
+from flip.site.journal import FILE, Behind, Journal, content_of, journal_of
 from flip.site.layers import through_mechanisms
 from flip.site.log import site_log
+from flip.site.persons import persons_named
 from flip.site.refusal import Refusal
 from flip.site.steps import Steps
 
@@ -58,22 +60,41 @@ class Silo:
     def answer(self, task: Task) -> Reply:
         """Answer a task. Never raises: what goes wrong is a fault of the closed list, its details in the site's log.
 
-        Every task passes the gate; then one that was answered before (same digest, same policy) gets what left then.
+        Every task is in the site's journal before it passes the gate, and what came of it before that leaves. One that
+        was answered before (same digest, same policy) gets what left then.
         """
         started = time.perf_counter()
+        with private_files():
+            reply = self._written_down(task)
+        return replace(reply, seconds=time.perf_counter() - started)
+
+    def _written_down(self, task: Task) -> Reply:
+        """The reply, of which the journal tells; a refusal where it cannot, and then nothing else leaves."""
         try:
-            with private_files():
-                reply = self._answer(task)
+            journal, behind = self._journal(), Behind()
+            journal.asked(task)
+            reply, content = self._reply(task, behind)
+            return journal.left(task, reply, content, behind)
+        except (OSError, ValueError) as error:
+            self._log.error("%s: nothing leaves that the journal %s does not tell of: %s", task.step, FILE, error)
+            return self._fault(task, Fault.DISK if disk_full(error) else Fault.REFUSED_JOURNAL)
+
+    def _reply(self, task: Task, behind: Behind) -> tuple[Reply, tuple[int, str]]:
+        """The reply as it will leave, a fault where anything went wrong; and its bytes and digest."""
+        try:
+            reply = self._answer(task, behind)
+            return reply, content_of(reply)
         except Refusal as refusal:
             self._log.warning("%s round %s: %s", task.step, task.round + 1, refusal)
-            reply = self._fault(task, refusal.fault)
+            fault = refusal.fault
         except build.DataError:
             self._log.exception("%s round %s: the cohort could not be read", task.step, task.round + 1)
-            reply = self._fault(task, Fault.DATA)
+            fault = Fault.DATA
         except Exception as error:  # the boundary of the site: every error becomes a fault, and is written down here
             self._log.exception("%s round %s", task.step, task.round + 1)
-            reply = self._fault(task, _fault_of(error, task))
-        return replace(reply, seconds=time.perf_counter() - started)
+            fault = _fault_of(error, task)
+        reply = self._fault(task, fault)
+        return reply, content_of(reply)
 
     def datamodule(self, task: Task) -> FederatedDataModule:
         """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites."""
@@ -83,29 +104,34 @@ class Silo:
         return loaded.datamodule
 
     @audited
-    def _answer(self, task: Task) -> Reply:
+    def _answer(self, task: Task, behind: Behind) -> Reply:
         policy = self._policy()
         with time_limit(policy.maximum_seconds, self._log, self.home), memory_limit(policy.maximum_memory, self._log):
-            return self._answered(task, policy)
+            return self._answered(task, policy, behind)
 
-    def _answered(self, task: Task, policy: Policy) -> Reply:
+    def _answered(self, task: Task, policy: Policy, behind: Behind) -> Reply:
         question = Question(task, self.place, policy, self._accept)
         let_in(question)
         store = self.place.store(task.run)
         if (found := store.answered(task, policy)) is not None:
             return found
         loaded = self._load(question.study)
+        loaded.cohort = loaded.cohort or self._journal().of_persons(persons_named(loaded.datamodule))
+        behind.cohort = loaded.cohort
         if task.step == "statistics" and loaded.mechanisms:
             from flip.site.fit import LocalFit
 
             LocalFit(self.place, loaded, store, task).afford()
-        wrapped = through_mechanisms(Steps(self.place, loaded, self._log).answer, self.place, loaded, task)
+        wrapped = through_mechanisms(Steps(self.place, loaded, self._log, behind).answer, self.place, loaded, task)
         if asks_about_cohort(task):
             return answered_once(self.place, loaded, task, wrapped)
         reply = wrapped(task)
         if task.step in ("fit", "evaluate"):  # as it leaves: a repeated task gets nothing that did not
             store.keep_reply(task, reply, policy)
         return reply
+
+    def _journal(self) -> Journal:
+        return journal_of(self.name, self.site, self.home)
 
     def _policy(self) -> Policy:
         """The policy of the site's file as it is now; what rested on another file is forgotten."""

@@ -25,9 +25,11 @@ class LocalState:
     Args:
         folder: the site's `state` folder.
         run: identifier of the run; state of another run is never read.
+        listed: digest of the site's list of persons who opted out: no reply is handed out that was made under another.
     """
 
-    def __init__(self, folder: Path, run: str) -> None:
+    def __init__(self, folder: Path, run: str, listed: str = "") -> None:
+        self.listed = listed
         self.folder = folder / hashlib.sha256(run.encode()).hexdigest()[:16]
 
     def load(self, name: str, before: int) -> dict[str, np.ndarray] | None:
@@ -69,7 +71,7 @@ class LocalState:
 
     def _reply(self, task: Task, policy: Policy) -> Path:
         """The file of a task's reply; those of scores are apart, or they would outnumber and drop the fits'."""
-        name = f"{task.digest}.{policy.digest[:16]}.safetensors"
+        name = f"{task.digest}.{policy.digest[:16]}{self.listed[:16]}.safetensors"
         return self.folder / ("replies" if task.step == "fit" else "scores") / name
 
     def _dropped(self, name: str) -> Path:

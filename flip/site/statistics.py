@@ -16,13 +16,14 @@ from flip.contracts import (
     FederatedDataModule,
     KnowsPersonsBehind,
     KnowsWhatOccurs,
+    ListsPersons,
     Plans,
     Remarks,
     Skips,
     SkipsPersons,
 )
 from flip.contracts.loaders import examples_in
-from flip.messages.summary import KNOWN, Summary, SummaryKind, Topic
+from flip.messages.summary import KNOWN, OPTED_OUT, Summary, SummaryKind, Topic
 from flip.site.disclosure import (
     enough,
     suppress_complementary,
@@ -127,6 +128,13 @@ def skipped(persons: int, data: FederatedDataModule, cell: int) -> tuple[dict[st
     return told, {reason: reasons[reason] for reason in sorted(set(reasons) - declared)}
 
 
+def opted_out(data: FederatedDataModule, cell: int) -> dict[str, Summary]:
+    """The examples of persons who opted out, who are no part of the cohort; none of fewer than the minimum cell."""
+    rows, persons = data.opted_out if isinstance(data, ListsPersons) else (0, 0)
+    told = persons > 0 and enough(persons, cell)
+    return {OPTED_OUT: summary_of(persons, "count/skipped", np.array([rows]))} if told else {}
+
+
 def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
     """What must occur and is in no training row, by its number; empty for a dataset that does not know.
 
@@ -151,6 +159,7 @@ def cohort_summaries(
     """What was skipped, remarked, doubtful and absent, and what the dataset wants agreed; and how many were skipped
     for reasons that it does not declare, which stay at the site."""
     left_out, others = skipped(persons, data, cell)
+    left_out |= opted_out(data, cell)
     told, trained = remarks(persons, data, cell), persons_of(data, "train", cell)
     doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
     return {

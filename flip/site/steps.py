@@ -20,6 +20,7 @@ from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
 from flip.site.given import begin, refuse_other_model, start_of
 from flip.site.images_page import PAGE, write_images
+from flip.site.journal import Behind
 from flip.site.measure import measure
 from flip.site.persons import persons_of
 from flip.site.received_weights import receive
@@ -46,9 +47,11 @@ class Steps:
     place: Place
     loaded: Loaded
     log: logging.Logger
+    behind: Behind
 
     def answer(self, task: Task) -> Reply:
         """Compute the answer to a task that has passed the gate."""
+        self.behind.repeated = False
         steps: Mapping[str, Callable[[Task], Reply]]
         steps = {
             "statistics": self.statistics,
@@ -65,6 +68,7 @@ class Steps:
     def _released(self, persons: int, task: Task, **fields: object) -> Reply:
         own = {"site": self.place.name, "task_digest": task.digest}
         private = private_among(self.loaded.mechanisms) is not None
+        self.behind.persons = persons
         return released(persons, self.loaded.policy, task.step, private=private, **own, **fields)
 
     def statistics(self, task: Task) -> Reply:

@@ -111,7 +111,7 @@ def answers(site: West) -> dict[str, Reply]:
 def bare(reply: Reply) -> bytes:
     """A reply's bytes without what noise protects, and without what holds no number of a person."""
     noised = {topic: named for topic, named in reply.summaries.items() if topic is not Topic.METRIC}
-    return pack_reply(replace(reply, weights={}, state={}, summaries=noised, seconds=0.0, fingerprint={}))
+    return pack_reply(replace(reply, weights={}, state={}, summaries=noised, seconds=0.0, fingerprint={}, journal=""))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from flip.config import build
 from flip.config.checks.signatures import Slot, bind
+from flip.config.opt_out import list_problems
 from flip.config.policy import Policy
 from flip.config.schema import Cache, Site
 from flip.config.study import Study
@@ -41,6 +42,8 @@ def site_problems(study: Study) -> Iterator[str]:
             continue
         if not site.cache.gigabytes > 0:
             yield f"{at(f'sites.{name}.cache.gigabytes', study.where)}: must be above 0"
+        for problem in list_problems(site):
+            yield f"{at(f'sites.{name}.opt_out', study.where)}{problem.removeprefix('opt_out')}"
         yield from _columns(study, name, site)
         yield from _taken(study, name, site)
     yield from _shared(study)

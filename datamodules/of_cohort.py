@@ -1,0 +1,29 @@
+"""What every dataset over an aligned cohort says of its persons."""
+
+from __future__ import annotations
+
+from datamodules.cohort import Cohort
+from datamodules.opt_out import Gone
+
+
+class OfCohort:
+    """A class of datasets gives `_read`."""
+
+    opt_out: frozenset[str]
+
+    def _read(self) -> Cohort:
+        """The cohort, read once."""
+        raise NotImplementedError
+
+    def persons(self) -> int:
+        """Number of distinct persons in the cohort. Raises FileNotFoundError or ValueError for an unusable one."""
+        return self._read().persons
+
+    def person_names(self) -> list[str]:
+        """The site's own name of each person, once; none where no column names them."""
+        return [name for name in dict.fromkeys(self._read().names) if name]
+
+    @property
+    def opted_out(self) -> Gone:
+        """Rows that are not read since their persons opted out, and how many of the site's list these are."""
+        return self._read().opted_out
