@@ -3,6 +3,7 @@
 import csv
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,23 @@ if TYPE_CHECKING:
 HELP = """\
 flip site init site.yaml     a site's own file, with every rule and what it means, to be filled in
 flip site check site.yaml    what it permits, in words; or every mistake in it
+flip site key ada --key ada.pem                a private key for who may approve studies, and what the file says of it
+flip site review RUN site.yaml                 what a study would run and send, in words; RUN or its manifest.json
+flip site approve RUN site.yaml --name ada --key ada.pem --reason WHY --ethics NUMBER --expires 2027-06-30
+                                               sign for it; for a sweep besides: --runs 12
+    --free 'seed: any' --free 'strategy: [fedavg, fedprox]' --free 'model.optimizer.lr: [1e-4, 1e-1]'
+flip site revoke approvals/3f2a90c1d4e5b677.json   from the next task on
 
 conf/README.md has the keys of a site's file."""
 LONGEST = 10**6  # characters of the line that names a table's columns
 COMMANDS: Mapping[str, Callable[[Path], None]]
+LONGER = {
+    "key": ("flip.deploy.approve", "key"),
+    "review": ("flip.deploy.approve", "show"),
+    "approve": ("flip.deploy.approve", "approve"),
+    "revoke": ("flip.deploy.approve", "revoke"),
+}
+"""Commands that take more than a file, with the module and the function that answer each."""
 
 
 def site(arguments: Sequence[str]) -> int:
@@ -25,8 +39,12 @@ def site(arguments: Sequence[str]) -> int:
     if not arguments or {"--help", "-h"} & set(arguments):
         print(HELP)
         return 0
+    if arguments[0] in LONGER:
+        module, name = LONGER[arguments[0]]
+        getattr(import_module(module), name)(arguments[1:])
+        return 0
     if arguments[0] not in COMMANDS:
-        raise UserError(f"site {arguments[0]}: is no command; {nearest(arguments[0], COMMANDS)}")
+        raise UserError(f"site {arguments[0]}: is no command; {nearest(arguments[0], [*COMMANDS, *LONGER])}")
     if len(arguments) != 2:
         raise UserError(f"site {arguments[0]}: takes one file, as in: flip site {arguments[0]} site.yaml")
     COMMANDS[arguments[0]](Path(arguments[1]).expanduser())
