@@ -13,7 +13,7 @@ from datetime import date
 from functools import cached_property
 from typing import Any, NoReturn
 
-from flip.config.free_keys import ANY, ONE_OF, STRATEGY, unfit_free
+from flip.config.free_keys import ANY, ONE_OF, STRATEGY, Values, unfit_free
 from flip.config.schema import Site
 
 SHOWN = 5  # keys that a line names
@@ -49,7 +49,7 @@ class Envelope:
 
     site: str
     data: str
-    manifest: Mapping[str, Any]
+    manifest: Values
     free: Free
     runs: int
     reason: str
@@ -100,7 +100,7 @@ class Envelope:
             nearest = others if nearest is None or len(others) < len(nearest) else nearest
         return f"not as approved: {', '.join(ascii(each)[1:-1][:80] for each in (nearest or [])[:SHOWN])}"
 
-    def _variants(self) -> Iterator[Mapping[str, Any]]:
+    def _variants(self) -> Iterator[Values]:
         """The manifest with each strategy that it may have."""
         rule = self.free.get(STRATEGY)
         choices = rule.get(ONE_OF, []) if isinstance(rule, dict) else [self.manifest[STRATEGY]]
@@ -116,7 +116,7 @@ class _Absent:
     """Of a key that a manifest does not have."""
 
 
-def _found(manifest: Mapping[str, Any], key: str) -> object:
+def _found(manifest: Values, key: str) -> object:
     value: object = manifest
     for part in key.split("."):
         if not isinstance(value, Mapping) or part not in value:
@@ -144,7 +144,7 @@ def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _masked(manifest: Mapping[str, Any], free: Free) -> dict[str, Any]:
+def _masked(manifest: Values, free: Free) -> Values:
     """A manifest with null in place of each free number or text of the same type as it is there."""
     copy: dict[str, Any] = json.loads(canonical(manifest))
     for key in free:

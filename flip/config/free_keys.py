@@ -6,7 +6,6 @@ Everything else of a manifest is as it was approved: data, query, persons, split
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -18,6 +17,8 @@ from flip.errors import UserError, nearest
 from flip.files import conf_folder
 from flip.strategies.fedavg import FedAvg
 
+Values = Mapping[str, object]
+"""Of JSON, by key."""
 ANY, BETWEEN, ONE_OF, STRATEGY = "any", "between", "one_of", "strategy"
 FREE = re.compile(r"seed|name|strategy(\.[a-z]\w*)?|model\.optimizer(\.[a-z]\w*)+", re.ASCII)
 PROTOCOL = frozenset(inspect.signature(FedAvg.__init__).parameters) - {"self"}
@@ -25,7 +26,7 @@ PROTOCOL = frozenset(inspect.signature(FedAvg.__init__).parameters) - {"self"}
 WHAT = "seed, name, model.optimizer.KEY, strategy, and strategy.KEY that is not every strategy's own"
 
 
-def unfit_free(manifest: Mapping[str, Any], free: Mapping[str, object]) -> Iterator[str]:
+def unfit_free(manifest: Values, free: Mapping[str, object]) -> Iterator[str]:
     """What of the free keys of an envelope may not be free."""
     for key, rule in free.items():
         if not FREE.fullmatch(key) or key.removeprefix("strategy.") in PROTOCOL:
@@ -42,7 +43,7 @@ def shared(strategy: object) -> Mapping[str, object] | None:
     return {key: strategy.get(key) for key in PROTOCOL} if isinstance(strategy, Mapping) else None
 
 
-def read_free(manifest: Mapping[str, Any], words: Sequence[str]) -> dict[str, object]:
+def read_free(manifest: Values, words: Sequence[str]) -> dict[str, object]:
     """Free keys as a person writes them, each `KEY: any`, `KEY: [least, most]` of two numbers, or `KEY: [one, other]`.
 
     Raises UserError with every mistake.
@@ -67,22 +68,24 @@ def read_free(manifest: Mapping[str, Any], words: Sequence[str]) -> dict[str, ob
     return found
 
 
-def _choices(manifest: Mapping[str, Any], free: Mapping[str, object]) -> list[Any]:
+def _choices(manifest: Values, free: Mapping[str, object]) -> Sequence[object]:
     rule = free.get(STRATEGY)
     return rule[ONE_OF] if isinstance(rule, dict) else [manifest[STRATEGY]]
 
 
-def _has(manifest: Mapping[str, Any], key: str) -> bool:
+def _has(manifest: Values, key: str) -> bool:
     value: object = manifest
     for part in key.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return key == STRATEGY or (isinstance(value, int | float | str) and not isinstance(value, bool))
 
 
-def _rule(manifest: Mapping[str, Any], key: str, value: object) -> object:
+def _rule(manifest: Values, key: str, value: object) -> object:
     """A free key's values as an envelope holds them. Raises UserError."""
     if key == STRATEGY and isinstance(value, list) and value:
-        return {ONE_OF: [strategy(manifest[STRATEGY], str(each)) for each in value]}
+        own = manifest[STRATEGY]
+        assert isinstance(own, dict)  # of a settled study
+        return {ONE_OF: [strategy(own, str(each)) for each in value]}
     if value == ANY and key != STRATEGY:
         return ANY
     plain = isinstance(value, list) and value and all(isinstance(each, int | float | str) for each in value)
@@ -96,7 +99,7 @@ def _rule(manifest: Mapping[str, Any], key: str, value: object) -> object:
     return {ONE_OF: value}
 
 
-def strategy(own: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def strategy(own: Values, name: str) -> Values:
     """The study's strategy, or the engine's one of this name with the study's rounds and the like. Raises UserError.
 
     What is the other's own, such as fedprox's mu, is as `conf/strategy` has it.
@@ -104,9 +107,8 @@ def strategy(own: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     names = {path.split(".")[-2]: path for path in listed()[STRATEGY]}
     file = conf_folder() / STRATEGY / f"{name}.yaml"
     if name not in names or not file.is_file():
-        raise UserError(
-            f"{name}: no such strategy; {nearest(name, [each.stem for each in file.parent.glob('*.yaml')])}"
-        )
+        known = sorted(each.stem for each in file.parent.glob("*.yaml"))
+        raise UserError(f"{name}: no such strategy; {nearest(name, known)}")
     if own[TARGET] == names[name]:
         return own
     whole = OmegaConf.to_container(OmegaConf.load(file))

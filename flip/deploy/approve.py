@@ -8,7 +8,6 @@ import os
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -142,7 +141,7 @@ def _envelope(given: argparse.Namespace, own: Site, name: str) -> Envelope:
     runs = 1 if given.runs is None else given.runs
     if runs < 1:
         problems.append(f"--runs {runs}: must be 1 or more")
-    manifest = _manifest(read_study(given.study))
+    manifest: dict[str, object] = json.loads(read_study(given.study))
     free: dict[str, object] = {}
     try:
         free = read_free(manifest, given.free)
@@ -152,11 +151,6 @@ def _envelope(given: argparse.Namespace, own: Site, name: str) -> Envelope:
         raise UserError(problems)
     day = date.fromisoformat(given.expires).isoformat()
     return Envelope(name, data_of(own), manifest, free, runs, given.reason, given.ethics, day)
-
-
-def _manifest(text: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(text)
-    return found
 
 
 def _text(approval: Approval) -> str:
