@@ -7,10 +7,12 @@ manifest, of `Policy.refuses_parts` if the study's parts show it.
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import TypeVar
 
 from flip.config import rules
+from flip.config.approvers import NOBODY, Approvers
 from flip.config.demands import Demand, refused_strategy
 from flip.config.places import refusals
 from flip.config.rules import DEPLOYED, RELEASES, REQUIRED, UNITS
@@ -22,6 +24,7 @@ from flip.privacy import Mechanism
 from flip.strategies.fedavg import FedAvg
 
 PUBLIC = "public_data"
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Policy:
         releases: the kinds of `RELEASES` that leave; all others stay. At a hospital `levels` stay unless it says so.
         trackers: the online trackers that a study's numbers may go to, by the name that its coordinator tells
             (`flip.config.online_trackers.online`); None permits any. At a hospital none unless it says so.
+        approval: who must have approved a study, and how many of them; None asks for none. A hospital whose file does
+            not say it has nobody who can, and refuses every study.
     """
 
     minimum_persons: int
@@ -79,6 +84,7 @@ class Policy:
     models: Sequence[str] | None = None
     releases: Sequence[str] = RELEASES
     trackers: Sequence[str] | None = None
+    approval: Approvers | None = None
 
     @property
     def digest(self) -> str:
@@ -115,17 +121,15 @@ class Policy:
                 "state how many persons a cohort must hold, and how many must stand behind every number"
             )
         problems += prefix_problems(f"{where}.targets", value.get("targets", STUDY_TARGETS))
-        privacy = None
-        try:
-            if value.get("privacy") is not None:
-                privacy = Demand.read(f"{where}.privacy", value["privacy"])
-        except UserError as error:
-            problems += error.problems
+        demand, approval = value.get("privacy"), NOBODY if deployed else None
+        privacy = None if demand is None else part(Demand.read, f"{where}.privacy", demand, problems)
+        if "approval" in value:
+            approval = part(Approvers.read, f"{where}.approval", value["approval"], problems)
         if problems:
             raise UserError(problems)
         stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
         stated = {**(DEPLOYED if deployed else {}), **stated, **rules.lists(value, deployed=deployed)}
-        return cls(**stated, privacy=privacy)
+        return cls(**stated, privacy=privacy, approval=approval)
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
         """Why a study may not run here, by its manifest, with what the site's own log adds; None where it may.
@@ -160,6 +164,15 @@ class Policy:
     def refuses_cohort(self, persons: int) -> Fault | None:
         """The refusal of a cohort that is too small, or None."""
         return Fault.REFUSED_COHORT if persons < self.minimum_persons else None
+
+
+def part(read: Callable[[str, object], Read], where: str, value: object, problems: list[str]) -> Read | None:
+    """A rule that has keys of its own, or None with its mistakes among the problems."""
+    try:
+        return read(where, value)
+    except UserError as error:
+        problems += error.problems
+        return None
 
 
 def widened(value: object, prefixes: Sequence[str]) -> object:

@@ -67,6 +67,11 @@ RULES: Mapping[str, tuple[str, str]] = {
         "online trackers that a study's numbers may go to, as its coordinator names them; [], none, if left out; "
         "e.g. [wandb]; null: any",
     ),
+    "approval": (
+        "???",
+        "who here must have signed for a study before its first task (flip site approve); every study is refused if "
+        "left out; none: it runs unseen, under the rules above; e.g. {keys: {ada: her public key}, needed: 1}",
+    ),
 }
 """By rule of a policy the value that a new file states (???: the owner does), and what the file says of it."""
 

@@ -52,6 +52,15 @@ def _trackers(policy: Policy) -> str:
     return f"have its numbers sent to {names}, as its coordinator says" if names else "name no online tracker"
 
 
+def _approval(policy: Policy) -> str:
+    if (approvers := policy.approval) is None:
+        return "run without anybody here having seen it: policy.approval is none"
+    if not approvers.keys:
+        return "not run at all: policy.approval names nobody who may approve it; name them, or state none"
+    one = "one" if approvers.needed == 1 else "two"
+    return f"run only once {one} of {', '.join(approvers.keys)} signed for it (flip site approve), until that expires"
+
+
 def _releases(policy: Policy) -> str:
     kept = [LEAVES[each] for each in RELEASES if each not in policy.releases]
     told = "; ".join(LEAVES[each] for each in policy.releases) or "nothing"
@@ -59,6 +68,7 @@ def _releases(policy: Policy) -> str:
 
 
 WORDS: Mapping[str, Callable[[Policy], str]] = {
+    "approval": _approval,
     "minimum_persons": lambda each: f"compute on a cohort of {each.minimum_persons} distinct persons or more",
     "targets": _targets,
     "privacy": _privacy,

@@ -14,27 +14,38 @@ HELP = """\
 flip site init site.yaml     a site's own file, with every rule and what it means, to be filled in
 flip site check site.yaml    what it permits, in words; or every mistake in it
 flip site audit site.yaml    what the site was asked and what left it, and whether its journal is whole; --help
+flip site key ada --key ada.pem                a private key for who may approve studies, and what the file says of it
+flip site review RUN site.yaml                 what a study would run and send, in words; RUN or its manifest.json
+flip site approve RUN site.yaml --name ada --key ada.pem --reason WHY --ethics NUMBER --expires 2027-06-30
+                                               sign for it; for a sweep besides: --runs 12
+    --free 'seed: any' --free 'strategy: [fedavg, fedprox]' --free 'model.optimizer.lr: [1e-4, 1e-1]'
+flip site revoke approvals/3f2a90c1d4e5b677.json   from the next task on
 
 conf/README.md has the keys of a site's file."""
 LONGEST = 10**6  # characters of the line that names a table's columns
 COMMANDS: Mapping[str, Callable[[Path], None]]
-MODULES: Mapping[str, str] = {
-    "audit": "flip.deploy.site_audit",
+LONGER: Mapping[str, tuple[str, str]] = {
+    "key": ("flip.deploy.approve", "key"),
+    "review": ("flip.deploy.approve", "show"),
+    "approve": ("flip.deploy.approve", "approve"),
+    "audit": ("flip.deploy.site_audit", "command"),
+    "revoke": ("flip.deploy.approve", "revoke"),
 }
-"""Subcommands in files of their own, each a function `command(arguments)` that returns the exit status."""
+"""Commands that take more than a file, with the module and the function that answer each."""
 
 
 def site(arguments: Sequence[str]) -> int:
     """Write or check a site's own file. Returns the exit status. Raises UserError."""
     from flip.errors import UserError, nearest
 
-    if not arguments or (arguments[0] not in MODULES and {"--help", "-h"} & set(arguments)):
+    if not arguments or (arguments[0] not in LONGER and {"--help", "-h"} & set(arguments)):
         print(HELP)
         return 0
-    if arguments[0] in MODULES:
-        return int(import_module(MODULES[arguments[0]]).command(arguments[1:]))
+    if arguments[0] in LONGER:
+        module, name = LONGER[arguments[0]]
+        return int(getattr(import_module(module), name)(arguments[1:]) or 0)
     if arguments[0] not in COMMANDS:
-        raise UserError(f"site {arguments[0]}: is no command; {nearest(arguments[0], (*COMMANDS, *MODULES))}")
+        raise UserError(f"site {arguments[0]}: is no command; {nearest(arguments[0], [*COMMANDS, *LONGER])}")
     if len(arguments) != 2:
         raise UserError(f"site {arguments[0]}: takes one file, as in: flip site {arguments[0]} site.yaml")
     COMMANDS[arguments[0]](Path(arguments[1]).expanduser())

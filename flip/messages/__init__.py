@@ -47,6 +47,10 @@ class Fault(Enum):
     REFUSED_WEIGHTS = (
         "refused by the site: the weights sent are not those that the study's own rounds can give; its own log says why"
     )
+    REFUSED_APPROVAL = (
+        "refused by the site: nobody there has approved this study as it is, or the approval is revoked, has expired "
+        "or has no run left; send its manifest.json to the site, whose own log says more"
+    )
     REFUSED_MODEL = (
         "refused by the site's policy: the study brings a model trained elsewhere whose digest is not among its models"
     )

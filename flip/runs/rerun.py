@@ -15,6 +15,8 @@ from flip.config.site_file import PLACES
 from flip.config.study import Study, plain
 from flip.files import conf_folder
 
+MANIFEST = "manifest.json"
+"""What travels to every site, as `flip site review` reads it."""
 PRIVATE = ("sites/", "paths/")
 """What of these files is for the owner's eyes alone: where the sites' data lie."""
 DECLARED = re.compile(r"\$\{paths\.(?:data|demo)_dir\}[^$]*")
@@ -34,7 +36,7 @@ def run_files(study: Study) -> dict[str, str]:
     }
     sites = {f"sites/{name}.yaml": f"# @package sites.{name}\n" + to_yaml(values) for name, values in own.items()}
     settings = "# How this run was federated.\n" + to_yaml(study.federation)
-    files = {"run.yaml": run_yaml(study), f"federation/{study.backend}.yaml": settings}
+    files = {"run.yaml": run_yaml(study), f"federation/{study.backend}.yaml": settings, MANIFEST: study.manifest_text}
     return files | {PLACES.as_posix(): paths_yaml(study)} | sites
 
 

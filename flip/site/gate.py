@@ -16,6 +16,7 @@ from flip.messages.forms import check_task
 from flip.messages.weights import digest
 from flip.messages.wire import take
 from flip.site.admission import Accepted, Place
+from flip.site.approvals import Approvals
 from flip.site.counters import Counter
 from flip.site.protocol import (
     MOST_ALONE,
@@ -64,6 +65,15 @@ def tracked(question: Question) -> None:
     """The study's numbers go to no online tracker but those that the site permits; who names none has none."""
     if why := question.policy.refuses_trackers(str(question.task.params.get(TRACKERS, ""))):
         raise Refusal(Fault.REFUSED_RULE, why)
+
+
+def approved(question: Question) -> None:
+    """Persons at the site have signed for this study, where its file asks for that; its run is counted then."""
+    if (approvers := question.policy.approval) is None:
+        return
+    place, task = question.place, question.task
+    if why := Approvals(place.name, place.site, place.home).refusal(task.manifest, task.run, approvers):
+        raise Refusal(Fault.REFUSED_APPROVAL, why)
 
 
 def accepted(question: Question) -> None:
@@ -133,6 +143,7 @@ def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
 RULES: tuple[Callable[[Question], None], ...] = (
     well_formed,
     tracked,
+    approved,
     accepted,
     within_rounds,
     trainable,

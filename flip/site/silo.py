@@ -16,7 +16,7 @@ from flip.site.audit import audited
 from flip.site.bounds import memory_limit, time_limit
 from flip.site.cohort_answers import answered_once, asks_about_cohort
 from flip.site.disclosure import released
-from flip.site.gate import Question, let_in
+from flip.site.gate import Question, approved, let_in
 from flip.site.journal import FILE, Behind, Journal, content_of, journal_of
 from flip.site.layers import through_mechanisms
 from flip.site.log import site_log
@@ -98,7 +98,9 @@ class Silo:
 
     def datamodule(self, task: Task) -> FederatedDataModule:
         """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites."""
-        loaded = self._load(self._accept(task.manifest, self._policy()))
+        question = Question(task, self.place, self._policy(), self._accept)
+        approved(question)
+        loaded = self._load(question.study)
         loaded.agree(task)
         loaded.pooled = True
         return loaded.datamodule

@@ -25,7 +25,7 @@ STRATEGIES = {
     "cyclic": [],
     "scaffold": [SGD],
 }
-RULES = "{minimum_persons: 2, minimum_cell: 1, persons_per_parameter: 0, maximum_steps: 100}"
+RULES = "{minimum_persons: 2, minimum_cell: 1, persons_per_parameter: 0, maximum_steps: 100, approval: none}"
 POLICIES = [f"sites.{site}.policy={RULES}" for site in HOSPITALS]
 
 

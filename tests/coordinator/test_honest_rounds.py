@@ -12,7 +12,7 @@ from flip.site.silo import Silo
 from tests.cohorts.heart import HOSPITALS, write_tiny_heart
 from tests.studies import tiny_heart_study
 
-RULES = "{minimum_persons: 2, minimum_cell: 1, persons_per_parameter: 0, share: 1}"
+RULES = "{minimum_persons: 2, minimum_cell: 1, persons_per_parameter: 0, share: 1, approval: none}"
 STRATEGIES = (
     "cyclic",
     "fedadagrad",

@@ -29,7 +29,8 @@ from flip.processes import parents
 from flip.site.bounds import ENDED
 from tests.federation.live import until
 
-FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("person: ???", "person: row").replace("???", "5")
+FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("person: ???", "person: row")
+FILLED = FILLED.replace("approval: ???", "approval: none").replace("???", "5")
 
 
 @pytest.fixture

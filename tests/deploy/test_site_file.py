@@ -18,7 +18,8 @@ def filled(folder: Path, **values: str) -> Path:
     path = folder / "site.yaml"
     assert main(["site", "init", str(path)]) == 0
     (folder / "cohort.csv").write_text("age,MRN\n")
-    given = {"root": str(folder / "cohort.csv"), "person": "MRN", "minimum_persons": "50", "minimum_cell": "5"} | values
+    given = {"root": str(folder / "cohort.csv"), "person": "MRN", "minimum_persons": "50", "minimum_cell": "5"}
+    given |= {"approval": "none"} | values
     lines = path.read_text().splitlines()
     for key, value in given.items():
         lines = [f"{line.partition(key)[0]}{key}: {value}" if line.strip().startswith(f"{key}:") else line
@@ -90,8 +91,11 @@ def test_a_file_that_is_not_filled_in_is_no_sites_file(tmp_path, capsys):
     assert main(["site", "init", str(tmp_path / "site.yaml")]) == 0
     assert main(["site", "check", str(tmp_path / "site.yaml")]) == 2
     said = capsys.readouterr().err
-    assert all(f"{key} (" in said for key in ("root", "person", "policy.minimum_persons", "policy.minimum_cell"))
-    assert said.count("write one there, in place of ???") == 4 and "=..." not in said
+    assert all(
+        f"{key} (" in said
+        for key in ("root", "person", "policy.minimum_persons", "policy.minimum_cell", "policy.approval")
+    )
+    assert said.count("write one there, in place of ???") == 5 and "=..." not in said
 
 
 @pytest.mark.parametrize("person", ["MNR", "'1'"])

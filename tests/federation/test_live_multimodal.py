@@ -44,7 +44,8 @@ JOBS = {
 
 def permit(root: Path, clinic: str, own: dict[str, Any], **rules: object) -> None:
     """Write a hospital's file."""
-    policy = {"minimum_persons": 5, "minimum_cell": 1, "releases": [*RELEASES], **rules}  # levels of regions too
+    levels = {"releases": [*RELEASES]}  # of regions too
+    policy = {"minimum_persons": 5, "minimum_cell": 1, "approval": "none", **levels, **rules}
     (root / "kits" / clinic / "site.yaml").write_text(yaml.safe_dump({**own, "policy": policy}))
 
 

@@ -19,7 +19,7 @@ from tests.cohorts.heart import row
 from tests.studies import compose_study
 
 HIDDEN = 600  # units of the trap: each tells where a row lies among as many thresholds
-RULES = {"minimum_persons": 50, "minimum_cell": 5, "targets": [*STUDY_TARGETS, "tests."]}
+RULES = {"minimum_persons": 50, "minimum_cell": 5, "targets": [*STUDY_TARGETS, "tests."], "approval": "none"}
 WIDE = ("model._target_=tests.site.chosen_weights.WideClassifier", "allow_targets=[tests.]")
 
 AGREED: WeakKeyDictionary[Silo, Payload] = WeakKeyDictionary()  # statistics of each site, asked for once

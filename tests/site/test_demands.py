@@ -31,6 +31,7 @@ from tests.site import test_gate
 from tests.studies import compose_study
 
 RULES = {"minimum_persons": 10, "minimum_cell": 5, "persons_per_parameter": 0, "maximum_change": 100.0}
+RULES |= {"approval": "none"}
 
 
 class Hospital(test_gate.Hospital):

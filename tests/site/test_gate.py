@@ -26,6 +26,7 @@ from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
 
 RULES = {"minimum_persons": 10, "minimum_cell": 5, "persons_per_parameter": 0, "maximum_change": 100.0}
+RULES |= {"approval": "none"}
 MOMENTS = {"statistics/moments/features": np.array([[100.0, 0.0, 1e7]] * 13)}
 
 

@@ -149,7 +149,10 @@ def test_a_deployed_site_predicts_for_no_coordinator(heart, tmp_path):
     study = compose_study(*arguments, "job=predict", f"model_from={run}")
     model = load_model(run)
     site = replace(
-        study.sites["cleveland"], policy={**STRICT, "models": [model.whole_digest]}, secret=None, person="row"
+        study.sites["cleveland"],
+        policy={**STRICT, "models": [model.whole_digest], "approval": "none"},
+        secret=None,
+        person="row",
     )
     silo = Silo("cleveland", site, tmp_path / "home", deployed=True)
     asked = Task("run", "study", 0, "predict", model.weights, {}, {}, study.manifest_text)

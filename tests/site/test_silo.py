@@ -176,7 +176,7 @@ def test_a_policy_that_cannot_be_read_refuses(silo, study, tmp_path):
 
 
 def test_a_deployed_site_measures_for_no_coordinator(silo, study, tmp_path):
-    rules = {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 1}
+    rules = {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 1, "approval": "none"}
     site = replace(silo.site, person="row", policy=rules, secret=None)
     own = Silo("cleveland", site, tmp_path / "own", deployed=True)
     assert own.answer(task(study, "statistics")).fault is None

@@ -368,7 +368,9 @@ def settle(federation: Federation, site: str, data: Path) -> None:
     (own / "data" / f"{MARKS[site]}.csv").write_text(table)
     filled = SITE_TEMPLATE.replace("root: ???", f"root: {own}/data/{MARKS[site]}.csv")
     # A tiny hospital, which permits a small model and long studies.
-    values = yaml.safe_load(filled.replace("person: ???", "person: row").replace("???", "2"))
+    values = yaml.safe_load(
+        filled.replace("person: ???", "person: row").replace("approval: ???", "approval: none").replace("???", "2")
+    )
     values["policy"] |= {"minimum_cell": 1, "persons_per_parameter": 0, "maximum_rounds": 10**6}
     (own / "kit" / "site.yaml").write_text(f"# {MARKS[site]}\n{yaml.safe_dump(values)}")
 

@@ -344,7 +344,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
             values = {
                 "root": str(home / "table.data"),
                 "person": "row",
-                "policy": {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 0},
+                "policy": {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 0, "approval": "none"},
             }
             text = f"# marker-file-{site}\n{yaml.safe_dump(values)}"
             (root / "kits" / site / "site.yaml").write_text(text)

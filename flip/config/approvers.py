@@ -1,0 +1,67 @@
+"""Who at a site may approve a study, by the public keys that its own file lists: `policy.approval`."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from flip.errors import UserError, nearest
+
+NONE = "none"
+"""What a site's file says where its data manager asks for no approval."""
+KEY_BYTES = 32  # of an Ed25519 public key, RFC 8032
+MOST_NEEDED = 2
+
+
+@dataclass(frozen=True)
+class Approvers:
+    """The persons who may approve a study, and how many of them must.
+
+    Attributes:
+        keys: their public keys (Ed25519, RFC 8032) in base64, by name. Without any, nobody can approve.
+        needed: signatures of different persons that an approval has, 1 or 2.
+    """
+
+    keys: Mapping[str, str]
+    needed: int = 1
+
+    @classmethod
+    def read(cls, where: str, value: object) -> "Approvers | None":
+        """Read `policy.approval`; None where it is `none`. Raises UserError with every mistake."""
+        if value == NONE:
+            return None
+        rules = [field.name for field in fields(cls)]
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}={value!r}: must hold {' and '.join(rules)}, or be {NONE} for no approval")
+        problems = [
+            f"{where}.{key}: no such rule; {nearest(key, rules)}" for key in sorted(map(str, {*value} - {*rules}))
+        ]
+        keys, needed = value.get("keys"), value.get("needed", 1)
+        named = keys if isinstance(keys, Mapping) else {}
+        if not named:
+            problems.append(f"{where}.keys={keys!r}: must name at least one person; flip site key makes a key")
+        for name, key in named.items():
+            if not isinstance(name, str) or public_bytes(key) is None:
+                problems.append(f"{where}.keys.{name}: is no public key; write what flip site key printed")
+        if len({public_bytes(key) for key in named.values()}) < len(named):
+            problems.append(f"{where}.keys: two names have the same key; give each person an own one")
+        if needed not in range(1, MOST_NEEDED + 1) or isinstance(needed, bool):
+            problems.append(f"{where}.needed={needed!r}: must be 1 or 2 signatures")
+        elif 0 < len(named) < needed:
+            problems.append(f"{where}.needed={needed}: is more than the persons in keys; name another")
+        if problems:
+            raise UserError(problems)
+        return cls({str(name): str(key) for name, key in sorted(named.items())}, int(str(needed)))
+
+
+NOBODY = Approvers({})
+"""A hospital whose file does not say who may approve: every study is refused."""
+
+
+def public_bytes(key: object) -> bytes | None:
+    """The bytes of a public key in base64; None for anything else."""
+    try:
+        found = base64.b64decode(key, validate=True) if isinstance(key, str) else b""
+    except (binascii.Error, ValueError):
+        return None
+    return found if len(found) == KEY_BYTES and base64.b64encode(found).decode() == key else None
