@@ -42,7 +42,7 @@ ENVIRONMENT = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # there Ray listens on this machine's loopback alone; so it does here
     "RAY_AUTH_MODE": "token",  # or other accounts of the machine could run code as this one
     "RAY_AUTH_TOKEN": secrets.token_hex(32),  # one a process: what Ray has read of it stays
-    "RAY_worker_niceness": "0",  # 15 unless told: beside other work a site got a thirtieth of a core, and ran out of time
+    "RAY_worker_niceness": "0",  # 15 unless told: beside other work a site then runs out of time
     "PYTHONSAFEPATH": "1",  # a worker must not import from the working folder
 }
 # Ray starts a killed worker again, without limit: Flower would go on handing messages to the dead one, all lost.
