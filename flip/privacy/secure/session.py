@@ -44,11 +44,12 @@ class Session:
     seed: bytes = field(default_factory=lambda: os.urandom(KEY))  # of the mask that the site itself adds
     public: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)  # of the sites that the round began with
     held: dict[str, bytes] = field(default_factory=dict)  # by site, shares of its mask's seed and of its key for masks
-    done: int = 0  # steps
+    due: str = STEPS[0]  # the step that may be asked now
 
     def keys(self) -> bytes:
         """The site's keys, signed."""
         self._next("keys")
+        self._done("keys")
         return self.pair.signed(self.identity, self.round, self.name)
 
     def shares(self, said: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -66,7 +67,9 @@ class Session:
         parts = [shamir.split(int.from_bytes(each), [*points.values()], least) for each in (self.seed, self.pair.masks)]
         texts = {site: b"".join(part[point].to_bytes(shamir.SHARE) for part in parts) for site, point in points.items()}
         self.held[self.name] = texts.pop(self.name)
-        return {site: self._hidden(site, text) for site, text in texts.items()}
+        made = {site: self._hidden(site, text) for site, text in texts.items()}
+        self._done("shares")
+        return made
 
     def masked(self, shares: Mapping[str, bytes], numbers: Ring) -> Ring:
         """Numbers [n] under this site's masks, with each site whose shares for it are given: those that go on.
@@ -83,6 +86,7 @@ class Session:
         for site in shares:
             key = pair_mask(self.pair.masks, self.public[site][1], self.round, self.name, site)
             add_mask(made, key, subtract=self.name > site)
+        self._done("masked")
         return made
 
     def unmask(self, present: Collection[str], lost: Collection[str]) -> dict[str, bytes]:
@@ -103,11 +107,13 @@ class Session:
         return max(self.least, LEAST)
 
     def _next(self, step: str) -> None:
-        """A step is taken where it is due; one that raises is over, too, and with it the round at this site."""
-        if self.done >= len(STEPS) or STEPS[self.done] != step:
-            self.done = len(STEPS)
+        """Begin a step where it is due: until it is done no other is, so that one that raises ends the round here."""
+        due, self.due = self.due, ""
+        if due != step:
             raise Broken(f"{step} out of its turn")
-        self.done = STEPS.index(step) + 1
+
+    def _done(self, step: str) -> None:
+        self.due = [*STEPS, ""][STEPS.index(step) + 1]
 
     def _hidden(self, site: str, text: bytes) -> bytes:
         salt = self.round.salt("shares", self.name, site)

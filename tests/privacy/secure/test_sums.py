@@ -166,3 +166,14 @@ def test_a_secret_of_a_key_comes_back_from_as_many_shares_as_the_threshold():
     shares = shamir.split(secret, range(1, 8), 5)
     assert shamir.join({place: shares[place] for place in (7, 3, 1, 5, 2)}) == secret
     assert shamir.join({place: shares[place] for place in (7, 3, 1, 5)}) != secret
+
+
+def test_a_site_that_refused_a_step_takes_no_other_of_the_round():
+    party = Party()
+    party.keys(), party.shares()
+    with pytest.raises(Broken):
+        party.sites["a"].masked({}, party.numbers["a"])
+    with pytest.raises(Broken, match="out of its turn"):
+        party.sites["a"].masked(party.for_site("a"), party.numbers["a"])
+    with pytest.raises(Broken, match="out of its turn"):
+        party.sites["a"].unmask({*NAMES}, ())
