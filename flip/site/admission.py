@@ -168,7 +168,8 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
         if why := numerics.refusal(manifest["numerics"], place.site.accelerator):
             raise Refusal(Fault.REFUSED_NUMERICS, f"{why}. {numerics.REMEDY}")
         strategy = build.strategy(manifest)
-        if refused := policy.refuses_parts(manifest, strategy, build.mechanisms(manifest)):
+        mechanisms = build.mechanisms(manifest)
+        if refused := policy.refuses_parts(manifest, strategy, mechanisms):
             raise Refusal(*refused)
         if why := rows_of_nobody(manifest, place):
             raise Refusal(Fault.REFUSED_RULE, why)
@@ -177,7 +178,8 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
     except UserError as error:
         raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(error.problems)) from error
     shared, unfit = rounds_of(manifest, module, strategy)
-    expected = Expected.of(strategy, module, shared, len(manifest["given"] or ()))
+    steps = [step for each in mechanisms for step in each.steps]
+    expected = Expected.of(strategy, module, shared, models=len(manifest["given"] or ()), steps=steps)
     return Accepted(manifest, hashlib.sha256(text.encode()).hexdigest(), policy, expected, unfit)
 
 

@@ -1,50 +1,50 @@
-"""The coordinator's end of a round of a secure sum: it takes the masks out that are left, and learns the sum alone."""
+"""The coordinator's end of a secure sum: it takes the masks out that are left, and learns the sum alone."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-import numpy as np
-
+from flip.privacy import Broken
 from flip.privacy.secure import shamir
-from flip.privacy.secure.keys import KEY, Broken, Round, public
+from flip.privacy.secure.keys import KEY, Keys, Round, public, seal_of
 from flip.privacy.secure.ring import Ring, add_mask
-from flip.privacy.secure.session import own_mask, pair_mask
+from flip.privacy.secure.session import own_mask, pair_mask, points_of
 
 
-def opened(
+def open_sum(
+    total: Ring,
     round: Round,
-    masked: Mapping[str, Ring],
+    present: Collection[str],
+    *,
     began: Mapping[str, bytes],
-    went_on: Mapping[str, object],
     told: Mapping[str, Mapping[str, bytes]],
-) -> Ring:
-    """The sum of what the sites in `masked` sent.
+) -> None:
+    """Take the masks out of a sum, in place.
 
     Args:
-        round: which.
-        masked: numbers [n] by site, of those whose numbers came.
+        total: numbers [n], the sum of what the sites in `present` sent.
+        round: which, before it began.
+        present: those sites.
         began: the signed keys by site, of all that the round began with.
-        went_on: the sites that shared their secrets with all others.
-        told: by site, its shares of each site's secret; as many sites as the threshold at least.
+        told: by site, its shares of the secret of each that went on; as many sites as the threshold at least.
 
-    Raises Broken for shares that give no key of a site's.
+    Raises Broken for shares that do not give the secrets that the sites have shown.
     """
-    points = {site: place for place, site in enumerate(sorted(began), 1)}
-    secrets = {}
-    for site in went_on:
+    keys, among, points = (
+        {site: Keys.of(text) for site, text in began.items()},
+        round.beginning(began),
+        points_of(began),
+    )
+    for site in sorted(next(iter(told.values()))):
         shares = {points[by]: int.from_bytes(each[site]) for by, each in told.items()}
         whole = shamir.join(shares)
-        if whole >= 2 ** (8 * KEY):
-            raise Broken(f"shares that give no key of {site}")
-        secrets[site] = whole.to_bytes(KEY)
-    total: Ring = np.zeros_like(next(iter(masked.values())))
-    for site, numbers in masked.items():
-        total += numbers
-        add_mask(total, own_mask(secrets[site], round), subtract=True)
-    for lost in sorted({*went_on} - {*masked}):
-        if public(secrets[lost]) != began[lost][KEY : 2 * KEY]:
-            raise Broken(f"shares that do not give the key of {lost}")
-        for site in masked:
-            other = began[site][KEY : 2 * KEY]
+        secret = whole.to_bytes(KEY) if whole < 2 ** (8 * KEY) else b""
+        if site in present:
+            if seal_of(secret) != keys[site].seal:
+                raise Broken(f"shares that do not give the mask of {site}")
+            add_mask(total, own_mask(secret, among), subtract=True)
+            continue
+        if not secret or public(secret) != keys[site].masks:
+            raise Broken(f"shares that do not give the key of {site}")
+        for other in present:
             # what the one that came added for the lost one, it did with the sign of the two names
-            add_mask(total, pair_mask(secrets[lost], other, round, lost, site), subtract=site < lost)
-    return total
+            key = pair_mask(secret, keys[other].masks, among, site, other)
+            add_mask(total, key, subtract=other < site)

@@ -4,33 +4,38 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from numpy.typing import NDArray
 
+from flip.messages import Fault
+from flip.privacy import Broken
+
 Ring = NDArray[np.uint64]
-BITS = 24
-"""A number of 1 is 2^24: rounding moves a weighted sum by at most 2^-25 a site."""
 BLOCK = 1 << 15  # numbers that are masked together
 
 
-def encode(numbers: NDArray[np.float64], weight: float, sites: int) -> Ring:
-    """Numbers times a site's weight, fixed-point, rounded to nearest.
+def encode(numbers: NDArray[np.float64], part: float, *, sites: int, bits: int) -> Ring:
+    """Numbers times a site's part of the mean, in steps of 2^-bits, rounded to nearest.
 
-    Raises ValueError for NaN, infinite numbers, and those of which so many sites' sum could leave the ring.
+    Raises Broken for NaN, infinite numbers, and those of which so many sites' sum could leave the ring.
     """
-    scaled = np.rint(numbers * (weight * 2.0**BITS))
-    if not bool((np.abs(scaled) < 2.0**62 / max(sites, 1)).all()):  # false for NaN too
-        raise ValueError("numbers that a secure sum cannot hold: not finite, or too large")
+    scaled = np.rint(numbers * (part * 2.0**bits))
+    if not bool((np.abs(scaled) < 2.0**62 / sites).all()):  # false for NaN too
+        raise Broken(
+            f"numbers that a secure sum of {sites} sites cannot hold at a scale of 2^{bits}: not finite, or too large; "
+            "a smaller privacy.secure_aggregation.scale holds larger ones",
+            Fault.IMPLAUSIBLE,
+        )
     return scaled.astype(np.int64).view(np.uint64)
 
 
-def decode(total: Ring, weight: float) -> NDArray[np.float64]:
-    """The mean of a sum of encoded numbers whose weights add up to `weight`, above 0.
+def decode(total: Ring, part: float, *, bits: int) -> NDArray[np.float64]:
+    """The mean of a sum of encoded numbers whose parts add up to `part`, above 0.
 
-    It is within sites * 2^-25 / weight of the exact one, and the rounding of float64.
+    It is within sites * 2^-(bits + 1) / part of the exact one, and the rounding of float64.
     """
-    return total.view(np.int64) / (weight * 2.0**BITS)
+    return total.view(np.int64) / (part * 2.0**bits)
 
 
 def add_mask(numbers: Ring, key: bytes, *, subtract: bool = False) -> None:
-    """Add to numbers [n] in place, or subtract, the AES-256-CTR stream of a key of 32 bytes, which is for this one use."""
+    """Add to numbers [n] in place, or subtract, the AES-256-CTR stream of a key of 32 bytes, for this one use."""
     stream = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
     size = 8 * min(numbers.size, BLOCK)
     zeros, into = memoryview(bytes(size)), bytearray(size + 16)
