@@ -120,7 +120,7 @@ class Mechanism:
     What one did to a reply at the site, its own other half finds there as it left it.
     """
 
-    strategies = ("sum", "each")
+    strategies: Sequence[str] = ("sum", "each")
     """Which kinds of strategy (`FedAvg.needs`) it can serve; another pairing is refused when the study is built."""
 
     private = False

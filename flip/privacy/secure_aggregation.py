@@ -1,4 +1,4 @@
-"""Secure aggregation (Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", 2017)."""
+"""Secure aggregation (Bonawitz et al., "Practical Secure Aggregation for Privacy-Preserving Machine Learning", CCS)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,8 +22,8 @@ class SecureAggregation(Mechanism):
 
     Each pair of sites agrees on a mask that one adds and the other subtracts, and each site adds one of its own; shares
     of what the masks come from are with all others, so that those of a site that is lost can be taken out. What was
-    trained stays at a site until the others' signed keys are there. A number is a whole multiple of 2^-scale in the ring
-    of integers modulo 2^64: the mean is within sites * 2^-(scale + 1) of the exact one, divided by the part of the weight
+    trained stays at a site until the others' signed keys are there. A number is a multiple of 2^-scale in the ring of
+    integers modulo 2^64: the mean is within sites * 2^-(scale + 1) of the exact one, divided by the part of the weight
     that came to the end. Whole numbers (counters of layers) become their mean, rounded to nearest.
 
     What else leaves a site (examples, losses, metrics, statistics) is each site's own, as without it.

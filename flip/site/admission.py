@@ -178,8 +178,7 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
     except UserError as error:
         raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(error.problems)) from error
     shared, unfit = rounds_of(manifest, module, strategy)
-    steps = [step for each in mechanisms for step in each.steps]
-    expected = Expected.of(strategy, module, shared, models=len(manifest["given"] or ()), steps=steps)
+    expected = Expected.of(strategy, module, shared, models=len(manifest["given"] or ()), mechanisms=mechanisms)
     return Accepted(manifest, hashlib.sha256(text.encode()).hexdigest(), policy, expected, unfit)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from flip.contracts import VisitsSome
 from flip.messages import TRACKERS, Payload, Scalar, Task
 from flip.messages.applied import APPLIED
+from flip.privacy import Mechanism
 from flip.site.sums import PARAMS, SHAPES, unknown_sum
 from flip.strategies.fedavg import FedAvg
 
@@ -95,9 +96,9 @@ class Expected:
         shared: Sequence[str],
         *,
         models: int = 0,
-        steps: Collection[str] = (),
+        mechanisms: Sequence[Mechanism] = (),
     ) -> "Expected":
-        """From the study's strategy and module, the names of the weights that travel, `models` and `steps`."""
+        """From the study's strategy and module, the names of the weights that travel, `models` and mechanisms."""
         from flip.messages.weights import to_arrays
 
         weights = to_arrays(module)
@@ -106,6 +107,7 @@ class Expected:
         some = isinstance(strategy, VisitsSome) and strategy.visits is not None
         fits = strategy.rounds * (2 if some else 1)
         sent = strategy.broadcast(strategy.start(travel)) if travel else {}
+        steps = frozenset(step for each in mechanisms for step in each.steps)
         return cls(strategy.rounds, fits, forms(travel), forms(weights), forms(sent), models, steps)
 
     def weights(self, task: Task) -> Sequence[Forms]:

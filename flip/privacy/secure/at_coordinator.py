@@ -1,4 +1,4 @@
-"""The coordinator's half of a secure sum: it asks for keys, shares, masked numbers and unmasking, and yields the mean."""
+"""The coordinator's half of a secure sum: it asks for keys, shares, masked numbers, unmasking, and yields the mean."""
 
 import json
 import math
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from flip.messages import ROOM, Ask, Fault, Payload, Reply, Task
+from flip.messages import ROOM, Ask, Fault, Payload, Reply, Scalar, Task
 from flip.messages.safetensors import FORMATS
 from flip.messages.wire import join, take
 from flip.privacy import Broken
@@ -65,11 +65,11 @@ class Sum:
                 self.faults[site] = Fault.IMPLAUSIBLE
         mean, state = self._mean(fits)
         for site in sites:
-            told = {"seconds": self.seconds[site], "sent": self.sent[site]}
+            seconds, sent = self.seconds[site], self.sent[site]
             if fault := self.faults.get(site):
-                yield Reply(site, self.task.digest, fault=fault, **told)  # type: ignore[arg-type]
+                yield Reply(site, self.task.digest, fault=fault, seconds=seconds, sent=sent)
             else:
-                yield replace(fits[site], weights=mean, state=state, **told)  # type: ignore[arg-type]
+                yield replace(fits[site], weights=mean, state=state, seconds=seconds, sent=sent)
 
     def _mean(self, fits: Mapping[str, Reply]) -> tuple[Payload, Payload]:
         """The mean over the sites that came to the end, as weights and state; none where they are too few."""
@@ -151,7 +151,7 @@ class Sum:
         return total, present
 
     def _unmask(self, present: Collection[str], lost: Collection[str]) -> dict[str, dict[str, bytes]]:
-        """By site, its shares of the secrets that take the masks out; a site that tells none is in the sum all the same."""
+        """By site, its shares of the secrets that take the masks out; who tells none is in the sum all the same."""
         told: dict[str, dict[str, bytes]] = {}
         state = join(**{PRESENT: dict.fromkeys(present, HERE), LOST: dict.fromkeys(lost, HERE)})
 
@@ -169,7 +169,7 @@ class Sum:
             self._unopened(sites)
             return able
         room = sum(array.nbytes for array in (*self.task.weights.values(), *self.task.state.values()))
-        params = {"session": self.session, "fit": self.task.digest, ROOM: room}
+        params: dict[str, Scalar] = {"session": self.session, "fit": self.task.digest, ROOM: room}
         task = replace(self.task, step=step, weights={}, state=state, params={**self.task.params, **params})
         for reply in self.ask(task, sorted(sites)):
             self._note(reply)
@@ -202,8 +202,9 @@ def size_of(forms: str, weights: Payload) -> int:
     sent = {f"weights/{name}": (array.dtype.str, array.shape) for name, array in weights.items()}
     if {name: each for name, each in told.items() if not name.startswith("state/")} != sent:
         raise ValueError("other weights than were sent")
-    if not all(
-        kind in FORMATS and all(isinstance(each, int) and each >= 0 for each in shape) for kind, shape in told.values()
+    sizes = [each for _, shape in told.values() for each in shape]
+    if not (
+        all(kind in FORMATS for kind, _ in told.values()) and all(type(each) is int and each >= 0 for each in sizes)
     ):
         raise ValueError("arrays of an unknown form")
     return sum(math.prod(shape) for _, shape in told.values())

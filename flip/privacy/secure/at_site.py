@@ -1,4 +1,4 @@
-"""A site's half of a secure sum: what it trained stays in its store until it is masked, as do its secrets of a round."""
+"""A site's half of a secure sum: what it trained stays in its store until it is masked, as do the round's secrets."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -76,7 +76,8 @@ class Keys:
         weight = float(struct.unpack("<d", text[4 * KEY : 4 * KEY + WEIGHT])[0])
         if not 0 < weight < math.inf:
             raise Broken("a weight that is not above 0")
-        return cls(*(text[start : start + KEY] for start in range(0, 4 * KEY, KEY)), weight)
+        hides, masks, identity, seal = (text[start : start + KEY] for start in range(0, 4 * KEY, KEY))
+        return cls(hides, masks, identity, seal, weight)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ def split(
     """Shares of a secret by point, of which any `threshold` give it and fewer say nothing of it.
 
     `secret` is from 0 to below the prime; points are different, from 1 to below it. `chosen` are the other
-    coefficients of the polynomial, for published vectors; None draws them from the operating system. Raises ValueError for
-    others.
+    coefficients of the polynomial, for published vectors; None draws them from the operating system. Raises ValueError
+    for others.
     """
     apart = len({*points}) == len(points) and all(0 < point < prime for point in points)
     if not (0 <= secret < prime and apart and 1 <= threshold <= len(points)):

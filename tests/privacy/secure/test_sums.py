@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
+from flip.privacy import Broken
 from flip.privacy.secure import shamir
-from flip.privacy.secure.keys import Broken, Pair, Round, identity_of
-from flip.privacy.secure.opening import opened
+from flip.privacy.secure.keys import Pair, Round, identity_of
+from flip.privacy.secure.opening import open_sum
 from flip.privacy.secure.ring import decode, encode
-from flip.privacy.secure.session import Session, threshold_of
+from flip.privacy.secure.session import Rules, Session
 
 ROUND = Round("run", 0)
 NAMES = ("a", "b", "c", "d", "e")
@@ -31,10 +32,10 @@ class Party:
         self.sites = {name: Session(self.round, name, each, roster) for name, each in self.secrets.items()}
         rng = np.random.default_rng(7)
         self.changes = {name: rng.normal(size=SIZE) for name in self.names}
-        self.numbers = {name: encode(each, 10.0, len(self.names)) for name, each in self.changes.items()}
+        self.numbers = {name: encode(each, 0.2, sites=len(self.names), bits=32) for name, each in self.changes.items()}
 
     def keys(self, *lost: str) -> None:
-        self.began = {name: site.keys() for name, site in self.sites.items() if name not in lost}
+        self.began = {name: site.keys(1.0) for name, site in self.sites.items() if name not in lost}
 
     def shares(self, *lost: str) -> None:
         self.dealt = {name: self.sites[name].shares(self.began) for name in self.began if name not in lost}
@@ -52,11 +53,17 @@ class Party:
     def open(self, *lost: str) -> np.ndarray:
         gone = {*self.dealt} - {*self.masked}
         told = {name: self.sites[name].unmask({*self.masked}, gone) for name in self.masked if name not in lost}
-        return opened(self.round, self.masked, self.began, self.dealt, told)
+        total = exact_sum(self.masked.values())
+        open_sum(total, self.round, {*self.masked}, began=self.began, told=told)
+        return total
+
+
+def exact_sum(numbers) -> np.ndarray:
+    return np.sum([*numbers], axis=0, dtype=np.uint64)
 
 
 def exact(party: Party, names) -> np.ndarray:
-    return sum(party.numbers[name] for name in names)
+    return exact_sum(party.numbers[name] for name in names)
 
 
 @pytest.mark.parametrize("step", ["none", "keys", "shares", "masks", "open"])
@@ -68,9 +75,9 @@ def test_the_sum_is_that_of_the_sites_that_came_whoever_is_lost_in_whichever_ste
     total = party.open(*lost.get("open", ()))
     came = NAMES if step in ("none", "open") else [name for name in NAMES if name != "b"]
     assert total.tolist() == exact(party, came).tolist()
-    mean = decode(total, 10.0 * len(came))
+    mean = decode(total, 0.2 * len(came), bits=32)
     plain = np.mean([party.changes[name] for name in came], axis=0)
-    assert np.abs(mean - plain).max() <= 2.0**-25 / 10 + 1e-15
+    assert np.abs(mean - plain).max() <= len(came) * 2.0**-33 / (0.2 * len(came)) + 1e-15
 
 
 def test_what_a_site_sends_has_nothing_in_common_with_its_numbers():
@@ -85,7 +92,7 @@ def test_what_a_site_sends_has_nothing_in_common_with_its_numbers():
 def test_keys_of_a_coordinator_in_the_middle_are_refused():
     party = Party()
     party.keys()
-    mine = Pair.draw().signed(identity_of(os.urandom(32)), ROUND, "b")
+    mine = Pair.draw().signed(identity_of(os.urandom(32)), ROUND, "b", weight=1.0)
     with pytest.raises(Broken, match="did not sign"):
         party.sites["a"].shares({**party.began, "b": mine})
 
@@ -93,7 +100,7 @@ def test_keys_of_a_coordinator_in_the_middle_are_refused():
 def test_keys_of_another_round_are_refused():
     party = Party()
     party.keys()
-    old = Pair.draw().signed(party.secrets["b"], Round("run", 1), "b")
+    old = Pair.draw().signed(party.secrets["b"], Round("run", 1), "b", weight=1.0)
     with pytest.raises(Broken, match="did not sign"):
         party.sites["a"].shares({**party.began, "b": old})
 
@@ -103,7 +110,7 @@ def test_a_site_that_is_not_there_is_refused():
     party.keys()
     with pytest.raises(Broken, match="not in the roster"):
         party.sites["a"].shares(
-            {**party.began, "ghost": Pair.draw().signed(identity_of(os.urandom(32)), ROUND, "ghost")}
+            {**party.began, "ghost": Pair.draw().signed(identity_of(os.urandom(32)), ROUND, "ghost", weight=1.0)}
         )
 
 
@@ -136,7 +143,7 @@ def test_nobody_gives_both_shares_of_a_site():
 
 @pytest.mark.parametrize("sites", range(3, 40))
 def test_no_division_of_the_sites_opens_both_secrets_of_one(sites):
-    assert 2 * threshold_of(sites, 3) > sites
+    assert 2 * Rules().needed(sites) > sites
 
 
 def test_shares_that_somebody_else_made_are_refused():
@@ -150,7 +157,7 @@ def test_shares_that_somebody_else_made_are_refused():
 @pytest.mark.parametrize("numbers", [[np.nan], [np.inf], [2.0**40]])
 def test_numbers_that_the_ring_cannot_hold_are_refused(numbers):
     with pytest.raises(ValueError, match="cannot hold"):
-        encode(np.array(numbers), 10.0, 4)
+        encode(np.array(numbers), 10.0, sites=4, bits=32)
 
 
 def test_shamirs_shares_are_those_of_a_published_example():
