@@ -182,7 +182,7 @@ def test_no_reply_correlates_with_what_its_site_trained(tmp_path):
     parties = Parties(tmp_path, size=10_000, lost={("masked", "b")})
     parties.summed()
     compared = 0
-    for task, site, reply in parties.tap:
+    for _, site, reply in parties.tap:
         assert not reply.weights, "what was trained leaves masked alone"
         moved = parties.trained(parties.task(), site).weights["net"] - parties.task().weights["net"]
         for array in reply.state.values():
