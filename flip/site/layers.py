@@ -1,14 +1,11 @@
 """A study's privacy mechanisms around a site's answer to one task."""
 
-import hashlib
-import hmac
-
 from flip.messages import Answer, Reply, Task
 from flip.privacy import AtSite, Broken, Mechanism
 from flip.site.admission import Loaded, Place
 from flip.site.budget import Budget
 from flip.site.refusal import Refusal
-from flip.site.secret import site_secret
+from flip.site.secret import mechanism_key, site_secret
 
 
 def through_mechanisms(answer: Answer, place: Place, loaded: Loaded, task: Task) -> Answer:
@@ -37,8 +34,7 @@ def at_site(mechanism: Mechanism, place: Place, loaded: Loaded, task: Task) -> A
     ledger. Raises as `site_secret`.
     """
     kind, secret = type(mechanism), site_secret(place.name, place.site, place.home, task)
-    own = f"mechanism:{kind.__module__}.{kind.__qualname__}".encode()
-    key = hmac.new(secret, own, hashlib.sha256).digest()
+    key = mechanism_key(secret, f"{kind.__module__}.{kind.__qualname__}")
     return AtSite(
         name=place.name,
         key=key,

@@ -37,7 +37,16 @@ def site_secret(name: str, site: Site, home: Path, task: Task) -> bytes:
     if site.secret == SIMULATED:
         seed = json.loads(task.manifest)["seed"]
         return hmac.new(b"simulated: no privacy claim", f"{seed}:{name}".encode(), hashlib.sha256).digest()
-    path = Path(site.secret) if site.secret else home / "secret"
+    return secret_in(Path(site.secret) if site.secret else home / "secret")
+
+
+def mechanism_key(secret: bytes, kind: str) -> bytes:
+    """The key that one mechanism, a class in full, has of a site's secret: none has another's, or that of noise."""
+    return hmac.new(secret, f"mechanism:{kind}".encode(), hashlib.sha256).digest()
+
+
+def secret_in(path: Path) -> bytes:
+    """The secret of a file, which is made on first use. Raises as `site_secret`."""
     if not path.exists():
         make_secret(path)
     if path.stat().st_mode & 0o077:
