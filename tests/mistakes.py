@@ -122,11 +122,11 @@ MISTAKES = {
     ),
     "privacy with a baseline of sites alone": (
         [*DOWN, "baselines.alone=true"],
-        ["baselines.alone (the command line): with privacy=full it spends more on the same patients"],
+        ["baselines.alone (the command line): with privacy=full it trains more on the same patients"],
     ),
     "privacy with a baseline of weights trained further": (
         [*DOWN, "baselines.fine_tuned=1"],
-        ["baselines.fine_tuned (the command line): with privacy=full it trains on without the noise"],
+        ["baselines.fine_tuned (the command line): with privacy=full it trains on without it"],
     ),
     "more rounds after the last one than the study has": (
         ["federation=inprocess", "strategy.rounds=3", "baselines.fine_tuned=4"],
@@ -134,7 +134,7 @@ MISTAKES = {
     ),
     "privacy with a pooled baseline": (
         [*DOWN, "baselines.centralized=true"],
-        ["baselines.centralized (the command line): with privacy=full it trains without the noise"],
+        ["baselines.centralized (the command line): with privacy=full it trains without it"],
     ),
     "a checkpoint under federation": (
         ["federation=inprocess", "resume_from=last.ckpt"],

@@ -89,6 +89,7 @@ class Site:
     checkpointing: bool = False  # parts of the network are computed again in training, in place of being kept
     policy: Any = MISSING
     secret: str | None = None
+    peers: dict[str, str] = field(default_factory=dict)  # by other site its public key, for secure sums
     cohort: str | None = None  # name under which the site keeps the privacy budget of its data; None: its only ones
 
 

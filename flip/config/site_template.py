@@ -45,8 +45,8 @@ RULES: Mapping[str, tuple[str, str]] = {
     ),
     "secure_aggregation": (
         "null",
-        "required: only studies in which nobody can open what this site sends but in a sum with other sites', of which "
-        "this version has none, so that all are refused; null, no such rule, if left out",
+        "required: only studies in which nobody can open what this site trains but in a sum with other sites' "
+        "(privacy=secure_aggregation); null, no such rule, if left out",
     ),
     "privacy": (
         "null",
@@ -84,6 +84,7 @@ person: ???             # this site's own column that says whose a row is, e.g. 
 opt_out: null           # file of the persons who opted out or withdrew, one a line; null: none; e.g. /data/opt_out.txt
 sources: {}             # where table, images and notes come from, if not from files in root; see conf/README.md
 cache: {folder: null, gigabytes: 20}  # decoded images, kept for later runs; folder: e.g. /data/flip_cache, null: none
+peers: {}               # other site: its public key, as flip site peer site.yaml says it there; {}: no secure sums here
 cohort: null            # name under which the privacy budget of the data is kept; null: one for all; e.g. ct_2019
 trains: true            # false: this site's data are only tested on
 accelerator: cpu        # what computes; gpu

@@ -91,6 +91,7 @@ class Coordinator:
     def through_mechanisms(self, ask: Ask) -> Ask:
         """The `Ask` as the privacy mechanisms let it be used."""
         for mechanism in reversed(self.mechanisms):
+            mechanism.lend(self.strategy.weight)
             ask = mechanism.wrap_ask(ask)
         return ask
 

@@ -33,8 +33,8 @@ def _privacy(policy: Policy) -> str:
 
 def _secure(policy: Policy) -> str:
     if policy.secure_aggregation != REQUIRED:
-        return "let its coordinator read what leaves here: policy.secure_aggregation asks for no sums over sites"
-    return "run only where nobody can open what leaves but in a sum over sites; this version has no such mechanism"
+        return "let its coordinator read what is trained here: policy.secure_aggregation asks for no sums over sites"
+    return "run only where nobody can open what is trained here but in a sum over sites (privacy=secure_aggregation)"
 
 
 def _models(policy: Policy) -> str:
@@ -117,6 +117,7 @@ def permits(site: Site, policy: Policy) -> str:
             _opted_out(site),
             "A study may, at most:",
             *lines,
+            f"Its peers in secure sums: {', '.join(sorted(site.peers)) or 'none, so that it takes part in none'}.",
             f"It may {WORDS['releases'](policy)}",
             WORDS["minimum_cell"](policy),
         ]

@@ -1,4 +1,4 @@
-"""`flip site init` writes a hospital's own file; `flip site check` says what it permits, or what is wrong in it."""
+"""`flip site init` writes a hospital's own file, `check` says what it permits or what is wrong, `key` its key."""
 
 import csv
 import os
@@ -14,6 +14,7 @@ HELP = """\
 flip site init site.yaml     a site's own file, with every rule and what it means, to be filled in
 flip site check site.yaml    what it permits, in words; or every mistake in it
 flip site audit site.yaml    what the site was asked and what left it, and whether its journal is whole; --help
+flip site peer site.yaml     this site's public key, which the other sites of a secure sum write under peers
 flip site key ada --key ada.pem                a private key for who may approve studies, and what the file says of it
 flip site review RUN site.yaml                 what a study would run and send, in words; RUN or its manifest.json
 flip site approve RUN site.yaml --name ada --key ada.pem --reason WHY --ethics NUMBER --expires 2027-06-30
@@ -86,10 +87,28 @@ def check(path: Path) -> None:
     print(permits(own, policy))
 
 
+def peer(path: Path) -> None:
+    """Print the public key of a site, by which others know it in secure sums. Raises UserError for an unfit secret."""
+    from flip.config.site_file import load_site
+    from flip.errors import UserError
+    from flip.privacy.secure.keys import identity_of
+    from flip.privacy.secure_aggregation import SecureAggregation as Kind
+    from flip.site.secret import mechanism_key, secret_in
+
+    own = load_site(path)
+    try:
+        secret = secret_in(Path(own.secret) if own.secret else path.absolute().with_suffix("") / "secret")
+    except (OSError, ValueError) as error:
+        raise UserError(f"secret ({path}): {error}") from error
+    identity = identity_of(mechanism_key(secret, f"{Kind.__module__}.{Kind.__qualname__}"))
+    print(identity.public_key().public_bytes_raw().hex())
+
+
 def _mistakes(path: Path, own: "Site") -> Iterator[str]:
     """What is wrong in the file besides its policy."""
     from flip.config.checks.sites import ACCELERATORS, PRECISIONS
     from flip.config.opt_out import ROW, list_problems
+    from flip.config.rules import is_sha256
     from flip.config.schema import SIMULATED
     from flip.config.targets import TARGET
     from flip.errors import nearest
@@ -110,6 +129,9 @@ def _mistakes(path: Path, own: "Site") -> Iterator[str]:
         header = _header(Path(own.root))
         if own.person not in header:
             yield f"person: {own.person!r} is no column of {own.root}; {nearest(str(own.person), header)}"
+    for name, public in own.peers.items():
+        if not is_sha256(public):
+            yield f"peers.{name}: {public!r} is no public key of 64 digits; flip site peer says that site's own there"
     for part, config in own.sources.items():
         if not isinstance(config, Mapping) or not isinstance(config.get(TARGET), str):
             yield f"sources.{part}: must name a class by {TARGET}, as in {{{TARGET}: datamodules.sources.table.Table}}"
@@ -128,4 +150,4 @@ def _header(path: Path) -> list[str]:
     return [name.strip() for name in next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])]
 
 
-COMMANDS = {"init": init, "check": check}
+COMMANDS = {"init": init, "check": check, "peer": peer}

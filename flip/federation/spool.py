@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flip.files import mapped
-from flip.messages import Fault, Reply, Task
+from flip.messages import ROOM, Fault, Reply, Task
 from flip.messages.wire import unpack_reply
 
 TIMES = 4  # of what was sent: weights, and a strategy's arrays like them
@@ -42,11 +42,13 @@ def in_order(arrivals: Iterator[Arrival], task: Task, sites: Sequence[str]) -> I
 def kept(answer: bytes | Path | Fault, path: Path, task: Task) -> Path | Fault:
     """What has arrived as a file; what is longer than any reply to the task can be is none.
 
-    That is arrays as large as those sent, a few times, and aggregates.
+    That is arrays as large as those sent, a few times, and aggregates; a task whose answer is of what was sent with
+    another one says how large that was.
     """
     if isinstance(answer, Fault):
         return answer
     sent = sum(array.nbytes for array in (*task.weights.values(), *task.state.values()))
+    sent = max(sent, int(task.params.get(ROOM, 0)))
     if (len(answer) if isinstance(answer, bytes) else answer.stat().st_size) > TIMES * sent + BESIDE:
         if isinstance(answer, Path):
             answer.unlink()

@@ -23,6 +23,8 @@ Scalar = str | int | float | bool
 Result = TypeVar("Result")
 TRACKERS = "trackers"
 """A parameter that every task may have: names of the online trackers that the study's numbers go to, with commas."""
+ROOM = "room"
+"""A parameter of a task whose reply holds arrays that were sent with another one: the bytes of those."""
 
 
 class Fault(Enum):
@@ -33,6 +35,7 @@ class Fault(Enum):
     TIMEOUT = "the site did not answer within federation.timeout"
     INVALID = "the site's reply did not fit the task (wrong task, missing or misshapen arrays)"
     NOT_FINITE = "the site's reply held NaN or infinite numbers"
+    UNOPENED = "the sum over sites that this one's numbers are in was not opened: too few sites came to its end"
     IMPLAUSIBLE = "the site's reply held numbers that no fit or count gives (counts below 0, weights beyond all bounds)"
     DATA = "the site could not read its cohort; its own log has the details"
     DISK = "no space is left on the site's disk"
@@ -132,7 +135,8 @@ class Reply:
 
     `withheld` names the metrics that stay at the site, and by which rule; `seconds` and `fingerprint` (of its data and
     its own file, under its secret) are for the record, and so is `journal`: number and seal of the site's own entry of
-    this reply, `7:<64 hexadecimal digits>`, by which a journal that was cut is known; empty where there is none.
+    this reply, `7:<64 hexadecimal digits>`, by which a journal that was cut is known; empty where there is none; and so
+    are the bytes `sent`, which the coordinator notes where the arrays are a mean over sites.
     """
 
     site: str
@@ -147,6 +151,7 @@ class Reply:
     seconds: float = 0.0
     fingerprint: Mapping[str, str] = field(default_factory=dict)
     journal: str = ""
+    sent: int | None = None
 
 
 Ask = Callable[[Task, Sequence[str]], Iterator[Reply]]

@@ -3,11 +3,11 @@
 `Mechanism` is what each may override; none of its methods does anything by itself.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from flip.messages import Answer, Ask, Task
+from flip.messages import Answer, Ask, Fault, Reply, Task
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule
 
     from flip.contracts.dataset import Loader
+
+
+class Broken(ValueError):
+    """What another party sent, or what this one would send, with which a mechanism cannot keep its promise.
+
+    The site answers with `fault`; the text, which names no row, is for its own log.
+    """
+
+    def __init__(self, why: str, fault: Fault = Fault.REFUSED_PROTOCOL) -> None:
+        super().__init__(why)
+        self.fault = fault
 
 
 UNIT = "person"
@@ -71,6 +82,10 @@ class Rules(Protocol):
     def minimum_cell(self) -> int:
         """Persons that must stand behind every number that leaves the site."""
 
+    @property
+    def share(self) -> float | None:
+        """The largest part of a round's mean that may be one site's; None: any."""
+
 
 @dataclass(frozen=True)
 class AtSite:
@@ -82,6 +97,9 @@ class AtSite:
         store: what the site keeps of the run.
         ledger: where noise is paid for before it is used.
         policy: the site's rules, as its file holds them now.
+        weight: the weight of a reply of this site in the strategy's mean.
+        deployed: the site is a hospital's, not simulated.
+        peers: by site the public key that its owner handed over, of 64 hexadecimal digits; empty: none did.
     """
 
     name: str
@@ -89,6 +107,9 @@ class AtSite:
     store: Store
     ledger: Purse
     policy: Rules
+    weight: Callable[[Reply], float]
+    deployed: bool
+    peers: Mapping[str, str]
 
 
 class Mechanism:
@@ -99,7 +120,7 @@ class Mechanism:
     What one did to a reply at the site, its own other half finds there as it left it.
     """
 
-    strategies = ("sum", "each")
+    strategies: Sequence[str] = ("sum", "each")
     """Which kinds of strategy (`FedAvg.needs`) it can serve; another pairing is refused when the study is built."""
 
     private = False
@@ -107,6 +128,12 @@ class Mechanism:
 
     secure_sums = False
     """Whether what a site sends can be opened in a sum over several sites alone (`policy.secure_aggregation`)."""
+
+    steps: Sequence[str] = ()
+    """Steps of its own that it asks sites for (`flip.site.sums`): no study without it has them."""
+
+    def lend(self, weight: Callable[[Reply], float]) -> None:
+        """Take what the coordinator lends: the weight of a reply in the strategy's mean."""
 
     def wrap_ask(self, ask: Ask) -> Ask:
         """Change what the coordinator sends or receives."""

@@ -79,6 +79,7 @@ def line_of(task: Task, reply: Reply, phase: str, unit: str = UNIT) -> dict[str,
     named = reply.metrics.items()
     metrics = {name: value for name, value in named if not name.startswith("privacy/") and math.isfinite(value)}
     spent = {name.removeprefix("privacy/"): value for name, value in named if name.startswith("privacy/")}
+    own = size(reply.weights) + size(reply.state) if reply.sent is None else reply.sent
     aggregates = [each.values.nbytes for told in reply.summaries.values() for each in told.values()]
     return {
         "round": task.round,
@@ -87,7 +88,7 @@ def line_of(task: Task, reply: Reply, phase: str, unit: str = UNIT) -> dict[str,
         "examples": reply.examples,
         "metrics": metrics,
         "bytes_down": size(task.weights) + size(task.state),
-        "bytes_up": size(reply.weights) + size(reply.state) + sum(aggregates),
+        "bytes_up": own + sum(aggregates),
         "seconds": round(reply.seconds, 6),
         "fault": reply.fault.name if reply.fault else None,
         "privacy": {**spent, "unit": unit} if set(spent) == {"epsilon", "delta"} else None,

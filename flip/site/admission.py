@@ -175,7 +175,8 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
         if why := numerics.refusal(manifest["numerics"], place.site.accelerator):
             raise Refusal(Fault.REFUSED_NUMERICS, f"{why}. {numerics.REMEDY}")
         strategy = build.strategy(manifest)
-        if refused := policy.refuses_parts(manifest, strategy, build.mechanisms(manifest)):
+        mechanisms = build.mechanisms(manifest)
+        if refused := policy.refuses_parts(manifest, strategy, mechanisms):
             raise Refusal(*refused)
         if why := rows_of_nobody(manifest, place.site, deployed=place.deployed) or ignores_list(manifest, place.site):
             raise Refusal(Fault.REFUSED_RULE, why)
@@ -184,7 +185,7 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
     except UserError as error:
         raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(error.problems)) from error
     shared, unfit = rounds_of(manifest, module, strategy)
-    expected = Expected.of(strategy, module, shared, len(manifest["given"] or ()))
+    expected = Expected.of(strategy, module, shared, models=len(manifest["given"] or ()), mechanisms=mechanisms)
     return Accepted(manifest, hashlib.sha256(text.encode()).hexdigest(), policy, expected, unfit)
 
 

@@ -67,7 +67,7 @@ def unprotected(persons: int, value: object, cell: int) -> object:
 
 
 RULES: Mapping[str, Callable[[int, Any, int], Any]] = {
-    **dict.fromkeys(("site", "task_digest", "withheld", "fault", "seconds", "journal"), unprotected),
+    **dict.fromkeys(("site", "task_digest", "withheld", "fault", "seconds", "journal", "sent"), unprotected),
     "examples": suppress_number,
     "metrics": suppress_metrics,
     "weights": refuse_few,

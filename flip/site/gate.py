@@ -29,6 +29,7 @@ from flip.site.protocol import (
     unknown_weights,
 )
 from flip.site.refusal import Refusal
+from flip.site.sums import SHAPES, sum_slot
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def accepted(question: Question) -> None:
 def within_rounds(question: Question) -> None:
     """The round is one of the study's; before the first and for other jobs it is 0."""
     task, rounds = question.task, question.study.expected.rounds
-    last = rounds - 1 if task.step in ("fit", "evaluate") else 0
+    last = rounds - 1 if task.step in ("fit", "evaluate", *SHAPES) else 0
     if not 0 <= task.round <= last:
         raise Refusal(Fault.REFUSED_PROTOCOL, f"round {ascii(task.round)[:80]} of {task.step}: from 0 to {last}")
     if not 1 <= (further := int(task.params.get("rounds", 1))) <= rounds:
@@ -119,6 +120,8 @@ def counted(question: Question) -> None:
 
 def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
     """Under which names a task is counted, as which question, and the most questions that each may have in a run."""
+    if task.step in SHAPES:
+        return [sum_slot(task)]
     match task.step, task.stage:
         case "fit", "study":
             return [("fit", task.digest, expected.fits)]

@@ -1,23 +1,30 @@
 """A study's privacy mechanisms around a site's answer to one task."""
 
-import hashlib
-import hmac
-
-from flip.messages import Answer, Task
-from flip.privacy import AtSite, Mechanism
+from flip.messages import Answer, Reply, Task
+from flip.privacy import AtSite, Broken, Mechanism
 from flip.site.admission import Loaded, Place
 from flip.site.budget import Budget
-from flip.site.secret import site_secret
+from flip.site.refusal import Refusal
+from flip.site.secret import mechanism_key, site_secret
 
 
 def through_mechanisms(answer: Answer, place: Place, loaded: Loaded, task: Task) -> Answer:
     """The answer as the mechanisms let it leave: the coordinator's layers mirrored, its outermost one innermost here.
 
     Were they in the same order at both ends, a layer would be handed what another has changed, and undo the wrong one.
+    What a mechanism cannot keep its promise with is a Refusal.
     """
-    for mechanism in loaded.mechanisms:
-        answer = mechanism.wrap_answer(answer, at_site(mechanism, place, loaded, task))
-    return answer
+
+    def answered(task: Task) -> Reply:
+        wrapped = answer
+        try:
+            for mechanism in loaded.mechanisms:
+                wrapped = mechanism.wrap_answer(wrapped, at_site(mechanism, place, loaded, task))
+            return wrapped(task)
+        except Broken as error:
+            raise Refusal(error.fault, str(error)) from error
+
+    return answered
 
 
 def at_site(mechanism: Mechanism, place: Place, loaded: Loaded, task: Task) -> AtSite:
@@ -27,6 +34,14 @@ def at_site(mechanism: Mechanism, place: Place, loaded: Loaded, task: Task) -> A
     ledger. Raises as `site_secret`.
     """
     kind, secret = type(mechanism), site_secret(place.name, place.site, place.home, task)
-    own = f"mechanism:{kind.__module__}.{kind.__qualname__}".encode()
-    key = hmac.new(secret, own, hashlib.sha256).digest()
-    return AtSite(place.name, key, place.store(task.run), Budget(place, loaded.policy, task), loaded.policy)
+    key = mechanism_key(secret, f"{kind.__module__}.{kind.__qualname__}")
+    return AtSite(
+        name=place.name,
+        key=key,
+        store=place.store(task.run),
+        ledger=Budget(place, loaded.policy, task),
+        policy=loaded.policy,
+        weight=loaded.strategy.weight,
+        deployed=place.deployed,
+        peers=place.site.peers,
+    )

@@ -9,6 +9,8 @@ import numpy as np
 from flip.contracts import VisitsSome
 from flip.messages import TRACKERS, Payload, Scalar, Task
 from flip.messages.applied import APPLIED
+from flip.privacy import Mechanism
+from flip.site.sums import PARAMS, SHAPES, unknown_sum
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ STEPS: Mapping[str, Step] = {
     ),
     "measure": Step(STUDY, {}),
     "predict": Step(STUDY, {"pooled": (bool,)}),
+    **{step: Step(STUDY, PARAMS) for step in SHAPES},
 }
 WHOLE = ("measure", "predict")  # steps that have all weights of the model
 SPLITS = ("validate", "test")
@@ -74,6 +77,7 @@ class Expected:
         whole: all weights of the model.
         state: what the strategy sends with a fit.
         models: how many models trained elsewhere the study names.
+        steps: those of its privacy mechanisms.
     """
 
     rounds: int
@@ -82,10 +86,19 @@ class Expected:
     whole: Forms
     state: Forms
     models: int = 0
+    steps: Collection[str] = ()
 
     @classmethod
-    def of(cls, strategy: FedAvg, module: "torch.nn.Module", shared: Sequence[str], models: int = 0) -> "Expected":
-        """From the study's strategy and module, the names of the weights that travel, and `models`."""
+    def of(
+        cls,
+        strategy: FedAvg,
+        module: "torch.nn.Module",
+        shared: Sequence[str],
+        *,
+        models: int = 0,
+        mechanisms: Sequence[Mechanism] = (),
+    ) -> "Expected":
+        """From the study's strategy and module, the names of the weights that travel, `models` and mechanisms."""
         from flip.messages.weights import to_arrays
 
         weights = to_arrays(module)
@@ -94,11 +107,12 @@ class Expected:
         some = isinstance(strategy, VisitsSome) and strategy.visits is not None
         fits = strategy.rounds * (2 if some else 1)
         sent = strategy.broadcast(strategy.start(travel)) if travel else {}
-        return cls(strategy.rounds, fits, forms(travel), forms(weights), forms(sent), models)
+        steps = frozenset(step for each in mechanisms for step in each.steps)
+        return cls(strategy.rounds, fits, forms(travel), forms(weights), forms(sent), models, steps)
 
     def weights(self, task: Task) -> Sequence[Forms]:
         """The forms of which the task's weights must have one."""
-        if task.step in ("statistics", "describe", "plan"):
+        if task.step in ("statistics", "describe", "plan", *SHAPES):
             return ({},)
         if task.stage in ("study", "fine_tuned") and task.step not in WHOLE:
             return (self.shared,)
@@ -127,6 +141,9 @@ def unknown_params(task: Task) -> Iterator[str]:
 
 def unknown_state(task: Task, expected: Expected) -> Iterator[str]:
     """What of a task's state the study does not have; nothing of it is copied to find out."""
+    if task.step in SHAPES:
+        yield from unknown_sum(task) if task.step in expected.steps else [f"{task.step}: the study makes no sums"]
+        return
     agreed = {name: array for name, array in task.state.items() if name.startswith(STATISTICS)}
     edges = {name: array for name, array in task.state.items() if name.startswith(EDGES)}
     beside = {name for name in task.state if task.step in WHOLE and name.startswith(f"{APPLIED}/")}

@@ -85,7 +85,9 @@ NOISED: Mapping[Topic, bool] = {
 }
 """Whether a summary about this can have noise; of all others nothing leaves."""
 UNDER_NOISE: Mapping[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(("site", "task_digest", "fault", "seconds", "fingerprint", "journal"), _as_it_is),  # of no person
+    **dict.fromkeys(  # of no person
+        ("site", "task_digest", "fault", "seconds", "fingerprint", "journal", "sent"), _as_it_is
+    ),
     **dict.fromkeys(("weights", "state"), _as_it_is),  # of a fit that the mechanism protects
     "examples": _one,
     "metrics": _spent,

@@ -45,11 +45,20 @@ def secret_file(site: Site, home: Path) -> Path:
 
 
 def own_secret(site: Site, home: Path) -> bytes:
-    """The site's secret, made on first use with mode 600.
+    """The site's secret. Raises as `secret_in`."""
+    return secret_in(secret_file(site, home))
+
+
+def mechanism_key(secret: bytes, kind: str) -> bytes:
+    """The key that one mechanism, a class in full, has of a site's secret: none has another's, or that of noise."""
+    return hmac.new(secret, f"mechanism:{kind}".encode(), hashlib.sha256).digest()
+
+
+def secret_in(path: Path) -> bytes:
+    """The secret of a file, which is made on first use with mode 600.
 
     Raises PermissionError for a secret that others can read, ValueError for one that is not 32 bytes.
     """
-    path = secret_file(site, home)
     if not path.exists():
         make_secret(path)
     if path.stat().st_mode & 0o077:

@@ -23,6 +23,7 @@ from flip.site.log import site_log
 from flip.site.persons import persons_named
 from flip.site.refusal import Refusal
 from flip.site.steps import Steps
+from flip.site.sums import SHAPES
 
 
 class Silo:
@@ -128,7 +129,7 @@ class Silo:
         if asks_about_cohort(task):
             return answered_once(self.place, loaded, task, wrapped)
         reply = wrapped(task)
-        if task.step in ("fit", "evaluate"):  # as it leaves: a repeated task gets nothing that did not
+        if task.step in ("fit", "evaluate", *SHAPES):  # as it leaves: a repeated task gets nothing that did not
             store.keep_reply(task, reply, policy)
         return reply
 

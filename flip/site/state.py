@@ -70,9 +70,10 @@ class LocalState:
             old.unlink()
 
     def _reply(self, task: Task, policy: Policy) -> Path:
-        """The file of a task's reply; those of scores are apart, or they would outnumber and drop the fits'."""
+        """The file of a task's reply; scores and sums are apart, or they would outnumber and drop the fits'."""
         name = f"{task.digest}.{policy.digest[:16]}{self.listed[:16]}.safetensors"
-        return self.folder / ("replies" if task.step == "fit" else "scores") / name
+        kind = {"fit": "replies", "evaluate": "scores"}.get(task.step, "sums")
+        return self.folder / kind / name
 
     def _dropped(self, name: str) -> Path:
         """A mark that versions of this name were dropped because newer ones are there."""

@@ -13,6 +13,7 @@ from flip.config.checks.parameters import parameter_problems
 from flip.config.checks.private import private_problems
 from flip.config.checks.rounds import rounds_problems
 from flip.config.checks.subgroups import subgroup_problems
+from flip.config.checks.sums import sum_problems
 from flip.config.data_source import data_source
 from flip.config.jobs import JOBS
 from flip.config.schema import Site
@@ -56,7 +57,7 @@ def pairings(study: Study) -> Iterator[str]:
     yield from _misspelt(manifest, {"model": model, "strategy": strategy, "outcomes": outcomes}, mechanisms)
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
         if strategy is not None:
-            yield from _together(strategy, mechanism, name)
+            yield from (*_together(strategy, mechanism, name), *sum_problems(study, name, mechanism, strategy))
         if model is not None:
             yield from _protected(study, mechanism, model, settings)
         yield from private_problems(study, name, mechanism, model=model, strategy=strategy)

@@ -128,10 +128,10 @@ def _trainer_types(study: Study, declared: Mapping[str, object]) -> Iterator[str
             yield f"{at(f'trainer.lightning.{name}', study.where)}: {reason}"
 
 
-UNDER_NOISE = {  # by baseline, what it does beside a privacy mechanism, and its value that asks for none
-    "alone": ("spends more on the same patients", "false"),
-    "fine_tuned": ("trains on without the noise", "null"),
-    "centralized": ("trains without the noise", "false"),
+BESIDE = {  # by baseline, what it does beside a privacy mechanism, and its value that asks for none
+    "alone": ("trains more on the same patients, and shows each site's model by itself", "false"),
+    "fine_tuned": ("trains on without it", "null"),
+    "centralized": ("trains without it", "false"),
 }
 
 
@@ -149,7 +149,7 @@ def _federation(study: Study) -> Iterator[str]:
             f"without federation a site sends nothing, so privacy={privacy} would protect nothing; "
             "choose a backend (federation=inprocess) or privacy=none"
         )
-    for baseline, (why, none) in UNDER_NOISE.items():
+    for baseline, (why, none) in BESIDE.items():
         if privacy and getattr(study.baselines, baseline):
             yield (
                 f"{at(f'baselines.{baseline}', study.where)}: with privacy={privacy} it {why}, so what the run says of "
