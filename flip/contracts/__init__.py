@@ -78,9 +78,9 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesLevels, NamesSubgroups,
-        DeclaresSizes, Agrees, BinsShares, Adjusts, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites, Describes,
-        Plans, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing,
-        GivesScans, GivesStudies, RefusesBundle,
+        DeclaresSizes, Agrees, BinsShares, Adjusts, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites,
+        Describes, Plans, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms,
+        HasSources, SaysPreprocessing, GivesScans, GivesStudies, RefusesBundle,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
