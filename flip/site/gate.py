@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flip.config.policy import Policy
-from flip.files import ALONE
+from flip.files import ALONE, APPLIED
 from flip.messages import TRACKERS, Fault, Task
 from flip.messages.forms import check_task
 from flip.messages.weights import digest
@@ -113,9 +113,16 @@ def counted(question: Question) -> None:
     """
     task, study = question.task, question.study
     counter = Counter(question.place.store(task.run).folder / "asked.jsonl")
-    for name, asked, most in slots(task, study.expected):
+    for name, asked, most in [*agreed_once(task), *slots(task, study.expected)]:
         if not counter.take(f"{study.digest[:16]}/{name}", asked, most):
             raise Refusal(Fault.REFUSED_PROTOCOL, f"{name}: this run has asked {most} times already, which are all")
+
+
+def agreed_once(task: Task) -> list[tuple[str, str, int]]:
+    """A run has one set of agreed statistics: two that differ in a row tell of this row. A model that was trained
+    elsewhere brings its own, which are named with it."""
+    own = task.step in ("describe", "fit", "evaluate") and task.stage != APPLIED
+    return [("statistics/agreed", digest(take(task.state, "statistics")), 1)] if own else []
 
 
 def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:

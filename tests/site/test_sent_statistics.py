@@ -68,7 +68,7 @@ def test_consistent_sums_that_would_blow_a_row_up_are_refused_and_no_value_of_th
     assert (reply.fault, dict(reply.weights)) == (Fault.REFUSED_PROTOCOL, {})
     log = (hospital.folder / "home" / "site.log").read_text().splitlines()
     assert "'moments/features': a deviation below 1/100 of this site's own" in log[-1]
-    assert hospital.silo.answer(task).fault is None  # the module is as it was
+    assert hospital.silo.answer(replace(task, run=f"{mean} after")).fault is None  # the module is as it was
 
 
 class OneColumn:
@@ -114,6 +114,27 @@ def test_a_column_that_the_site_withheld_may_be_of_one_value_elsewhere_and_not_o
 def test_sums_that_are_read_otherwise_than_they_look_are_refused(sums):
     with pytest.raises(Refusal):
         refuse_made_up({"moments/x": np.array(sums)}, OneColumn(MANY))
+
+
+OTHERS = {NAME: np.array([[100.0, 0.0, 1e7]] * 12 + [[101.0, 0.0, 1e7]])}  # one person more, as a newcomer would give
+
+
+@pytest.mark.parametrize("state", [OTHERS, {}], ids=["others", "none"])
+@pytest.mark.parametrize("step", ["fit", "evaluate", "describe"])
+def test_a_run_has_one_set_of_agreed_statistics(hospital, state, step):
+    run, params = f"{step} {len(state)}", {"split": "test"} if step == "evaluate" else {}
+    first = hospital.task("describe", run=run, tries=True)
+    assert hospital.silo.answer(first).fault is None
+    task = hospital.task(step, run=run, **params)
+    other = hospital.silo.answer(replace(task, state=state))
+    assert (other.fault, dict(other.weights), dict(other.summaries)) == (Fault.REFUSED_PROTOCOL, {}, {})
+    assert "statistics/agreed" in (hospital.folder / "home" / "site.log").read_text().splitlines()[-1]
+    hospital.open()  # also by a site that was started anew
+    assert hospital.silo.answer(replace(task, state=state)).fault is Fault.REFUSED_PROTOCOL
+    assert hospital.silo.answer(task).fault is None  # the first set goes on
+    assert (
+        hospital.silo.answer(replace(task, run=f"{run} again", state=OTHERS)).fault is None
+    )  # another run has its own
 
 
 def test_statistics_of_a_model_trained_elsewhere_are_held_against_the_rows_before_a_fit(hospital):
