@@ -33,7 +33,7 @@ def check_known(name: str, own: Set[str], agreed: Sequence[str]) -> None:
 
 
 def check_codes(column: str, own: Set[str], declared: Sequence[str]) -> None:
-    """Raise ValueError where all codes of a site are 1 beside the declared ones, so that most would be taken wrongly."""
+    """Raise ValueError where all codes of a site are 1 beside the declared ones: most would be taken wrongly."""
     if all(WHOLE.fullmatch(each) for each in declared):
         for step in (-1, 1):
             if own == {str(int(each) + step) for each in declared}:

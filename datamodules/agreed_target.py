@@ -80,12 +80,12 @@ def unfit(target: Target | Unlabeled, told: Mapping[str, Mapping[str, np.ndarray
     """A sentence for each reason against the study, by site what `coded` and `statistics` tell."""
     if isinstance(target, Unlabeled):
         return []
-    column = " and ".join(target.declared) or target.columns[0]
+    column, first = " and ".join(target.declared) or target.columns[0], next(iter(target.declared), "")
     return [
         *(
             f"{site} has one answer to {column} alone, and others that the study does not declare: it may write the "
             "same in other codes, and be trained on the wrong one; map them in the site's file as columns: "
-            f"{{{next(iter(target.declared), column)}: {{values: {{own: declared}}}}}}, or name what means a missing value: dataset.records.missing"
+            f"{{{first}: {{values: {{own: declared}}}}}}, or name what means a missing value: dataset.records.missing"
             for site, counts in told.items()
             if CODED in counts and counts[CODED].any()
         ),

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydicom.dataset import Dataset
+
 from datamodules.csv_table import read_csv
 from datamodules.ct.cohort import NO_ACCESSION, NO_PERSON, Study, read_cohort
 from datamodules.ct.image import image_path
 from datamodules.ct.planes import Skip
 from datamodules.dicom.files import is_dicom, read_dicom, regular_files
+from datamodules.dicom.listing import named_as_image
 from datamodules.dicom.volume import Reason, Unreadable
 
 NOT_WHOLE = "the source has the study not whole, or of several patients"
@@ -82,26 +85,46 @@ def _of_row(row: Study, where: Any) -> Place:
 
 
 def _found(root: Path) -> Iterator[Place]:
-    """The studies of the files below a folder; those that share folders with others have no folder of their own."""
+    """The studies of the files below a folder; those that share folders with others have no folder of their own.
+
+    A folder of damaged files, none of which says to which study it belongs, is one that cannot be read. Among those of
+    a study they are left to the reader of the series.
+    """
     folders: dict[tuple[str, str], set[Path]] = defaultdict(set)
     persons: dict[tuple[str, str], str] = {}
+    damaged: set[Path] = set()
     for path in regular_files(root):
-        if not is_dicom(path):
+        head = _head(path)
+        if head is None:
             continue
-        try:
-            head = read_dicom(path, _TAGS)
-        except Unreadable:
-            continue  # the reader of the series refuses the study and says why
         key = (str(head.get("AccessionNumber") or "").strip(), str(head.get("StudyInstanceUID") or "").strip())
+        if not any(key):
+            damaged.add(path.parent)
+            continue
         folders[key].add(path.parent)
         persons.setdefault(key, str(head.get("PatientID") or "").strip())
-    numbers = [accession for accession, _ in folders]
+    numbers, read = [accession for accession, _ in folders], list[Path]()
     for (accession, study), own in folders.items():
         name = accession if accession and numbers.count(accession) == 1 else study or accession
         folder = _common(own)
         others = [each for key, theirs in folders.items() if key != (accession, study) for each in theirs]
         mixed = any(each.is_relative_to(folder) for each in others)
+        read += own if mixed else [folder]
         yield Place(name, persons[accession, study], None, folder, MIXED if mixed else "")
+    for folder in damaged:
+        if not any(folder.is_relative_to(each) or each.is_relative_to(folder) for each in read):
+            name = "_".join(folder.relative_to(root).parts) or root.name
+            yield Place(name, "", None, folder, Reason.CORRUPT.value)
+
+
+def _head(path: Path) -> Dataset | None:
+    """What a file says of its study, nothing where it is damaged; None for a file that is no DICOM and not named so."""
+    if not is_dicom(path):
+        return Dataset() if named_as_image(path) else None
+    try:
+        return read_dicom(path, _TAGS)
+    except Unreadable:
+        return Dataset()
 
 
 def _common(folders: set[Path]) -> Path:

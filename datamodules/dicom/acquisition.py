@@ -11,13 +11,17 @@ from datamodules.dicom.values import Values, number
 
 @dataclass(frozen=True)
 class Acquisition:
-    """Of one image: numbers are None and texts empty where they are absent. `times`: of acquisition, and of content."""
+    """Of one image: numbers are None and texts empty where they are absent.
+
+    `times`: of acquisition, with its date where the file has it, and of content. `study`: StudyInstanceUID.
+    """
 
     acquisition_number: float | None
     temporal_position: float | None
     times: tuple[str, str]
     contrast: str
     instance_number: float | None
+    study: str
 
     @classmethod
     def of(cls, data: Dataset | Values) -> Acquisition:
@@ -25,9 +29,10 @@ class Acquisition:
         return cls(
             _number(data, "AcquisitionNumber"),
             _number(data, "TemporalPositionIdentifier"),
-            (_text(data, "AcquisitionDateTime") or _text(data, "AcquisitionTime"), _text(data, "ContentTime")),
+            (_text(data, "AcquisitionDateTime") or _moment(data), _text(data, "ContentTime")),
             _text(data, "ContrastBolusAgent").lower(),
             _number(data, "InstanceNumber"),
+            _text(data, "StudyInstanceUID"),
         )
 
 
@@ -36,6 +41,12 @@ def _number(data: Dataset | Values, name: str) -> float | None:
         return number(data, name)
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _moment(data: Dataset | Values) -> str:
+    """Date and time of acquisition, written as AcquisitionDateTime is; empty without a time."""
+    time = _text(data, "AcquisitionTime")
+    return _text(data, "AcquisitionDate") + time if time else ""
 
 
 def _text(data: Dataset | Values, name: str) -> str:

@@ -76,13 +76,15 @@ def _fitness(stack: Stack, longest: float) -> tuple[bool, int, bool, bool]:
 
 
 def _other_acquisition(one: Stack, two: Stack) -> bool:
-    """Whether the headers of two stacks say that they were scanned apart: before and after contrast, in other phases or
-    repeats, or at another place."""
+    """Whether the headers of two stacks say that they were scanned apart: in another study, before and after contrast,
+    in other phases or repeats, or at another place."""
     told = [[image.acquisition for image in stack.slices] for stack in (one, two)]
     contrast = [{bool(each.contrast) for each in stack} for stack in told]
     numbers = [{each.acquisition_number for each in stack} for stack in told]
     times = [sorted({each.times[0] for each in stack}) for stack in told]
-    apart = one.first.series == two.first.series or contrast[0].isdisjoint(contrast[1])
+    studies = [{each.study for each in stack} for stack in told]  # more than one in a stack mean nothing
+    apart = all(len(each) == 1 for each in studies) and "" not in studies[0] | studies[1] and studies[0] != studies[1]
+    apart |= one.first.series == two.first.series or contrast[0].isdisjoint(contrast[1])
     if None not in numbers[0] | numbers[1] and numbers[0].isdisjoint(numbers[1]):
         apart = True
     if times[0][0] and times[1][0] and (times[0][-1] < times[1][0] or times[1][-1] < times[0][0]):

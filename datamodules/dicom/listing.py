@@ -61,7 +61,7 @@ def list_images(folder: Path, modality: str) -> Listing:
         try:
             headers = read_headers(path, modality)
         except Unreadable as refusal:
-            if refusal.reason is not Reason.NO_DICOM or _named_as_image(path):
+            if refusal.reason is not Reason.NO_DICOM or named_as_image(path):
                 damaged.append((path, refusal.reason))
             continue
         images += headers
@@ -74,7 +74,7 @@ def list_images(folder: Path, modality: str) -> Listing:
     return Listing(images, damaged)
 
 
-def _named_as_image(path: Path) -> bool:
+def named_as_image(path: Path) -> bool:
     """Whether a file that is no DICOM file has the name of one: an ending of DICOM's, or none (or a UID's last number)
     where it is no text. Hidden files are the file system's: macOS lays a `._x.dcm` beside each file that it copies.
     """

@@ -74,8 +74,8 @@ class Reason(Enum):
         "modality), or of a mask, and not HU, of which air is at -1000 and fat at -100"
     )
     SEVERAL_ACQUISITIONS = (
-        "the study holds several scans that fit as well and differ in contrast, time or place, and no label names one: "
-        "keep in its folder the one that is meant"
+        "the folder holds several scans that fit as well and differ in study, contrast, time or place, and no label "
+        "names one: keep in its folder the one that is meant"
     )
     UNEVEN_SCALE = "slices of one scan lie far apart in HU, as where some of them lost their rescale intercept or slope"
     BODY_ELSEWHERE = (

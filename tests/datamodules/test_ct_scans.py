@@ -53,6 +53,19 @@ def test_studies_that_share_a_folder_are_not_told_apart_by_guessing(tmp_path):
     assert MIXED in reasons(CTScans(str(tmp_path))).values()
 
 
+@pytest.mark.parametrize("kept", [0, 140, 200, 400], ids="the first {} bytes".format)
+def test_studies_whose_files_were_all_cut_are_counted(tmp_path, kept):
+    study(tmp_path / "x" / "1", 1)
+    for number in (2, 3):
+        for path in study(tmp_path / "x" / str(number), number).iterdir():
+            path.write_bytes(path.read_bytes()[:kept])
+    (tmp_path / "x" / "2" / "notes.txt").write_text("sent twice")
+    data = CTScans(str(tmp_path))
+    damaged = Reason.CORRUPT.value
+    assert reasons(data) == {"A-1": "", "x_2": damaged, "x_3": damaged}
+    assert data.skipped == {damaged: 2}
+
+
 @pytest.mark.parametrize(
     ("headers", "options", "reason"),
     [({"Modality": "MR"}, {}, Reason.NO_SUCH_MODALITY.value),

@@ -354,9 +354,21 @@ OTHERS = {
     "before and after contrast": {"ContrastBolusAgent": lambda index: "iohexol"},
     "another acquisition": {"AcquisitionNumber": 2},
     "a later time": {"AcquisitionTime": lambda index: f"1201{index:02d}", "AcquisitionDateTime": ""},
+    "another study": {"StudyInstanceUID": "1.2.3.5", "AcquisitionDateTime": ""},
+    "the same time of a later day": {"AcquisitionDate": "20230101", "AcquisitionDateTime": ""},
+    "an earlier time of a later day": {
+        "AcquisitionDate": "20230101",
+        "AcquisitionTime": "110000",
+        "AcquisitionDateTime": "",
+    },
     "a later date and time": {"AcquisitionDateTime": lambda index: f"202001011201{index:02d}"},
 }
-TOLD = {"AcquisitionNumber": 1, "AcquisitionTime": "120000", "AcquisitionDateTime": "20200101120000"}
+TOLD = {
+    "AcquisitionNumber": 1,
+    "AcquisitionDate": "20200101",
+    "AcquisitionTime": "120000",
+    "AcquisitionDateTime": "20200101120000",
+}
 
 
 def beside(tmp_path, values, **told):
@@ -375,6 +387,7 @@ def test_of_several_acquisitions_none_is_taken_by_its_number(tmp_path, values):
 
 LESSER = {
     "another reconstruction of the same scan": {},
+    "a study of its own for each image": {"StudyInstanceUID": lambda index: f"1.2.3.{index}"},
     "a derived series": {"ImageType": ["DERIVED", "SECONDARY", "AXIAL"], "AcquisitionNumber": 2},
     "a scout in steps": {"ImageOrientationPatient": [1.0, 0, 0, 0, 0, -1.0], "AcquisitionNumber": 2},
 }
