@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flip.config import build
+from flip.config.schema import SITES
 from flip.files import write_atomic
 from flip.messages.applied import Applied
 from flip.messages.match import match
 from flip.messages.model_file import ModelFile, load_model
 from flip.messages.weights_file import read_weights
-from flip.runs.models import keep_models, keep_start
+from flip.runs.models import keep_models, keep_start, stay
 from flip.runs.scores import scores_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ def bring(study: "Study", folder: Path) -> list[str]:
     from flip.messages.weights import digest, to_arrays
 
     keep_models(folder, [load_model(path) for path in study.model_from])
+    if study.given_at == SITES:
+        stay(folder)
     if study.init is None:
         return []
     start = read_weights(study.init)

@@ -15,8 +15,8 @@ from flip.config.code import code_digest
 from flip.config.conform import UNSET, _leaves, _missing, conform, unresolved
 from flip.config.jobs import JOBS
 from flip.config.policy import PUBLIC, widened
-from flip.config.schema import SIMULATED, Config, Site
-from flip.config.site_file import SITE_NAME, _absolute, load_site
+from flip.config.schema import GIVEN_AT, SIMULATED, Config, Site
+from flip.config.site_file import SITE_NAME, _absolute, load_site, settle_paths
 from flip.config.sizes import size
 from flip.config.study import Study, plain
 from flip.config.targets import prefix_problems, targets
@@ -66,6 +66,8 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
             site.policy = widened(site.policy, config.allow_targets)
     _absolute(config, "resume_from", "init")
     _settle_models(config, where, problems)
+    if config.given_at not in GIVEN_AT:
+        problems.append(f"{at('given_at', where)}: {config.given_at!r} is none of {', '.join(GIVEN_AT)}")
     _absolute(config.paths, "data_dir", "runs", "demo_dir")
     study = _study(config, sites, where, problems, backend=backend, live=live)
     study = replace(study, declared={key: OmegaConf.to_container(cfg[key]) for key in ("sites", "paths") if key in cfg})
@@ -140,8 +142,7 @@ def _settle_site(name: str, site: Site, where: Where, problems: list[str], *, li
     if name == POOLED:
         problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
     if not live:
-        _absolute(site, "root", "secret", "opt_out")
-        _absolute(site.cache, "folder")
+        settle_paths(site)
 
 
 def roster(sites: object) -> object:
@@ -191,6 +192,7 @@ def _study(
         tracking=config.tracking,
         paths=config.paths,
         allow_targets=tuple(config.allow_targets),
+        given_at=config.given_at,
         companions={name: Path(each).expanduser().absolute() for name, each in config.companions.items() if each},
         where=where,
     )

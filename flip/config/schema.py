@@ -25,6 +25,10 @@ class Numerics(Enum):
     portable = "portable"
 
 
+COORDINATOR, SITES = "coordinator", "sites"
+GIVEN_AT = (COORDINATOR, SITES)
+
+
 @dataclass
 class Paths:
     """Folders of the coordinator; a relative one is taken from the working folder."""
@@ -86,6 +90,7 @@ class Site:
     trains: bool = True
     accelerator: str = "cpu"
     precision: str | None = None
+    models: list[str] = field(default_factory=list)  # files or folders of models that the site has itself: `given_at`
     checkpointing: bool = False  # parts of the network are computed again in training, in place of being kept
     policy: Any = MISSING
     secret: str | None = None
@@ -115,6 +120,9 @@ class Config:
     bundle: str | None = None  # folder of a MONAI Bundle of which dataset and model are taken: `${bundle:network}`
     init: str | None = None  # weights that training begins from, where they were trained elsewhere
     model_from: Any = None  # of a job that applies models: the run or file of one, or a list of such
+    given_at: str = (
+        COORDINATOR  # where the weights of `init` and `model_from` lie, one of GIVEN_AT: sites are not sent any
+    )
     companions: dict[str, str | None] = field(default_factory=dict)  # runs or files of models that outcomes use besides
     baselines: Baselines = field(default_factory=Baselines)
     tracking: dict[str, Any] = field(default_factory=dict)

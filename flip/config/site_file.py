@@ -35,9 +35,15 @@ def load_site(path: Path) -> Site:
     problems += _missing({key: each for key, each in unset.items() if key not in values}, "", lambda key: str(path))
     if problems:
         raise UserError(unique(problems))
+    settle_paths(site)
+    return site
+
+
+def settle_paths(site: Site) -> None:
+    """Make a site's paths absolute, from the working folder."""
     _absolute(site, "root", "secret", "opt_out")
     _absolute(site.cache, "folder")
-    return site
+    site.models = [str(Path(each).expanduser().absolute()) for each in site.models]
 
 
 def _read(path: Path) -> dict[Any, Any]:

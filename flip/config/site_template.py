@@ -89,6 +89,7 @@ cohort: null            # name under which the privacy budget of the data is kep
 trains: true            # false: this site's data are only tested on
 accelerator: cpu        # what computes; gpu
 precision: null         # null: as the study says; e.g. bf16-mixed
+models: []              # files of models that a study may name by digest and not send; e.g. [/models/ct.safetensors]
 checkpointing: false    # true: less memory in training and more time, as parts of a network are computed again
 policy:                 # what a study may; flip site check says it in words
 """

@@ -6,7 +6,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, TypedDict
 
-from flip.config.schema import Baselines, Paths, Site
+from flip.config.schema import COORDINATOR, Baselines, Paths, Site
 from flip.errors import Where, nowhere
 
 Target = Mapping[str, object]
@@ -66,6 +66,7 @@ class Study:
         resume_from: checkpoint that training without federation goes on from; it does not travel.
         init: run, bundle or file of the weights that training begins from; it does not travel.
         model_from: runs or files of the models that the job applies; they do not travel.
+        given_at: where the weights of both lie, one of `GIVEN_AT`.
         companions: runs or files of models of other studies that `outcomes` use besides; they do not travel.
         where: where a key stands, for messages.
         new_folder: the folder of a run that begins now.
@@ -93,6 +94,7 @@ class Study:
     paths: Paths
     allow_targets: tuple[str, ...]
     companions: Mapping[str, Path] = field(default_factory=dict)
+    given_at: str = COORDINATOR
     where: Where = field(default=nowhere, repr=False, compare=False)
     new_folder: Callable[[], Path] = field(default=Path, repr=False, compare=False)
     declared: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -26,8 +26,9 @@ def evaluate(loop: Coordinator, ask: Ask) -> None:
         loop.evaluation.test(
             ask,
             APPLIED,
-            model.weights,
+            {} if loop.given_stays else model.weights,
             prefix,
+            model=model.digest if loop.given_stays else "",
             pooled=model.pooled,
             main=number == 0,
             threshold=model.scores.get("threshold"),

@@ -83,6 +83,7 @@ class Evaluation:
         *,
         main: bool = False,
         alone: str = "",
+        model: str = "",
         sites: Sequence[str] | None = None,
         pooled: bool = False,
         threshold: float | None = None,
@@ -93,9 +94,11 @@ class Evaluation:
         what the study adds. `alone` names the site that trained these weights by itself: its own validation data give
         the threshold; where none can be chosen, the metrics of a decision are withheld; `threshold` is one that was
         chosen before. `pooled`: the weights were trained on the pooled cohort, and so are scored on rows that are
-        scaled as its were. `sites` are those that score; None: all. Raises StudyFailed where none does for `main`.
+        scaled as its were. `model`: the digest of weights that the sites have themselves and are not sent. `sites` are
+        those that score; None: all. Raises StudyFailed where none does for `main`.
         """
-        own: dict[str, Scalar] = {**({"alone": alone} if alone else {}), **({"pooled": True} if pooled else {})}
+        said: dict[str, Scalar] = {"alone": alone, "pooled": pooled, "model": model}
+        own = {name: value for name, value in said.items() if value}
         decided = (
             {"threshold": threshold} if threshold is not None else self._threshold(ask, stage, weights, own, sites)
         )

@@ -16,7 +16,7 @@ from flip.messages import Ask, Payload
 from flip.messages.match import begin_from
 from flip.privacy import private_among, unit_of
 from flip.runs.folder import RunFolder
-from flip.runs.models import kept_models, kept_start
+from flip.runs.models import kept_models, kept_start, stays
 
 
 def coordinator(
@@ -50,6 +50,7 @@ def coordinator(
         progress=files.progress(),
         given=kept_models(files.folder),
         start=start,
+        given_stays=stays(files.folder),
     )
 
 

@@ -47,6 +47,7 @@ class Coordinator:
         rounds_done: rounds that are complete.
         given: models that were trained elsewhere, for a job that applies them.
         start: given weights that the rounds begin from, as their file has them; None for the seeded ones.
+        given_stays: both are not sent: each site has them on its own disk.
         applied: what goes with the first of them.
 
     Attributes:
@@ -65,6 +66,7 @@ class Coordinator:
     rounds_done: int = 0
     given: Sequence[ModelFile] = ()
     start: Payload | None = None
+    given_stays: bool = False
     applied: Applied = field(default_factory=Applied)
 
     def __post_init__(self) -> None:
@@ -119,12 +121,15 @@ class Coordinator:
         return weights
 
     def _begin(self, ask: Ask) -> None:
-        """Send the given weights to the sites that do not have them yet, before anything that follows from them."""
+        """Send the given weights, or which they are, to the sites that do not have them yet, before all else."""
         if self.start is None or not (
             late := [each for each in self.roster.sites(training=False) if each not in self.begun]
         ):
             return
-        task = self.roster.task("begin", 0, self.start)
+        from flip.messages.weights import digest
+
+        named = {"model": digest(self.start)} if self.given_stays else {}
+        task = self.roster.task("begin", 0, {} if named else self.start, **named)
         for reply in self.roster.asked(ask, task, late, "begin", Wanted({}, {}, frozenset(), {}, {})):
             self.begun |= {reply.site} if reply.fault is None else set()
 

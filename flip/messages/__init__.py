@@ -57,6 +57,9 @@ class Fault(Enum):
     REFUSED_MODEL = (
         "refused by the site's policy: the study brings a model trained elsewhere whose digest is not among its models"
     )
+    REFUSED_NO_MODEL = (
+        "refused by the site: no model in its own file has the sha256 that the study names; its own log has it"
+    )
     REFUSED_PROTOCOL = (
         "refused: the task is none that the study has: an unknown step, round or array, or more questions than its "
         "rounds need; the site's own log names it"

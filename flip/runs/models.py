@@ -8,12 +8,23 @@ from flip.messages import Payload
 from flip.messages.model_file import ModelFile, load_model, save_model
 from flip.messages.safetensors import load_file, save_file
 
-GIVEN, START = "given", "start.safetensors"
+GIVEN, START, STAYS = "given", "start.safetensors", "at_sites"
 
 
 def model_name(number: int) -> str:
     """How a run names the models that it was given, from 0."""
     return f"model_{number + 1}"
+
+
+def stay(run: Path) -> None:
+    """Have sites take the given weights from their own disks, in place of being sent them."""
+    (run / GIVEN).mkdir(parents=True, exist_ok=True)
+    (run / GIVEN / STAYS).touch()
+
+
+def stays(run: Path) -> bool:
+    """Whether they do."""
+    return (run / GIVEN / STAYS).is_file()
 
 
 def start_file(run: Path) -> Path:

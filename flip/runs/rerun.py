@@ -81,6 +81,7 @@ def run_yaml(study: Study) -> str:
         "resume_from": str(study.resume_from) if study.resume_from else None,
         "init": str(study.init) if study.init else None,
         "model_from": [str(path) for path in study.model_from] or None,
+        "given_at": study.given_at,
         "companions": {name: str(path) for name, path in study.companions.items()},
         "baselines": plain(study.baselines),
         "tracking": study.tracking,

@@ -19,6 +19,7 @@ from flip.site.admission import Accepted, Place
 from flip.site.approvals import Approvals
 from flip.site.counters import Counter
 from flip.site.protocol import (
+    MODEL,
     MOST_ALONE,
     SCORES_A_ROUND,
     SCORES_OF_A_MODEL,
@@ -133,7 +134,7 @@ def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
         case "fit", "study":
             return [("fit", task.digest, expected.fits)]
         case "begin", _:
-            return [("begin", digest(task.weights), 1)]
+            return [("begin", str(task.params.get(MODEL) or digest(task.weights)), 1)]
         case "evaluate", "study":
             return [("evaluate", task.digest, SCORES_A_ROUND * expected.rounds)]
         case "evaluate", "alone":

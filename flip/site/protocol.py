@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from flip.config.rules import is_sha256
 from flip.contracts import VisitsSome
 from flip.messages import TRACKERS, Payload, Scalar, Task
 from flip.messages.applied import APPLIED
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import torch
 
 STATISTICS, EDGES = "statistics/", "edges/"  # how the names of agreed statistics and of a histogram's edges begin
+MODEL = "model"  # parameter: the digest of weights trained elsewhere that the site has itself
 MOST_STATISTICS = 10**6  # numbers in the agreed statistics of one task: those of the widest shipped study are 20,000
 MOST_EDGES = 65  # edges of one histogram; the coordinator's have 25
 MOST_ALONE = 32  # sites whose own models a run may have scored here
@@ -37,16 +39,24 @@ STEPS: Mapping[str, Step] = {
     "statistics": Step(STUDY, {}),
     "describe": Step(STUDY, {"tries": (bool,)}),
     "plan": Step(STUDY, {}),
-    "begin": Step(STUDY, {}),
+    "begin": Step(STUDY, {MODEL: (str,)}),
     "fit": Step(("study", "alone", "fine_tuned"), {"alone": (str,), "rounds": (int,)}),
     "evaluate": Step(
         ("study", "test", "alone", "fine_tuned", "centralized", "applied"),
-        {"split": (str,), "outcomes": (bool,), "threshold": (int, float), "alone": (str,), "pooled": (bool,)},
+        {
+            "split": (str,),
+            "outcomes": (bool,),
+            "threshold": (int, float),
+            "alone": (str,),
+            "pooled": (bool,),
+            MODEL: (str,),
+        },
     ),
     "measure": Step(STUDY, {}),
     "predict": Step(STUDY, {"pooled": (bool,)}),
     **{step: Step(STUDY, PARAMS) for step in SHAPES},
 }
+OF_MODELS = (("begin", "study"), ("evaluate", "applied"))
 WHOLE = ("measure", "predict")  # steps that have all weights of the model
 SPLITS = ("validate", "test")
 
@@ -135,6 +145,8 @@ def unknown_params(task: Task) -> Iterator[str]:
         yield f"split: {_shown(task.params.get('split'))}"
     if ("alone" in task.params) != (task.stage == "alone") and "alone" in known:
         yield f"parameter 'alone' in stage {task.stage}"
+    if MODEL in task.params and not (is_sha256(task.params[MODEL]) and (task.step, task.stage) in OF_MODELS):
+        yield f"parameter {MODEL!r} in stage {task.stage}: {_shown(task.params[MODEL])}"
     if ("rounds" in task.params) != (task.stage == "fine_tuned") and "rounds" in known:
         yield f"parameter 'rounds' in stage {task.stage}"
 
@@ -181,6 +193,10 @@ def _impossible(name: str, array: np.ndarray) -> bool:
 
 def unknown_weights(task: Task, expected: Expected) -> Iterator[str]:
     """What of a task's weights the study's model does not have; nothing of them is copied to find out."""
+    if MODEL in task.params:
+        if task.weights:
+            yield f"weights beside the digest of those that the site has itself ({MODEL})"
+        return
     if task.step == "begin":
         return  # those of a file, of which the site takes what fits; the manifest names their digest
     found, wanted = forms(task.weights), expected.weights(task)

@@ -22,6 +22,7 @@ from flip.site.given import begin, refuse_other_model, start_of
 from flip.site.images_page import PAGE, write_images
 from flip.site.journal import Behind
 from flip.site.measure import measure
+from flip.site.own_models import with_weights
 from flip.site.persons import persons_of
 from flip.site.received_weights import receive
 from flip.site.refusal import Refusal
@@ -114,7 +115,8 @@ class Steps:
 
     def begin(self, task: Task) -> Reply:
         """Take the given weights that the rounds begin from; the reply is empty."""
-        begin(self.loaded.manifest, task.weights, self.place.store(task.run))
+        weights = with_weights(task, self.place.site).weights
+        begin(self.loaded.manifest, weights, self.place.store(task.run))
         return self._released(0, task)
 
     def fit(self, task: Task) -> Reply:
@@ -151,7 +153,7 @@ class Steps:
         from flip.site.evaluate import leaving, scalings, score
         from flip.site.fit import device_of
 
-        receive(self.loaded, task, self.place.store(task.run))
+        receive(self.loaded, with_weights(task, self.place.site), self.place.store(task.run))
         split, module, data = str(task.params["split"]), self.loaded.module, self.loaded.datamodule
         cell = self.loaded.policy.minimum_cell
         persons = persons_of(data, split, cell)

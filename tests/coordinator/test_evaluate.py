@@ -11,9 +11,10 @@ from flip.config.study import Study
 from flip.errors import UserError
 from flip.messages.model_file import load_model
 from flip.report.page import write
+from flip.site.silo import Silo
 from tests.cohorts.trained import data, result_of, trained_on
 from tests.commands import flip
-from tests.studies import SMALL_HEART, tiny_heart_study
+from tests.studies import SMALL_HEART, compose_study, tiny_heart_study
 
 __all__ = ["data"]  # a fixture
 
@@ -42,6 +43,33 @@ def test_the_sites_that_trained_it_score_it_as_in_its_own_run(evaluated, trained
     now, then = result_of(evaluated)["metrics"], result_of(trained)["metrics"]
     same = {name: value for name, value in then.items() if name.startswith("test/site/")}
     assert same and {name: now[name] for name in same} == same
+
+
+def test_the_sites_may_read_the_model_from_their_own_disks_and_are_sent_none(
+    data, trained, evaluated, tmp_path, monkeypatch
+):
+    sent, answer = [], Silo.answer
+    monkeypatch.setattr(Silo, "answer", lambda silo, task: [sent.append(dict(task.weights)), answer(silo, task)][1])
+    words = ["federation=inprocess", f"model_from={trained}", "sites.va.trains=false", "given_at=sites"]
+    words += [f"sites.{name}.models=[{trained}]" for name in ("cleveland", "hungarian", "switzerland", "va")]
+    result = execute(evaluating(data, *words), tmp_path / "run")
+    assert result["status"] == "ok" and result["metrics"] == result_of(evaluated)["metrics"]
+    assert sent and not any(sent)
+    again = compose_study(config_dir=tmp_path / "run", config_name="run")
+    assert again.given_at == "sites" and again.sites["va"].models == [str(trained)]
+
+
+@pytest.mark.parametrize(
+    ("words", "mistake"),
+    [(["given_at=nowhere"], "'nowhere' is none of coordinator, sites"),
+     (["given_at=sites", "federation=none"], "only init and job=evaluate send given weights, over sites"),
+     (["given_at=sites", "job=train", "model_from=null", "init=RUN"], "init gives linear.bias, which the rounds send")],
+)  # fmt: skip
+def test_where_weights_lie_is_checked_before_anything_runs(data, trained, words, mistake):
+    words = ["federation=inprocess", f"model_from={trained}", *(each.replace("RUN", str(trained)) for each in words)]
+    with pytest.raises(UserError) as refused:
+        evaluating(data, *words)
+    assert mistake in str(refused.value)
 
 
 def test_a_hospital_that_did_not_train_is_scored_and_counts_for_what_is_pooled(evaluated):

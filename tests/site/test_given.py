@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from flip.config.build import initial_module
 from flip.config.study import Study
@@ -65,6 +67,69 @@ def test_the_first_round_begins_from_the_given_weights_and_nothing_else(silo, gi
     for other in (to_arrays(initial_module(study.manifest)), moved(weights, 0.01)):
         assert ask(silo, study, "fit", other).fault is Fault.REFUSED_WEIGHTS
     assert ask(silo, study, "fit", weights).fault is None
+
+
+def kept(tmp_path: Path, weights: Payload) -> str:
+    """A site's own file of these."""
+    save_file({name: torch.from_numpy(array) for name, array in weights.items()}, tmp_path / "kept.safetensors")
+    return str(tmp_path / "kept.safetensors")
+
+
+def own_model(study: Study, home: Path, weights: Payload, *files: str) -> Silo:
+    """A hospital that permits the model, and has these files."""
+    silo = hospital(study, home, models=[digest(weights)])
+    silo.place = replace(silo.place, site=replace(silo.site, models=list(files)))
+    return silo
+
+
+def test_training_begins_from_the_hospitals_own_file_and_none_of_it_is_sent(tmp_path):
+    study = study_of(tmp_path / "data", *GENTLE, "strategy.share=[linear.bias]")
+    weights = {"linear.weight": weights_of(study)["linear.weight"]}
+    study, seeded = bringing(study, digest(weights)), to_arrays(initial_module(study.manifest))
+    other = tmp_path / "other.pt"
+    torch.save({"state_dict": {"linear.weight": torch.zeros(1, 2)}}, other)
+    silo = own_model(study, tmp_path / "home", weights, str(other), kept(tmp_path, weights))
+    assert ask(silo, study, "begin", {}, model=digest(weights)).fault is None
+    assert ask(silo, study, "fit", {"linear.bias": seeded["linear.bias"]}).fault is None
+    (loaded,) = silo._loaded.values()
+    assert float(abs(to_arrays(loaded.module)["linear.weight"] - weights["linear.weight"]).max()) < 0.1
+
+
+def test_a_hospital_scores_its_own_file_of_a_model_as_if_it_had_been_sent(given, silo, tmp_path):
+    study, weights = given
+    own = own_model(study, tmp_path / "own", weights, kept(tmp_path, weights))
+    sent = ask(silo, study, "evaluate", weights, 4, APPLIED, split="test")
+    unsent = ask(own, study, "evaluate", {}, 4, APPLIED, split="test", model=digest(weights))
+    assert unsent.fault is None and unsent.metrics == sent.metrics
+
+
+def test_a_model_that_no_file_of_the_hospital_holds_is_refused_and_its_log_has_the_digest(given, tmp_path):
+    study, weights = given
+    (tmp_path / "broken.pt").write_bytes(b"no tensors")
+    files = [kept(tmp_path, moved(weights, 0.01)), str(tmp_path / "broken.pt"), str(tmp_path / "gone.safetensors")]
+    silo = own_model(study, tmp_path / "own", weights, *files)
+    for task in (("begin", {}), ("evaluate", {}, 4, APPLIED)):
+        told = ask(silo, study, *task, model=digest(weights), **({"split": "test"} if len(task) > 2 else {}))
+        assert told.fault is Fault.REFUSED_NO_MODEL
+    log = (tmp_path / "own" / "site.log").read_text()
+    assert f"none of the 3 files in the site's file has the sha256 {digest(weights)}" in log
+    assert "broken.pt: holds more than tensors" in log and "gone.safetensors is no file" in log.replace("\n", " ")
+
+
+def test_a_file_of_the_hospitals_that_the_manifest_does_not_name_is_not_used(given, tmp_path):
+    study, weights = given
+    other = moved(weights, 0.01)
+    silo = own_model(study, tmp_path / "own", weights, kept(tmp_path, other))
+    told = ask(silo, study, "evaluate", {}, 4, APPLIED, split="test", model=digest(other))
+    assert told.fault is Fault.REFUSED_WEIGHTS
+
+
+@pytest.mark.parametrize("model", ["../kept.safetensors", "0" * 63])
+def test_a_model_is_named_by_a_digest_alone_and_beside_no_weights(given, silo, model):
+    study, weights = given
+    assert ask(silo, study, "begin", {}, model=model).fault is Fault.REFUSED_PROTOCOL
+    assert ask(silo, study, "begin", weights, model=digest(weights)).fault is Fault.REFUSED_PROTOCOL
+    assert ask(silo, study, "fit", {}, model=digest(weights)).fault is Fault.REFUSED_PROTOCOL
 
 
 def test_other_weights_than_those_named_are_not_begun_from(silo, given):

@@ -1,6 +1,6 @@
 """Models that were trained elsewhere: whether the job applies any, and whether they are of this study."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from inspect import getmro, isclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +10,7 @@ import numpy as np
 from flip.config.build import takes
 from flip.config.jobs import JOBS
 from flip.config.places import LABELED
+from flip.config.schema import SITES
 from flip.config.study import Study
 from flip.config.targets import LIBRARIES, TARGET, resolve
 from flip.contracts import GivesScans
@@ -47,6 +48,7 @@ def unfit_models(study: Study) -> Iterator[str]:
         yield f"{at(INIT, where)}: job={study.job} trains nothing; set init=null, or model_from for a model to apply"
     if study.init is not None and study.resume_from is not None:
         yield f"{at(INIT, where)}: a training that goes on from resume_from begins from no other; set one to null"
+    yield from _at_sites(study)
     if study.job in ("measure", "predict") and study.live:
         yield f"{at('job', study.where)}: {study.job} runs where the data are; at a hospital with site_file=site.yaml"
     if study.job == "predict":
@@ -93,6 +95,26 @@ def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:
             yield (
                 f"{at(FROM, where)}: {path} was trained with another {', '.join(others)}, so rows would be prepared "
                 "otherwise than in the training; set it as in the run.yaml of that run"
+            )
+
+
+def _at_sites(study: Study) -> Iterator[str]:
+    """Weights that the sites are to have themselves, where none are asked for or training would send them after all."""
+    if study.given_at != SITES:
+        return
+    key = at("given_at", study.where)
+    if study.backend == "none" or not (study.init or study.job == "evaluate"):
+        yield f"{key}: only init and job=evaluate send given weights, over sites; leave it out"
+
+
+def unsent(study: Study, module: "TrainableModule", shared: Sequence[str]) -> Iterator[str]:
+    """Given weights that lie at the sites, of which the rounds would send some."""
+    if study.given_at == SITES and study.init is not None:
+        taken = match(to_arrays(module), read_weights(study.init)).taken
+        if sent := sorted({*taken} & {*shared}):
+            yield (
+                f"{at('given_at', study.where)}: init gives {sent[0]}, which the rounds send; have strategy.share name "
+                "other weights alone, or given_at=coordinator"
             )
 
 

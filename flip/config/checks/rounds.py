@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flip.config.checks.models import unsent
 from flip.config.jobs import JOBS
 from flip.config.study import Study
 from flip.contracts import VisitsSome
@@ -20,7 +21,7 @@ def rounds_problems(study: Study, strategy: FedAvg, model: "TrainableModule | No
     if model is not None:
         yield from unfit_stop(strategy, model, study.where)
         try:
-            strategy.shared(model)
+            yield from unsent(study, model, strategy.shared(model))
         except UserError as error:
             yield from error.problems
     yield from _roster(study, strategy)
