@@ -83,7 +83,7 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
         self.header, self.numeric = header, list(numeric)
         self.categorical = {name: list(levels) for name, levels in categorical.items()}
         self.label, self.positive_above, self.person, self.missing = label, positive_above, person, missing
-        self.batch_size, self.scaling, self.opt_out, self.opted_out = batch_size, scaling, frozenset(opt_out), (0, 0)
+        self.batch_size, self.scaling, self.opt_out = batch_size, scaling, frozenset(opt_out)
         self.ranges = Ranges("dataset.ranges", self.numeric, ranges or {}) if scaling == "declared" else None
         self.fitted = FITTED if self.ranges is None else dict[str, tuple[str, str]]()
         self.must_occur = [f"{label} {side} {positive_above:g}" for side in ("up to", "above") if labeled]

@@ -61,6 +61,7 @@ class CTScans(lightning.LightningDataModule):
     REASONS = frozenset((*(each.value for each in Reason), *UNFIT_SCANS, *PLACES))
     REMARKS = frozenset(each.value for each in Remark)
     SOURCES = frozenset({"images"})
+    opted_out = (0, 0)
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class CTScans(lightning.LightningDataModule):
         opt_out: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self.opt_out, self.opted_out, self._listed = frozenset(opt_out), (0, 0), list[str]()
+        self.opt_out, self._listed = frozenset(opt_out), list[str]()
         if usual_hu is not None and (len(usual_hu) != len(SHARES) or list(usual_hu) != sorted(usual_hu)):
             raise ValueError(f"usual_hu: must be the percentiles {', '.join(map(str, SHARES))}, in ascending order")
         self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo

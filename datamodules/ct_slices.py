@@ -102,7 +102,7 @@ class CTSlices(OfTable, lightning.LightningDataModule):
         opt_out: Collection[str] = (),
     ) -> None:
         super().__init__()
-        self.opt_out, self.opted_out = frozenset(opt_out), (0, 0)
+        self.opt_out = frozenset(opt_out)
         self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo
         self.grid, self.split = grid or Grid(), split or ByHash()
         self.slices_per_person, self.slice_step_mm = slices_per_person, slice_step_mm

@@ -101,13 +101,12 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
         labeled: bool = True,
     ) -> None:
         super().__init__()
-        self.opt_out = frozenset(opt_out)
         if part is not None and partition is None:
             raise ValueError("part: is of a cohort that dataset.partition parts; leave it out, or declare it")
         self.root, self.sources, self.part, self.partition = Path(root), dict(sources or {}), part, partition
         self.labeled, self.trains, self.predicted_names = labeled, trains and labeled, names_of(target)
         self.target = target if labeled else Unlabeled(target)
-        self.cache = VolumeCache(**cache) if cache else None
+        self.cache, self.opt_out = VolumeCache(**cache) if cache else None, frozenset(opt_out)
         self.inputs, self.image, self.tabular = Inputs(image, tabular, text), image, tabular
         self.inputs.take_transformer(self.sources)
         self.text, self.fitted = text, agreed_target.fitted(self.inputs, target)

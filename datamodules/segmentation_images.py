@@ -69,6 +69,7 @@ class SegmentationImages(OfCohort, lightning.LightningDataModule):
     COLUMN_KEYS = ("code", "value")
     converts_columns = True
     must_occur: Sequence[str] = ()  # the structures
+    _site: ScansOfSite | None = None
 
     def __init__(
         self,
@@ -93,7 +94,6 @@ class SegmentationImages(OfCohort, lightning.LightningDataModule):
         labeled: bool = True,
     ) -> None:
         super().__init__()
-        self.opt_out = frozenset(opt_out)
         if len(patches.size) != image.dimensions:
             raise ValueError(f"dataset.patches.size: must be {image.dimensions} numbers, one an axis of dataset.image")
         self.root, self.trains, self.labeled, self.sources = Path(root), trains, labeled, dict(sources or {})
@@ -105,12 +105,11 @@ class SegmentationImages(OfCohort, lightning.LightningDataModule):
         self.groups, self.split = dict(subgroups or {}) if labeled else {}, split or ByPerson()
         used = [*(each.column for each in self.groups.values()), *self.split.columns] if labeled else []
         records = owned(records or Records(person="person_id", accession="accession"), person)
-        self.query = CohortQuery(records, used, None)
+        self.query, self.opt_out = CohortQuery(records, used, None), frozenset(opt_out)
         self.cache, self.must_occur = VolumeCache(**cache) if cache else None, list(structures) if labeled else []
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = dict[str, int](), dict[str, int](), list[str]()
         self._cohort: Cohort | None = None
-        self._site: ScansOfSite | None = None
         self._sets, self._behind, self._agreed = dict[str, Any](), dict[str, int](), False
 
     @property

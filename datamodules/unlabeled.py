@@ -68,6 +68,7 @@ class NamedRows:
     """The site's own names of the rows of a dataset, as `flip.contracts.NamesRows` has them."""
 
     predicted_names: Sequence[str] = ()
+    opted_out = (0, 0)  # rows of persons who opted out, and of how many
 
     def _name_rows(self, names: Mapping[str, Sequence[str | None]], reasons: Sequence[str | None]) -> None:
         """Know all rows by the columns of `names`, else by their number, and why each is left out (None: it is not)."""

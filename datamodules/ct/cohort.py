@@ -94,7 +94,7 @@ class OfTable:
     root: Path
     columns: Mapping[str, str]
     opt_out: Collection[str]
-    opted_out: Gone
+    opted_out: Gone = (0, 0)
 
     def prepare_data(self) -> None:
         """Whatever must be on disk before the table is read."""

@@ -166,12 +166,8 @@ def persons(datamodule: FederatedDataModule) -> int:
 
 def load_cohort(datamodule: FederatedDataModule) -> None:
     """Load a cohort's data into memory. Raises DataError when they cannot be read."""
-
-    def read() -> None:
-        datamodule.setup("fit")
-        datamodule.setup("test")
-
-    of_data(read)
+    of_data(partial(datamodule.setup, "fit"))
+    of_data(partial(datamodule.setup, "test"))
 
 
 def of_data(read: Callable[[], Result]) -> Result:

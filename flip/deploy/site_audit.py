@@ -141,7 +141,7 @@ def of_person(entries: Sequence["Entry"], known: set[str]) -> list[str]:
         times = [str(entry["time"])[:19] for entry in (each[0], each[-1])]
         rows.append((run, str(each[0]["study"])[:12], *times, str(len(each)), steps))
     lines = aligned(rows) if found else ["In no run: no cohort that was read here had a row of this person."]
-    unsaid = f"{nameless} runs read a cohort whose table names no person, of which the journal cannot say."
+    unsaid = f"Runs that read a cohort whose table names no person, of which the journal cannot say: {nameless}."
     return [*lines, unsaid] if nameless else lines
 
 

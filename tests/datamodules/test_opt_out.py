@@ -52,7 +52,7 @@ class Case:
 
 
 def _slices(root: Path) -> None:
-    phantom.generate(root, profile=phantom.PROFILES["north"], patients=4)
+    phantom.generate(root, profile=phantom.PROFILES["north"], patients=3)
 
 
 CASES = {
@@ -115,7 +115,7 @@ def sites(tmp_path_factory) -> Callable[[str], tuple[Path, Path]]:
     return both
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [pytest.param(e, marks=pytest.mark.slow) if e == "CTSlices" else e for e in CASES])
 def test_what_a_dataset_gives_is_that_of_a_cohort_of_which_they_were_deleted(sites, name):
     whole, without = sites(name)
     case = CASES[name]
