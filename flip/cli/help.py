@@ -38,7 +38,7 @@ flip resume=RUN                          go on with a run that was cut off
 flip report|card|export RUN [OUT]        its report, model card, MONAI Bundle
 flip deploy flower sites=NAME out=DIR    folders for a live federation
 flip start KIT                           start its server, or one of its sites
-flip site init|check|audit SITE_FILE     a hospital's file and journal
+flip site init|check|review|approve|audit ...  a hospital's file and its say
 flip --help GROUP                        the options of a group, or of all"""
 WIDTH = 79
 

@@ -14,8 +14,12 @@ from os import kill
 from time import monotonic
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from markupsafe import escape
 
+from flip.__main__ import main
+from flip.deploy.approve import public
 from flip.messages import Fault
 from tests.disks import fill
 from tests.federation.compromised_site import MARKER
@@ -170,12 +174,27 @@ class LiveFaults:
             study.await_fault("va", fault)
         study.await_fault("va", None)
 
+    def test_a_hospital_whose_person_has_signed_for_the_study_takes_part_until_that_is_revoked(self, study, federation):
+        key, site = federation.root / "ada.pem", federation.root / "kits" / "va" / "site.yaml"
+        private = Ed25519PrivateKey.generate()
+        key.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        key.chmod(0o600)
+        with federation.owner_writes("va", {"approval": {"keys": {"ada": public(private)}}}):
+            study.await_fault("va", "REFUSED_APPROVAL")
+            terms = ["--reason", "test", "--ethics", "none", "--expires", "2099-12-31", "--name", "ada"]
+            assert main(["site", "approve", str(study.folder), str(site), "--key", str(key), *terms]) == 0
+            study.await_fault("va", None)
+            [approval] = (site.parent / "approvals").glob("*.json")
+            assert main(["site", "revoke", str(approval)]) == 0
+            study.await_fault("va", "REFUSED_APPROVAL")
+        study.await_fault("va", None)
+
     def test_a_hospital_whose_file_is_a_link_to_anothers_takes_part_in_nothing(self, study, federation):
         with federation.owner_links("va", "cleveland"):
             study.await_fault("va", "REFUSED_POLICY")
         study.await_fault("va", None)
 
-    @pytest.mark.parametrize("word", ["sites.va.policy=public_data", "sites.va.policy.minimum_persons=1"])
+    @pytest.mark.parametrize("word", ["sites.va.policy=public_data", "sites.va.policy.approval=none"])
     def test_no_word_of_a_study_is_a_hospitals_policy(self, word, federation):
         kit = f"federation.kit={federation.root / 'kits' / 'admin'}"
         words = [*STUDY, f"federation={BACKENDS[self.backend]}", kit, f"++{word}"]

@@ -1,5 +1,6 @@
 """A run that ends well says which site was not in it: a site that always fails is never passed over in silence."""
 
+import base64
 import html
 import json
 from pathlib import Path
@@ -71,6 +72,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 REFUSES = "sites.va.policy={minimum_persons: 5000, minimum_cell: 1}"
+KEY = base64.b64encode(bytes(32)).decode()
+UNSEEN = f"sites.va.policy={{minimum_persons: 2, minimum_cell: 1, approval: {{keys: {{ada: '{KEY}'}}}}}}"
 
 
 def test_a_simulation_needs_every_site_that_trains(data, tmp_path):
@@ -79,11 +82,12 @@ def test_a_simulation_needs_every_site_that_trains(data, tmp_path):
     assert "va: refused by the site's policy: fewer distinct persons" in result["reason"]
 
 
-def test_a_site_that_was_not_in_an_ok_run_is_named_everywhere(data, tmp_path, capsys):
-    study = tiny_heart_study(data, "federation=inprocess", "strategy.min_sites=3", REFUSES)
+@pytest.mark.parametrize(("rule", "fault"), [(REFUSES, REFUSED), (UNSEEN, Fault.REFUSED_APPROVAL.value)])
+def test_a_site_that_was_not_in_an_ok_run_is_named_everywhere(rule, fault, data, tmp_path, capsys):
+    study = tiny_heart_study(data, "federation=inprocess", "strategy.min_sites=3", rule)
     result = execute(study, tmp_path / "run")
     assert result["status"] == "ok"
-    warning = f"va took no part: {REFUSED}."
+    warning = f"va took no part: {fault}."
     assert json.loads((tmp_path / "run" / "result.json").read_text())["warnings"] == [warning]
     page = html.unescape((tmp_path / "run" / "report.html").read_text())
     assert page.index(warning) < page.index('class="tiles"')

@@ -1,5 +1,6 @@
 """A policy can only tighten: of two policies the tighter one never answers more, whatever is asked."""
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -11,9 +12,12 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from flip.config.envelope import Envelope, data_of
 from flip.config.policy import Policy
 from flip.config.targets import STUDY_TARGETS
 from flip.messages import TRACKERS, Reply
+from flip.site.approvals import Approval, Approvals
+from tests.site.test_approvals import KEYS, PERSONS
 from tests.site.test_gate import Hospital
 from tests.site.test_given import bringing
 
@@ -45,6 +49,7 @@ SCALES: Mapping[str, Sequence[object]] = {
         [],
     ],
     "trackers": [None, ["other", "wandb"], ["wandb"], []],
+    "approval": ["none", {"keys": KEYS}, {"keys": {"ada": KEYS["ada"]}}, {"keys": KEYS, "needed": 2}],  # ada has signed
 }
 """Values of each rule, the loosest first."""
 LOOSEST = {rule: scale[0] for rule, scale in SCALES.items()}
@@ -64,7 +69,18 @@ def test_every_rule_has_its_scale():
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Hospital]:
     made = {name: Hospital(tmp_path_factory.mktemp(name), *words) for name, words in STUDIES.items()}
     made["applied"].study = bringing(made["applied"].study, GIVEN)
+    for each in made.values():
+        sign(each)
     return made
+
+
+def sign(hospital: Hospital) -> None:
+    """Have one person approve the study, as it is and for many runs."""
+    place, manifest = hospital.silo.place, json.loads(hospital.study.manifest_text)
+    terms = {"runs": 10**6, "reason": "test", "ethics": "none", "expires": "2099-12-31"}
+    envelope = Envelope(site=place.name, data=data_of(place.site), manifest=manifest, free={}, **terms)
+    places = Approvals(place.name, place.site, place.home)
+    places.keep(Approval(envelope, []).signed("ada", PERSONS["ada"]))
 
 
 def asked(hospital: Hospital, rules: Mapping[str, object]) -> list[Reply]:
