@@ -28,7 +28,7 @@ from flip.site.protocol import (
     unknown_weights,
 )
 from flip.site.refusal import Refusal
-from flip.site.sums import SHAPES, sum_slot
+from flip.site.sums import SHAPES, sum_slots
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def counted(question: Question) -> None:
 def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
     """Under which names a task is counted, as which question, and the most questions that each may have in a run."""
     if task.step in SHAPES:
-        return [sum_slot(task)]
+        return sum_slots(task)
     match task.step, task.stage:
         case "fit", "study":
             return [("fit", task.digest, expected.fits)]
