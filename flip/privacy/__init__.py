@@ -98,6 +98,8 @@ class AtSite:
         ledger: where noise is paid for before it is used.
         policy: the site's rules, as its file holds them now.
         weight: the weight of a reply of this site in the strategy's mean.
+        once: whether of a thing (the first text) a question (the second) is the first ever asked at this site, over all
+            runs, or that one again.
         deployed: the site is a hospital's, not simulated.
         peers: by site the public key that its owner handed over, of 64 hexadecimal digits; empty: none did.
     """
@@ -108,6 +110,7 @@ class AtSite:
     ledger: Purse
     policy: Rules
     weight: Callable[[Reply], float]
+    once: Callable[[str, str], bool]
     deployed: bool
     peers: Mapping[str, str]
 

@@ -30,7 +30,7 @@ from flip.site.protocol import (
     unknown_weights,
 )
 from flip.site.refusal import Refusal
-from flip.site.sums import SHAPES, sum_slot
+from flip.site.sums import SHAPES, sum_slots
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def agreed_once(task: Task) -> list[tuple[str, str, int]]:
 def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
     """Under which names a task is counted, as which question, and the most questions that each may have in a run."""
     if task.step in SHAPES:
-        return [sum_slot(task)]
+        return sum_slots(task)
     match task.step, task.stage:
         case "fit", "study":
             return [("fit", task.digest, expected.fits)]

@@ -4,6 +4,7 @@ from flip.messages import Answer, Reply, Task
 from flip.privacy import AtSite, Broken, Mechanism
 from flip.site.admission import Loaded, Place
 from flip.site.budget import Budget
+from flip.site.counters import Counter
 from flip.site.refusal import Refusal
 from flip.site.secret import mechanism_key, site_secret
 
@@ -35,6 +36,7 @@ def at_site(mechanism: Mechanism, place: Place, loaded: Loaded, task: Task) -> A
     """
     kind, secret = type(mechanism), site_secret(place.name, place.site, place.home, task)
     key = mechanism_key(secret, f"{kind.__module__}.{kind.__qualname__}")
+    asked = Counter(place.home / "state" / "once.jsonl")
     return AtSite(
         name=place.name,
         key=key,
@@ -42,6 +44,7 @@ def at_site(mechanism: Mechanism, place: Place, loaded: Loaded, task: Task) -> A
         ledger=Budget(place, loaded.policy, task),
         policy=loaded.policy,
         weight=loaded.strategy.weight,
+        once=lambda thing, question: asked.take(thing, question, 1),
         deployed=place.deployed,
         peers=place.site.peers,
     )

@@ -49,13 +49,16 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return len(shape) == len(wanted) and all(size <= MOST_SITES if own is None else size == own for size, own in sizes)
 
 
-def sum_slot(task: Task) -> tuple[str, str, int]:
-    """Under which name a step of a sum is counted, as which question, and the most of them in a run.
+def sum_slots(task: Task) -> list[tuple[str, str, int]]:
+    """Under which names a step of a sum is counted, as which question, and the most of them in a run.
+
+    A step of one try is asked once, also where a site has several processes.
 
     A round is opened once. What counts as the same question is the same sum, over the same sites of the same fit, with
     whichever keys: one over other sites could be subtracted from it.
     """
     if task.step != STEPS[-1]:
-        return f"{task.step}/{task.round}", task.digest, TRIES
+        step, session = f"{task.step}/{task.round}", str(task.params["session"])
+        return [(step, task.digest, TRIES), (f"{step}/{session}", task.digest, 1)]
     opened = json.dumps([task.params["fit"], sorted(name for name in task.state if name.startswith(f"{PRESENT}/"))])
-    return f"{task.step}/{task.round}", hashlib.sha256(opened.encode()).hexdigest(), 1
+    return [(f"{task.step}/{task.round}", hashlib.sha256(opened.encode()).hexdigest(), 1)]

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from flip.cli.execute import execute
+from flip.messages.model_file import load_model
 from flip.messages.weights import LAST_WEIGHTS
-from flip.messages.weights_file import read_model
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import flip
 from tests.federation.test_parity import SMALL
@@ -30,7 +30,7 @@ def secure(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
-    return dict(read_model(folder / LAST_WEIGHTS).weights)
+    return dict(load_model(folder / LAST_WEIGHTS).weights)
 
 
 @pytest.mark.slow

@@ -161,6 +161,15 @@ def test_a_round_is_begun_three_times_at_most(hospitals):
     assert "keys/0: this run has asked 3 times already, which are all" in hospitals.log()
 
 
+def test_a_step_of_one_try_has_one_question(hospitals):
+    hospitals.round()
+    again = hospitals.asked("shares")
+    fewer = replace(again, state={name: each for name, each in again.state.items() if name != "keys/va"})
+    assert hospitals.silos["cleveland"].answer(fewer).fault is Fault.REFUSED_PROTOCOL
+    session = again.params["session"]
+    assert f"shares/0/{session}: this run has asked 1 times already" in hospitals.log("cleveland")
+
+
 def test_weights_that_are_not_the_studys_come_into_no_sum(tmp_path, monkeypatch):
     monkeypatch.undo()
     hospitals = Hospitals(tmp_path)

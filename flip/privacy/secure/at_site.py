@@ -8,6 +8,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from flip.messages import Fault, Payload, Reply, Task
+from flip.messages.weights import digest
 from flip.messages.wire import join, take
 from flip.privacy import AtSite, Broken
 from flip.privacy.secure.keys import KEY, Keys, Pair, Round
@@ -74,13 +75,16 @@ class SumAtSite:
             raise Broken("shares for other sites than the round began with")
         own = names.index(self.site.name) if self.site.name in names else 0
         shares = {by: each[own].tobytes() for by, each in rows.items() if by != self.site.name}
-        update = {name: array for name, array in self._update(task).items() if "/" in name}
+        update = numbers_in(self._update(task))
         flat = np.concatenate([array.reshape(-1).astype(np.float64) for array in ordered(update)] or [np.zeros(0)])
         part = session.part() if session.began else 1.0
         numbers = encode(flat, part, sites=max(len(names), 1), bits=self.settings.bits)
         return {MASKED: session.masked(shares, numbers), FORMS: as_array(forms_of(update).encode())}
 
     def _unmask(self, task: Task, session: Session) -> Payload:
+        sealed, present = digest(numbers_in(self._update(task))), sorted(take(task.state, PRESENT))
+        if not self.site.once(f"sum of {sealed}", json.dumps(present)):
+            raise Broken("the very same numbers were opened in a sum over other sites, from which this could be taken")
         told = session.unmask({*take(task.state, PRESENT)}, {*take(task.state, LOST)})
         return join(**{TOLD: arrays(told)})
 
@@ -148,6 +152,11 @@ def texts(named: Payload) -> dict[str, bytes]:
 def ordered(named: Payload) -> Iterable[np.ndarray]:
     """Arrays in the order in which all sites have them."""
     return (named[name] for name in sorted(named))
+
+
+def numbers_in(update: Payload) -> dict[str, np.ndarray]:
+    """Of what is kept of a fit the arrays that are summed."""
+    return {name: array for name, array in update.items() if "/" in name}
 
 
 def forms_of(named: Payload) -> str:

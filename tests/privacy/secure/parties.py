@@ -10,6 +10,7 @@ from flip.config.policy import Policy
 from flip.messages import Fault, Reply, Task
 from flip.privacy import AtSite, Broken
 from flip.privacy.secure_aggregation import SecureAggregation
+from flip.site.counters import Counter
 from flip.site.state import LocalState
 from flip.strategies.fedavg import FedAvg
 
@@ -61,7 +62,11 @@ class Parties:
     def lent(self, site: str, task: Task) -> AtSite:
         store = LocalState(self.folder / site, task.run)
         key = site.encode() * 32
-        return AtSite(site, key[:32], store, None, self.policy, self.strategy.weight, self.deployed, self.peers)
+        once = Counter(self.folder / site / "once.jsonl")
+        return AtSite(
+            site, key[:32], store, None, self.policy, self.strategy.weight,
+            lambda thing, question: once.take(thing, question, 1), self.deployed, self.peers,
+        )  # fmt: skip
 
     def answer(self, task: Task, site: str) -> Reply:
         """As a site answers behind its gate. Raises Broken."""

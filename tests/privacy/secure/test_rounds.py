@@ -300,6 +300,15 @@ def test_a_training_alone_is_in_no_sum_and_does_not_leave(parties):
     assert (reply.fault, dict(reply.weights)) == (Fault.REFUSED_RULE, {})
 
 
+def test_the_same_numbers_are_in_no_second_sum_over_other_sites_in_another_run_either(parties):
+    """Two runs of one study train the same: the sums would differ by one site's numbers."""
+    assert not any(reply.fault for reply in parties.summed().values())
+    assert not any(reply.fault for reply in parties.summed(parties.task(run="again")).values())
+    fewer = parties.summed(parties.task(run="fewer"), "abcd")
+    assert not any(reply.weights for reply in fewer.values())
+    assert any("the very same numbers were opened in a sum over other sites" in each for each in parties.whys())
+
+
 # Begun again.
 
 

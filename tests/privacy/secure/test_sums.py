@@ -143,7 +143,7 @@ def test_nobody_gives_both_shares_of_a_site():
 
 @pytest.mark.parametrize("sites", range(3, 40))
 def test_no_division_of_the_sites_opens_both_secrets_of_one(sites):
-    assert 2 * Rules().needed(sites) > sites
+    assert 3 * Rules().needed(sites) > 2 * sites
 
 
 def test_shares_that_somebody_else_made_are_refused():
