@@ -234,9 +234,8 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
-        arrays |= agreed_target.agreed(
-            self.target, len(cohort.person), merged, self._target.get("label", cohort.person)
-        )
+        label = self._target.get("label", cohort.person)
+        arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         self._datasets = split_rows(arrays, self._pixels, self._splits)
 

@@ -93,23 +93,21 @@ class Evaluation:
         `main`: the model that the run is about, of which the report says how intervals were made, what it draws and
         what the study adds. `alone` names the site that trained these weights by itself: its own validation data give
         the threshold; where none can be chosen, the metrics of a decision are withheld; `threshold` is one that was
-        chosen before. `pooled`: the weights were trained on the pooled cohort, and so are scored on rows that are
-        scaled as its were. `model`: the digest of weights that the sites have themselves and are not sent. `sites` are
-        those that score; None: all. Raises StudyFailed where none does for `main`.
+        chosen before. `pooled`: the weights were trained on the pooled cohort, and are scored on rows scaled as its
+        were. `model`: the digest of weights that the sites have, which are not sent. `sites` score; None: all. Raises
+        StudyFailed where none does for `main`.
         """
         said: dict[str, Scalar] = {"alone": alone, "pooled": pooled, "model": model}
         own = {name: value for name, value in said.items() if value}
-        decided = (
-            {"threshold": threshold} if threshold is not None else self._threshold(ask, stage, weights, own, sites)
-        )
+        chosen = None if threshold is None else {"threshold": threshold}
+        decided = chosen or self._threshold(ask, stage, weights, own, sites)
         task = self._task(stage, weights, split="test", outcomes=main, **(decided or {}), **own)
         scored = self._score(ask, task, stage, sites)
         if sites is not None and not {*self.roster.sites(training=True)} <= {*sites}:
             scored = replace(scored, pooled={}, rescaled={})  # over other rows than the run's own
         if main and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
-        undecided = self.module.decided if decided is None and isinstance(self.module, Decides) else ()
-        if undecided:
+        if undecided := self.module.decided if decided is None and isinstance(self.module, Decides) else ():
             scored = scored.undecided(undecided)
         if main:
             self._tell(scored, decided or {}, undecided)
