@@ -44,7 +44,7 @@ class Policy:
         persons_per_parameter: persons to train on for each parameter of a model that is one linear layer; 0: any.
         maximum_parameters: numbers that a model holds.
         maximum_rounds: federated rounds of a study.
-        maximum_steps: optimizer steps of a site in a round.
+        maximum_steps: optimizer steps of a site in a round, and in all further training after the last one.
         maximum_seconds: of one task; the site's process ends after them.
         maximum_memory: gigabytes (10^9 bytes) that the site's process may hold; beyond it the process ends.
         maximum_change: root mean square by which the weights that the site is sent may have moved in a round.

@@ -25,7 +25,7 @@ from flip.site.bounds import refuse_batches, refuse_steps
 from flip.site.centralized import CentralizedFit, fit_centralized
 from flip.site.disclosure import refuse_few, suppress_metrics
 from flip.site.private_fit import Privacy
-from flip.site.received_weights import keep_alone, refuse_pull
+from flip.site.received_weights import keep_alone, keep_final, refuse_pull
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.site.trainer import Device, RoundCallback, fit_round, passes, updates
@@ -168,12 +168,13 @@ class LocalFit:
         trainer, module, rounds = self.manifest["trainer"], self.loaded.module, int(self.task.params["rounds"])
         device, train = device_of(self.manifest, self.place.site), self.batches(module)
         steps = rounds * updates(train, device, steps=trainer["steps"], epochs=trainer["epochs"])
-        refuse_steps(self.loaded.policy, steps, rounds=rounds)
+        refuse_steps(self.loaded.policy, steps)
         seed_fit(self.manifest["seed"], self.place.name, self.task.rounds_behind)
         private = self.privacy.protect(module, train, {}, steps=steps, planned=steps)
         callback = RoundCallback(passes=passes(train, device, steps))
         fit_round(private.module, private.loader, steps=steps, device=device, callback=callback)
         self.store.save(FINE_TUNED, self.task.round, self._weights(module, callback))
+        keep_final(self.store, self.task)
         return self._fields(train, callback, private)
 
     def batches(self, module: "TrainableModule") -> "Loader":

@@ -1,7 +1,7 @@
 """A study's privacy mechanisms around a site's answer to one task."""
 
 from flip.messages import Answer, Reply, Task
-from flip.privacy import AtSite, Broken, Mechanism
+from flip.privacy import AtSite, Broken
 from flip.site.admission import Loaded, Place
 from flip.site.budget import Budget
 from flip.site.counters import Counter
@@ -19,8 +19,8 @@ def through_mechanisms(answer: Answer, place: Place, loaded: Loaded, task: Task)
     def answered(task: Task) -> Reply:
         wrapped = answer
         try:
-            for mechanism in loaded.mechanisms:
-                wrapped = mechanism.wrap_answer(wrapped, at_site(mechanism, place, loaded, task))
+            for number, mechanism in enumerate(loaded.mechanisms):
+                wrapped = mechanism.wrap_answer(wrapped, at_site(number, place, loaded, task))
             return wrapped(task)
         except Broken as error:
             raise Refusal(error.fault, str(error)) from error
@@ -28,14 +28,15 @@ def through_mechanisms(answer: Answer, place: Place, loaded: Loaded, task: Task)
     return answered
 
 
-def at_site(mechanism: Mechanism, place: Place, loaded: Loaded, task: Task) -> AtSite:
-    """What the site lends to one mechanism for one task.
+def at_site(number: int, place: Place, loaded: Loaded, task: Task) -> AtSite:
+    """What the site lends to one mechanism of the study, by its place among them, for one task.
 
-    Its key is of the site's secret and the mechanism's class, so that none has the key of another, of noise or of the
-    ledger. Raises as `site_secret`.
+    Its key is of the site's secret, the mechanism's class and how many of it come before, so that none has the key of another, be it of
+    the same class, of noise or of the ledger. Raises as `site_secret`.
     """
-    kind, secret = type(mechanism), site_secret(place.name, place.site, place.home, task)
-    key = mechanism_key(secret, f"{kind.__module__}.{kind.__qualname__}")
+    kind, secret = type(loaded.mechanisms[number]), site_secret(place.name, place.site, place.home, task)
+    before = sum(type(each) is kind for each in loaded.mechanisms[:number])
+    key = mechanism_key(secret, f"{kind.__module__}.{kind.__qualname__}", before)
     asked = Counter(place.home / "state" / "once.jsonl")
     return AtSite(
         name=place.name,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flip.files import ALONE, APPLIED, CENTRALIZED, write_atomic
+from flip.files import ALONE, APPLIED, CENTRALIZED, FINE_TUNED, write_atomic
 from flip.messages import Fault, Payload, Task
 from flip.messages.weights import digest
 from flip.site.given import refuse_other_model, start_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from flip.site.admission import Loaded
 
 KEYS = "policy.maximum_change, strategy.most_change"
+STUDY = "study"  # the stage of the rounds
 SETS = 3  # different weights of one round: its own, and those of a resume after a site was lost
 ROUNDING = 1e-5  # relative: another processor may round the numbers of the seeded start otherwise
 
@@ -54,6 +55,7 @@ class Received:
         elif self.task.stage in (ALONE, CENTRALIZED):
             self._baseline()
         else:
+            self._final()
             self._of_round()
 
     def _baseline(self) -> None:
@@ -80,6 +82,18 @@ class Received:
         keep_sets(self.store, {**known, key: [*known.get(key, []), sealed]})
         if not relayed and reach_of(self.loaded) is not None:
             self.store.save(name, number, self.task.weights)
+
+    def _final(self) -> None:
+        """What is trained further are the final weights, and the model that came of them alone is scored."""
+        known, number = known_sets(self.store), self.task.rounds_behind
+        tuned = known.get(FINE_TUNED, [])
+        if self.task.stage == FINE_TUNED and number < (last := max(numbers(known), default=0)):
+            raise self._refused(f"final ones have {last} rounds behind them, and these {number}")
+        if (self.task.step, self.task.stage) == ("evaluate", FINE_TUNED):
+            if tuned and tuned != [final_of(self.task)]:
+                raise self._refused("this site has trained others further")
+        elif self.task.step == "fit" and self.task.stage == STUDY and tuned and number >= int(tuned[0].split()[0]):
+            raise self._refused("the rounds ended when the final weights were trained further")
 
     def _is_start(self) -> None:
         """The study's start, to the last bits."""
@@ -126,6 +140,21 @@ def keep_alone(store: LocalState, weights: Payload) -> None:
     known = known_sets(store)
     kept = [*known.get(ALONE, []), digest(weights)][-SETS:]
     keep_sets(store, {**known, ALONE: kept})
+
+
+def keep_final(store: LocalState, task: Task) -> None:
+    """Know which weights this site has trained further, after the rounds."""
+    keep_sets(store, {**known_sets(store), FINE_TUNED: [final_of(task)]})
+
+
+def final_of(task: Task) -> str:
+    """How the final weights are known: the rounds behind them, and their digest."""
+    return f"{task.rounds_behind} {digest(task.weights)}"
+
+
+def numbers(known: Mapping[str, list[str]]) -> list[int]:
+    """The rounds behind the weights that the site took."""
+    return [int(key.partition("/")[2].removesuffix("+")) for key in known if "/" in key]
 
 
 def keep_sets(store: LocalState, known: Mapping[str, list[str]]) -> None:

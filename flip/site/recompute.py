@@ -1,12 +1,15 @@
 """Gradient checkpointing: parts of a network that are computed again in the backward pass, in place of being kept.
 
 Chen T et al., Training Deep Nets with Sublinear Memory Cost, 2016 (arXiv:1604.06174). The numbers are the same to the
-bit on a CPU: what is drawn in a part, as by dropout, is drawn again from the same state of the generator.
+bit on a CPU: what is drawn in a part, as by dropout, is drawn again from the same state of PyTorch's generator, and of
+those of `random` and `numpy.random`. One that a part holds itself is not known.
 """
 
+import random
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar, cast
 
+import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
@@ -54,4 +57,26 @@ def again(part: torch.nn.Module, forward: "Callable[..., Out]", *inputs: object,
     """What a part gives; in training nothing of it is kept but its inputs."""
     if not (part.training and torch.is_grad_enabled()):
         return forward(*inputs, **named)
-    return cast("Out", checkpoint(partial(forward, **named), *inputs, use_reentrant=False))
+    drawn = drawn_alike(partial(forward, **named))
+    return cast("Out", checkpoint(drawn, *inputs, use_reentrant=False))
+
+
+def drawn_alike(forward: "Callable[..., Out]") -> "Callable[..., Out]":
+    """What draws the same from `random` and `numpy.random` whenever it is called, and after the first time no more."""
+    first = None
+
+    def run(*inputs: object) -> "Out":
+        nonlocal first
+        now = random.getstate(), np.random.get_state()
+        if first is None:
+            first = now
+            return forward(*inputs)
+        try:
+            random.setstate(first[0])
+            np.random.set_state(first[1])
+            return forward(*inputs)
+        finally:
+            random.setstate(now[0])
+            np.random.set_state(now[1])
+
+    return run

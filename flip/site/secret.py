@@ -49,9 +49,12 @@ def own_secret(site: Site, home: Path) -> bytes:
     return secret_in(secret_file(site, home))
 
 
-def mechanism_key(secret: bytes, kind: str) -> bytes:
-    """The key that one mechanism, a class in full, has of a site's secret: none has another's, or that of noise."""
-    return hmac.new(secret, f"mechanism:{kind}".encode(), hashlib.sha256).digest()
+def mechanism_key(secret: bytes, kind: str, before: int = 0) -> bytes:
+    """The key that one mechanism has of a site's secret: none has another's, or that of noise.
+
+    `kind` is its class in full, `before` the number of the study's mechanisms of that class that come before it.
+    """
+    return hmac.new(secret, f"mechanism:{before}:{kind}".encode(), hashlib.sha256).digest()
 
 
 def secret_in(path: Path) -> bytes:

@@ -95,11 +95,11 @@ class Second(Mechanism):
 
 
 def test_each_mechanism_of_each_site_has_a_key_of_its_own(study, tmp_path, monkeypatch):
-    here = lent(study, tmp_path / "home", monkeypatch, First, Second)
-    there = lent(study, tmp_path / "other", monkeypatch, First, Second)
-    assert len({each.key for each in (*here, *there)}) == 2 + 2
+    here = lent(study, tmp_path / "home", monkeypatch, First, Second, Second)
+    there = lent(study, tmp_path / "other", monkeypatch, First, Second, Second)
+    assert len({each.key for each in (*here, *there)}) == 3 + 3
     assert {len(each.key) for each in here} == {32}
-    again = lent(study, tmp_path / "home", monkeypatch, First, Second)
+    again = lent(study, tmp_path / "home", monkeypatch, First, Second, Second)
     assert not again, "a task that was answered is answered as it left"
     secret = (tmp_path / "home" / "secret").read_bytes()
     assert secret not in {each.key for each in here}

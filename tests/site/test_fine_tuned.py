@@ -8,6 +8,8 @@ from flip.messages import Fault
 from flip.site.fit import fit_round
 from tests.site.test_gate import Hospital
 
+STEPS = 5  # of a round
+
 
 @pytest.fixture
 def hospital(tmp_path) -> Hospital:
@@ -47,11 +49,32 @@ def test_final_weights_farther_off_than_the_rounds_can_move_are_refused(hospital
     assert answer(hospital, by=301.0, rounds=1).fault is Fault.REFUSED_WEIGHTS
 
 
-def test_steps_are_bounded_by_the_sites_policy(hospital):
+@pytest.mark.parametrize(("most", "fault"), [(1, Fault.REFUSED_RULE), (STEPS, Fault.REFUSED_RULE), (3 * STEPS, None)])
+def test_all_its_steps_are_within_those_of_a_round_by_the_sites_policy(hospital, most, fault):
     from tests.site.test_gate import RULES
 
-    hospital.policy(RULES | {"maximum_steps": 1})
-    assert answer(hospital, rounds=3).fault is Fault.REFUSED_RULE
+    hospital.policy(RULES | {"maximum_steps": most})
+    assert answer(hospital, rounds=3).fault is fault
+
+
+def test_a_model_that_was_tuned_before_the_last_round_is_not_scored_as_the_final_one(hospital):
+    assert answer(hospital, number=0, rounds=1).fault is None
+    score = hospital.moved(0.1, 2, "evaluate", stage="fine_tuned", split="test")
+    assert hospital.silo.answer(score).fault is Fault.REFUSED_WEIGHTS
+    assert answer(hospital, "evaluate", number=0, split="test").fault is None
+
+
+def test_after_it_there_is_no_further_round(hospital):
+    assert hospital.silo.answer(hospital.task()).fault is None
+    assert answer(hospital, number=0, rounds=1).fault is None
+    assert hospital.silo.answer(hospital.task(number=1)).fault is Fault.REFUSED_WEIGHTS
+    assert hospital.silo.answer(hospital.task()).fault is None  # the same round again, as after a resume
+
+
+def test_weights_of_an_earlier_round_than_the_last_are_not_trained_further(hospital):
+    for number in (0, 1, 2):
+        assert hospital.silo.answer(hospital.moved(0.1 * number, number)).fault is None
+    assert answer(hospital, number=0, by=0.1, rounds=1).fault is Fault.REFUSED_WEIGHTS
 
 
 def test_it_is_refused_under_a_privacy_mechanism(tmp_path):

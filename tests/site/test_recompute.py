@@ -1,8 +1,10 @@
 """A site's `checkpointing`: less memory in training, and the same numbers to the bit."""
 
 import copy
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from monai.networks.nets import DynUNet, SegResNet, UNet, ViT
@@ -113,3 +115,24 @@ def test_a_study_has_the_same_weights_and_scores(tmp_path: Path, monkeypatch: py
     again = execute(tiny_heart_study(data, *words, "sites.va.checkpointing=true"), tmp_path / "again")
     assert (again["digest"], again["metrics"]) == (plain["digest"], plain["metrics"])
     assert len(calls) > 2 * 5  # the steps of two rounds, and those of the site alone
+
+
+class DrawsElsewhere(torch.nn.Sequential):
+    """A part that draws from the generators of Python and NumPy, as a stochastic depth of a study's own may."""
+
+    def forward(self, x):
+        return super().forward(x) * random.random() + float(np.random.rand())
+
+
+def test_what_a_part_draws_of_other_generators_is_drawn_again_and_goes_on_after_it():
+    def fit(*, checkpointing: bool) -> list[object]:
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)
+        part = DrawsElsewhere(torch.nn.Linear(3, 3), torch.nn.Tanh(), torch.nn.Linear(3, 1))
+        module = torch.nn.Sequential(part)
+        assert not checkpointing or recompute(module) == 1
+        (module(torch.ones(2, 3)) ** 2).sum().backward()
+        return [*(each.grad.tolist() for each in module.parameters()), random.random(), float(np.random.rand())]
+
+    assert fit(checkpointing=True) == fit(checkpointing=False)
