@@ -52,6 +52,7 @@ from flip.contracts.model import (
     MeasuresScans,
     NamesMethod,
     Outcomes,
+    PredictsWith,
     ScoresExactly,
     SummableMetric,
     VisitsSome,
@@ -62,14 +63,15 @@ from flip.contracts.planning import Plans
 from flip.contracts.prediction import GivesStudies, NamesRows, WritesPredictions
 
 __all__ = [
-    "KINDS", "Agrees", "BinsShares", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites", "ConvertsColumns",
-    "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes", "DeclaresWarnings", "Describes",
-    "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule", "Fingerprinted", "Fits", "FitsBaseline",
-    "GivesScans", "GivesStudies", "HasInterval", "HasSources", "HasSubgroups", "KnowsPersonsBehind", "KnowsThin",
-    "KnowsWhatOccurs", "LoadsQuickly", "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows",
-    "NamesSubgroups", "Outcomes", "Plans", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
-    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
-    "VisitsSome", "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
+    "KINDS", "Agrees", "BinsShares", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites",
+    "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes",
+    "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule",
+    "Fingerprinted", "Fits", "FitsBaseline", "GivesScans", "GivesStudies", "HasInterval", "HasSources",
+    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "LoadsQuickly", "MeasuresScans",
+    "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "Outcomes", "Plans",
+    "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling",
+    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome",
+    "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -82,7 +84,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
-        SaysInference, WritesPredictions,
+        SaysInference, WritesPredictions, PredictsWith,
     ),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),
