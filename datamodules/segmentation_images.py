@@ -65,7 +65,7 @@ class SegmentationImages(lightning.LightningDataModule):
     REASONS, REMARKS, WARNINGS = REASONS, REMARKS, frozenset({NOT_MARKED})
     SOURCES = ("table", "images")
     COLUMN_KEYS = ("code", "value")
-    converts_columns = True
+    converts_columns, bundle_modality = True, ""
     must_occur: Sequence[str] = ()  # the structures
 
     def __init__(
@@ -92,6 +92,7 @@ class SegmentationImages(lightning.LightningDataModule):
         super().__init__()
         if len(patches.size) != image.dimensions:
             raise ValueError(f"dataset.patches.size: must be {image.dimensions} numbers, one an axis of dataset.image")
+        self.bundle_modality = str(getattr(image, "modality", ""))
         self.root, self.trains, self.labeled, self.sources = Path(root), trains, labeled, dict(sources or {})
         self.structures = Structures(structures, dict(columns or {}))
         self.columns = {name: own for name, own in (columns or {}).items() if name not in structures}

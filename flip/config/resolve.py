@@ -66,8 +66,6 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
             site.policy = widened(site.policy, config.allow_targets)
     _absolute(config, "resume_from", "init")
     _settle_models(config, where, problems)
-    if config.given_at not in GIVEN_AT:
-        problems.append(f"{at('given_at', where)}: {config.given_at!r} is none of {', '.join(GIVEN_AT)}")
     _absolute(config.paths, "data_dir", "runs", "demo_dir")
     study = _study(config, sites, where, problems, backend=backend, live=live)
     study = replace(study, declared={key: OmegaConf.to_container(cfg[key]) for key in ("sites", "paths") if key in cfg})
@@ -104,7 +102,9 @@ def _settle_passes(config: Config, where: Where, problems: list[str]) -> None:
 
 
 def _settle_models(config: Config, where: Where, problems: list[str]) -> None:
-    """One model, or a list of them, as absolute paths."""
+    """One model, or a list of them, as absolute paths, and where their weights lie."""
+    if config.given_at not in GIVEN_AT:
+        problems.append(f"{at('given_at', where)}: {config.given_at!r} is none of {', '.join(GIVEN_AT)}")
     named = config.model_from if isinstance(config.model_from, list) else [config.model_from]
     named = [] if config.model_from is None else named
     if not all(isinstance(each, str) and each for each in named):

@@ -99,9 +99,8 @@ class Evaluation:
         """
         said: dict[str, Scalar] = {"alone": alone, "pooled": pooled, "model": model}
         own = {name: value for name, value in said.items() if value}
-        decided = (
-            {"threshold": threshold} if threshold is not None else self._threshold(ask, stage, weights, own, sites)
-        )
+        known = None if threshold is None else {"threshold": threshold}
+        decided = known or self._threshold(ask, stage, weights, own, sites)
         task = self._task(stage, weights, split="test", outcomes=main, **(decided or {}), **own)
         scored = self._score(ask, task, stage, sites)
         if sites is not None and not {*self.roster.sites(training=True)} <= {*sites}:
