@@ -33,6 +33,8 @@ from datamodules.splits import ByColumn, ByPerson
 from datamodules.targets import Subgroups
 from datamodules.volume_cache import VolumeCache
 
+NAMED = Records(person="person_id", accession="accession")
+
 
 class SegmentationImages(lightning.LightningDataModule):
     """A site's scans with masks.
@@ -92,17 +94,16 @@ class SegmentationImages(lightning.LightningDataModule):
         super().__init__()
         if len(patches.size) != image.dimensions:
             raise ValueError(f"dataset.patches.size: must be {image.dimensions} numbers, one an axis of dataset.image")
-        self.bundle_modality = str(getattr(image, "modality", ""))
         self.root, self.trains, self.labeled, self.sources = Path(root), trains, labeled, dict(sources or {})
         self.structures = Structures(structures, dict(columns or {}))
         self.columns = {name: own for name, own in (columns or {}).items() if name not in structures}
         self.fitted, self.binned = (FITTED, (FOREGROUND,)) if intensity.agreed else ({}, ())
         self.reader, self.patches, self.intensity = Reader(self.structures, image, intensity), patches, intensity
         self.batch_size, self.workers, self.planning = batch_size, workers, plan or Planning()
+        self.bundle_modality = str(getattr(image, "modality", ""))
         self.groups, self.split = dict(subgroups or {}) if labeled else {}, split or ByPerson()
         used = [*(each.column for each in self.groups.values()), *self.split.columns] if labeled else []
-        records = owned(records or Records(person="person_id", accession="accession"), person)
-        self.query = CohortQuery(records, used, None)
+        self.query = CohortQuery(owned(records or NAMED, person), used, None)
         self.cache, self.must_occur = VolumeCache(**cache) if cache else None, list(structures) if labeled else []
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = dict[str, int](), dict[str, int](), list[str]()
@@ -132,8 +133,7 @@ class SegmentationImages(lightning.LightningDataModule):
         """Split the persons, read their scans once; see the class for what it raises."""
         if self._site is not None:
             return
-        cohort = self._read()
-        opener = image_opener(self.root, self.sources, "images")
+        cohort, opener = self._read(), image_opener(self.root, self.sources, "images")
         site = ScansOfSite(cohort, self.root / "labels", opener, reader=self.reader, cache=self.cache)
         if not self.labeled:
             self._site = site

@@ -107,8 +107,7 @@ class Evaluation:
             scored = replace(scored, pooled={}, rescaled={})  # over other rows than the run's own
         if main and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
-        undecided = self.module.decided if decided is None and isinstance(self.module, Decides) else ()
-        if undecided:
+        if undecided := self.module.decided if decided is None and isinstance(self.module, Decides) else ():
             scored = scored.undecided(undecided)
         if main:
             self._tell(scored, decided or {}, undecided)
