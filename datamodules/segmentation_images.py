@@ -34,6 +34,8 @@ from datamodules.splits import ByColumn, ByPerson
 from datamodules.targets import Subgroups
 from datamodules.volume_cache import VolumeCache
 
+NAMED = Records(person="person_id", accession="accession")
+
 
 class SegmentationImages(OfCohort, lightning.LightningDataModule):
     """A site's scans with masks.
@@ -67,7 +69,7 @@ class SegmentationImages(OfCohort, lightning.LightningDataModule):
     REASONS, REMARKS, WARNINGS = REASONS, REMARKS, frozenset({NOT_MARKED})
     SOURCES = ("table", "images")
     COLUMN_KEYS = ("code", "value")
-    converts_columns = True
+    converts_columns, bundle_modality = True, ""
     must_occur: Sequence[str] = ()  # the structures
     _site: ScansOfSite | None = None
 
@@ -102,10 +104,11 @@ class SegmentationImages(OfCohort, lightning.LightningDataModule):
         self.fitted, self.binned = (FITTED, (FOREGROUND,)) if intensity.agreed else ({}, ())
         self.reader, self.patches, self.intensity = Reader(self.structures, image, intensity), patches, intensity
         self.batch_size, self.workers, self.planning = batch_size, workers, plan or Planning()
+        self.bundle_modality = str(getattr(image, "modality", ""))
         self.groups, self.split = dict(subgroups or {}) if labeled else {}, split or ByPerson()
         used = [*(each.column for each in self.groups.values()), *self.split.columns] if labeled else []
-        records = owned(records or Records(person="person_id", accession="accession"), person)
-        self.query, self.opt_out = CohortQuery(records, used, None), frozenset(opt_out)
+        self.query = CohortQuery(owned(records or NAMED, person), used, None)
+        self.opt_out = frozenset(opt_out)
         self.cache, self.must_occur = VolumeCache(**cache) if cache else None, list(structures) if labeled else []
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = dict[str, int](), dict[str, int](), list[str]()
@@ -130,8 +133,7 @@ class SegmentationImages(OfCohort, lightning.LightningDataModule):
         """Split the persons, read their scans once; see the class for what it raises."""
         if self._site is not None:
             return
-        cohort = self._read()
-        opener = image_opener(self.root, self.sources, "images")
+        cohort, opener = self._read(), image_opener(self.root, self.sources, "images")
         site = ScansOfSite(cohort, self.root / "labels", opener, reader=self.reader, cache=self.cache)
         if not self.labeled:
             self._site = site

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from models.body_composition.whole_scans import as_file
 
 Apply = Callable[[Mapping[str, Tensor]], Tensor]
 MODEL = "FLIP segmentation"
+LONGEST = 200  # bytes of a file's name, before its ending and that of what is written first
 
 
 class Volume(Protocol):
@@ -75,6 +77,13 @@ def write_masks(
     return Counter(str(row["reason"]) for row in rows if row["reason"])
 
 
+def file_name(accession: str) -> str:
+    """An accession as a file's name without its ending; a long one by its beginning and sha256: most disks take 255
+    bytes."""
+    name = quote(accession, safe="")
+    return name if len(name) <= LONGEST else f"{name[:40]}-{hashlib.sha256(accession.encode()).hexdigest()}"
+
+
 _LAST = ("reason", "model", "use")
 
 
@@ -88,7 +97,7 @@ def _row(study: Study, folder: Path, structures: Sequence[str], *, apply: Apply,
     counts = np.bincount(found.ravel(), minlength=len(structures) + 1)[1:].tolist()
     for name, voxels in zip(structures, counts, strict=True):
         row |= {f"{name}_pixels": voxels} if study.voxel_ml is None else {f"{name}_ml": voxels * study.voxel_ml}
-    mask, name = study.standing(found), f"masks/{quote(study.accession, safe='')}"
+    mask, name = study.standing(found), f"masks/{file_name(study.accession)}"
     if not study.is_dicom:
         ending, content = study.file(mask)
         write_private(folder / f"{name}{ending}", content)

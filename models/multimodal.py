@@ -151,6 +151,16 @@ class MultimodalModel(lightning.LightningModule):
             rows = [(torch.zeros(0),) * 3]
         self.head.fit_baseline(tuple(torch.cat(each) for each in zip(*rows, strict=True)))
 
+    @property
+    def predicts_with(self) -> list[str]:
+        """Names of pooled test metrics that the head predicts with."""
+        return list(getattr(self.head, "predicts_with", ()))
+
+    def know(self, scores: Mapping[str, float]) -> None:
+        """Predict with what is known of the model, by these names, from now on."""
+        if self.predicts_with:
+            self.head.know(scores)
+
     def wanted_sizes(self) -> dict[str, int]:
         """What the head is made for, by the names of the dataset's sizes (`target.classes`, ...)."""
         return dict(getattr(self.head, "wanted_sizes", {}))

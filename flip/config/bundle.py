@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from flip.config.bundle_files import ROUND, Bundle, Value, at_key, classes
+from flip.config.bundle_files import ROUND, WINDOWS, Bundle, Value, at_key, classes
 from flip.config.targets import TARGET
 from flip.errors import UserError, Where, at, nearest
 
@@ -21,6 +21,7 @@ GRID = {
     "ToGrid": ("spacing_mm", ("spacing_mm",)),
 }
 """Transforms that make the grid: the key of `dataset.image`, and the arguments that change nothing else of it."""
+MONAI_OVERLAP = 0.25
 READ = ("LoadImage", "EnsureChannelFirst", "EnsureType", "ToTensor", *GRID)
 """Transforms that change no values, without MONAI's `d`; `ToGrid`, `Range` and `Standardized` are the engine's own."""
 WRITE_IMAGE = f"write dataset.image={{_target_: {FORM}, spacing_mm: [1.5, 1.5, 2.0], orientation: RAS}}"
@@ -76,24 +77,24 @@ def loss(bundle: Bundle) -> object:
 
 def windows(bundle: Bundle) -> object:
     """Voxels of the windows that slide over a scan."""
-    return _inferer(bundle, ("roi_size", "roi"), "dataset.patches.size and model.roi, as [96, 96, 96]")
+    return next(each for key, each in bundle.windows().arguments.items() if key in WINDOWS)
 
 
 def overlap(bundle: Bundle) -> object:
-    """Share of a window that the next one covers again."""
-    return _inferer(bundle, ("overlap",), "model.overlap, as 0.5")
+    """Share of a window that the next one covers again, of the inferer whose windows are taken; MONAI's where it says
+    none."""
+    found = bundle.windows()
+    if (mode := found.arguments.get("mode", "gaussian")) != "gaussian":
+        raise UserError(
+            f"{found.place}.mode: {mode!r} has no counterpart: the engine weighs windows by a Gaussian; write that, "
+            "in a copy of the bundle, or model.overlap, as 0.5, to take it so"
+        )
+    return found.arguments.get("overlap", MONAI_OVERLAP)
 
 
 def least_part(bundle: Bundle) -> object:
     """By structure the smallest part that is kept, where the bundle is of the engine's own."""
     return bundle.named("evaluator::least_part").plain or {}
-
-
-def _inferer(bundle: Bundle, keys: tuple[str, ...], otherwise: str) -> object:
-    found = bundle.named(*(f"{name}::{key}" for name in ("inferer", "validate::inferer", "evaluator") for key in keys))
-    if found.raw is None:
-        raise UserError(f"{found.place}: there is none; write {otherwise}")
-    return found.plain
 
 
 def structures(bundle: Bundle) -> object:
@@ -115,6 +116,11 @@ def structures(bundle: Bundle) -> object:
 
 def image(bundle: Bundle) -> object:
     """The grid of `preprocessing`: `Orientation` and `Spacing`."""
+    if isinstance(channels := _channels(bundle), int) and channels > 1:
+        raise UserError(
+            f"{bundle.folder}: its network takes {channels} channels, and a scan has one here: no counterpart; "
+            "for pictures of as many channels write dataset.image"
+        )
     found: dict[str, object] = {TARGET: FORM}
     for each in bundle.transforms(*PREPARED):
         if each.name not in GRID:
@@ -132,6 +138,14 @@ def image(bundle: Bundle) -> object:
             raise UserError(f"{bundle.named(*PREPARED).place}: states no grid by {name}; {WRITE_IMAGE}")
     modality = at_key(bundle.metadata, "network_data_format::inputs::image::modality")
     return {**found, "modality": modality} if isinstance(modality, str) else found
+
+
+def _channels(bundle: Bundle) -> object:
+    """How many the network takes, where network or metadata say it."""
+    found = bundle.named("network_def::in_channels", "network::in_channels")
+    if found.raw is not None:
+        return found.plain
+    return at_key(bundle.metadata, "network_data_format::inputs::image::num_channels")
 
 
 def intensity(bundle: Bundle) -> object:

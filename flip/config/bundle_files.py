@@ -20,6 +20,7 @@ from flip.config.targets import TARGET
 from flip.contracts.bundle import Config
 from flip.errors import UserError
 
+WINDOWS = ("roi_size", "roi")  # the keys of an inferer's windows
 CONFIGS, METADATA = ("inference", "train"), "metadata"
 ENDINGS = (".json", ".yaml", ".yml")
 REFERENCE = re.compile(r"@(\w+(?:(?:::|#)\w+)*)")
@@ -109,6 +110,21 @@ class Bundle:
                 if (value := at_key(values, key)) is not None:
                     return Value(f"{path}: {key}", value, values)
         return Value(f"{self.folder}: {' or '.join(keys)}", None, {})
+
+    def windows(self) -> Value:
+        """The inferer, or evaluator of the engine's own, of the first configuration whose windows have a size.
+
+        Raises UserError where there is none.
+        """
+        for path, values in self.files.items():
+            for name in ("inferer", "validate::inferer", "evaluator"):
+                found = at_key(values, name)
+                if isinstance(found, Mapping) and {*WINDOWS} & {*found}:
+                    kept = {key: found[key] for key in (*WINDOWS, "overlap", "mode") if key in found}
+                    return Value(f"{path}: {name}", kept, values)
+        raise UserError(
+            f"{self.folder}: no inferer has windows; write dataset.patches.size and model.roi, as [96, 96, 96]"
+        )
 
     def transforms(self, *keys: str) -> list[Value]:
         """The transforms of a `Compose`, none of them disabled; empty where no configuration has it."""

@@ -102,7 +102,7 @@ def _settle_passes(config: Config, where: Where, problems: list[str]) -> None:
 
 
 def _settle_models(config: Config, where: Where, problems: list[str]) -> None:
-    """One model, or a list of them, as absolute paths; and where they are."""
+    """One model, or a list of them, as absolute paths, and where their weights lie."""
     if config.given_at not in GIVEN_AT:
         problems.append(f"{at('given_at', where)}: {config.given_at!r} is none of {', '.join(GIVEN_AT)}")
     named = config.model_from if isinstance(config.model_from, list) else [config.model_from]

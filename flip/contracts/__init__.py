@@ -52,6 +52,7 @@ from flip.contracts.model import (
     MeasuresScans,
     NamesMethod,
     Outcomes,
+    PredictsWith,
     ScoresExactly,
     SummableMetric,
     VisitsSome,
@@ -69,9 +70,9 @@ __all__ = [
     "Fingerprinted", "Fits", "FitsBaseline", "GivesScans", "GivesStudies", "HasInterval", "HasSources",
     "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly",
     "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "Outcomes", "Plans",
-    "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling", "ScoresExactly",
-    "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome", "WantsSizes", "Withholds",
-    "WritesPredictions", "hooks", "is_hook",
+    "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling",
+    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome",
+    "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
@@ -84,7 +85,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
-        SaysInference, WritesPredictions,
+        SaysInference, WritesPredictions, PredictsWith,
     ),
     "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
     "strategy": (VisitsSome,),

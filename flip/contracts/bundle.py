@@ -6,7 +6,7 @@ nothing else but what a bundle may ask for: torch, MONAI, numpy, scipy, nibabel.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 Config = Mapping[str, Any]
 
@@ -18,12 +18,15 @@ class Inference(TypedDict):
     patch: Sequence[int]  # shape of what the network takes at once, channels first
     outputs: Sequence[str]  # names of the channels of its output
     evaluator: Config  # what predicts by `run()`; added are dataset, network, weights, postprocessing and device
+    modality: NotRequired[str]  # of the dataset's images, which an export adds
     postprocessing: Sequence[Config]  # transforms of {"pred": what was found}, in order
 
 
 @runtime_checkable
 class SaysPreprocessing(Protocol):
     """A dataset that can say, once it has taken the agreed sums, how an image becomes input as MONAI's transforms."""
+
+    bundle_modality: str  # of the images, as DICOM writes it; empty where they have none
 
     def bundle_preprocessing(self) -> Sequence[Config]:
         """Transforms of `{"image": a folder of DICOM}`, in order. Raises ValueError, with the reason, if it cannot."""

@@ -162,6 +162,16 @@ class FitsBaseline(Protocol):
 
 
 @runtime_checkable
+class PredictsWith(Protocol):
+    """A module whose predictions need numbers over all sites besides the weights (Cox's baseline hazard)."""
+
+    predicts_with: Collection[str]  # pooled test metrics by these names; the model's file keeps them
+
+    def know(self, scores: Mapping[str, float]) -> None:
+        """Take those that are known."""
+
+
+@runtime_checkable
 class DrawsScores(Protocol):
     """A module that shows more of its test metrics in the report than their values."""
 

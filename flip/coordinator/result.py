@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flip.contracts import PredictsWith
+from flip.coordinator.evaluation import POOLED_TEST
 from flip.coordinator.loop import Coordinator
 from flip.errors import StudyFailed, disk_full
 from flip.messages import Payload
@@ -121,11 +123,18 @@ class Ending:
         try:
             if (weights := self.train()) is None:
                 return None
-            final = self.coordinator.roster.model(weights, threshold=self.coordinator.evaluation.threshold)
+            final = self.coordinator.roster.model(weights, **self._known())
             self.files.last(final)
             return final
         finally:
             self.files.release()
+
+    def _known(self) -> dict[str, float | None]:
+        """What a prediction by the final weights needs besides: the threshold, and what the module names."""
+        evaluation, module = self.coordinator.evaluation, self.coordinator.module
+        named = module.predicts_with if isinstance(module, PredictsWith) else ()
+        found = {name: evaluation.metrics.get(f"{POOLED_TEST}{name}") for name in named}
+        return {"threshold": evaluation.threshold, **{name: each for name, each in found.items() if each is not None}}
 
     def _privacy(self) -> dict[str, Any] | None:
         """The largest epsilon over sites, and each site's."""

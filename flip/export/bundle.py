@@ -86,7 +86,8 @@ def _parts(model: ModelFile) -> "tuple[torch.nn.Module, Sequence[Config], Infere
         load_arrays(module, model.weights)
         if isinstance(data, Agrees):
             data.agree(model.agreed)
-        return module, data.bundle_preprocessing(), module.bundle_inference()
+        said: Inference = {**module.bundle_inference(), "modality": data.bundle_modality}
+        return module, data.bundle_preprocessing(), said
     except (KeyError, ValueError) as error:
         raise UserError(f"{error.args[0]}; so this study cannot be a bundle") from error
 

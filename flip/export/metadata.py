@@ -22,6 +22,8 @@ def metadata(run: RunRecord, said: Inference) -> Config:
         "type": "image", "num_channels": channels, "spatial_shape": patch,
         "dtype": "float32", "is_patch_data": True, "channel_def": {"0": "image"},
     }  # fmt: skip
+    if PLAIN.fullmatch(said.get("modality", "")):
+        image["modality"] = said["modality"]
     pred = {
         "type": "image", "format": "segmentation", "num_channels": len(outputs), "spatial_shape": patch,
         "dtype": "float32", "is_patch_data": True, "channel_def": dict(enumerate(outputs)),

@@ -31,8 +31,8 @@ def through_mechanisms(answer: Answer, place: Place, loaded: Loaded, task: Task)
 def at_site(number: int, place: Place, loaded: Loaded, task: Task) -> AtSite:
     """What the site lends to one mechanism of the study, by its place among them, for one task.
 
-    Its key is of the site's secret, the mechanism's class and how many of it come before, so that none has the key of another, be it of
-    the same class, of noise or of the ledger. Raises as `site_secret`.
+    Its key is of the site's secret, the mechanism's class and how many of that come before, so that none has the key
+    of another, be it of the same class, of noise or of the ledger. Raises as `site_secret`.
     """
     kind, secret = type(loaded.mechanisms[number]), site_secret(place.name, place.site, place.home, task)
     before = sum(type(each) is kind for each in loaded.mechanisms[:number])

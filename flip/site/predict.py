@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from flip.config import build
-from flip.contracts import Decides, GivesStudies, NamesRows, WritesPredictions
+from flip.contracts import Decides, GivesStudies, NamesRows, PredictsWith, WritesPredictions
 from flip.files import write_atomic
 from flip.messages import Fault, Task
 from flip.messages.applied import Applied
@@ -48,6 +48,8 @@ def predict(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> No
     known = Applied.of(task.state)
     if isinstance(module, Decides) and module.chooses_threshold and "threshold" in known.scores:
         module.decide_at(known.scores["threshold"])
+    if isinstance(module, PredictsWith):
+        module.know(known.scores)
     rows, _ = scalings(data, "test", pooled=bool(task.params.get("pooled")))
     predicted = named(predictions(module, rows, device_of(loaded.manifest, place.site)), data.predicted_names)
     read, skipped, unfounded = data.row_names("test"), data.skipped_rows(), data.unfounded_rows("test")

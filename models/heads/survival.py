@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchmetrics import Metric
 
-from models.metrics.counts import FollowUp
+from models.metrics.counts import BaselineHazard, FollowUp
 from models.metrics.survival import CIndex, IntegratedBrier, WeightedCIndex
 from models.panels import survival as follow_up
 
@@ -63,12 +64,13 @@ class Cox(nn.Module):
 
     The likelihood compares the rows of one batch: let `dataset.batch_size` hold all rows of a small site. It ranks
     patients; their survival in time, which the integrated Brier score needs, follows from the baseline hazard of the
-    training rows of the site that scores it (`fit_baseline`), which stays there.
+    training rows of the site that scores it (`fit_baseline`), which stays there. What predicts survival at another
+    site is the hazard over all sites' test rows, from sums (`BaselineHazard`), which the model's file holds.
 
     Args:
         width: size of the embedding that it gets.
         ties: how deaths at the same time are counted.
-        times: where survival is scored, ascending, in the unit of the follow-up time; none: it is not.
+        times: where survival is scored and predicted, ascending, in the unit of the follow-up time; none: it is not.
     """
 
     monitor, higher_is_better = "c_index_weighted", True
@@ -85,6 +87,7 @@ class Cox(nn.Module):
         nn.init.zeros_(self.linear.weight)  # all hazards alike
         self.times = [float(each) for each in times or ()]
         self.fits_baseline = bool(self.times)
+        self.predicts_with, self.agreed = [f"baseline_hazard_{time:g}".replace(".", "_") for time in self.times], None
         self.register_buffer("edges", torch.tensor(self.times), persistent=False)
         self.register_buffer("baseline", torch.full((len(self.times),), torch.nan), persistent=False)
 
@@ -107,13 +110,25 @@ class Cox(nn.Module):
         return (*rows, (-self.baseline * output[:, None].exp()).exp()) if self.times else rows
 
     def predicted(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """`relative_hazard` [n]; no survival, since the baseline hazard stays where the training rows are."""
-        return {"relative_hazard": output.exp()}
+        """`relative_hazard` [n], and `survival_<time>` [n] where the model's file has the baseline hazard (`know`)."""
+        relative = {"relative_hazard": output.exp()}
+        if self.agreed is None:
+            return relative
+        curves = (-self.agreed.to(output) * output[:, None].exp()).exp().T
+        return relative | {f"survival_{time:g}": each for time, each in zip(self.times, curves, strict=True)}
+
+    def know(self, scores: Mapping[str, float]) -> None:
+        """Take the cumulative baseline hazard over all sites' test rows by the names of `predicts_with`."""
+        found = [scores.get(name, torch.nan) for name in self.predicts_with]
+        self.agreed = torch.tensor(found) if found and all(map(math.isfinite, found)) else None
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
         ranks: dict[str, Metric] = {"c_index_weighted": WeightedCIndex(), "follow_up": FollowUp()}
-        return {**ranks, "integrated_brier_weighted": IntegratedBrier(self.times)} if self.times else ranks
+        if not self.times:
+            return ranks
+        hazards = {name: BaselineHazard(self.times[:end]) for end, name in enumerate(self.predicts_with, start=1)}
+        return {**ranks, "integrated_brier_weighted": IntegratedBrier(self.times), **hazards}
 
     def exact(self) -> dict[str, Metric]:
         """Metrics of a site's own rows."""

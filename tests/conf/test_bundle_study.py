@@ -1,5 +1,6 @@
 """A MONAI Bundle as a study: composed from its configuration, trained at two hospitals, and handed on as a bundle."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,8 @@ REFUSED = {
     "values before the grid": (put("preprocessing::transforms::0", CLIPPED), "before the grid is made has no count"),
     "one of several": (put("preprocessing::_target_", "OneOf"), "is no Compose of a list of transforms"),
     "a transform of its own": (put("preprocessing::transforms::3::_target_", "scripts.Spacingd"), "is no transf"),
+    "two channels": (put("network_def::in_channels", 2), "takes 2 channels, and a scan has one here"),
+    "windows that weigh alike": (put("inferer::mode", "constant"), r"inferer\.mode: 'constant' has no counterpart"),
     "no windows": (put("inferer", {"_target_": "SimpleInferer"}), "write dataset.patches.size and model.roi"),
 }  # fmt: skip
 
@@ -133,6 +136,16 @@ def test_a_first_class_that_is_no_background_is_refused(home: Path, tmp_path: Pa
     file.write_text(file.read_text().replace("background", "tumor core"))
     with pytest.raises(UserError, match="calls channel 0 'tumor core', and here it is the background"):
         composed(home, bundle=bundle)
+
+
+def test_the_overlap_is_of_the_inferer_whose_windows_are_taken(home: Path, tmp_path: Path) -> None:
+    inference = settings()
+    del inference["inferer"]["overlap"]  # MONAI's own then
+    bundle = write_bundle(tmp_path / "bundle", inference)
+    file = bundle / "configs" / "train.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "inferer": {"roi_size": [4, 4, 4], "overlap": 0.75}}))
+    model: Any = composed(home, bundle=bundle).manifest["model"]
+    assert (model["roi"], model["overlap"]) == ([8, 16, 16], 0.25)
 
 
 def test_values_end_where_the_bundle_has_them_end(home: Path, tmp_path: Path) -> None:
@@ -184,5 +197,4 @@ def test_it_begins_from_its_weights_trains_and_is_a_bundle_again(home: Path, tmp
     assert all(np.array_equal(out[name], trained[f"network.{name}"]) for name in out)
     again: Any = composed(home, bundle=tmp_path / "again").manifest
     first: Any = composed(home, parts).manifest
-    again["dataset"]["image"]["modality"] = "CT"  # as where a bundle does not say it
     assert (again["model"], again["dataset"]) == (first["model"], first["dataset"])

@@ -130,6 +130,7 @@ def test_it_says_what_it_is(exported: tuple[Path, Path]) -> None:
         "0": "background", "1": "liver", "2": "spleen",
     }  # fmt: skip
     assert about["network_data_format"]["inputs"]["image"]["spatial_shape"] == [4, 8, 8]
+    assert about["network_data_format"]["inputs"]["image"]["modality"] == "CT"
     assert about["eval_metrics"]["accuracy"] == pytest.approx(0.779)
     assert about["weights_sha256"] == json.loads((run / "result.json").read_text())["digest"]
     card, terms = (bundle / "docs" / "README.md").read_text(), (bundle / "LICENSE").read_text()

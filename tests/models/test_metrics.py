@@ -15,7 +15,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 from flip.metrics import metric_states
 from flip.site.bootstrap import bootstrap
 from models.heads.classification import Binary, just_below
-from models.heads.survival import Cox, cox_loss
+from models.heads.survival import Cox, breslow, cox_loss
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC, delong
 from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope
 from models.metrics.classes import (
@@ -28,6 +28,7 @@ from models.metrics.classes import (
     LabelAccuracy,
     Sensitivity,
 )
+from models.metrics.counts import BaselineHazard
 from models.metrics.exact import AUPRC, AUROC, CalibrationSlope, ClassAUROC, LabelAUROC
 from models.metrics.intervals import Mean, wilson
 from models.metrics.survival import CIndex, IntegratedBrier, WeightedCIndex
@@ -275,6 +276,41 @@ def test_survival_by_cox_is_lifelines_from_breslows_baseline_hazard():
     head.fit_baseline(head.scored(head(train["x"]), train))
     survival = head.scored(head(test["x"]), test)[3]
     np.testing.assert_allclose(survival.detach(), expected, atol=1e-5)
+
+
+def test_the_baseline_hazard_of_all_sites_is_that_of_their_rows_together_and_near_breslows():
+    times = [0.3, 0.5, 1.0, 2.0]
+    risk, time, event = tensors(TRUE, TIME, EVENT)
+    whole, *parts = (BaselineHazard(times) for _ in range(3))
+    whole.update(risk, time, event)
+    for metric, part in zip(parts, (slice(0, 90), slice(90, None)), strict=True):
+        metric.update(risk[part], time[part], event[part])
+        for name in ("deaths", "persons", "exposure"):
+            setattr(parts[0], name, sum(getattr(each, name) for each in parts)) if metric is parts[1] else None
+    assert float(parts[0].compute()) == pytest.approx(float(whole.compute()))
+    exact = float(breslow(risk, time, event, torch.tensor(times))[-1])
+    assert float(whole.compute()) == pytest.approx(exact, rel=0.1)
+    assert math.isnan(BaselineHazard(times).compute())
+
+
+def test_a_baseline_hazard_of_few_deaths_in_an_interval_stays_where_they_are():
+    metric = BaselineHazard([1.0, 2.0])
+    metric.update(torch.zeros(12), torch.tensor([0.5] * 3 + [2.5] * 9), torch.tensor([1.0] * 3 + [0.0] * 9))
+    assert (metric.thin(3), metric.thin(4)) == (False, True)
+    metric = BaselineHazard([1.0, 2.0])  # nobody dies, but few are seen in the second
+    metric.update(torch.zeros(12), torch.tensor([0.5] * 10 + [2.5] * 2), torch.zeros(12))
+    assert (metric.thin(2), metric.thin(3)) == (False, True)
+
+
+def test_survival_is_predicted_with_what_the_models_file_knows_and_no_other():
+    head, risk = Cox(1, times=[0.5, 180]), torch.tensor([0.0, math.log(2)])
+    for scores in ({}, {"baseline_hazard_0_5": 0.1}, {"baseline_hazard_0_5": 0.1, "baseline_hazard_180": math.nan}):
+        head.know(scores)
+        assert head.predicted(risk, {}).keys() == {"relative_hazard"}
+    head.know({"baseline_hazard_0_5": 0.1, "baseline_hazard_180": 0.5})
+    found = head.predicted(risk, {})
+    assert found["survival_0.5"].tolist() == pytest.approx([math.exp(-0.1), math.exp(-0.2)])
+    assert found["survival_180"].tolist() == pytest.approx([math.exp(-0.5), math.exp(-1.0)])
 
 
 def test_without_training_rows_survival_by_cox_is_not_scored():

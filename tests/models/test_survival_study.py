@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from flip.cli.execute import execute
 from flip.config.checks.study import check
 from flip.errors import UserError
+from flip.messages.model_file import load_model
 from tests.cohorts.lung_survival import lung_survival
 from tests.studies import compose_study
 
@@ -22,8 +25,13 @@ def run(folder: Path, *overrides: str, status: str = "ok") -> dict:
 
 
 @pytest.fixture(scope="module")
-def scored(tmp_path_factory) -> dict:
-    return run(tmp_path_factory.mktemp("lung"), "model.head.times=[180,365]")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("lung")
+
+
+@pytest.fixture(scope="module")
+def scored(folder) -> dict:
+    return run(folder, "model.head.times=[180,365]")
 
 
 def test_the_pooled_brier_score_is_the_mean_over_the_sites_patients(scored):
@@ -31,6 +39,23 @@ def test_the_pooled_brier_score_is_the_mean_over_the_sites_patients(scored):
     assert 0 < metrics[f"{BRIER}/low"] < metrics[BRIER] < metrics[f"{BRIER}/high"] < 0.3
     by_site = [value for name, value in metrics.items() if name.count("/") == 3 and name.endswith(Path(BRIER).name)]
     assert len(by_site) == 4 and min(by_site) < metrics[BRIER] < max(by_site)
+
+
+def test_survival_at_declared_times_is_predicted_from_the_hazard_over_all_sites_in_the_models_file(
+    scored, folder, tmp_path
+):
+    known = load_model(folder / "run").scores
+    words = ["experiment=lung_survival", "federation=inprocess", *lung_survival(folder / "data"), "job=predict"]
+    study = compose_study(*words, "model.head.times=[180,365]", f"model_from={folder / 'run'}")
+    check(study)
+    assert execute(study, tmp_path / "out")["status"] == "ok"
+    found = pd.concat([pd.read_csv(each) for each in (tmp_path / "out").glob("sites/*/predictions.csv")])
+    assert len(found) > 90 and found["relative_hazard"].nunique() > 50
+    for time in (180, 365):
+        hazard = known[f"baseline_hazard_{time}"]
+        assert hazard == scored["metrics"][f"test/pooled/baseline_hazard_{time}"] > 0
+        wanted = np.exp(-hazard * found["relative_hazard"])
+        np.testing.assert_allclose(found[f"survival_{time}"], wanted, rtol=1e-4)
 
 
 def test_scoring_survival_changes_no_weight(scored, tmp_path):

@@ -21,7 +21,7 @@ from flip.cli.execute import execute
 from flip.config.checks.study import check
 from flip.messages.model_file import load_model
 from models.body_composition.source_headers import TAKEN_OVER
-from models.masks import write_masks
+from models.masks import file_name, write_masks
 from tests.conf.test_segmentation_study import STUDY
 from tests.datamodules.ct_files import body as series
 from tests.datamodules.ct_files import save, slices_of
@@ -64,6 +64,14 @@ def test_a_nifti_has_a_mask_on_its_own_axes(tmp_path, orientation, order, stored
     np.testing.assert_allclose(mask.affine, image.affine)
     np.testing.assert_array_equal(np.asarray(mask.dataobj), wanted)
     assert found.loc["A", "bright_ml"] == pytest.approx(wanted.sum() * np.prod(SPACING) / 1000, rel=1e-4)
+
+
+def test_accessions_that_are_long_have_files_of_their_own(tmp_path):
+    names = ["Ä" * 81 + end for end in "ab"]  # six bytes a letter where it is quoted
+    assert len({file_name(each) for each in names}) == 2
+    for each in (*names, "plain"):
+        (tmp_path / f"{file_name(each)}.nii.gz.part").touch()  # which a disk takes
+    assert file_name("A/1") == "A%2F1"
 
 
 @pytest.mark.parametrize("turn", [{}, {"transpose": True}, {"flip_rows": True, "flip_columns": True}])
