@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 WHOLE = re.compile(r"([-+]?[0-9]{1,99})(?:\.0*)?")  # float() takes 1_0 and 1e1 as well, which are other codes
+WRITTEN_AS_FLOAT = re.compile(r"[0-9]+\.0")
 COMMA = re.compile(r"[-+]?[0-9]+(,[0-9]+)+(\.[0-9]+)?")
 CONVERSION = ("name", "factor", "offset", "values")
 
@@ -95,10 +96,14 @@ def level(value: Any) -> str:
 
 
 def identifier(value: Any) -> str | None:
-    """A person's or an example's identifier as text, None where it is missing; 12 and 12.0 are the same."""
+    """A person's or an example's identifier as text, None where it is missing; 12 and 12.0 are the same.
+
+    Also as text: spreadsheets and pandas write whole numbers so in a column with a gap.
+    """
     if value is None or value != value:
         return None
-    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    text = str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
+    return text.removesuffix(".0") if WRITTEN_AS_FLOAT.fullmatch(text) else text
 
 
 def _plain(value: Any) -> Any:

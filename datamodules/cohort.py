@@ -161,7 +161,7 @@ def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callabl
     files = files_below(below(root if root.is_dir() else root.parent, folder))
 
     def find(accession: str) -> Path:
-        path = files.get(accession)
+        path = files.get(accession) or files.get(f"{accession}.0")  # see `identifier`
         if path is None:
             raise FileNotFoundError(f"no image below {folder} is named as the table says")
         return path

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.alignment import aligned
+from datamodules.alignment import aligned, identifier
 from datamodules.csv_table import read_csv
 from datamodules.description import Description, Edges
 from datamodules.opt_out import Gone, without
@@ -132,7 +132,10 @@ def described(
 def _study(row: Mapping[str, str]) -> Study:
     numbers = {name: _number(row[name], *bounds) for name, bounds in _RANGES.items()}
     return Study(
-        row["person_id"].strip(), row["accession_id"].strip(), _SEXES.get(row["sex"].strip().lower(), -1), **numbers
+        identifier(row["person_id"]) or "",
+        row["accession_id"].strip(),
+        _SEXES.get(row["sex"].strip().lower(), -1),
+        **numbers,
     )
 
 

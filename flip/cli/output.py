@@ -29,9 +29,13 @@ class Tolerant(io.FileIO):
 
 
 def tolerant(descriptor: int, like: TextIO | None = None, *, own: bool = False) -> TextIO:
-    """A text stream over a descriptor, closed with it where it is its own; encoded as another stream is."""
+    """A text stream over a descriptor, closed with it where it is its own; encoded as another stream is.
+
+    What that encoding lacks, as ASCII and Latin-1 lack the dash of an interval, is written as `?`.
+    """
     raw = Tolerant(descriptor, "w", closefd=own)
     encoding, errors = (like.encoding, like.errors) if like else ("utf-8", "backslashreplace")
+    errors = "replace" if errors == "strict" else errors
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding, errors, line_buffering=os.isatty(descriptor))
 
 

@@ -1,5 +1,6 @@
 """A standard output that is closed, broken or full stops nothing: neither a run nor what a pipe cuts short."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from flip.cli.output import tolerant
 from tests.cli.small_study import write_small_study
 
 
@@ -19,6 +21,14 @@ def ran(folder: Path, redirection: str, *words: str) -> "subprocess.CompletedPro
         ["bash", "-o", "pipefail", "-c", command, "bash", *words],
         cwd=folder, capture_output=True, text=True, timeout=300, env=environment, check=False,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_what_a_terminal_cannot_show_does_not_end_a_run(encoding: str, tmp_path: Path) -> None:
+    like = io.TextIOWrapper(io.BytesIO(), encoding)
+    with (tmp_path / "out").open("wb") as file, tolerant(os.dup(file.fileno()), like, own=True) as stream:
+        stream.write("0.85 (.69\u2013.94)\n")
+    assert (tmp_path / "out").read_text(encoding) == "0.85 (.69?.94)\n"
 
 
 @pytest.mark.slow

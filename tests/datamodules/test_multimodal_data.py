@@ -144,6 +144,26 @@ def test_rows_without_person_or_target_are_left_out_and_counted(tmp_path):
     assert set(data.skipped) <= Multimodal.REASONS
 
 
+def test_a_person_who_is_written_as_a_float_in_some_rows_is_one_person(tmp_path):
+    """As pandas writes whole numbers where a value is missing: one person would be in two splits."""
+    path = write_cohort(tmp_path) / "cohort.csv"
+    lines = [line.removeprefix("p") for line in path.read_text().splitlines()[1:]]
+    lines[::2] = [line.replace(",", ".0,", 1) for line in lines[::2]]
+    path.write_text("\n".join([",".join(FIELDS), *lines]) + "\n")
+    data = dataset(tmp_path)
+    assert data.persons() == 30
+    assert not set(data.whose("train")) & set(data.whose("test"))
+
+
+def test_an_image_may_be_named_as_a_float_is_written(tmp_path):
+    path = write_cohort(tmp_path, 10) / "cohort.csv"
+    path.write_text(path.read_text().replace("a0.png", "7.0"))
+    (tmp_path / "images" / "a0.png").rename(tmp_path / "images" / "7.0.png")
+    data = dataset(tmp_path)
+    data.setup()
+    assert [*data.remarks.values()] == [10]
+
+
 def test_a_copied_row_is_left_out_and_counted(tmp_path):
     folder = write_cohort(tmp_path / "site")
     whole_table = (folder / "cohort.csv").read_text()
