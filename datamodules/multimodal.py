@@ -225,8 +225,7 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         return self._behind
 
     def adjusted(self, merged: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Moments of the training rows once harmonised, by the name of what scales them; see `Tabular.adjusted`."""
-        self.setup()
+        """Moments of the training rows once harmonised, by the name of what scales them, after `statistics`."""
         return self.inputs.adjusted(merged, self._read(), self._splits == "train")
 
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
@@ -235,9 +234,8 @@ class Multimodal(NamedRows, SplitLoaders, lightning.LightningDataModule):
         cohort = self._read()
         arrays = {**self._target, "person": cohort.person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
-        arrays |= agreed_target.agreed(
-            self.target, len(cohort.person), merged, self._target.get("label", cohort.person)
-        )
+        label = self._target.get("label", cohort.person)
+        arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         self._datasets = split_rows(arrays, self._pixels, self._splits)
 
