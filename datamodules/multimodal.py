@@ -224,8 +224,7 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
         return self._behind
 
     def adjusted(self, merged: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Moments of the training rows once harmonised, by the name of what scales them; see `Tabular.adjusted`."""
-        self.setup()
+        """Moments of the training rows once harmonised, by the name of what scales them, after `statistics`."""
         return self.inputs.adjusted(merged, self._read(), self._splits == "train")
 
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:

@@ -121,7 +121,7 @@ class DrawsElsewhere(torch.nn.Sequential):
     """A part that draws from the generators of Python and NumPy, as a stochastic depth of a study's own may."""
 
     def forward(self, x):
-        return super().forward(x) * random.random() + float(np.random.rand())
+        return super().forward(x * random.random() + float(np.random.rand()))
 
 
 def test_what_a_part_draws_of_other_generators_is_drawn_again_and_goes_on_after_it():
