@@ -95,14 +95,6 @@ def test_training_begins_from_the_hospitals_own_file_and_none_of_it_is_sent(tmp_
     assert float(abs(to_arrays(loaded.module)["linear.weight"] - weights["linear.weight"]).max()) < 0.1
 
 
-def test_a_hospital_scores_its_own_file_of_a_model_as_if_it_had_been_sent(given, silo, tmp_path):
-    study, weights = given
-    own = own_model(study, tmp_path / "own", weights, kept(tmp_path, weights))
-    sent = ask(silo, study, "evaluate", weights, 4, APPLIED, split="test")
-    unsent = ask(own, study, "evaluate", {}, 4, APPLIED, split="test", model=digest(weights))
-    assert unsent.fault is None and unsent.metrics == sent.metrics
-
-
 def test_a_model_that_no_file_of_the_hospital_holds_is_refused_and_its_log_has_the_digest(given, tmp_path):
     study, weights = given
     (tmp_path / "broken.pt").write_bytes(b"no tensors")
@@ -177,6 +169,17 @@ def scoring(tmp_path: Path) -> tuple[Study, Payload, Silo]:
 
 def scored(silo: Silo, study: Study, weights: Payload, agreed: Payload):
     return ask(silo, study, "evaluate", weights, 4, APPLIED, join(statistics=agreed), split="test")
+
+
+def test_a_hospital_scores_its_own_file_of_a_model_as_if_it_had_been_sent(scoring, tmp_path):
+    study, weights, silo = scoring
+    own = hospital(study, tmp_path / "own", models=[model_digest(weights, MEAN)])
+    own.place = replace(own.place, site=replace(own.site, models=[kept(tmp_path, weights)]))
+    AGREED[own] = {}
+    sent, state = scored(silo, study, weights, MEAN), join(statistics=MEAN)
+    unsent = ask(own, study, "evaluate", {}, 4, APPLIED, state, split="test", model=digest(weights))
+    assert sent.fault is None
+    assert (unsent.fault, unsent.metrics) == (None, sent.metrics)
 
 
 def test_a_hospital_scores_the_named_models_and_no_other(scoring):

@@ -20,11 +20,12 @@ from tests.config.hostile import HOSTILE
 from tests.studies import tiny_heart_study
 
 SEEN: list[str] = []
+OWN = ("/home/", "/home'")  # the site writes down what it is asked, in its own home
 OUTWARD = {*PATHS, *PROCESSES, *SOCKETS, "socket.getaddrinfo"}
 
 
 def seen(event: str, args: tuple[Any, ...]) -> None:
-    if SEEN and event in OUTWARD and "site.log" not in str(args):
+    if SEEN and event in OUTWARD and not any(each in str(args) for each in OWN):
         SEEN.append(f"{event} {args}")
 
 
