@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Any, NoReturn
 
 from flip.config.free_keys import ANY, ONE_OF, STRATEGY, Values, unfit_free
+from flip.config.opt_out import list_digest
 from flip.config.schema import Site
 
 SHOWN = 5  # keys that a line names
@@ -29,8 +30,12 @@ def canonical(value: object) -> str:
 
 
 def data_of(site: Site) -> str:
-    """Sha256 over what a site's file says of its data: where they lie, and whose they are. It never travels."""
-    return hashlib.sha256(canonical({key: getattr(site, key) for key in DATA}).encode()).hexdigest()
+    """Sha256 over what a site's file says of its data: where they lie, whose they are, and who has opted out.
+
+    It never travels. Raises UserError for a list of who has opted out that cannot be read.
+    """
+    said = {key: getattr(site, key) for key in DATA} | {"opt_out": list_digest(site)}
+    return hashlib.sha256(canonical(said).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

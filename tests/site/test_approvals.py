@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from flip.config.approvers import Approvers
 from flip.config.envelope import Envelope, data_of
 from flip.config.free_keys import read_free
 from flip.config.policy import Policy
@@ -375,3 +376,13 @@ def test_a_rule_on_approval_that_is_misspelt_is_named(value, said):
     with pytest.raises(UserError) as error:
         Policy.read("kings", RULES | {"approval": value}, deployed=True)
     assert said in str(error.value)
+
+
+def test_another_list_of_who_opted_out_lapses_it(hospital: Approving, tmp_path: Path) -> None:
+    listed = tmp_path / "opted_out.txt"
+    listed.write_text("7\n")
+    places = replace(hospital.places, site=replace(hospital.places.site, opt_out=str(listed)))
+    approval = Approval(hospital.envelope(data=data_of(places.site)), []).signed("ada", PERSONS["ada"])
+    assert places.invalid(approval, Approvers(KEYS)) == ""
+    listed.write_text("7\n8\n")
+    assert "who opted out" in places.invalid(approval, Approvers(KEYS))
