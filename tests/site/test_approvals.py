@@ -385,4 +385,4 @@ def test_another_list_of_who_opted_out_lapses_it(hospital: Approving, tmp_path: 
     approval = Approval(hospital.envelope(data=data_of(places.site)), []).signed("ada", PERSONS["ada"])
     assert places.invalid(approval, Approvers(KEYS)) == ""
     listed.write_text("7\n8\n")
-    assert "who opted out" in places.invalid(approval, Approvers(KEYS))
+    assert "opt_out" in places.invalid(approval, Approvers(KEYS))
