@@ -150,7 +150,7 @@ class Approvals:
         if envelope.site != self.name:
             return "is of another site"
         if envelope.data != data_of(self.site):
-            return "its data (root, columns, person, sources, cohort, opt_out) are others than those that were signed for"
+            return "its data (root, columns, person, sources, cohort, opt_out) are others than were signed for"
         return f"held until {envelope.expires}" if today() > date.fromisoformat(envelope.expires) else ""
 
     def _unfit(self, approval: Approval, manifest: str, run: str, approvers: Approvers) -> str:
