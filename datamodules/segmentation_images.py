@@ -107,8 +107,7 @@ class SegmentationImages(OfCohort, lightning.LightningDataModule):
         self.bundle_modality = str(getattr(image, "modality", ""))
         self.groups, self.split = dict(subgroups or {}) if labeled else {}, split or ByPerson()
         used = [*(each.column for each in self.groups.values()), *self.split.columns] if labeled else []
-        self.query = CohortQuery(owned(records or NAMED, person), used, None)
-        self.opt_out = frozenset(opt_out)
+        self.query, self.opt_out = CohortQuery(owned(records or NAMED, person), used, None), frozenset(opt_out)
         self.cache, self.must_occur = VolumeCache(**cache) if cache else None, list(structures) if labeled else []
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.remarks, self.remarks_persons, self.remarks_in_words = dict[str, int](), dict[str, int](), list[str]()

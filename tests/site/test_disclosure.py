@@ -35,7 +35,7 @@ FULL = {
     "examples": 40, "metrics": {"loss": 0.5}, "weights": {"w": np.ones(3)}, "state": {"c": np.ones(3)},
     "summaries": {Topic.DESCRIPTION: {"count/x": SUMMARY}},
 }  # fmt: skip
-OPEN = {"site", "task_digest", "withheld", "fault", "seconds", "fingerprint", "journal"}  # say nothing of a person
+OPEN = {"site", "task_digest", "withheld", "fault", "seconds", "fingerprint", "journal", "sent"}  # of no person
 
 
 # The rules.

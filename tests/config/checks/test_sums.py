@@ -21,7 +21,7 @@ WEIGHTS = "strategy.site_weights={cleveland: %s, hungarian: 1, switzerland: 1, v
         (["baselines.centralized=true"], "baselines.centralized.*set baselines.centralized=false"),
         (["baselines.fine_tuned=1"], "baselines.fine_tuned.*set baselines.fine_tuned=null"),
         ([WEIGHTS % 0], r"strategy.site_weights.*cleveland would be in no sum at a weight of 0"),
-        ([WEIGHTS % 9], r"strategy.site_weights.*one site can be .75 of a sum"),
+        ([WEIGHTS % 9], r"strategy.site_weights.*one site can be 0.75 of a sum"),
         (["strategy.fraction=0.5"], "privacy.secure_aggregation: 2 sites of 4 train in a round, and a sum has 3"),
         (["sites=[cleveland,va]"], "privacy.secure_aggregation: 2 sites of 2 train in a round"),
         (["privacy.secure_aggregation.scale=3"], "privacy.secure_aggregation.scale=3: must be from 8 to 40"),
