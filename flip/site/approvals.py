@@ -169,11 +169,15 @@ class Approvals:
 
 def read_file(path: Path) -> str:
     """The text of a file, not of a link's target. Raises OSError, and ValueError for what is too long or no text."""
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-        about = os.fstat(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode) or about.st_size > MOST_BYTES:
             raise ValueError("is no file, or too long")
-        return file.read().decode()
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read().decode()
+    finally:
+        os.close(descriptor)
 
 
 def revoke(path: Path, envelope: Envelope) -> Path:

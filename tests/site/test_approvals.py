@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
@@ -386,3 +387,10 @@ def test_another_list_of_who_opted_out_lapses_it(hospital: Approving, tmp_path: 
     assert places.invalid(approval, Approvers(KEYS)) == ""
     listed.write_text("7\n8\n")
     assert "opt_out" in places.invalid(approval, Approvers(KEYS))
+
+
+def test_a_folder_in_a_files_place_is_not_held_open(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(ValueError, match="is no file"):
+        approvals.read_file(tmp_path)
+    assert os.listdir("/proc/self/fd") == before
