@@ -43,14 +43,10 @@ def interrupted(study: Faulty, number: signal.Signals, *overrides: str, hangs: s
     [
         pytest.param(ONE, signal.SIGINT, id="inprocess-int"),
         pytest.param(FORKED, signal.SIGTERM, id="workers-term", marks=pytest.mark.slow),
-        *[
-            pytest.param(backend, number, id=f"{backend.name}-{number.name}", marks=pytest.mark.slow)
-            for backend, number in [
-                (FLOWER, signal.SIGTERM), (FLOWER, signal.SIGHUP), (FLARE, signal.SIGTERM),
-            ]
-        ],
+        pytest.param(FLOWER, signal.SIGHUP, id="flower-hup", marks=pytest.mark.slow),
+        pytest.param(FLARE, signal.SIGTERM, id="nvflare-term", marks=pytest.mark.slow),
     ],
-)  # fmt: skip
+)
 def test_a_signal_in_a_fit_of_lightning_ends_the_run_with_a_result(
     backend: Backend, number: signal.Signals, tmp_path: Path, short: Path
 ) -> None:
