@@ -175,8 +175,8 @@ class Sum:
             self._note(reply)
             try:
                 sound = reply.fault is None and reply.task_digest == task.digest and takes(reply)
-            except (Broken, ValueError, TypeError, KeyError, AttributeError):  # what no site of ours sends
-                sound = False
+            except (Broken, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+                sound = False  # what no site of ours sends
             if sound:
                 able.append(reply.site)
             else:

@@ -35,7 +35,8 @@ class Rules:
         """Shares that open a secret of a round that began with so many sites: above two thirds of them.
 
         A coordinator that tells some sites that one was lost and the others that it was not gets one of its two secrets
-        at most, since twice the threshold is more than there are sites; even where up to a third of them help it.
+        at most, since twice the threshold is more than there are sites; even where up to a third of them help it. A sum
+        over fewer sites than this it may get from ten on, since they compare no lists: see flip/privacy/README.md.
         """
         return max(self.least, LEAST, 2 * sites // 3 + 1, math.ceil(self.threshold * sites - 1e-9))
 

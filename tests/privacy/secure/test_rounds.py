@@ -175,6 +175,20 @@ def test_shares_that_are_wrong_open_nothing_rather_than_noise(parties, monkeypat
     assert {reply.fault for reply in parties.summed().values()} == {Fault.UNOPENED}
 
 
+def test_forms_that_no_parser_takes_are_a_fault_of_their_site_and_the_others_go_on(parties, monkeypatch):
+    answer = Parties.answer
+
+    def nested(self, task, site):
+        reply = answer(self, task, site)
+        deep = {**reply.state, "forms": as_array(b"[" * 100_000)}
+        return replace(reply, state=deep) if (task.step, site) == ("masked", "a") else reply
+
+    monkeypatch.setattr(Parties, "answer", nested)
+    replies = parties.summed()
+    assert {site: reply.fault for site, reply in replies.items() if reply.fault} == {"a": Fault.INVALID}
+    assert close(replies["b"], mean_of(parties, parties.task(), "bcde"), 100 / 110)
+
+
 # What a coordinator sees, and cannot have.
 
 

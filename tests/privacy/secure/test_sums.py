@@ -10,8 +10,8 @@ from flip.privacy import Broken
 from flip.privacy.secure import shamir
 from flip.privacy.secure.keys import Pair, Round, identity_of
 from flip.privacy.secure.opening import open_sum
-from flip.privacy.secure.ring import decode, encode
-from flip.privacy.secure.session import Rules, Session
+from flip.privacy.secure.ring import add_mask, decode, encode
+from flip.privacy.secure.session import Rules, Session, own_mask, pair_mask, points_of
 
 ROUND = Round("run", 0)
 NAMES = ("a", "b", "c", "d", "e")
@@ -144,6 +144,30 @@ def test_nobody_gives_both_shares_of_a_site():
 @pytest.mark.parametrize("sites", range(3, 40))
 def test_no_division_of_the_sites_opens_both_secrets_of_one(sites):
     assert 3 * Rules().needed(sites) > 2 * sites
+
+
+def test_a_coordinator_that_names_other_lost_sites_to_each_opens_six_of_ten():
+    """The limit that the page states: sites do not compare what they were told, and seven of ten are needed."""
+    party = Party(names=tuple("abcdefghij"))
+    party.keys(), party.shares(), party.masks()
+    opened, rest = party.names[:6], party.names[6:]
+    told = {}
+    for place, name in enumerate(party.names):
+        spared = name if name in rest else rest[place % 4]  # four lost ones are one more than a site would take
+        lost = {*rest} - {spared}
+        said = party.sites[name].unmask({*party.names} - lost, lost)
+        told[name] = {site: text for site, text in said.items() if site in lost or site in opened}
+    keys, points = party.sites["a"].public, points_of(party.names)
+    among, total = party.round.beginning(party.began), exact_sum(party.masked[name] for name in opened)
+    found = {}
+    for site in party.names:
+        shares = {points[by]: int.from_bytes(each[site]) for by, each in told.items() if site in each}
+        found[site] = shamir.join(shares).to_bytes(32)
+    for site in opened:
+        add_mask(total, own_mask(found[site], among), subtract=True)
+        for other in rest:
+            add_mask(total, pair_mask(found[other], keys[site].masks, among, other, site), subtract=site < other)
+    assert total.tolist() == exact(party, opened).tolist()
 
 
 def test_shares_that_somebody_else_made_are_refused():
