@@ -16,6 +16,7 @@ NO_ANSWER = "asked, no answer left"
 
 def command(arguments: Sequence[str]) -> int:
     """Verify a journal and print it. Returns 0, or 1 where it is not as the site wrote it. Raises UserError."""
+    from flip.config.opt_out import person_name
     from flip.site.journal import FILE, Broken
 
     given = _parser().parse_args(arguments)
@@ -24,7 +25,7 @@ def command(arguments: Sequence[str]) -> int:
     try:
         for entry in journal.entries():
             entries.append(entry)
-        known = journal.cohorts_of(given.person) if given.person else set()
+        known = journal.cohorts_of(person_name(given.person)) if given.person else set()
     except Broken as broken:
         print(*table(entries), "", sep="\n")
         print(
