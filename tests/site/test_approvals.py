@@ -235,6 +235,17 @@ def test_no_more_runs_than_were_approved_whenever_the_site_is_started(hospital):
     assert hospital.fault(run="three") is None
 
 
+def test_studies_of_a_sweep_under_one_identifier_are_a_run_each(hospital):
+    hospital.approve("ada", runs=2, free={"seed": "any"})
+    text = hospital.study.manifest_text
+    swept = [json.dumps(json.loads(text) | {"seed": n}, sort_keys=True, separators=(",", ":")) for n in (7, 8)]
+    told = []
+    for each in (text, *swept, swept[0]):
+        hospital.study = replace(hospital.study, manifest_text=each)
+        told.append(hospital.fault(run="one"))
+    assert told == [None, None, Fault.REFUSED_APPROVAL, None]
+
+
 # The envelope: every byte but those of the free keys.
 
 
