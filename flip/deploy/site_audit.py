@@ -133,7 +133,7 @@ def of_person(entries: Sequence["Entry"], known: set[str]) -> list[str]:
     """The runs in which rows of a person stood behind something that was answered, each with its tasks."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry.get("cohort") in known and entry["outcome"] == "answered":
+        if entry.get("cohort") in known and entry["outcome"] in ("answered", "repeated"):
             found.setdefault(str(entry["run"]), []).append(entry)
     nameless = len({entry["run"] for entry in entries if entry["outcome"] == "answered" and not entry.get("cohort")})
     rows: list[tuple[str, ...]] = [("run", "study", "first", "last", "answers", "steps")]
