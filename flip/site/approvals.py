@@ -56,7 +56,7 @@ class Approval:
             if not isinstance(value, dict) or {*value} != {"envelope", "signatures"}:
                 raise ValueError("an approval holds envelope and signatures")
             return cls(Envelope.read(value["envelope"]), [Signature(**each) for each in value["signatures"]])
-        except (TypeError, RecursionError) as error:
+        except (AttributeError, LookupError, TypeError, RecursionError) as error:
             raise ValueError("is no approval") from error
 
     @property

@@ -183,6 +183,10 @@ NOTHING: dict[str, Callable[[Approving], object]] = {
     "revoked, and copied back": copied_back,
     "no JSON": lambda h: h.approve("ada").write_text("{"),
     "no approval": lambda h: h.approve("ada").write_text('{"envelope": {}, "signatures": [{"name": 3}]}'),
+    "of no study": lambda h: tampered(
+        h.approve("ada", free={"strategy": {"one_of": [{}]}}, manifest={"strategy": {}}),
+        lambda each: each["envelope"]["manifest"].pop("strategy"),
+    ),
     "signatures that are none": lambda h: tampered(
         h.approve("ada"), lambda each: each.update(signatures=[{"name": ["ada"], "signed": 1, "signature": "%"}])
     ),
@@ -379,6 +383,7 @@ def vars_of(task: Task) -> dict[str, Any]:
         ({"keys": {"ada": KEYS["ada"], "eve": KEYS["ada"]}}, "two names have the same key"),
         ({"keys": KEYS, "needed": 3}, "must be 1 or 2 signatures"),
         ({"keys": KEYS, "needed": True}, "must be 1 or 2 signatures"),
+        ({"keys": KEYS, "needed": 1.0}, "must be 1 or 2 signatures"),
         ({"keys": {"ada": KEYS["ada"]}, "needed": 2}, "is more than the persons in keys"),
         ({"keys": KEYS, "need": 2}, "approval.need: no such rule; did you mean 'needed'?"),
     ],
