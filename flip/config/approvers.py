@@ -59,6 +59,11 @@ NOBODY = Approvers({})
 """A hospital whose file does not say who may approve: every study is refused."""
 
 
+def unasked(policy: object) -> object:
+    """The `policy` of a hospital's file for what its owner runs there alone, of which nothing leaves: none is asked."""
+    return {**policy, "approval": NONE} if isinstance(policy, Mapping) and "approval" in policy else policy
+
+
 def public_bytes(key: object) -> bytes | None:
     """The bytes of a public key in base64; None for anything else."""
     try:
