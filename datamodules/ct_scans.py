@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datamodules import phantom
+from datamodules.alignment import identifier
 from datamodules.ct.grid import Grid
 from datamodules.ct.planes import AIR, TISSUES, Plane
 from datamodules.ct.scan_folder import PLACES, Place, corrections, places
@@ -117,14 +118,14 @@ class CTScans(lightning.LightningDataModule):
         if self._places is None:
             self.prepare_data()
             listed = places(self.root, self.columns, self.source)
-            names = [place.person for place in listed]
+            names = [identifier(place.person) for place in listed]
             self._places = list(itertools.compress(listed, stays(names, self.opt_out)))
             self._listed, self.opted_out = [place.accession for place in listed], gone(names, self.opt_out)
 
     def person_names(self) -> list[str]:
         """The site's own name of each person, once."""
         self.setup()
-        return [name for name in dict.fromkeys(place.person for place in self._places or ()) if name]
+        return [name for name in dict.fromkeys(identifier(place.person) for place in self._places or ()) if name]
 
     def _whose(self) -> list[int]:
         """A code of the person of each study; one who is not named is another each time."""

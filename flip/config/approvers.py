@@ -43,19 +43,25 @@ class Approvers:
         for name, key in named.items():
             if not isinstance(name, str) or public_bytes(key) is None:
                 problems.append(f"{where}.keys.{name}: is no public key; write what flip site key printed")
-        if len({public_bytes(key) for key in named.values()}) < len(named):
+        known = [key for each in named.values() if (key := public_bytes(each)) is not None]
+        if len({*known}) < len(known):
             problems.append(f"{where}.keys: two names have the same key; give each person an own one")
-        if needed not in range(1, MOST_NEEDED + 1) or isinstance(needed, bool):
+        if type(needed) is not int or needed not in range(1, MOST_NEEDED + 1):
             problems.append(f"{where}.needed={needed!r}: must be 1 or 2 signatures")
         elif 0 < len(named) < needed:
             problems.append(f"{where}.needed={needed}: is more than the persons in keys; name another")
         if problems:
             raise UserError(problems)
-        return cls({str(name): str(key) for name, key in sorted(named.items())}, int(str(needed)))
+        return cls({str(name): str(key) for name, key in sorted(named.items())}, needed)
 
 
 NOBODY = Approvers({})
 """A hospital whose file does not say who may approve: every study is refused."""
+
+
+def unasked(policy: object) -> object:
+    """The `policy` of a hospital's file for what its owner runs there alone, of which nothing leaves: none is asked."""
+    return {**policy, "approval": NONE} if isinstance(policy, Mapping) and "approval" in policy else policy
 
 
 def public_bytes(key: object) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,15 @@ from flip.errors import UserError
 
 ROW = "row"  # a site's word in place of a column of persons, where each row is one
 HEADERS = frozenset({"person", "person_id", "patient", "patient_id", "mrn", "id"})  # a first line that names a column
+
+WRITTEN_AS_FLOAT = re.compile(r"[0-9]+\.0")
+MORE = ';\t|"\n\r'  # a quote that is not closed takes the next lines along
+
+
+def person_name(text: str) -> str:
+    """A person's identifier as every dataset gives it: 12 and 12.0 are one, as spreadsheets and pandas write them."""
+    text = text.strip()
+    return text.removesuffix(".0") if WRITTEN_AS_FLOAT.fullmatch(text) else text
 
 
 def opted_out(site: Site) -> frozenset[str]:
@@ -39,12 +49,13 @@ def list_digest(site: Site) -> str:
 def _persons(path: Path) -> frozenset[str]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file)]
+            rows = [[person_name(cell) for cell in row] for row in csv.reader(file)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        no_text = "it is no text in UTF-8" if isinstance(error, UnicodeDecodeError) else "a quote in it is not closed"
+        why = error.strerror if isinstance(error, OSError) else no_text
         raise UserError(f"opt_out: {path} cannot be read ({why}); nothing is answered without the list") from error
     for number, row in enumerate(rows, 1):
-        if len(row) > 1 or any(sign in cell for cell in row for sign in ";\t|"):
+        if len(row) > 1 or any(sign in cell for cell in row for sign in MORE):
             raise UserError(f"opt_out: {path}, line {number}, holds more than a person; write one a line, nothing else")
     found = [row[0] for row in rows if row and row[0]]
     persons = frozenset(found[1:] if found and found[0].lower() in HEADERS else found)

@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
+from flip.config.approvers import unasked
 from flip.config.bundle import bundled, unread
 from flip.config.code import code_digest
 from flip.config.conform import UNSET, _leaves, _missing, conform, unresolved
@@ -132,6 +133,7 @@ def _own_site(file: Path, problems: list[str]) -> dict[str, Site]:
     site = load_site(file)
     if site.secret == SIMULATED:
         problems.append(f"secret ({file}): '{SIMULATED}' protects nothing; name a file, or null for one of its own")
+    site.policy = unasked(site.policy)
     return {file.stem: site}
 
 

@@ -102,6 +102,8 @@ def revoke(arguments: Sequence[str]) -> None:
     path = parser.parse_args(arguments).approval
     if (approval := _approval(path)) is None:
         raise UserError(f"{path}: is no approval; name a file of the folder approvals beside the site's file")
+    if path.absolute().parent.name != approvals.FOLDER:
+        raise UserError(f"{path}: is a copy, by which nothing is revoked; name the one in {approvals.FOLDER}")
     approvals.revoke(path, approval.envelope)
     print(f"{path}: is revoked; from the next task on it holds for nothing, and no copy of it does")
 

@@ -16,6 +16,7 @@ NO_ANSWER = "asked, no answer left"
 
 def command(arguments: Sequence[str]) -> int:
     """Verify a journal and print it. Returns 0, or 1 where it is not as the site wrote it. Raises UserError."""
+    from flip.config.opt_out import person_name
     from flip.site.journal import FILE, Broken
 
     given = _parser().parse_args(arguments)
@@ -24,7 +25,7 @@ def command(arguments: Sequence[str]) -> int:
     try:
         for entry in journal.entries():
             entries.append(entry)
-        known = journal.cohorts_of(given.person) if given.person else set()
+        known = journal.cohorts_of(person_name(given.person)) if given.person else set()
     except Broken as broken:
         print(*table(entries), "", sep="\n")
         print(
@@ -132,7 +133,7 @@ def of_person(entries: Sequence["Entry"], known: set[str]) -> list[str]:
     """The runs in which rows of a person stood behind something that was answered, each with its tasks."""
     found: dict[str, list[Entry]] = {}
     for entry in entries:
-        if entry.get("cohort") in known and entry["outcome"] == "answered":
+        if entry.get("cohort") in known and entry["outcome"] in ("answered", "repeated"):
             found.setdefault(str(entry["run"]), []).append(entry)
     nameless = len({entry["run"] for entry in entries if entry["outcome"] == "answered" and not entry.get("cohort")})
     rows: list[tuple[str, ...]] = [("run", "study", "first", "last", "answers", "steps")]

@@ -6,6 +6,7 @@ signed by as many listed persons as the site's file asks for does nothing, whoev
 
 import base64
 import binascii
+import hashlib
 import json
 import os
 import stat
@@ -55,7 +56,7 @@ class Approval:
             if not isinstance(value, dict) or {*value} != {"envelope", "signatures"}:
                 raise ValueError("an approval holds envelope and signatures")
             return cls(Envelope.read(value["envelope"]), [Signature(**each) for each in value["signatures"]])
-        except (TypeError, RecursionError) as error:
+        except (AttributeError, LookupError, TypeError, RecursionError) as error:
             raise ValueError("is no approval") from error
 
     @property
@@ -157,7 +158,8 @@ class Approvals:
         envelope = approval.envelope
         if why := self.invalid(approval, approvers) or envelope.uncovered(manifest):
             return why
-        taken = Counter(self.home / "approved_runs.jsonl").take(envelope.digest, run, envelope.runs)
+        one = f"{run} {hashlib.sha256(manifest.encode()).hexdigest()}"  # who asks chooses the run's identifier
+        taken = Counter(self.home / "approved_runs.jsonl").take(envelope.digest, one, envelope.runs)
         return "" if taken else f"its {envelope.runs} runs have been made"
 
     def keep(self, approval: Approval) -> Path:

@@ -38,6 +38,7 @@ FILE, PERSONS = "journal.jsonl", "persons"
 NUMBER, SEAL = "n", "seal"
 START = "0" * 64  # in place of the seal of a line before the first
 TAIL = 2**16  # bytes at the file's end in which its last two lines are: a line has 8 KiB at most
+REMEDY = "Put journal and secret back, or lay the journal aside: a new one begins, and kept heads tell of that"
 ASKED, ANSWERED, REPEATED, REFUSED, FAILED = "asked", "answered", "repeated", "refused", "failed"
 
 Entry = dict[str, object]
@@ -178,7 +179,7 @@ class Journal:
         number = last.get(NUMBER)
         before = str(_object(whole[-2].decode("utf-8", "replace")).get(SEAL)) if len(whole) > 1 else START
         if not (is_whole(number) and isinstance(number, int) and self._sealed(before, last)):
-            raise Broken(number if isinstance(number, int) else 0, "the last line is not as it was written")
+            raise Broken(number if isinstance(number, int) else 0, f"the last line is not as it was written. {REMEDY}")
         return number, str(last[SEAL])
 
     def _sealed(self, before: str, entry: Entry) -> bool:

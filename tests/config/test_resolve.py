@@ -224,6 +224,14 @@ def test_one_hospital_runs_under_its_own_file(acme: Acme, folder: Path) -> None:
     assert study.sites["hospital"].root == "/data"
 
 
+def test_what_a_hospital_runs_alone_on_its_own_file_asks_for_no_approval(acme: Acme, folder: Path) -> None:
+    asks = "{minimum_persons: 50, minimum_cell: 5, approval: {keys: {ada: KEY}}}"
+    (folder / "hospital.yaml").write_text(HOSPITAL.partition("policy:")[0] + f"policy: {asks}\n")
+    study = study_of("experiment=acme", "site_file=hospital.yaml", config_dir=acme.conf)
+    rules = {"minimum_persons": 50, "minimum_cell": 5, "approval": "none"}
+    assert study.sites["hospital"].policy == rules
+
+
 def test_a_sites_file_reads_the_same_from_a_run_folder(acme: Acme, folder: Path, tmp_path: Path) -> None:
     study = study_of("experiment=acme", config_dir=acme.conf)
     run = write(study, tmp_path / "run")

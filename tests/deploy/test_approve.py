@@ -67,6 +67,15 @@ def test_a_person_signs_for_a_run_and_it_goes_until_that_is_revoked(desk):
     assert "is revoked; nothing was signed" in desk.said()
 
 
+def test_a_copy_elsewhere_revokes_nothing_and_says_so(desk):
+    desk.approve("ada", *TERMS)
+    copy = desk.folder.parent / "copy.json"
+    copy.write_bytes(desk.files[0].read_bytes())
+    assert main(["site", "revoke", str(copy)]) == 2
+    assert "is a copy, by which nothing is revoked" in desk.said()
+    assert desk.fault() is None
+
+
 def test_a_second_person_signs_the_same_envelope(desk):
     desk.policy(needed=2)
     assert desk.approve("ada", *TERMS) == 0

@@ -184,6 +184,10 @@ NOTHING: dict[str, Callable[[Approving], object]] = {
     "revoked, and copied back": copied_back,
     "no JSON": lambda h: h.approve("ada").write_text("{"),
     "no approval": lambda h: h.approve("ada").write_text('{"envelope": {}, "signatures": [{"name": 3}]}'),
+    "of no study": lambda h: tampered(
+        h.approve("ada", free={"strategy": {"one_of": [{}]}}, manifest={"strategy": {}}),
+        lambda each: each["envelope"]["manifest"].pop("strategy"),
+    ),
     "signatures that are none": lambda h: tampered(
         h.approve("ada"), lambda each: each.update(signatures=[{"name": ["ada"], "signed": 1, "signature": "%"}])
     ),
@@ -234,6 +238,17 @@ def test_no_more_runs_than_were_approved_whenever_the_site_is_started(hospital):
     assert "its 2 runs have been made" in log(hospital)
     hospital.approve("ada", runs=2, reason="two more")
     assert hospital.fault(run="three") is None
+
+
+def test_studies_of_a_sweep_under_one_identifier_are_a_run_each(hospital):
+    hospital.approve("ada", runs=2, free={"seed": "any"})
+    text = hospital.study.manifest_text
+    swept = [json.dumps(json.loads(text) | {"seed": n}, sort_keys=True, separators=(",", ":")) for n in (7, 8)]
+    told = []
+    for each in (text, *swept, swept[0]):
+        hospital.study = replace(hospital.study, manifest_text=each)
+        told.append(hospital.fault(run="one"))
+    assert told == [None, None, Fault.REFUSED_APPROVAL, None]
 
 
 # The envelope: every byte but those of the free keys.
@@ -369,6 +384,7 @@ def vars_of(task: Task) -> dict[str, Any]:
         ({"keys": {"ada": KEYS["ada"], "eve": KEYS["ada"]}}, "two names have the same key"),
         ({"keys": KEYS, "needed": 3}, "must be 1 or 2 signatures"),
         ({"keys": KEYS, "needed": True}, "must be 1 or 2 signatures"),
+        ({"keys": KEYS, "needed": 1.0}, "must be 1 or 2 signatures"),
         ({"keys": {"ada": KEYS["ada"]}, "needed": 2}, "is more than the persons in keys"),
         ({"keys": KEYS, "need": 2}, "approval.need: no such rule; did you mean 'needed'?"),
     ],

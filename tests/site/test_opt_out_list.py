@@ -82,6 +82,21 @@ def test_a_changed_list_is_seen_at_the_next_task_for_what_was_answered_before_to
     assert all(np.array_equal(again.weights[n], after["fit"].weights[n]) for n in again.weights)
 
 
+def test_a_person_whom_table_and_list_write_as_a_number_with_a_fraction_of_0_is_out(tmp_path, capsys):
+    site = west(tmp_path / "west", ["12.0", "13"])
+    table = tmp_path / "west" / "cohort.csv"
+    table.write_text(
+        "".join(
+            f"{x[1:].replace(',', '.0,', 1)}" if x[0] == "p" and x[1].isdigit() else x
+            for x in table.read_text().splitlines(keepends=True)
+        )
+    )
+    assert site.ask("statistics").metrics["persons"] == 40
+    for person, answer in (("12.0", "In no run"), ("14.0", "run  ")):
+        assert main(["site", "audit", str(site.silo.home), "--person", person]) == 0
+        assert capsys.readouterr().out.startswith(answer)
+
+
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"\xff\xfe"), lambda p: p.write_text("")])
 def test_a_list_that_is_gone_or_cannot_be_read_refuses_everything(tmp_path, spoil):
     site = west(tmp_path / "west", GONE)
@@ -143,7 +158,12 @@ def test_noise_and_fingerprint_are_others_once_the_list_has_changed(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "persons"),
-    [("p1\n\np2", {"p1", "p2"}), ("person_id\np1\n", {"p1"}), ('\ufeff"p 1"\r\n p2 \r\n', {"p 1", "p2"})],
+    [
+        ("p1\n\np2", {"p1", "p2"}),
+        ("person_id\np1\n", {"p1"}),
+        ('\ufeff"p 1"\r\n p2 \r\n', {"p 1", "p2"}),
+        ("12.0\n13\n", {"12", "13"}),
+    ],
 )
 def test_a_list_is_one_person_a_line(tmp_path, text, persons):
     (tmp_path / "list.csv").write_text(text, encoding="utf-8")
@@ -155,6 +175,9 @@ def test_a_list_is_one_person_a_line(tmp_path, text, persons):
     [
         ("p1,2024-01-01\n", "line 1, holds more than a person"),
         ("p1\np2;2024\n", "line 2, holds more"),
+        ('p1\n"p2\np3\n', "line 2, holds more"),
+        ('"p1\np2"\np3\n', "line 1, holds more"),
+        ('p1"\n', "line 1, holds more"),
         ("person_id\n", "names nobody"),
         ("", "names nobody"),
     ],
