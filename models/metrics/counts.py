@@ -176,7 +176,8 @@ class BaselineHazard(Metric):
 
     States of each interval: deaths and persons under observation, int64, and the sum over persons of relative hazard
     times time in it. So it needs no row of another site. Under a minimum cell all stay where an interval has fewer
-    deaths or persons, but some. Source: Breslow N, Biometrics 1974;30:89-99 (its piecewise constant hazard).
+    deaths, persons or persons last seen, but some. Source: Breslow N, Biometrics 1974;30:89-99 (its piecewise constant
+    hazard).
 
     Args:
         times: ends of the intervals, ascending, in the unit of the follow-up time; the first begins at 0.
@@ -208,10 +209,13 @@ class BaselineHazard(Metric):
             setattr(self, name, getattr(self, name) + added.to(getattr(self, name)))
 
     def thin(self, cell: int) -> bool:
-        """Whether some interval has deaths or persons, but fewer than `cell`."""
-        return bool(
-            ((self.deaths > 0) & (self.deaths < cell)).any() or ((self.persons > 0) & (self.persons < cell)).any()
-        )
+        """Whether some interval has deaths or persons, or persons who were last seen in it, but fewer than `cell`.
+
+        The last are what is left of its persons without its deaths and the next one's persons: told by subtraction.
+        """
+        later = torch.cat([self.persons[1:], self.persons.new_zeros(1)])
+        counts = (self.deaths, self.persons, self.persons - self.deaths - later)
+        return any(bool(((each > 0) & (each < cell)).any()) for each in counts)
 
     def compute(self) -> Tensor:
         """The cumulative hazard; NaN where an interval has nobody."""

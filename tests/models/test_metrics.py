@@ -300,6 +300,9 @@ def test_a_baseline_hazard_of_few_deaths_in_an_interval_stays_where_they_are():
     metric = BaselineHazard([1.0, 2.0])  # nobody dies, but few are seen in the second
     metric.update(torch.zeros(12), torch.tensor([0.5] * 10 + [2.5] * 2), torch.zeros(12))
     assert (metric.thin(2), metric.thin(3)) == (False, True)
+    metric = BaselineHazard([1.0, 2.0])  # one was last seen in the first: 12 persons, and 11 in the second
+    metric.update(torch.zeros(12), torch.tensor([0.5] + [2.5] * 11), torch.zeros(12))
+    assert (metric.thin(1), metric.thin(2)) == (False, True)
 
 
 def test_survival_is_predicted_with_what_the_models_file_knows_and_no_other():
