@@ -45,15 +45,25 @@ def test_every_experiment_has_tiny_data():
     assert set(TINY) == set(EXPERIMENTS)
 
 
-@pytest.mark.parametrize("federation", [pytest.param("none", marks=pytest.mark.slow), "inprocess"])
-def test_an_experiment_runs_to_its_report(arguments, federation, reference, tmp_path):
-    ran = reference if federation == "inprocess" else run(tmp_path / "run", *arguments, f"federation={federation}")
+def is_whole(ran: Ran) -> None:
+    """The run ended well, with the study's main metric, a report and its notice."""
     assert ran.result["status"] == "ok", (ran.result["reason"], (ran.folder / "log.txt").read_text()[-2000:])
     assert f"test/pooled/{ran.result['monitor']}" in ran.result["metrics"]
     report = (ran.folder / "report.html").read_text()
     assert ran.study.name in report
     if ran.study.manifest["notice"]:
         assert ran.study.manifest["notice"] in report
+
+
+def test_an_experiment_runs_to_its_report(reference):
+    is_whole(reference)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", ["heart_disease", "icu_outcome", "sarcopenia"], indirect=True)
+def test_an_experiment_runs_to_its_report_without_federation(arguments, tmp_path):
+    """One of a table, one of several parts, one of images."""
+    is_whole(run(tmp_path / "run", *arguments, "federation=none"))
 
 
 def test_nothing_of_a_site_is_in_what_the_coordinator_writes(reference):

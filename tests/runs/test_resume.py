@@ -129,7 +129,7 @@ def test_a_run_killed_after_a_round_goes_on_from_it(name, wholes, data, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", range(6))
 def test_a_run_killed_at_a_random_moment_ends_with_the_same_weights(number, wholes, data, tmp_path):
     name = list(STUDIES)[number % len(STUDIES)]
     whole = wholes(name)
