@@ -4,7 +4,6 @@ import argparse
 import base64
 import getpass
 import json
-import os
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -19,6 +18,7 @@ from flip.config.free_keys import read_free
 from flip.config.policy import Policy
 from flip.config.schema import Site
 from flip.config.site_file import load_site
+from flip.deploy.new_file import write_new
 from flip.deploy.review import read_study, review, terms
 from flip.errors import UserError
 from flip.federation.kit import KIT, Kit
@@ -41,13 +41,7 @@ def key(arguments: Sequence[str]) -> None:
     secret = _passphrase("New passphrase: ", again=True) if given.passphrase else None
     lock = serialization.BestAvailableEncryption(secret) if secret else serialization.NoEncryption()
     pem = made.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
-    try:
-        with os.fdopen(os.open(given.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(pem)
-    except FileExistsError as error:
-        raise UserError(f"{given.key}: is there already, and is left as it is; name another file") from error
-    except OSError as error:
-        raise UserError(f"{given.key}: {error.strerror}; name a file in a folder that you can write to") from error
+    write_new(given.key, pem)
     print(f"{given.key}: keep it where the site's process cannot read it. The site's owner writes into site.yaml:")
     print(f"policy: {{..., approval: {{keys: {{{given.name}: {public(made)}}}, needed: 1}}}}")
 

@@ -1,7 +1,6 @@
-"""`flip site init` writes a hospital's own file, `check` says what it permits or what is wrong, `key` its key."""
+"""`flip site init` writes a hospital's own file, `check` says what it permits or what is wrong, `peer` its key."""
 
 import csv
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -56,15 +55,9 @@ def site(arguments: Sequence[str]) -> int:
 def init(path: Path) -> None:
     """Write a new file, which its owner alone can read. Raises UserError where there is one, or no folder for it."""
     from flip.config.site_template import SITE_TEMPLATE
-    from flip.errors import UserError
+    from flip.deploy.new_file import write_new
 
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(SITE_TEMPLATE)
-    except FileExistsError as error:
-        raise UserError(f"{path}: is there already, and is left as it is; name another file") from error
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; name a file in a folder that you can write to") from error
+    write_new(path, SITE_TEMPLATE.encode())
     print(f"{path}: fill in each ???, then: flip site check {path}")
 
 
@@ -92,15 +85,15 @@ def peer(path: Path) -> None:
     from flip.config.site_file import load_site
     from flip.errors import UserError
     from flip.privacy.secure.keys import identity_of
-    from flip.privacy.secure_aggregation import SecureAggregation as Kind
-    from flip.site.secret import mechanism_key, secret_in
+    from flip.privacy.secure_aggregation import SecureAggregation
+    from flip.site.secret import mechanism_key, own_secret
 
     own = load_site(path)
     try:
-        secret = secret_in(Path(own.secret) if own.secret else path.absolute().with_suffix("") / "secret")
+        secret = own_secret(own, path.absolute().with_suffix(""))
     except (OSError, ValueError) as error:
         raise UserError(f"secret ({path}): {error}") from error
-    identity = identity_of(mechanism_key(secret, f"{Kind.__module__}.{Kind.__qualname__}"))
+    identity = identity_of(mechanism_key(secret, SecureAggregation))
     print(identity.public_key().public_bytes_raw().hex())
 
 

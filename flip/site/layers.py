@@ -36,7 +36,7 @@ def at_site(number: int, place: Place, loaded: Loaded, task: Task) -> AtSite:
     """
     kind, secret = type(loaded.mechanisms[number]), site_secret(place.name, place.site, place.home, task)
     before = sum(type(each) is kind for each in loaded.mechanisms[:number])
-    key = mechanism_key(secret, f"{kind.__module__}.{kind.__qualname__}", before)
+    key = mechanism_key(secret, kind, before)
     asked = Counter(place.home / "state" / "once.jsonl")
     return AtSite(
         name=place.name,

@@ -45,23 +45,11 @@ def secret_file(site: Site, home: Path) -> Path:
 
 
 def own_secret(site: Site, home: Path) -> bytes:
-    """The site's secret. Raises as `secret_in`."""
-    return secret_in(secret_file(site, home))
-
-
-def mechanism_key(secret: bytes, kind: str, before: int = 0) -> bytes:
-    """The key that one mechanism has of a site's secret: none has another's, or that of noise.
-
-    `kind` is its class in full, `before` the number of the study's mechanisms of that class that come before it.
-    """
-    return hmac.new(secret, f"mechanism:{before}:{kind}".encode(), hashlib.sha256).digest()
-
-
-def secret_in(path: Path) -> bytes:
-    """The secret of a file, which is made on first use with mode 600.
+    """The site's secret, which is made on first use with mode 600.
 
     Raises PermissionError for a secret that others can read, ValueError for one that is not 32 bytes.
     """
+    path = secret_file(site, home)
     if not path.exists():
         make_secret(path)
     if path.stat().st_mode & 0o077:
@@ -73,6 +61,15 @@ def secret_in(path: Path) -> bytes:
             "sealed by it; at a site that has spent nothing, remove it, and a new one is made"
         )
     return secret
+
+
+def mechanism_key(secret: bytes, kind: type, before: int = 0) -> bytes:
+    """The key that one mechanism has of a site's secret: none has another's, or that of noise.
+
+    `kind` is its class, `before` the number of the study's mechanisms of that class that come before it.
+    """
+    own = f"mechanism:{before}:{kind.__module__}.{kind.__qualname__}"
+    return hmac.new(secret, own.encode(), hashlib.sha256).digest()
 
 
 def make_secret(path: Path) -> None:
