@@ -33,12 +33,17 @@ def append_whole(path: Path, line: bytes) -> None:
     """Append a line to a file, whole or not at all. Raises OSError where the disk has no room for it."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        before = os.fstat(file).st_size
-        if os.write(file, line) < len(line):
-            os.ftruncate(file, before)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        write_whole(file, line, path)
     finally:
         os.close(file)
+
+
+def write_whole(file: int, lines: bytes, path: Path) -> None:
+    """The same with a file of this path that is open for appending, and no other process appends to meanwhile."""
+    before = os.fstat(file).st_size
+    if os.write(file, lines) < len(lines):
+        os.ftruncate(file, before)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def make_folder(folder: Path) -> None:

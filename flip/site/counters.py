@@ -1,12 +1,12 @@
 """How often a site was asked what: files that only grow, kept through crashes and safe under several processes."""
 
-import errno
 import fcntl
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from flip.files import write_whole
 from flip.site.state import PRIVATE
 
 
@@ -36,10 +36,7 @@ class Counter:
                 return False
             # a line that a crash cut off is ended first: what it asked was not answered
             line = f"\n{json.dumps([slot, question])}\n".encode()
-            before = os.fstat(file).st_size
-            if os.write(file, line) < len(line):
-                os.ftruncate(file, before)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+            write_whole(file, line, self.path)
             os.fsync(file)
             return True
         finally:

@@ -11,11 +11,9 @@ No row and no patient data are in it. Whose rows stood behind an answer is kept 
 same key, so that its owner can ask for a person, and nobody without the secret.
 """
 
-import errno
 import fcntl
 import hashlib
 import hmac
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,17 +24,17 @@ from pathlib import Path
 import numpy as np
 
 from flip.config.schema import SIMULATED, Site
-from flip.files import write_atomic
+from flip.files import write_atomic, write_whole
 from flip.messages import Reply, Task
 from flip.messages.forms import is_whole
 from flip.messages.wire import reply_parts
+from flip.site.chain import SEAL, START, fits, read, sealed, written
 from flip.site.secret import own_secret
 from flip.site.state import PRIVATE
 from flip.text import printable
 
 FILE, PERSONS = "journal.jsonl", "persons"
-NUMBER, SEAL = "n", "seal"
-START = "0" * 64  # in place of the seal of a line before the first
+NUMBER = "n"
 TAIL = 2**16  # bytes at the file's end in which its last two lines are: a line has 8 KiB at most
 REMEDY = "Put journal and secret back, or lay the journal aside: a new one begins, and kept heads tell of that"
 ASKED, ANSWERED, REPEATED, REFUSED, FAILED = "asked", "answered", "repeated", "refused", "failed"
@@ -131,10 +129,10 @@ class Journal:
         path = self.folder / FILE
         lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.exists() else []
         for number, text in enumerate(lines, 1):
-            entry = _object(text)
+            entry = read(text)
             if entry.get(NUMBER) != number:
                 raise Broken(number, f"is numbered {printable(entry.get(NUMBER))}: lines before it are gone or moved")
-            if not self._sealed(before, entry):
+            if not fits(self.key, before, entry):
                 raise Broken(number, "is not as it was written, or was sealed by another secret")
             before = str(entry[SEAL])
             yield entry
@@ -143,16 +141,11 @@ class Journal:
         """Append a line; the head of the journal after it, `number:seal`."""
         with self._held() as file:
             number, seal = self._last(file)
-            line: Entry = {NUMBER: number + 1, **entry}
-            seal = self._seal(seal, line)
-            content = (json.dumps({**line, SEAL: seal}) + "\n").encode()
-            before = os.fstat(file).st_size
-            if os.write(file, content) < len(content):
-                os.ftruncate(file, before)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / FILE))
+            line = sealed(self.key, seal, {NUMBER: number + 1, **entry})
+            write_whole(file, written(line), self.folder / FILE)
             if durable:
                 os.fsync(file)
-            return f"{number + 1}:{seal}"
+            return f"{number + 1}:{line[SEAL]}"
 
     @contextmanager
     def _held(self) -> Iterator[int]:
@@ -175,20 +168,12 @@ class Journal:
             os.ftruncate(file, size - len(rest))
         if not whole:
             return 0, START
-        last = _object(whole[-1].decode("utf-8", "replace"))
+        last = read(whole[-1].decode("utf-8", "replace"))
         number = last.get(NUMBER)
-        before = str(_object(whole[-2].decode("utf-8", "replace")).get(SEAL)) if len(whole) > 1 else START
-        if not (is_whole(number) and isinstance(number, int) and self._sealed(before, last)):
+        before = str(read(whole[-2].decode("utf-8", "replace")).get(SEAL)) if len(whole) > 1 else START
+        if not (is_whole(number) and isinstance(number, int) and fits(self.key, before, last)):
             raise Broken(number if isinstance(number, int) else 0, f"the last line is not as it was written. {REMEDY}")
         return number, str(last[SEAL])
-
-    def _sealed(self, before: str, entry: Entry) -> bool:
-        seal = self._seal(before, {key: value for key, value in entry.items() if key != SEAL})
-        return hmac.compare_digest(str(entry.get(SEAL)).encode(), seal.encode())
-
-    def _seal(self, before: str, entry: Entry) -> str:
-        text = json.dumps([before, entry], sort_keys=True)
-        return hmac.new(self.key, text.encode(), hashlib.sha256).hexdigest()
 
 
 def journal_of(name: str, site: Site, home: Path) -> Journal:
@@ -239,12 +224,3 @@ def numbers_of(reply: Reply) -> Mapping[str, int]:
     weights, state = (sum(array.size for array in each.values()) for each in (reply.weights, reply.state))
     found = {"weights": weights, "state": state, "metrics": len(reply.metrics), "summaries": sum(summaries)}
     return {kind: number for kind, number in found.items() if number}
-
-
-def _object(text: str) -> Entry:
-    """A line as it was written, or an empty one, which no seal fits."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

@@ -9,10 +9,8 @@ What the seal cannot show is a site's whole home removed, or put back to an earl
 owner of the machine.
 """
 
-import errno
 import fcntl
 import hashlib
-import hmac
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,17 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flip.config.schema import SIMULATED
-from flip.files import write_atomic
+from flip.files import write_atomic, write_whole
 from flip.messages import Fault, Task
 from flip.privacy import Entry
 from flip.site.admission import Place
+from flip.site.chain import SEAL, START, fits, read, sealed, written
 from flip.site.refusal import Refusal
 from flip.site.secret import site_secret
 from flip.site.state import PRIVATE
 
 FILE, MARK = "ledger.jsonl", "ledger.mark"
-DATA, RUN, NOISE, SEAL = "data", "run", "noise", "seal"
-START = "0" * 64  # in place of the seal of a line before the first
+DATA, RUN, NOISE = "data", "run", "noise"
 
 Permit = Callable[[list[Entry]], None]
 
@@ -103,11 +101,11 @@ class Ledger:
         marked, seal = self._marked(), START
         lines: list[Entry] = []
         for text in whole:
-            line = _object(text)
-            seal = self._seal(seal, {key: value for key, value in line.items() if key != SEAL})
-            if not hmac.compare_digest(str(line.get(SEAL)), seal):
+            line = read(text)
+            if not fits(self.secret, seal, line):
                 raise _touched(f"{path}, line {len(lines) + 1}, is not as it was written")
             lines.append(line)
+            seal = str(line[SEAL])
         if len(lines) < marked:
             raise _touched(f"{path} has {len(lines)} lines of {marked}")
         if rest:  # the site waited for no line that is not whole
@@ -121,25 +119,17 @@ class Ledger:
 
     def _append(self, file: int, lines: list[Entry], added: Sequence[Entry]) -> None:
         """Write lines, then the mark that says that they are there; both are on the disk when this returns."""
-        seal, text = str(lines[-1][SEAL]) if lines else START, ""
+        seal, text = str(lines[-1][SEAL]) if lines else START, b""
         for entry in added:
-            line = {**entry, DATA: self.data}
-            seal = self._seal(seal, line)
-            text += json.dumps({**line, SEAL: seal}) + "\n"
-        before, content = os.fstat(file).st_size, text.encode()
-        if os.write(file, content) < len(content):
-            os.ftruncate(file, before)
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / FILE))
+            line = sealed(self.secret, seal, {**entry, DATA: self.data})
+            seal, text = str(line[SEAL]), text + written(line)
+        write_whole(file, text, self.folder / FILE)
         os.fsync(file)
         self._write_mark(len(lines) + len(added), seal)
 
-    def _seal(self, before: str, line: Entry) -> str:
-        text = json.dumps([before, line], sort_keys=True)
-        return hmac.new(self.secret, text.encode(), hashlib.sha256).hexdigest()
-
     def _write_mark(self, count: int, seal: str) -> None:
         mark: Entry = {"lines": count, "last": seal}
-        text = json.dumps({**mark, SEAL: self._seal(MARK, mark)})
+        text = json.dumps(sealed(self.secret, MARK, mark))
         write_atomic(self.folder / MARK, text.encode(), PRIVATE)
         folder = os.open(self.folder, os.O_RDONLY)
         try:
@@ -152,9 +142,8 @@ class Ledger:
         path = self.folder / MARK
         if not path.exists():
             raise _touched(f"{path} is gone")
-        mark = _object(path.read_text(encoding="utf-8", errors="replace"))
-        sealed = self._seal(MARK, {key: value for key, value in mark.items() if key != SEAL})
-        if not hmac.compare_digest(str(mark.get(SEAL)), sealed):
+        mark = read(path.read_text(encoding="utf-8", errors="replace"))
+        if not fits(self.secret, MARK, mark):
             raise _touched(f"{path} is not as it was written")
         return int(mark["lines"])
 
@@ -174,15 +163,6 @@ def run_id(run: str) -> str:
 def of_run(entries: Sequence[Entry], run: str) -> list[Entry]:
     """Those entries of a ledger that a run has reserved."""
     return [entry for entry in entries if entry[RUN] == run_id(run)]
-
-
-def _object(text: str) -> Entry:
-    """A line as it was written, or an empty one, which no seal fits."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _touched(why: str) -> Refusal:
