@@ -10,14 +10,17 @@ BIN := $(VENV)/bin
 START := $(shell date +%s)
 # Whole files, or classes, in the order that tests/conftest.py gives them; the slowest tests are named at the end.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=20
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# pip compiles one file after the other; COMPILE does it on all cores. Some packages hold templates that are no Python.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
-.PHONY: help demo test fuzz test-slow test-all test-transformers test-launchers ci lint clean
+.PHONY: help demo test fuzz published test-slow test-all test-transformers test-launchers ci lint clean
 
 help:
 	@echo "make demo        install, train the demo study over Flower, write its report (OVERRIDES=... is passed on)"
 	@echo "make test        install, run the fast tests"
 	@echo "make fuzz        install, give 100,000 hostile cases to each reader of messages and files: hours"
+	@echo "make published   install, run the published study with all its strategies and seeds, and compare the means"
 	@echo "make test-slow   install, run the tests that need minutes"
 	@echo "make test-all    install, run both"
 	@echo "make test-transformers   install the extra package beside the others, run the tests that need it"
@@ -43,11 +46,15 @@ fuzz: $(VENV)/.installed-test $(VENV)/.installed-atheris
 	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=fuzz --timeout=0 tests/fuzz
 
 test-slow: $(VENV)/.installed-test
-	$(PYTEST) -m slow
+	$(PYTEST) -m "slow and not long"
 
 # In one session: what a file starts for its fast tests serves its slow ones too.
 test-all: $(VENV)/.installed-test
-	$(PYTEST) -m "slow or not slow"
+	$(PYTEST) -m "not long"
+
+# What an article published, also of the strategies that the tests above leave out: needs the real data.
+published: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -s -m "slow or long" tests/conf/test_published.py
 
 # In a folder of its own: where transformers is installed every process starts 1.7 s later, since torchmetrics imports it.
 test-transformers: $(VENV)/.installed-transformers
@@ -71,10 +78,12 @@ lint: $(VENV)/.installed-dev
 # An install is done once, and again when what it depends on changes; the code itself is installed editable.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(INSTALL) -e '.[test]'
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-transformers: $(VENV)/.installed-test
@@ -90,9 +99,11 @@ $(VENV)/.installed-atheris: $(VENV)/.installed-test
 	$(INSTALL) --upgrade --target $(VENV)/atheris atheris
 	@touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+# All of the above at once: pip looks up what every package needs once.
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
 	$(INSTALL) -e '.[dev]'
-	@touch $@
+	@$(COMPILE)
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
 
 $(BIN)/pip:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

@@ -83,7 +83,7 @@ def test_nothing_of_a_site_is_in_what_the_coordinator_writes(reference):
 
 def same_weights_and_when_run_again(arguments: list[str], backend: str, reference: Ran, folder: Path) -> None:
     """The command line on a backend ends with the weights of the reference, and its run in this process does."""
-    ran = flip(folder, *in_rounds(arguments), f"federation={backend}")
+    ran = flip(folder, *in_rounds(arguments), f"federation={backend}", "federation.workers=1")  # two: test_parity.py
     assert ran.status == 0, ran.err
     assert ran.result["digest"] == reference.result["digest"]
     again = run(folder / "again", "federation=inprocess", *arguments[1:2], config_dir=ran.runs[0], config_name="run")

@@ -12,7 +12,14 @@ from tests.commands import Finished, flip
 from tests.conf.stated import TOLERANCE as STATED
 from tests.conf.stated import stated, stated_all
 
-STRATEGIES = ("fedavg", "fedprox", "scaffold", "fedadam", "fedyogi", "fedadagrad", "cyclic")
+STRATEGIES = ("fedavg", "fedyogi")  # in every test of the whole: what README.md states
+OTHERS = (
+    "fedprox",
+    "scaffold",
+    "fedadam",
+    "fedadagrad",
+    "cyclic, handed on",
+)  # four more processor minutes: `make published`
 HOSPITALS = ("cleveland", "hungarian", "switzerland", "va")
 SEEDS = "seed=42,43,44,45,46"
 # Mean accuracy over seeds 42 to 46: pooled test, then the four hospitals.
@@ -25,6 +32,13 @@ PUBLISHED = {
     "fedyogi": (0.779, 0.760, 0.753, 0.738, 0.676),
     "fedadagrad": (0.779, 0.760, 0.753, 0.738, 0.676),
     "cyclic": (0.785, 0.758, 0.762, 0.713, 0.640),
+    "cyclic, handed on": (
+        0.733,
+        0.692,
+        0.645,
+        0.800,
+        0.751,
+    ),  # `strategy=cyclic`: no article's, but what our page states
 }
 # What is no option of `strategy`. The benchmark's cyclic code hands no weights on: what it scores is the model of the
 # first hospital, trained alone for the four stops that it gets in 15 rounds. `strategy=cyclic` here does hand them on.
@@ -41,17 +55,25 @@ TOLERANCE = {"pooled": 0.012, "cleveland": 0.02, "hungarian": 0.02, "switzerland
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
-@pytest.fixture(scope="module")
-def swept(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, float]:
-    """All strategies with all seeds in one sweep, and the seconds of processors that it took."""
-    strategies, before = f"strategy={','.join(STRATEGIES)}", os.times()
-    federated = ["federation=inprocess", "federation.workers=2", strategies, SEEDS]
-    folder = tmp_path_factory.mktemp("swept")
+def sweep(data_dir: Path, folder: Path, *strategies: str) -> dict[str, list[Path]]:
+    """The runs of each strategy with all seeds, in one sweep."""
+    federated = [
+        "federation=inprocess",
+        "federation.workers=2",
+        f"strategy={','.join(name.partition(', ')[0] for name in strategies)}",
+        SEEDS,
+    ]
     ended = flip(folder, "-m", "experiment=heart_disease", *federated, FLIP_DATA_DIR=str(data_dir))
     assert ended.status == 0, ended.err
-    after = os.times()
-    user, system = after.children_user - before.children_user, after.children_system - before.children_system
-    return ended, user + system
+    runs = sorted(ended.runs, key=lambda run: int(run.name))  # the last word of the command line varies fastest
+    number = len(SEEDS.split(","))
+    assert len(runs) == number * len(strategies)
+    return {name: runs[at * number : (at + 1) * number] for at, name in enumerate(strategies)}
+
+
+@pytest.fixture(scope="module")
+def swept(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Path]]:
+    return sweep(data_dir, tmp_path_factory.mktemp("swept"), *STRATEGIES)
 
 
 @pytest.fixture(scope="module")
@@ -63,17 +85,6 @@ def others(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         ended = flip(folder, "-m", "experiment=heart_disease", SEEDS, *words, FLIP_DATA_DIR=str(data_dir))
         assert ended.status == 0, ended.err
         found[method] = ended
-    return found
-
-
-@pytest.fixture(scope="module")
-def means(swept: tuple[Finished, float], others: dict[str, Finished]) -> dict[str, tuple[float, ...]]:
-    """Mean accuracies by method: of the sweep over all, and of one more for each method that differs."""
-    runs = sorted(swept[0].runs, key=lambda run: int(run.name))  # the last word of the command line varies fastest
-    number = len(runs) // len(STRATEGIES)
-    found = {name: accuracies(runs[at * number : (at + 1) * number]) for at, name in enumerate(STRATEGIES)}
-    for method, ended in others.items():
-        found[method] = accuracies(ended.runs, federated="federation=inprocess" in AS_PUBLISHED[method])
     return found
 
 
@@ -90,20 +101,39 @@ def accuracies(runs: Sequence[Path], *, federated: bool = True) -> tuple[float, 
     return tuple(mean(metrics[name] for metrics in results) for name in names)
 
 
-@pytest.mark.parametrize("method", PUBLISHED)
-def test_the_published_accuracy_is_met(means, method):
-    print(method, [f"{value:.3f}" for value in means[method]])
-    for place, ours, published in zip(("pooled", *HOSPITALS), means[method], PUBLISHED[method], strict=True):
+def is_met(method: str, means: tuple[float, ...]) -> None:
+    """Each mean accuracy is the published one, within its tolerance."""
+    print(method, [f"{value:.3f}" for value in means])
+    for place, ours, published in zip(("pooled", *HOSPITALS), means, PUBLISHED[method], strict=True):
         assert abs(ours - published) <= TOLERANCE[place], (place, ours, published)
 
 
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_published_accuracy_of_a_strategy_is_met(swept, strategy):
+    is_met(strategy, accuracies(swept[strategy]))
+
+
+@pytest.mark.parametrize("method", AS_PUBLISHED)
+def test_the_published_accuracy_of_a_method_is_met(others, method):
+    is_met(method, accuracies(others[method].runs, federated="federation=inprocess" in AS_PUBLISHED[method]))
+
+
+@pytest.mark.long
+def test_the_other_strategies_meet_theirs_in_processor_minutes(data_dir, tmp_path):
+    before = os.times()
+    for strategy, runs in sweep(data_dir, tmp_path, *OTHERS).items():
+        is_met(strategy, accuracies(runs))
+    after = os.times()
+    user, system = after.children_user - before.children_user, after.children_system - before.children_system
+    assert user + system < 25 * 17  # 35 runs in five minutes of two processors, whatever else runs there
+
+
 def test_what_the_hospitals_predict_is_what_the_readme_states(swept):
-    runs = sorted(swept[0].runs, key=lambda run: int(run.name))
-    number, found = len(runs) // len(STRATEGIES), {}
-    for at, name in enumerate(STRATEGIES):
-        results = [json.loads((run / "result.json").read_text()) for run in runs[at * number : (at + 1) * number]]
-        found[name] = mean(each["metrics"]["test/pooled/accuracy"] for each in results)
-    assert (found["fedavg"], found["fedyogi"]) == pytest.approx(stated_all("heart_disease"), abs=0.012)
+    found = []
+    for strategy in STRATEGIES:
+        results = [json.loads((run / "result.json").read_text()) for run in swept[strategy]]
+        found.append(mean(each["metrics"]["test/pooled/accuracy"] for each in results))
+    assert found == pytest.approx(stated_all("heart_disease"), abs=0.012)
 
 
 def test_each_hospital_alone_is_as_good_as_the_readme_states(others):
@@ -112,9 +142,3 @@ def test_each_hospital_alone_is_as_good_as_the_readme_states(others):
     found = [mean(metrics[name.format(hospital)] for metrics in results) for hospital in HOSPITALS]
     print([f"{value:.3f}" for value in found])
     assert (min(found), max(found)) == pytest.approx(stated("heart_disease").alone, abs=STATED)
-
-
-def test_all_strategies_and_seeds_run_within_five_minutes(swept):
-    ended, seconds = swept
-    assert len(ended.results) == 35
-    assert seconds < 2 * 300  # which two processors have in five minutes, whatever else runs there
