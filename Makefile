@@ -11,7 +11,7 @@ START := $(shell date +%s)
 # Whole files, or classes, in the order that tests/conftest.py gives them; the slowest tests are named at the end.
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder --durations=20
 # pip compiles one file after the other; COMPILE does it on all cores. Some packages hold templates that are no Python.
-INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
 .PHONY: help demo test fuzz published test-slow test-all test-transformers test-launchers ci lint clean
@@ -77,12 +77,12 @@ lint: $(VENV)/.installed-dev
 
 # An install is done once, and again when what it depends on changes; the code itself is installed editable.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e .
+	$(INSTALL) --no-compile -e .
 	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(INSTALL) -e '.[test]'
+	$(INSTALL) --no-compile -e '.[test]'
 	@$(COMPILE)
 	@touch $@
 
@@ -101,7 +101,7 @@ $(VENV)/.installed-atheris: $(VENV)/.installed-test
 
 # All of the above at once: pip looks up what every package needs once.
 $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/pip
-	$(INSTALL) -e '.[dev]'
+	$(INSTALL) --no-compile -e '.[dev]'
 	@$(COMPILE)
 	@touch $(VENV)/.installed $(VENV)/.installed-test $@
 
