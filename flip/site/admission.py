@@ -26,7 +26,7 @@ from flip.messages import Fault, Payload, Task
 from flip.messages.weights import load_arrays, to_arrays
 from flip.messages.wire import take
 from flip.privacy import Mechanism
-from flip.site.agreed import refuse_made_up
+from flip.site.agreed import refuse_made_up, refuse_weighed
 from flip.site.bounds import bounded_numbers, refuse_size
 from flip.site.disclosure import enough
 from flip.site.given import start_of
@@ -133,6 +133,7 @@ class Loaded:
             elsewhere = task.stage == APPLIED or task.step in WHOLE
             if not elsewhere and (changed or not self.vetted):
                 refuse_made_up(agreed or self.agreed, self.datamodule)
+                refuse_weighed(agreed or self.agreed, self.datamodule, self.policy.minimum_cell)
             self.vetted = not elsewhere or (self.vetted and not changed)
         if changed and isinstance(self.datamodule, Agrees):
             self.datamodule.agree(agreed)

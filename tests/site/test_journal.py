@@ -74,6 +74,15 @@ def test_every_task_is_written_down_with_how_it_ended_and_what_left(hospital):
     assert [each["outcome"] for each in lines(hospital)][::2] == ["asked"] * 4
 
 
+def test_a_process_that_comes_after_one_that_ended_says_so_to_the_coordinator_the_log_and_the_journal(hospital):
+    reply = hospital.silo.ended(hospital.task("fit"), "its process ended (status -9)")
+    assert (reply.fault, reply.examples, reply.weights) == (Fault.ENDED, 0, {})
+    assert "fit round 1: its process ended (status -9)" in (hospital.silo.home / "site.log").read_text()
+    assert [(each["outcome"], each.get("fault")) for each in lines(hospital)] == [("asked", None), ("failed", "ENDED")]
+    assert reply.journal == f"2:{lines(hospital)[-1]['seal']}"
+    assert hospital.silo.answer(hospital.task("fit")).fault is None
+
+
 def test_a_task_whose_process_was_ended_stands_there_as_asked(hospital, monkeypatch):
     def ended(*_: object) -> None:
         raise SystemExit

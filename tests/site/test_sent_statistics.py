@@ -1,6 +1,7 @@
 """Statistics and edges that a coordinator sends are held against what sums and edges can be, before any use."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +10,11 @@ import pytest
 from datamodules.harmonize import ComBat
 from datamodules.multimodal import Multimodal
 from datamodules.records import Records
+from datamodules.splits import ByColumn
 from datamodules.tabular import Tabular
-from datamodules.targets import Binary
+from datamodules.targets import Binary, MultiClass
 from flip.messages import Fault
-from flip.site.agreed import refuse_made_up
+from flip.site.agreed import refuse_made_up, refuse_weighed
 from flip.site.protocol import _impossible
 from flip.site.refusal import Refusal
 from tests.site.test_gate import MOMENTS, Hospital
@@ -219,3 +221,49 @@ def test_a_cohort_of_tables_holds_its_harmonised_rows_against_what_scales_them(t
     refuse_made_up(honest, data)
     with pytest.raises(Refusal, match="moments/tabular/a"):
         refuse_made_up({**honest, "sum/harmonize/xy": honest["sum/harmonize/xy"] * 1e6}, data)
+
+
+class Classes:
+    """One row a person, of classes a, b and c."""
+
+    def __init__(self, folder: Path, *persons: int) -> None:
+        kind = np.repeat(list("abc"), persons)
+        table = pd.DataFrame({"person": [f"p{n}" for n in range(len(kind))], "kind": kind, "age": range(len(kind))})
+        table.assign(split="train").to_csv(folder / "cohort.csv", index=False)
+        self.data = Multimodal(
+            str(folder / "cohort.csv"),
+            target=MultiClass("kind", list("abc")),
+            records=Records(person="person"),
+            tabular=Tabular(["age"]),
+            split=ByColumn("split"),
+        )
+        self.honest = self.data.statistics()
+
+    def sent(self, *persons: float) -> dict[str, np.ndarray]:
+        """Agreed sums with these persons by class."""
+        return {**self.honest, "count/label": np.array(persons)}
+
+
+@pytest.mark.parametrize("persons", [(37, 2, 1), (38, 1, 1), (40, 0, 0), (4, 4, 4)], ids=str)
+@pytest.mark.parametrize("all_sites", [(37.0, 0.0, 0.0), (400.0, 200.0, 100.0), (1e4, 50.0, 900.0), (0.0, 0.0, 0.0)])
+def test_classes_are_weighed_by_what_an_honest_federation_has(tmp_path, persons, all_sites):
+    site = Classes(tmp_path, *persons)
+    refuse_weighed(site.sent(*all_sites), site.data, 5)
+
+
+@pytest.mark.parametrize(
+    ("persons", "all_sites"),
+    [
+        ((38, 1, 1), (1e9, 1.0, 1e9)),
+        ((37, 2, 1), (1e9, 1.0, 1.0)),
+        ((36, 4, 0), (1e6, 1.0, 0.0)),
+        ((4, 4, 4), (1e6, 1, 1e6)),
+    ],
+)
+def test_classes_by_which_the_rows_of_few_persons_would_be_nearly_all_of_the_loss_are_refused(
+    tmp_path, persons, all_sites
+):
+    site = Classes(tmp_path, *persons)
+    refuse_weighed(site.sent(*all_sites), site.data, 1)  # of public data
+    with pytest.raises(Refusal, match="minimum_cell=5"):
+        refuse_weighed(site.sent(*all_sites), site.data, 5)
