@@ -105,13 +105,34 @@ class Silo:
         return told(self._fault(task, fault))
 
     def datamodule(self, task: Task) -> FederatedDataModule:
-        """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites."""
+        """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites.
+
+        The journal tells of it, as of a reply that holds nothing. Raises Refusal, and what a cohort raises.
+        """
+        with private_files():
+            journal, behind = self._journal(), Behind(repeated=False)
+            journal.asked(task)
+            try:
+                loaded = self._rows(task)
+                behind.persons, behind.cohort = loaded.persons, self._names_kept(loaded)
+            except Refusal as refusal:
+                journal.left(task, *told(self._fault(task, refusal.fault)), behind)
+                raise
+            journal.left(task, *told(Reply(self.name, task.digest)), behind)
+            return loaded.datamodule
+
+    def _rows(self, task: Task) -> Loaded:
         question = Question(task, self.place, self._policy(), self._accept)
         approved(question)
         loaded = self._load(question.study)
         loaded.agree(task)
         loaded.pooled = True
-        return loaded.datamodule
+        return loaded
+
+    def _names_kept(self, loaded: Loaded) -> str:
+        """What the journal calls the persons of a cohort, once it has them."""
+        loaded.cohort = loaded.cohort or self._journal().of_persons(persons_named(loaded.datamodule))
+        return loaded.cohort
 
     @audited
     def _answer(self, task: Task, behind: Behind) -> Reply:
@@ -126,8 +147,7 @@ class Silo:
         if (found := store.answered(task, policy)) is not None:
             return found
         loaded = self._load(question.study)
-        loaded.cohort = loaded.cohort or self._journal().of_persons(persons_named(loaded.datamodule))
-        behind.cohort = loaded.cohort
+        behind.cohort = self._names_kept(loaded)
         if task.step == "statistics" and loaded.mechanisms:
             from flip.site.fit import LocalFit
 
