@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from flip.config.policy import Policy
 from flip.errors import UserError
 from flip.messages import Fault
+from flip.processes import every
 from flip.site.refusal import Refusal
 from flip.strategies.fedavg import FedAvg
 
@@ -152,23 +153,14 @@ def memory_limit(gigabytes: float | None, log: logging.Logger) -> Iterator[None]
     if gigabytes is None:
         yield
         return
-    done = threading.Event()
 
-    def watch() -> None:
-        while not done.wait(LOOK):
-            if (held := held_memory()) > gigabytes * GIGABYTE:
-                log.error(
-                    "policy.maximum_memory=%g: the task took %.3g, and this process ends", gigabytes, held / GIGABYTE
-                )
-                os._exit(ENDED)
+    def look() -> None:
+        if (held := held_memory()) > gigabytes * GIGABYTE:
+            log.error("policy.maximum_memory=%g: the task took %.3g, and this process ends", gigabytes, held / GIGABYTE)
+            os._exit(ENDED)
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with every(LOOK, look):
         yield
-    finally:
-        done.set()
-        watcher.join()
 
 
 def held_memory() -> float:
