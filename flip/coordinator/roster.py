@@ -13,8 +13,8 @@ from flip.runs.recorder import Recorder, line_of
 
 SPENT = frozenset({"privacy/epsilon", "privacy/delta"})
 OTHER_SITES = (
-    "Sites refuse so where a run that was stopped before its first whole round goes on, and other sites answer now than "
-    "did then: start the study anew, without resume="
+    "Sites refuse so where a run that was stopped before its first whole round goes on, and other sites answer now "
+    "than did then: start the study anew, without resume="
 )
 FIT_METRICS = SPENT | {"loss"}
 
