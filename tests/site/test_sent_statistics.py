@@ -1,5 +1,7 @@
 """Statistics and edges that a coordinator sends are held against what sums and edges can be, before any use."""
 
+import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from datamodules.splits import ByColumn
 from datamodules.tabular import Tabular
 from datamodules.targets import Binary, MultiClass
 from flip.messages import Fault
+from flip.site import admission
 from flip.site.agreed import refuse_made_up, refuse_weighed
 from flip.site.protocol import _impossible
 from flip.site.refusal import Refusal
@@ -53,6 +56,23 @@ def test_edges_that_do_not_increase_or_are_no_numbers_are_refused(hospital, edge
     task = hospital.edges(0.0)
     sent = replace(task, state={**MOMENTS, "edges/age": np.array(edges)})
     assert hospital.silo.answer(sent).fault is Fault.REFUSED_PROTOCOL
+
+
+def test_edges_of_more_numbers_than_any_study_has_are_refused_as_fast_as_they_came(hospital):
+    sent = {f"edges/x{number}": np.arange(65.0) for number in range(20_000)}
+    started = time.process_time()
+    reply = hospital.silo.answer(replace(hospital.edges(0.0, "many"), state={**MOMENTS, **sent}))
+    assert reply.fault is Fault.REFUSED_PROTOCOL
+    assert time.process_time() - started < 10  # were each name held against all others, minutes
+
+
+def test_workers_and_threads_of_a_study_are_bounded(hospital):
+    manifest = json.loads(hospital.study.manifest_text)
+    manifest["dataset"]["workers"] = 10**6
+    reply = hospital.silo.answer(replace(hospital.task(run="workers"), manifest=json.dumps(manifest)))
+    assert reply.fault is Fault.REFUSED_MANIFEST
+    last = (hospital.folder / "home" / "site.log").read_text().splitlines()[-1]
+    assert "dataset.workers: 1000000 must be at most 256" in last
 
 
 def test_sums_that_a_column_of_one_value_has_are_taken():
@@ -267,3 +287,12 @@ def test_classes_by_which_the_rows_of_few_persons_would_be_nearly_all_of_the_los
     refuse_weighed(site.sent(*all_sites), site.data, 1)  # of public data
     with pytest.raises(Refusal, match="minimum_cell=5"):
         refuse_weighed(site.sent(*all_sites), site.data, 5)
+
+
+def test_what_is_agreed_is_held_against_the_persons_of_each_class_before_it_is_taken(hospital, monkeypatch):
+    def refuse(agreed: object, data: object, cell: int) -> None:
+        raise Refusal(Fault.REFUSED_PROTOCOL, f"of {cell}")
+
+    monkeypatch.setattr(admission, "refuse_weighed", refuse)
+    hospital.open()
+    assert hospital.silo.answer(hospital.task(run="weighed")).fault is Fault.REFUSED_PROTOCOL
