@@ -117,7 +117,31 @@ def _mean_and_deviation(moments: np.ndarray) -> tuple[float, float]:
     return mean, deviation if deviation > ROUNDING * abs(mean) else 0.0
 
 
-def agreed(target: Target | Unlabeled, rows: int, merged: Mapping[str, np.ndarray], label: np.ndarray) -> Arrays:
+def weighed(
+    target: Target | Unlabeled,
+    merged: Mapping[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
+    person: np.ndarray,
+    train: np.ndarray,
+) -> np.ndarray:
+    """By class of training rows, float64 [classes, 2]: distinct persons, and what the rows weigh together."""
+    if not isinstance(target, MultiClass):
+        return np.zeros((0, 2))
+    weights = _class_weights(target, merged)
+    own = [train & (arrays["label"] == each) for each in range(len(weights))]
+    return np.array([(len(np.unique(person[each])), each.sum() * weights[n]) for n, each in enumerate(own)])
+
+
+def _class_weights(target: MultiClass, merged: Mapping[str, np.ndarray]) -> np.ndarray:
+    persons = np.asarray(merged.get(PERSONS, np.zeros(len(target.levels))), np.float64)
+    known = persons > 0
+    weights = np.where(known, persons.sum() / (known.sum() or 1) / np.where(known, persons, 1), 0)
+    return np.where(known, weights, weights.max() or 1.0)
+
+
+def agreed(
+    target: Target | Unlabeled, merged: Mapping[str, np.ndarray], arrays: Mapping[str, np.ndarray], rows: int
+) -> Arrays:
     """What a batch holds besides the target, by the sums of all sites' training rows.
 
     Of one of several classes `class_weight` float32 [n], n / (k n_c) by the persons of the row's class: the mean over
@@ -125,13 +149,9 @@ def agreed(target: Target | Unlabeled, rows: int, merged: Mapping[str, np.ndarra
     number `label_mean` and `label_deviation` float32 [n], in its unit.
     """
     if isinstance(target, Unlabeled):
-        return agreed(target.target, rows, merged, label) if isinstance(target.target, Regression) else {}
+        return agreed(target.target, merged, arrays, rows) if isinstance(target.target, Regression) else {}
     if isinstance(target, MultiClass):
-        persons = np.asarray(merged.get(PERSONS, np.zeros(len(target.levels))), np.float64)
-        known = persons > 0
-        weights = np.where(known, persons.sum() / (known.sum() or 1) / np.where(known, persons, 1), 0)
-        weights = np.where(known, weights, weights.max() or 1.0)
-        return {"class_weight": weights[label].astype(np.float32)}
+        return {"class_weight": _class_weights(target, merged)[arrays["label"]].astype(np.float32)}
     if isinstance(target, Regression):
         mean, deviation = _mean_and_deviation(merged.get(MOMENTS, np.zeros(3)))
         pair = {"label_mean": mean, "label_deviation": deviation or 1.0}

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from datamodules import phantom
-from datamodules.ct.cohort import PROBLEMS, OfTable, Study, described
+from datamodules.ct.cohort import PROBLEMS, UNREAD_NUMBER, OfTable, Study, described, unread
 from datamodules.ct.examples import Cases, GridPlane, Slices
 from datamodules.ct.grid import Grid
 from datamodules.ct.image import image_path, read_ct
@@ -79,7 +79,7 @@ class CTSlices(OfTable, lightning.LightningDataModule):
     """
 
     WARNINGS = frozenset(NOT_MARKED.values())
-    REMARKS = WARNINGS | {each.value for each in Remark}
+    REMARKS = WARNINGS | {each.value for each in Remark} | {UNREAD_NUMBER}
     REASONS = frozenset((*(each.value for each in Reason), *PROBLEMS, *AT_LEVEL, TWICE, *UNFIT))
     no_bundle = "the slice at its level is chosen by labels of vertebrae, as no transform of MONAI does"
 
@@ -155,8 +155,9 @@ class CTSlices(OfTable, lightning.LightningDataModule):
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
         of = {study.accession: code[study.person] for study in studies}
         self.skipped_persons = persons_by((reason, of[accession]) for accession, reason in self.skipped_accessions)
-        self.remarks = self.series.numbers | dict.fromkeys(self.labels.not_marked(), len(studies))
-        self.remarks_persons = self.series.persons | dict.fromkeys(self.labels.not_marked(), len(persons))
+        rows, of_persons = unread(studies)
+        self.remarks = rows | self.series.numbers | dict.fromkeys(self.labels.not_marked(), len(studies))
+        self.remarks_persons = of_persons | self.series.persons | dict.fromkeys(self.labels.not_marked(), len(persons))
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
         measured_on = {name: Cases(chosen, self.grid) for name, chosen in cases.items()}
         self._sets = {"train": Slices(slices, whose, self.grid, self.augment), **measured_on}

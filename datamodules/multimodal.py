@@ -107,10 +107,10 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
         self.labeled, self.trains, self.predicted_names = labeled, trains and labeled, names_of(target)
         self.target = target if labeled else Unlabeled(target)
         self.cache, self.opt_out = VolumeCache(**cache) if cache else None, frozenset(opt_out)
-        self.inputs, self.image, self.tabular = Inputs(image, tabular, text), image, tabular
+        self.inputs, self.image, self.tabular, self.text = Inputs(image, tabular, text), image, tabular, text
         self.inputs.take_transformer(self.sources)
-        self.text, self.fitted = text, agreed_target.fitted(self.inputs, target)
-        groups, self.split, self.batch_size = dict(subgroups or {}), split or ByPerson(), batch_size
+        self.fitted, groups = agreed_target.fitted(self.inputs, target), dict(subgroups or {})
+        self.split, self.batch_size = split or ByPerson(), batch_size
         self.subgroup_levels = {name: each.names for name, each in groups.items()}
         self.must_occur, self.names_levels = self.target.must_occur, self.inputs.names_levels
         beside = [*target.columns, *(g.column for g in groups.values()), *self.split.columns]
@@ -145,8 +145,8 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
     def compared(self) -> dict[str, np.ndarray]:
         """Persons by unit of numbers whose unit no study declares; those who may have another code of the target."""
         self.setup()
-        coded = agreed_target.coded(self.target, self._target, self.skipped_persons)
-        return persons_by_unit(self._read().units, self._read().person) | coded
+        told = persons_by_unit(self._read().units, self._read().person)
+        return told | agreed_target.coded(self.target, self._target, self.skipped_persons)
 
     def unlearnable(self, told: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
         """What speaks against it, by site what it tells: other units, levels or codes, a constant number to predict."""
@@ -205,8 +205,7 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
     def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The rows that have what the study predicts, by column: see `datamodules.description`."""
         self.setup()
-        cohort = self._read()
-        told = Description(cohort.person, edges)
+        told = Description((cohort := self._read()).person, edges)
         told.rows("studies", np.ones(len(cohort.person), bool))
         agreed_target.describe(self.target, self._target, told)
         self.inputs.describe(told, cohort, self._pixels, self._texts)
@@ -227,14 +226,16 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
         """Moments of the training rows once harmonised, by the name of what scales them, after `statistics`."""
         return self.inputs.adjusted(merged, self._read(), self._splits == "train")
 
+    def weighed(self, merged: Mapping[str, np.ndarray]) -> np.ndarray:
+        """By class of the training rows, after `setup`: see `agreed_target.weighed`."""
+        return agreed_target.weighed(self.target, merged, self._target, self._read().person, self._splits == "train")
+
     def agree(self, merged: Mapping[str, np.ndarray]) -> None:
         """Take the merged statistics of all sites, and encode the cohort with them."""
         self.setup()
-        cohort = self._read()
-        arrays = {**self._target, "person": cohort.person}
+        arrays = {**self._target, "person": (cohort := self._read()).person}
         arrays |= self.inputs.agreed(merged, cohort, self._texts, self._splits == "train")
-        label = self._target.get("label", cohort.person)
-        arrays |= agreed_target.agreed(self.target, len(cohort.person), merged, label)
+        arrays |= agreed_target.agreed(self.target, merged, self._target, len(cohort.person))
         arrays |= {f"subgroup_{name}": group.read(cohort.table) for name, group in self.groups.items()}
         self._datasets = split_rows(arrays, self._pixels, self._splits)
 

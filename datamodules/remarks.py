@@ -13,14 +13,15 @@ OTHER_UNIT = "values left out since their unit is none of those that the study d
 MIXED_UNITS = "values of a feature without declared units, in another unit than most of the site's have"
 NO_DESCENDANTS = "values of a feature with a concept that the site's concept_ancestor does not know"
 NO_NUMBER = "values of a feature left out since they hold no number (value_as_number)"
+BEYOND = "values of a feature left out since they are a bound, as <0.01 is (operator_concept_id)"
 NO_EVENT = "values of a feature of which the site's database has no event in the window of anybody"
 IMPOSSIBLE_AGE = "ages below 0 or above 130 years, which count as missing"
 NOTHING = "rows of which there is nothing to predict from"
 GARBLED = "notes with letters lost by a wrong encoding"
 OTHER_LEVEL = "values of a category that the study does not declare, which count as missing"
 LACKING = (
-    OTHER_LEVEL, NO_TABLE, OTHER_UNIT, MIXED_UNITS, NO_DESCENDANTS, NO_NUMBER, NO_EVENT, IMPOSSIBLE_AGE,
-    NOTHING, GARBLED,
+    OTHER_LEVEL, NO_TABLE, OTHER_UNIT, MIXED_UNITS, NO_DESCENDANTS, NO_NUMBER, BEYOND, NO_EVENT,
+    IMPOSSIBLE_AGE, NOTHING, GARBLED,
 )  # fmt: skip
 
 

@@ -14,8 +14,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -171,6 +172,24 @@ def descendants(process: int) -> set[int]:
     while more := {child for child, parent in known.items() if parent in found} - found:
         found |= more
     return found - {process}
+
+
+@contextmanager
+def every(seconds: float, look: Callable[[], object]) -> Iterator[None]:
+    """Call something again and again during the block, so many seconds apart, in a thread of its own."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(seconds):
+            look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def prctl(option: int, value: int) -> None:

@@ -30,6 +30,10 @@ MISTAKES = {
         ["trainer.steps=many"],
         ["trainer.steps (the command line): 'many' is the wrong type", "whole number"],
     ),
+    "more threads than any machine has cores": (
+        ["trainer.threads=1000000"],
+        ["trainer.threads (the command line): 1000000 must be at most 256"],
+    ),
     "wrong choice": (["trainer.optimizer_state=drop"], ["trainer.optimizer_state", "one of reset, keep"]),
     "wrong type in a target": (
         ["strategy.rounds=many"],

@@ -33,12 +33,16 @@ NO_PERSON = "the table gives no person_id"
 NO_ACCESSION = "the table's accession_id is missing or not a plain name"
 NO_SEX = "the table's sex is not one of F, M, female, male"
 NO_HEIGHT = "the table's height_m is missing or not between 1 and 2.5 m"
+UNREAD_NUMBER = "an age, weight_kg, followup_days or event of the table is no number of its range: missing"
 PROBLEMS = (NO_PERSON, NO_ACCESSION, NO_SEX, NO_HEIGHT)
 
 
 @dataclass(frozen=True)
 class Study:
-    """One row of the table. `sex` 0 female, 1 male, -1 unknown; a number that is missing or impossible is NaN."""
+    """One row of the table. `sex` 0 female, 1 male, -1 unknown; a number that is missing or impossible is NaN.
+
+    `unread`: one of `OPTIONAL` is there, and is no number of its range.
+    """
 
     person: str
     accession: str
@@ -48,6 +52,7 @@ class Study:
     age: float
     followup_days: float
     event: float
+    unread: bool = False
 
     @property
     def problem(self) -> str:
@@ -113,6 +118,12 @@ class OfTable:
         return studies
 
 
+def unread(studies: Sequence[Study]) -> tuple[dict[str, int], dict[str, int]]:
+    """By remark on their rows, how many studies, and of how many persons, have a number that is none."""
+    persons = [study.person for study in studies if study.unread]
+    return ({UNREAD_NUMBER: len(persons)}, {UNREAD_NUMBER: len(set(persons))}) if persons else ({}, {})
+
+
 def described(
     studies: Sequence[Study], unusable: Set[str], images: Mapping[int, NDArray[np.float32]], edges: Edges
 ) -> tuple[dict[str, Any], dict[str, int]]:
@@ -136,6 +147,7 @@ def _study(row: Mapping[str, str]) -> Study:
         row["accession_id"].strip(),
         _SEXES.get(row["sex"].strip().lower(), -1),
         **numbers,
+        unread=any(row[name].strip() and math.isnan(numbers[name]) for name in OPTIONAL),
     )
 
 

@@ -24,6 +24,7 @@ MASK_BYTES = 2**29  # of masks that are in memory at once: two structures of 512
 NO_NUMBER = "the site's columns must give a whole number for each structure of a label file of numbers, or null"
 NO_NAME = "the site's columns must give a name for each structure of labels of this form, or null; in a SEG a code too"
 NO_STRUCTURE = "the labels hold none of the structures that the site says it labels"
+STRETCHED = {"L;2": np.uint8(85), "L;4": np.uint8(17)}  # what Pillow makes 0 to 255 of, by its raw mode, and how
 UNFIT = (NO_NUMBER, NO_NAME, NO_STRUCTURE)
 
 Own = str | int | tuple[str, str]  # a name, a number, or a coded term: scheme and value
@@ -154,7 +155,8 @@ def _on_grid(path: Path, shape: tuple[int, ...]) -> NDArray[Any]:
 
 
 def picture_numbers(path: Path) -> NDArray[Any]:
-    """The numbers that a picture stores, [h, w]: of a palette its indices, of black and white 0 and 1.
+    """The numbers that a picture stores, [h, w]: of a palette its indices, of black and white 0 and 1, of 2 or 4 bits
+    0 to 3 or 15.
 
     Raises `Unreadable`: TOO_LARGE, SEVERAL_PAGES, LABELS_UNREADABLE (also for colors) and those of `check_file`.
     """
@@ -169,7 +171,12 @@ def picture_numbers(path: Path) -> NDArray[Any]:
                 raise Unreadable(Reason.SEVERAL_PAGES)
             if opened.mode not in ("1", "L", "P", "I;16", "I;16B"):
                 raise Unreadable(Reason.LABELS_UNREADABLE)
+            raw = {kind if isinstance(kind, str) else kind[0] for *_, kind in opened.tile}
             found = np.asarray(ImageOps.exif_transpose(opened))
+            if stretched := raw & {*STRETCHED}:
+                return found // STRETCHED[stretched.pop()]
+            if any(kind.startswith(tuple(STRETCHED)) for kind in raw):  # white is 0, or the bits are in another order
+                raise Unreadable(Reason.LABELS_UNREADABLE)
             return found.astype(np.uint8) if found.dtype == bool else found
     except Unreadable:
         raise

@@ -10,7 +10,8 @@ from sqlglot import exp
 from datamodules.sources.omop_features import DOMAINS, Domain, Feature, bounds
 from datamodules.units import NO_UNIT
 
-NUMBERLESS = -1  # no concept
+NUMBERLESS, BOUND = -1, -2  # no concepts
+EQUAL = (0, 4172703)  # operators of a value that is what was measured: none, and =; of others, as <, it is a bound
 
 # In PostgreSQL's SQL; `{...}` are names and expressions of this file, never of a study, whose values are parameters.
 _COHORT = """(SELECT unnest(CAST(:place AS BIGINT[])) AS place, unnest(CAST(:person AS BIGINT[])) AS person_id,
@@ -55,7 +56,7 @@ def events_of(feature: Feature, columns: Mapping[str, set[str]], *, text: str = 
     concepts = _BELOW if feature.descendants else _DECLARED
     events = _EVENTS.format(
         key=domain.key,
-        value=value or (_value(feature) if domain.has_value else "NULL"),
+        value=value or (_value(feature, columns[domain.table]) if domain.has_value else "NULL"),
         text=text,
         at=moment(domain, columns[domain.table]),
         table=domain.table,
@@ -74,12 +75,15 @@ def units_query(feature: Feature, columns: Mapping[str, set[str]]) -> exp.Expr |
     """Rows of (place, concept of the unit, number of values) for a feature of values; None where nothing has a unit.
 
     A value without a unit has the unit 0, which is OMOP's "no matching concept", and so have all of a table without
-    units. An event without a number has the unit `NUMBERLESS`.
+    units. An event without a number has the unit `NUMBERLESS`, one whose number is a bound the unit `BOUND`.
     """
     if feature.aggregate in ("any", "count"):
         return None
-    known = "unit_concept_id" in columns[DOMAINS[feature.domain].table]
-    unit = f"CASE WHEN value_as_number IS NULL THEN {NUMBERLESS} ELSE {_UNIT if known else NO_UNIT} END"
+    there = columns[DOMAINS[feature.domain].table]
+    unit = (
+        f"CASE WHEN value_as_number IS NULL THEN {NUMBERLESS} WHEN NOT ({_measured(there)}) THEN {BOUND} "
+        f"ELSE {_UNIT if 'unit_concept_id' in there else NO_UNIT} END"
+    )
     joined = events_of(feature, columns, value=unit)
     query = f"SELECT place, value, COUNT(*) FROM {joined} GROUP BY place, value"
     return sqlglot.parse_one(query, dialect="postgres")
@@ -103,9 +107,15 @@ def cohort_parameters(feature: Feature, examples: pd.DataFrame) -> dict[str, lis
     return {**parameters, "concepts": list(feature.concepts)} if feature.concepts else parameters
 
 
-def _value(feature: Feature) -> str:
-    """SQL for a row's value in the feature's unit; NULL for a row in a unit that is not declared."""
-    value = "CAST(value_as_number AS DOUBLE PRECISION)"
+def _measured(columns: set[str]) -> str:
+    """SQL for whether a row's number is what was measured, and not a bound of it."""
+    known = "operator_concept_id" in columns
+    return f"COALESCE(operator_concept_id, 0) IN ({', '.join(map(str, EQUAL))})" if known else "TRUE"
+
+
+def _value(feature: Feature, columns: set[str]) -> str:
+    """SQL for a row's value in the feature's unit; NULL for a row in a unit that is not declared, and for a bound."""
+    value = f"CASE WHEN {_measured(columns)} THEN CAST(value_as_number AS DOUBLE PRECISION) END"
     if not feature.units:
         return value
     cases = " ".join(f"WHEN {int(unit)} THEN {value} * {float(factor)!r}" for unit, factor in feature.units.items())

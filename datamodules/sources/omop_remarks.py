@@ -1,4 +1,4 @@
-"""What is to know of the values of a feature: their units, and events without a number.
+"""What is to know of the values of a feature: their units, and events without a number, or with a bound of one.
 
 `found` are rows of (example, unit, number of values), as `omop_queries.units_query` has them.
 """
@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.remarks import MIXED_UNITS, NO_NUMBER, OTHER_UNIT, Remark
+from datamodules.remarks import BEYOND, MIXED_UNITS, NO_NUMBER, OTHER_UNIT, Remark
 from datamodules.sources.omop_features import Feature
-from datamodules.sources.omop_queries import NUMBERLESS
+from datamodules.sources.omop_queries import BOUND, NUMBERLESS
 from datamodules.units import InUnit
 
 Found = Sequence[tuple[Any, ...]]
@@ -23,10 +23,11 @@ def in_units(name: str, found: Found, examples: int) -> list[InUnit]:
 
 
 def on_values(name: str, feature: Feature, found: Found, examples: int) -> list[Remark]:
-    """Remarks on events without a number, on undeclared units, and on several units where none is declared."""
+    """Remarks on events without a number or with a bound, undeclared units, several units where none is declared."""
     remarks, number = [], _numbers(found)
-    if (bare := _rows(found, {NUMBERLESS}, examples)).any():
-        remarks.append(Remark(NO_NUMBER, f"feature {name} ({NO_NUMBER})", bare))
+    for unit, reason in ((NUMBERLESS, NO_NUMBER), (BOUND, BEYOND)):
+        if (bare := _rows(found, {unit}, examples)).any():
+            remarks.append(Remark(reason, f"feature {name} ({reason})", bare))
     declared = set(feature.units or number.most_common(1)[0][:1] if number else ())
     other = {unit: values for unit, values in number.items() if unit not in declared}
     if other:
@@ -40,7 +41,7 @@ def _numbers(found: Found) -> Counter[Any]:
     """How many values are in which unit."""
     number: Counter[Any] = Counter()
     for _, unit, values in found:
-        if unit != NUMBERLESS:
+        if unit not in (NUMBERLESS, BOUND):
             number[unit] += values
     return number
 

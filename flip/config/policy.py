@@ -45,7 +45,7 @@ class Policy:
         maximum_parameters: numbers that a model holds.
         maximum_rounds: federated rounds of a study.
         maximum_steps: optimizer steps of a site in a round, and in all further training after the last one.
-        maximum_seconds: of one task; the site's process ends after them.
+        maximum_seconds: of one task; the process in which the site computes ends after them.
         maximum_memory: gigabytes (10^9 bytes) that the site's process may hold; beyond it the process ends.
         maximum_change: root mean square by which the weights that the site is sent may have moved in a round.
         maximum_questions: different questions about the cohort that are ever answered, over all runs and studies: a

@@ -65,9 +65,9 @@ def settle(cfg: DictConfig, *, backend: str = "none", where: Where = nowhere) ->
         _settle_site(name, site, where, problems, live=live)
         if not file and not problems:
             site.policy = widened(site.policy, config.allow_targets)
-    _absolute(config, "resume_from", "init")
+    _absolute(config, "resume_from", "init", folder=Path.cwd())
     _settle_models(config, where, problems)
-    _absolute(config.paths, "data_dir", "runs", "demo_dir")
+    _absolute(config.paths, "data_dir", "runs", "demo_dir", folder=Path.cwd())
     study = _study(config, sites, where, problems, backend=backend, live=live)
     study = replace(study, declared={key: OmegaConf.to_container(cfg[key]) for key in ("sites", "paths") if key in cfg})
     if problems:
@@ -144,7 +144,7 @@ def _settle_site(name: str, site: Site, where: Where, problems: list[str], *, li
     if name == POOLED:
         problems.append(f"{at(f'sites.{name}', where)}: is the name of the sites together; choose another")
     if not live:
-        settle_paths(site)
+        settle_paths(site, Path.cwd())
 
 
 def roster(sites: object) -> object:

@@ -35,15 +35,15 @@ def load_site(path: Path) -> Site:
     problems += _missing({key: each for key, each in unset.items() if key not in values}, "", lambda key: str(path))
     if problems:
         raise UserError(unique(problems))
-    settle_paths(site)
+    settle_paths(site, path.resolve().parent)
     return site
 
 
-def settle_paths(site: Site) -> None:
-    """Make a site's paths absolute, from the working folder."""
-    _absolute(site, "root", "secret", "opt_out")
-    _absolute(site.cache, "folder")
-    site.models = [str(Path(each).expanduser().absolute()) for each in site.models]
+def settle_paths(site: Site, folder: Path) -> None:
+    """Make a site's paths absolute: from the folder of its own file, wherever it is started from."""
+    _absolute(site, "root", "secret", "opt_out", folder=folder)
+    _absolute(site.cache, "folder", folder=folder)
+    site.models = [str(folder / Path(each).expanduser()) for each in site.models]
 
 
 def _read(path: Path) -> dict[Any, Any]:
@@ -87,12 +87,12 @@ def _resolved(values: object, path: Path) -> Iterator[str]:
             yield f"{key} ({path}): '${{' asks something else for the value; write the value itself"
 
 
-def _absolute(owner: object, *names: str) -> None:
-    """Make paths absolute, from the working folder."""
+def _absolute(owner: object, *names: str, folder: Path) -> None:
+    """Make paths absolute, from a folder."""
     for name in names:
         value = getattr(owner, name)
         if value is not None and value not in (UNSET, SIMULATED):
-            setattr(owner, name, str(Path(value).expanduser().absolute()))
+            setattr(owner, name, str(folder / Path(value).expanduser()))
 
 
 SITE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")

@@ -8,7 +8,7 @@ has in part. The protocols of one kind of class, first what is needed, then the 
 
 from collections.abc import Mapping
 
-from flip.contracts.agreed import Adjusts, BinsShares
+from flip.contracts.agreed import Adjusts, BinsShares, Weighs
 from flip.contracts.bundle import RefusesBundle, SaysInference, SaysPreprocessing
 from flip.contracts.columns import ConvertsColumns, TakesTerms
 from flip.contracts.dataset import (
@@ -72,14 +72,14 @@ __all__ = [
     "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "Outcomes", "Plans",
     "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling",
     "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome",
-    "WantsSizes", "Withholds", "WritesPredictions", "hooks", "is_hook",
+    "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
         ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesLevels, NamesSubgroups,
-        DeclaresSizes, Agrees, BinsShares, Adjusts, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites,
+        DeclaresSizes, Agrees, BinsShares, Adjusts, Weighs, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites,
         Describes, Plans, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms,
         HasSources, SaysPreprocessing, GivesScans, GivesStudies, RefusesBundle,
     ),

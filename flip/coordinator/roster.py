@@ -12,6 +12,10 @@ from flip.privacy import UNIT
 from flip.runs.recorder import Recorder, line_of
 
 SPENT = frozenset({"privacy/epsilon", "privacy/delta"})
+OTHER_SITES = (
+    "Sites refuse so where a run that was stopped before its first whole round goes on, and other sites answer now "
+    "than did then: start the study anew, without resume="
+)
 FIT_METRICS = SPENT | {"loss"}
 
 
@@ -107,7 +111,10 @@ class Roster:
                 text = f"not every site could be used {when}, and strategy.min_sites=null needs each one"
             else:
                 text = f"{several(used, 'usable site')} {when}, strategy.min_sites={self.min_sites or 1}"
-            raise StudyFailed(f"{text}. {why or 'no other that was asked has a weight above 0'}", missing.values())
+            remedy = f". {OTHER_SITES}" if Fault.REFUSED_PROTOCOL in missing.values() else ""
+            raise StudyFailed(
+                f"{text}. {why or 'no other that was asked has a weight above 0'}{remedy}", missing.values()
+            )
 
     def learnable(self) -> None:
         """Raise StudyUnfit where no site has a training row of something that must occur, or the sites differ."""

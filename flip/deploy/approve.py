@@ -84,7 +84,7 @@ def approve(arguments: Sequence[str]) -> None:
     print(review(_text(approval)))
     print(terms(approval.envelope))
     path = places.keep(signed)
-    left = approvers.needed - len(signed.signers(approvers))
+    left = approvers.needed - len(Approval.parse(read_file(path)).signers(approvers))
     rest = f"another person signs: {OWN} approve {path} {given.site_file} --name ... --key ..." if left > 0 else ""
     print(f"Signed by {given.name}: {path}. " + (f"It is not enough yet; {rest}" if rest else "It holds from now on."))
 

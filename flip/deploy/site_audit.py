@@ -84,13 +84,29 @@ def heads_of(given: argparse.Namespace, home: str) -> Iterator[str]:
     lines, name = Path(given.head) / "rounds.jsonl", given.name or home
     if not lines.is_file():
         raise UserError(f"--head {given.head}: is neither NUMBER:SEAL, as 12:0a1b..., nor a run with a rounds.jsonl")
-    with lines.open(encoding="utf-8") as file:
-        told = [json.loads(line) for line in file if line.endswith("\n")]
-    heads = [line["journal"] for line in told if line["site"] == name and line.get("journal")]
+    told = [*_told(lines)]
+    heads = [head for site, head in told if site == name and head]
     if not heads:
-        sites = ", ".join(sorted({line["site"] for line in told if line.get("journal")})) or "none"
+        sites = ", ".join(sorted({site for site, head in told if head})) or "none"
         raise UserError(f"--name {name}: {lines} has no head of this site's journal; it has those of {sites}")
     yield from heads
+
+
+def _told(path: Path) -> Iterator[tuple[str, str]]:
+    """Site and head of each whole line of a coordinator's `rounds.jsonl`. Raises UserError naming one that is none."""
+    from flip.errors import UserError
+    from flip.messages.forms import HEAD
+
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], 1):
+        try:
+            found = json.loads(line)
+            site, head = found["site"], found.get("journal") or ""
+            if not isinstance(site, str) or (head and not HEAD.fullmatch(head)):
+                raise ValueError
+        except (ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
+            remedy = "ask the coordinator for a copy of the run, or state a head that you kept, NUMBER:SEAL"
+            raise UserError(f"--head: line {number} of {path} is damaged; {remedy}") from error
+        yield site, head
 
 
 def missed(entries: Sequence["Entry"], heads: Iterator[str]) -> Iterator[str]:

@@ -20,10 +20,13 @@ def load_libraries() -> None:
     load("flip.site.fit")
 
 
-def answer_parts(silo: "Silo", blob: bytes | mmap.mmap) -> list[Any]:
-    """The buffers that make up the site's packed reply. Raises ValueError for bytes that hold no task."""
+def answer_parts(silo: "Silo", blob: bytes | mmap.mmap, ended: str = "") -> list[Any]:
+    """The buffers that make up the site's packed reply. Raises ValueError for bytes that hold no task.
+
+    `ended` says how the process ended that was asked before; empty: the silo is asked.
+    """
     task = unpack_task(blob)
-    reply = silo.answer(task)
+    reply = silo.ended(task, ended) if ended else silo.answer(task)
     try:
         return reply_parts(reply)
     except (LookupError, TypeError, ValueError, AttributeError):  # of the study's code: no array or number can say it

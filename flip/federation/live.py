@@ -4,13 +4,13 @@ What a site and a server hold of the code is installed there; what travels is a 
 """
 
 import json
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from flip.coordinator.serve import Submission
+from flip.processes import every
 
 if TYPE_CHECKING:
     from flip.runs.folder import Listener
@@ -38,7 +38,7 @@ def followed(folder: Path, listeners: "Sequence[Listener]") -> Iterator[None]:
     """Tell the listeners of every line that comes into `rounds.jsonl` during the block."""
     from flip.runs.folder import LINES
 
-    path, over = folder / LINES, threading.Event()
+    path = folder / LINES
     seen = path.stat().st_size if path.exists() else 0
 
     def tell() -> None:
@@ -54,15 +54,8 @@ def followed(folder: Path, listeners: "Sequence[Listener]") -> Iterator[None]:
                 listener.line(json.loads(line))
         seen += len(whole) + 1 if whole else 0
 
-    def watch() -> None:
-        while not over.wait(LOOK):
-            tell()
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
     try:
-        yield
+        with every(LOOK, tell):
+            yield
     finally:
-        over.set()
-        thread.join()
         tell()

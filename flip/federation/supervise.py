@@ -13,11 +13,8 @@ from pathlib import Path
 from flip.federation.kit import Kit
 from flip.processes import PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG, descendants, prctl
 from flip.signals import ENDING
-from flip.site.bounds import ENDED
 
 GRACE = 10.0  # seconds that processes have to end by themselves
-RESTARTS = 5  # of a site in an hour: a study of long rounds loses it that often by chance, a loop does so in a minute
-HOUR = 3600.0  # seconds
 LOOK = 0.05  # seconds between looks at processes that end
 
 
@@ -51,13 +48,9 @@ def start(folder: Path) -> int:
 
 
 def supervise(children: Sequence[Child]) -> int:
-    """Run processes until one of them ends (1) or a signal comes (0); then end all, whatever they started included.
-
-    A site's that has ended itself by the bounds of a task (`ENDED`) is started again instead, `RESTARTS` times an hour.
-    """
+    """Run processes until one of them ends (1) or a signal comes (0); then end all, whatever they started included."""
     prctl(PR_SET_CHILD_SUBREAPER, 1)  # what a child leaves behind becomes ours, so that it can be found
     running: list[subprocess.Popen[bytes]] = []
-    restarts = Restarts()
 
     def stop(number: int, frame: object) -> None:
         raise Stopped
@@ -69,18 +62,8 @@ def supervise(children: Sequence[Child]) -> int:
         for child in children:
             running.append(launch(child))
         mine = {process.pid: child for process, child in zip(running, children, strict=True)}
-        while True:
-            ended, status = os.wait()
-            if ended not in mine:
-                continue
-            if os.waitstatus_to_exitcode(status) != ENDED:
-                break
-            if not restarts.another(time.monotonic()):
-                break
-            child = mine.pop(ended)
-            running = [process for process in running if process.pid != ended]
-            running.append(launch(child))
-            mine[running[-1].pid] = child
+        while (ended := os.wait()[0]) not in mine:
+            pass
         where = mine[ended].log
         print(f"ended by itself: {mine[ended].command[0]}" + (f"; see {where}" if where else ""), flush=True)
         return 1
@@ -90,23 +73,6 @@ def supervise(children: Sequence[Child]) -> int:
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
         end(running)
-
-
-@dataclass
-class Restarts:
-    """When processes were started again, in seconds of a clock."""
-
-    times: list[float] = field(default_factory=list)
-
-    def another(self, now: float) -> bool:
-        """Whether one more is within `RESTARTS` an hour; it is counted then, and either is said."""
-        self.times = [each for each in self.times if each > now - HOUR]
-        if len(self.times) >= RESTARTS:
-            print(f"ended itself {RESTARTS + 1} times in an hour by its bounds; see the site's log", flush=True)
-            return False
-        self.times.append(now)
-        print("ended itself by the bounds of a task, and is started again", flush=True)
-        return True
 
 
 def launch(child: Child) -> "subprocess.Popen[bytes]":

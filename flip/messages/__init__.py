@@ -39,6 +39,10 @@ class Fault(Enum):
     IMPLAUSIBLE = "the site's reply held numbers that no fit or count gives (counts below 0, weights beyond all bounds)"
     DATA = "the site could not read its cohort; its own log has the details"
     DISK = "no space is left on the site's disk"
+    ENDED = (
+        "the site's process ended before it answered: the task took longer or more memory than its policy permits, or "
+        "a library crashed; its own log says which"
+    )
     REFUSED_COHORT = "refused by the site's policy: fewer distinct persons than its minimum cohort"
     REFUSED_FEW_PERSONS = "refused by the site's policy: this rests on fewer distinct persons than its minimum cell"
     REFUSED_TARGET = "refused by the site's policy: the study names code that the site does not allow"

@@ -85,7 +85,6 @@ def run_yaml(study: Study) -> str:
         "companions": {name: str(path) for name, path in study.companions.items()},
         "baselines": plain(study.baselines),
         "tracking": study.tracking,
-        "allow_targets": list(study.allow_targets),
     }
     runs = str(study.declared.get("paths", {}).get("runs", study.paths.runs))
     body["paths"] = {"runs": study.paths.runs if "${" in runs else runs}  # a relative one: where the rerun is started

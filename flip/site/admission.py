@@ -26,7 +26,7 @@ from flip.messages import Fault, Payload, Task
 from flip.messages.weights import load_arrays, to_arrays
 from flip.messages.wire import take
 from flip.privacy import Mechanism
-from flip.site.agreed import refuse_made_up
+from flip.site.agreed import refuse_made_up, refuse_weighed
 from flip.site.bounds import bounded_numbers, refuse_size
 from flip.site.disclosure import enough
 from flip.site.given import start_of
@@ -97,6 +97,7 @@ class Accepted:
         digest: sha256 of the manifest as it was sent.
         expected: what its tasks hold.
         round_problems: why its model cannot be trained in rounds.
+        strategy, mechanisms, module: the study's parts that are no data.
     """
 
     manifest: Manifest
@@ -104,6 +105,9 @@ class Accepted:
     policy: Policy
     expected: Expected
     round_problems: Sequence[str]
+    strategy: FedAvg
+    mechanisms: list[Mechanism]
+    module: "TrainableModule"
 
 
 @dataclass
@@ -133,6 +137,7 @@ class Loaded:
             elsewhere = task.stage == APPLIED or task.step in WHOLE
             if not elsewhere and (changed or not self.vetted):
                 refuse_made_up(agreed or self.agreed, self.datamodule)
+                refuse_weighed(agreed or self.agreed, self.datamodule, self.policy.minimum_cell)
             self.vetted = not elsewhere or (self.vetted and not changed)
         if changed and isinstance(self.datamodule, Agrees):
             self.datamodule.agree(agreed)
@@ -186,7 +191,8 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
         raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(error.problems)) from error
     shared, unfit = rounds_of(manifest, module, strategy)
     expected = Expected.of(strategy, module, shared, models=len(manifest["given"] or ()), mechanisms=mechanisms)
-    return Accepted(manifest, hashlib.sha256(text.encode()).hexdigest(), policy, expected, unfit)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    return Accepted(manifest, digest, policy, expected, unfit, strategy, mechanisms, module)
 
 
 def admit(accepted: Accepted, place: Place) -> Loaded:
@@ -207,30 +213,27 @@ def admit(accepted: Accepted, place: Place) -> Loaded:
         site_log(place.name, place.home).info("%s", words)
     trained = persons_of(datamodule, "train", policy.minimum_cell).number
     if trained and not enough(trained, policy.minimum_cell):
-        words = f"fewer persons to train on than minimum_cell: {policy.minimum_cell}"
-        raise Refusal(Fault.REFUSED_FEW_PERSONS, words)
-    mechanisms, strategy = build.mechanisms(manifest), build.strategy(manifest)
-    module = protected_module(manifest, place.site, mechanisms)
-    refuse_size(policy, module, strategy, trained)
+        raise Refusal(Fault.REFUSED_FEW_PERSONS, f"fewer persons to train on than minimum_cell: {policy.minimum_cell}")
+    refuse_size(policy, accepted.module, accepted.strategy, trained)
     return Loaded(
         manifest=manifest,
         policy=policy,
-        module=module,
         datamodule=datamodule,
-        strategy=strategy,
-        mechanisms=mechanisms,
+        strategy=accepted.strategy,
+        mechanisms=accepted.mechanisms,
         outcomes=build.outcomes(manifest),
+        module=protected(accepted.module, manifest, place.site, accepted.mechanisms),
         persons=persons,
         agreed={},
         deployed=place.deployed,
     )
 
 
-def protected_module(manifest: Manifest, site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
-    """The study's module, once the privacy mechanisms agree to it and to how this site trains."""
-    module = initial_module(manifest)
-    settings = build.trainer_arguments(manifest)
-    settings |= {"precision": site.precision} if site.precision else {}
+def protected(
+    module: "TrainableModule", manifest: Manifest, site: Site, mechanisms: list[Mechanism]
+) -> "TrainableModule":
+    """A new module of the study, once the privacy mechanisms agree to it and to how this site trains."""
+    settings = build.trainer_arguments(manifest) | ({"precision": site.precision} if site.precision else {})
     for mechanism in mechanisms:
         mechanism.check(module, settings)
     return as_kept(module, site, mechanisms)

@@ -3,7 +3,8 @@
 A deviation far below what the site's own rows have, or a mean far from them, does so. Of N agreed rows, n of them this
 site's, the variance is never below n / N of the own rows' mean square distance from the agreed mean, whatever the
 others hold. So an honest federation of less than 10,000 times a site's rows is never refused. What agreed sums make of
-columns before these are scaled (`Adjusts`) is held so too.
+columns before these are scaled (`Adjusts`) is held so too; and what it makes rows weigh in the loss (`Weighs`) by the
+persons on whom nearly all of the weight would lie.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from flip.contracts import Adjusts, BinsShares
+from flip.contracts import Adjusts, BinsShares, Weighs
 from flip.contracts.dataset import FederatedDataModule
 from flip.messages import Fault, Payload
 from flip.messages.summary import Summary, SummaryKind
@@ -21,6 +22,7 @@ from flip.site.statistics import dataset_summaries
 
 MOST_SPREAD = 100.0  # agreed deviations that the site's own rows may lie from the agreed mean, root mean square
 SMALLEST = 1e-9  # an agreed deviation below it, or
+MOST_WEIGHT = 100.0  # what rows of fewer persons than the minimum cell may weigh in the loss, of what all others do
 CONSTANT = 1e-7  # of the mean, is what sums of squares leave of a column of one value: it becomes 1
 
 
@@ -44,6 +46,21 @@ def refuse_made_up(agreed: Payload, data: FederatedDataModule) -> None:
             Fault.REFUSED_PROTOCOL,
             f"agreed statistics {ascii(name)[:80]}: a deviation below 1/{MOST_SPREAD:g} of this site's own, or a mean "
             "further from its rows",
+        )
+
+
+@np.errstate(all="ignore")
+def refuse_weighed(agreed: Payload, data: FederatedDataModule, cell: int) -> None:
+    """Raises Refusal for agreed sums by which rows of fewer than `cell` persons would be nearly all of the loss."""
+    classes = data.weighed(agreed) if isinstance(data, Weighs) else np.zeros((0, 2))
+    persons, weight = classes[classes[:, 0] > 0].T
+    heaviest = np.argsort(-weight / persons)
+    few = heaviest[persons[heaviest].cumsum() < cell]
+    if len(few) and not weight[few].sum() <= MOST_WEIGHT * (weight.sum() - weight[few].sum()):
+        raise Refusal(
+            Fault.REFUSED_PROTOCOL,
+            f"agreed statistics: classes of fewer than minimum_cell={cell} persons here would weigh more than "
+            f"{MOST_WEIGHT:g} times all others",
         )
 
 

@@ -70,6 +70,13 @@ class Approval:
         made = base64.b64encode(key.sign(message(self.envelope, name, day))).decode()
         return Approval(self.envelope, [*(s for s in self.signatures if s.name != name), Signature(name, day, made)])
 
+    def beside(self, other: "Approval | str | None") -> "Approval":
+        """With the signatures of others on the same envelope; as it is beside anything else."""
+        if not isinstance(other, Approval) or other.envelope.digest != self.envelope.digest:
+            return self
+        own = {each.name for each in self.signatures}
+        return Approval(self.envelope, [*(each for each in other.signatures if each.name not in own), *self.signatures])
+
     def signers(self, approvers: Approvers) -> set[str]:
         """The listed persons whose signature is whole."""
         return {each.name for each in self.signatures if _is_whole(each, self.envelope, approvers.keys)}
@@ -163,8 +170,9 @@ class Approvals:
         return "" if taken else f"its {envelope.runs} runs have been made"
 
     def keep(self, approval: Approval) -> Path:
-        """Write an approval into the folder, in place of the same envelope's with fewer signatures."""
+        """Write an approval into the folder, with the signatures that the same envelope has there already."""
         path = self.folder / f"{approval.envelope.digest[:16]}.json"
+        approval = approval.beside(dict(self.read()).get(path))
         write_atomic(path, (approval.text + "\n").encode(), READABLE)
         return path
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from flip.config.policy import Policy
 from flip.errors import UserError
 from flip.messages import Fault
+from flip.processes import every
 from flip.site.refusal import Refusal
 from flip.strategies.fedavg import FedAvg
 
@@ -118,8 +119,9 @@ def refuse_batches(policy: Policy, persons: Sequence[int]) -> None:
 def time_limit(seconds: float | None, log: logging.Logger, home: Path) -> Iterator[None]:
     """End this process, with a line in the site's log, where what happens within takes longer; None: no limit.
 
-    The coordinator then sees that the site was lost. A timer writes the line; where Python's own lock is held by what
-    runs, the interpreter's watchdog ends the process without it, and adds where it was.
+    A deployed site says so from another process (`flip.federation.silo_process`), a simulated one is lost. A timer
+    writes the line; where Python's own lock is held by what runs, the interpreter's watchdog ends the process without
+    it, and adds where it was.
     """
     if seconds is None:
         yield
@@ -146,28 +148,19 @@ def memory_limit(gigabytes: float | None, log: logging.Logger) -> Iterator[None]
     """End this process, with a line in the site's log, where it takes more memory than so much; None: no limit.
 
     What counts is what the process holds of the machine's memory, looked at ten times a second; a device's own memory
-    is not in it. The coordinator then sees that the site was lost.
+    is not in it. What follows is as with `time_limit`.
     """
     if gigabytes is None:
         yield
         return
-    done = threading.Event()
 
-    def watch() -> None:
-        while not done.wait(LOOK):
-            if (held := held_memory()) > gigabytes * GIGABYTE:
-                log.error(
-                    "policy.maximum_memory=%g: the task took %.3g, and this process ends", gigabytes, held / GIGABYTE
-                )
-                os._exit(ENDED)
+    def look() -> None:
+        if (held := held_memory()) > gigabytes * GIGABYTE:
+            log.error("policy.maximum_memory=%g: the task took %.3g, and this process ends", gigabytes, held / GIGABYTE)
+            os._exit(ENDED)
 
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
+    with every(LOOK, look):
         yield
-    finally:
-        done.set()
-        watcher.join()
 
 
 def held_memory() -> float:

@@ -159,7 +159,8 @@ def unknown_state(task: Task, expected: Expected) -> Iterator[str]:
     agreed = {name: array for name, array in task.state.items() if name.startswith(STATISTICS)}
     edges = {name: array for name, array in task.state.items() if name.startswith(EDGES)}
     beside = {name for name in task.state if task.step in WHOLE and name.startswith(f"{APPLIED}/")}
-    own = forms({name: array for name, array in task.state.items() if name not in {*agreed, *edges, *beside}})
+    known = {*agreed, *edges, *beside}
+    own = forms({name: array for name, array in task.state.items() if name not in known})
     wanted = expected.state if (task.step, task.stage) == ("fit", "study") else {}
     if own != wanted:
         yield f"the strategy's arrays: {_first_other(own, wanted)}"
@@ -170,7 +171,9 @@ def unknown_state(task: Task, expected: Expected) -> Iterator[str]:
     yield from (f"{_shown(name)}: sums that no numbers have" for name in agreed if _impossible(name, agreed[name]))
     if edges and (task.step != "describe" or task.params.get("tries")):
         yield f"edges with {task.step}"
-    if not all(_numbers(each) and each.ndim == 1 and each.size <= MOST_EDGES for each in edges.values()):
+    if sum(each.size for each in edges.values()) > MOST_STATISTICS:
+        yield f"edges of more than {MOST_STATISTICS} numbers"
+    elif not all(_numbers(each) and each.ndim == 1 and each.size <= MOST_EDGES for each in edges.values()):
         yield f"edges that are not at most {MOST_EDGES} numbers a column"
     elif not all((np.diff(each) > 0).all() for each in edges.values()):
         yield "edges that do not increase"

@@ -1,6 +1,7 @@
 """A site: answers the coordinator's tasks on its own data, under its own policy, and says nothing more."""
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from flip.site.persons import persons_named
 from flip.site.refusal import Refusal
 from flip.site.steps import Steps
 from flip.site.sums import SHAPES
+
+Told = tuple[Reply, tuple[int, str]]  # a reply with its bytes and digest, of which the journal tells
 
 
 class Silo:
@@ -66,25 +69,30 @@ class Silo:
         """
         started = time.perf_counter()
         with private_files():
-            reply = self._written_down(task)
+            reply = self._written_down(task, self._reply)
         return replace(reply, seconds=time.perf_counter() - started)
 
-    def _written_down(self, task: Task) -> Reply:
+    def ended(self, task: Task, how: str) -> Reply:
+        """Say that the process which was asked before this one ended; `how`, for the site's log. Never raises."""
+        with private_files():
+            self._log.error("%s round %s: %s", task.step, task.round + 1, how)
+            return self._written_down(task, lambda task, _: told(self._fault(task, Fault.ENDED)))
+
+    def _written_down(self, task: Task, reply_to: Callable[[Task, Behind], Told]) -> Reply:
         """The reply, of which the journal tells; a refusal where it cannot, and then nothing else leaves."""
         try:
             journal, behind = self._journal(), Behind()
             journal.asked(task)
-            reply, content = self._reply(task, behind)
+            reply, content = reply_to(task, behind)
             return journal.left(task, reply, content, behind)
         except (OSError, ValueError) as error:
             self._log.error("%s: nothing leaves that the journal %s does not tell of: %s", task.step, FILE, error)
             return self._fault(task, Fault.DISK if disk_full(error) else Fault.REFUSED_JOURNAL)
 
-    def _reply(self, task: Task, behind: Behind) -> tuple[Reply, tuple[int, str]]:
+    def _reply(self, task: Task, behind: Behind) -> Told:
         """The reply as it will leave, a fault where anything went wrong; and its bytes and digest."""
         try:
-            reply = self._answer(task, behind)
-            return reply, content_of(reply)
+            return told(self._answer(task, behind))
         except Refusal as refusal:
             self._log.warning("%s round %s: %s", task.step, task.round + 1, refusal)
             fault = refusal.fault
@@ -94,17 +102,37 @@ class Silo:
         except Exception as error:  # the boundary of the site: every error becomes a fault, and is written down here
             self._log.exception("%s round %s", task.step, task.round + 1)
             fault = _fault_of(error, task)
-        reply = self._fault(task, fault)
-        return reply, content_of(reply)
+        return told(self._fault(task, fault))
 
     def datamodule(self, task: Task) -> FederatedDataModule:
-        """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites."""
+        """The site's data as for this task, loaded under its policy: for pooling, where one owner has all sites.
+
+        The journal tells of it, as of a reply that holds nothing. Raises Refusal, and what a cohort raises.
+        """
+        with private_files():
+            journal, behind = self._journal(), Behind(repeated=False)
+            journal.asked(task)
+            try:
+                loaded = self._rows(task)
+                behind.persons, behind.cohort = loaded.persons, self._names_kept(loaded)
+            except Refusal as refusal:
+                journal.left(task, *told(self._fault(task, refusal.fault)), behind)
+                raise
+            journal.left(task, *told(Reply(self.name, task.digest)), behind)
+            return loaded.datamodule
+
+    def _rows(self, task: Task) -> Loaded:
         question = Question(task, self.place, self._policy(), self._accept)
         approved(question)
         loaded = self._load(question.study)
         loaded.agree(task)
         loaded.pooled = True
-        return loaded.datamodule
+        return loaded
+
+    def _names_kept(self, loaded: Loaded) -> str:
+        """What the journal calls the persons of a cohort, once it has them."""
+        loaded.cohort = loaded.cohort or self._journal().of_persons(persons_named(loaded.datamodule))
+        return loaded.cohort
 
     @audited
     def _answer(self, task: Task, behind: Behind) -> Reply:
@@ -119,8 +147,7 @@ class Silo:
         if (found := store.answered(task, policy)) is not None:
             return found
         loaded = self._load(question.study)
-        loaded.cohort = loaded.cohort or self._journal().of_persons(persons_named(loaded.datamodule))
-        behind.cohort = loaded.cohort
+        behind.cohort = self._names_kept(loaded)
         if task.step == "statistics" and loaded.mechanisms:
             from flip.site.fit import LocalFit
 
@@ -157,6 +184,11 @@ class Silo:
 
     def _fault(self, task: Task, fault: Fault) -> Reply:
         return released(0, Policy(1, 1), "", private=False, site=self.name, task_digest=task.digest, fault=fault)
+
+
+def told(reply: Reply) -> Told:
+    """What the journal tells of a reply."""
+    return reply, content_of(reply)
 
 
 def _fault_of(error: Exception, task: Task) -> Fault:

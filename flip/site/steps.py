@@ -15,7 +15,7 @@ from flip.messages.weights import load_arrays
 from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.privacy import private_among
-from flip.site.admission import Loaded, Place, as_kept, protected_module
+from flip.site.admission import Loaded, Place, as_kept, protected
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
 from flip.site.given import begin, refuse_other_model, start_of
@@ -133,7 +133,8 @@ class Steps:
             fields = self._fitted(fit, store)
             return self._released(fields.pop("persons"), task, **fields)
         except Refusal:
-            self.loaded.module = protected_module(self.loaded.manifest, self.place.site, self.loaded.mechanisms)
+            manifest, mechanisms = self.loaded.manifest, self.loaded.mechanisms
+            self.loaded.module = protected(initial_module(manifest), manifest, self.place.site, mechanisms)
             raise
 
     def _fitted(self, fit: "LocalFit", store: LocalState) -> "Fields":

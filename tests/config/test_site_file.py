@@ -9,6 +9,7 @@ from flip.__main__ import main
 from flip.config import build
 from flip.config.checks.sites import site_problems
 from flip.config.checks.study import check
+from flip.config.envelope import data_of
 from flip.config.site_file import load_site
 from flip.errors import UserError
 from flip.runs.rerun import run_files
@@ -179,6 +180,23 @@ def test_a_file_that_is_no_text_or_no_settings_is_a_named_mistake(content, tmp_p
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"site\.yaml"):
         load_site(path)
+
+
+def test_a_relative_place_is_beside_the_sites_file_wherever_it_is_read_from(tmp_path, monkeypatch):
+    kit = tmp_path / "kit"
+    (tmp_path / "elsewhere").mkdir()
+    kit.mkdir()
+    (kit / "site.yaml").write_text(
+        "root: data/rows.csv\npolicy: public_data\nopt_out: out.txt\nmodels: [given.safetensors]\n"
+    )
+    (kit / "out.txt").write_text("7\n")
+    found = []
+    for start, file in ((kit, "site.yaml"), (tmp_path / "elsewhere", "../kit/site.yaml")):
+        monkeypatch.chdir(start)
+        found.append(load_site(Path(file)))
+        assert Path(found[-1].root).resolve() == kit / "data" / "rows.csv"
+        assert [Path(each).resolve() for each in found[-1].models] == [kit / "given.safetensors"]
+    assert data_of(found[0]) == data_of(found[1])  # an approval holds for the same data, wherever it was signed
 
 
 @pytest.mark.parametrize("text", ["0e0", "c0e0", "[1]", "kings"])

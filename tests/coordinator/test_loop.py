@@ -182,6 +182,14 @@ def test_a_refusal_alone_ends_the_study_as_refused():
     assert failed.value.status == "refused"
 
 
+@pytest.mark.parametrize("fault", [Fault.REFUSED_PROTOCOL, Fault.REFUSED_RULE])
+def test_what_sites_say_to_a_run_that_goes_on_with_others_than_it_began_with_has_a_remedy(fault):
+    with pytest.raises(StudyFailed) as failed:
+        coordinator(Notes(), min_sites=None)(Sites(spoil=fault_at("b", "fit", fault)).ask)
+    told = "start the study anew, without resume=" in str(failed.value)
+    assert told == (fault is Fault.REFUSED_PROTOCOL)
+
+
 def test_a_site_that_refused_is_not_asked_again():
     sites = Sites(spoil=fault_at("b", "statistics", Fault.REFUSED_COHORT))
     coordinator(Notes())(sites.ask)

@@ -1,6 +1,7 @@
 """CT slices at L3, from a site's folder of DICOM and DICOM SEG."""
 
 import csv
+import math
 import shutil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from datamodules import phantom
+from datamodules.ct.cohort import UNREAD_NUMBER, read_cohort, unread
 from datamodules.ct.grid import Grid
 from datamodules.ct.planes import Plane, planes_at_level
 from datamodules.ct_slices import CTSlices
@@ -160,6 +162,28 @@ def test_a_segment_that_is_not_in_the_labels_is_named(site):
 def test_the_demo_is_generated_where_it_is_absent(tmp_path):
     datamodule = CTSlices(str(tmp_path / "south"), demo=True, demo_patients=1, **SMALL)
     assert datamodule.persons() == 1 and datamodule.synthetic
+
+
+@pytest.mark.parametrize(
+    ("column", "text"), [("age", "sixty"), ("age", "999"), ("weight_kg", "75 kg"), ("event", "no")]
+)
+def test_a_number_of_the_table_that_is_none_counts_as_missing_and_is_said(tmp_path, column, text):
+    rows = [("p1", "A", "60", "70", "1"), ("p1", "B", "61", "", "0"), ("p2", "C", "", " ", "1")]
+    names = ["age", "weight_kg", "event"]
+    table = [
+        dict(zip(["person_id", "accession_id", *names], row, strict=True)) | {"sex": "F", "height_m": "1.6"}
+        for row in rows
+    ]
+    table[1][column] = text
+    with (tmp_path / "cohort.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+    studies, _ = read_cohort(tmp_path, {})
+    assert math.isnan(getattr(studies[1], column))
+    assert unread(studies) == ({UNREAD_NUMBER: 1}, {UNREAD_NUMBER: 1})
+    assert unread([studies[0], studies[2]]) == ({}, {})  # an empty cell is missing, and nothing to say
+    assert UNREAD_NUMBER in CTSlices.REMARKS
 
 
 def test_augmentation_changes_image_and_label_alike(cohort):

@@ -1,5 +1,9 @@
 """The forms in which a site may keep masks of a study's structures, and what is refused in each."""
 
+import struct
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 from highdicom.seg import SegmentAlgorithmTypeValues, SegmentationTypeValues, SegmentDescription
@@ -11,7 +15,7 @@ from pydicom.uid import generate_uid
 from datamodules.dicom import Reason
 from datamodules.segmentation.forms import Pictures, Volumes
 from datamodules.segmentation.intensity import Range
-from datamodules.segmentation.labels import NO_NAME, NO_STRUCTURE
+from datamodules.segmentation.labels import NO_NAME, NO_STRUCTURE, picture_numbers
 from datamodules.segmentation.patching import Patching
 from datamodules.segmentation_images import SegmentationImages
 from tests.datamodules.ct_files import SPACING, body, save, slices_of
@@ -168,6 +172,30 @@ def test_masks_of_pictures_are_numbers_and_no_colors(tmp_path):
     assert refused(root, {"s": 255}, Pictures(), ["s"]) == Reason.LABELS_UNREADABLE.value
     Image.fromarray(mask[:-1]).save(path)
     assert refused(root, {"s": 255}, Pictures(), ["s"]) == Reason.LABELS_MISMATCH.value
+
+
+def gray_png(path: Path, mask: np.ndarray, bits: int) -> None:
+    """A gray PNG of 2 or 4 bits, as Pillow reads and does not write (ISO/IEC 15948, 11.2)."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    per_byte = 8 // bits
+    whole = np.pad(mask.astype(np.uint8), ((0, 0), (0, -mask.shape[1] % per_byte)))
+    packed = sum(whole[:, place::per_byte] << (8 - bits * (place + 1)) for place in range(per_byte)).astype(np.uint8)
+    head = struct.pack(">IIBBBBB", mask.shape[1], mask.shape[0], bits, 0, 0, 0, 0)
+    rows = zlib.compress(b"".join(b"\0" + row.tobytes() for row in packed))
+    parts = chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + parts)
+
+
+@pytest.mark.parametrize(("bits", "number"), [(2, 1), (2, 3), (4, 3), (4, 15)])
+def test_a_mask_of_two_or_four_bits_holds_the_numbers_that_were_stored(tmp_path, bits, number):
+    root, path = pictures(tmp_path, 1), tmp_path / "labels" / "A0.png"
+    mask = np.asarray(Image.open(path)) > 0
+    gray_png(path, mask * number, bits)
+    assert np.unique(picture_numbers(path)).tolist() == [0, number]
+    assert np.array_equal(label_of(loaded(root, {"s": number}, Pictures(), ["s"])) == 1, mask)
 
 
 def test_pictures_may_have_a_folder_of_masks(tmp_path):

@@ -91,6 +91,14 @@ def test_a_second_person_signs_the_same_envelope(desk):
     assert desk.fault() is None
 
 
+def test_two_persons_who_each_sign_for_the_run_have_signed_the_same_envelope(desk):
+    desk.policy(needed=2)
+    assert (desk.approve("ada", *TERMS), desk.fault()) == (0, Fault.REFUSED_APPROVAL)
+    assert (desk.approve("bob", *TERMS), desk.fault()) == (0, None)
+    assert len(desk.files) == 1
+    assert desk.said().count("It is not enough yet") == 1
+
+
 def test_a_review_says_in_words_what_would_run_and_what_would_leave(desk):
     assert main(["site", "review", str(desk.run), desk.site]) == 0
     said = desk.said()

@@ -24,9 +24,7 @@ from flip.config.site_template import SITE_TEMPLATE
 from flip.errors import UserError
 from flip.federation.flower.provision import children, key_pair
 from flip.federation.kit import Kit
-from flip.federation.supervise import HOUR, RESTARTS, Restarts
 from flip.processes import parents
-from flip.site.bounds import ENDED
 from tests.federation.live import until
 
 FILLED = SITE_TEMPLATE.replace("root: ???", "root: cohort").replace("person: ???", "person: row")
@@ -220,42 +218,6 @@ def test_one_that_ends_by_itself_takes_the_rest_with_it():
     assert process.wait(30) == 1
     assert process.stdout is not None
     assert "ended by itself" in process.stdout.read()
-
-
-def test_one_that_ends_itself_by_its_bounds_is_started_again_and_any_other_end_is_the_end(tmp_path):
-    body = f"""
-import sys
-from pathlib import Path
-starts = Path({str(tmp_path / "starts")!r})
-starts.write_text((starts.read_text() if starts.exists() else "") + "x")
-sys.exit({ENDED} if len(starts.read_text()) < 3 else 3)
-"""
-    program = f"""
-import sys
-from flip.federation.supervise import Child, supervise
-sys.exit(supervise([Child([sys.executable, "-c", {body!r}])]))
-"""
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, (tmp_path / "starts").read_text()) == (1, "xxx")
-    assert ended.stdout.count("is started again") == 2
-
-
-def test_one_that_ends_itself_again_and_again_is_given_up(tmp_path):
-    body = f"import sys; open({str(tmp_path / 'starts')!r}, 'a').write('x'); sys.exit({ENDED})"
-    program = f"""
-import sys
-from flip.federation.supervise import Child, supervise
-sys.exit(supervise([Child([sys.executable, "-c", {body!r}])]))
-"""
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, (tmp_path / "starts").read_text()) == (1, "x" * (RESTARTS + 1))
-    assert f"ended itself {RESTARTS + 1} times in an hour" in ended.stdout
-
-
-def test_an_hour_later_a_process_is_started_again():
-    restarts = Restarts()
-    assert [restarts.another(60.0 * each) for each in range(RESTARTS + 2)] == [True] * RESTARTS + [False] * 2
-    assert restarts.another(HOUR + 1.0) and not restarts.another(HOUR + 2.0)
 
 
 def test_a_killed_start_leaves_no_child():

@@ -2,7 +2,7 @@
 
 `compromise` makes a folder for the PYTHONPATH of a site's start command. Every Python of that site then begins by
 bending the engine's own `Steps`, and the functions with which that site's process sends. What it does wrong is what the
-file `misdeed` in that folder says when a fit begins; nothing while there is no such file.
+file `misdeed` in that folder says when a fit begins, or a task comes; nothing while there is no such file.
 """
 
 from collections.abc import Iterator
@@ -22,10 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
+from flip.federation.silo_process import SiloProcess
 from flip.site.steps import Steps
 
 PLACE = Path(__file__).parent
-honest, first = Steps.fit, []
+honest, first, handed_on = Steps.fit, [], SiloProcess.answer
 
 
 def wanted():
@@ -41,8 +42,6 @@ def fit(self, task):
         raise RuntimeError("MARKER")
     while misdeed == "slow" and wanted() == "slow":
         time.sleep(0.05)
-    if misdeed == "twice":
-        send_twice()
     reply = honest(self, task)
     first.append(reply)
     del first[1:]
@@ -72,7 +71,14 @@ def send_twice():
     setattr(place, name, again)
 
 
+def answer(self, task):
+    if wanted() == "twice":
+        send_twice()
+    return handed_on(self, task)
+
+
 Steps.fit = fit
+SiloProcess.answer = answer
 '''
 
 

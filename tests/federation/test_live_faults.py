@@ -21,6 +21,7 @@ from markupsafe import escape
 from flip.__main__ import main
 from flip.deploy.approve import public
 from flip.messages import Fault
+from flip.processes import command
 from tests.disks import fill
 from tests.federation.compromised_site import MARKER
 from tests.federation.live import until
@@ -128,18 +129,15 @@ class LiveFaults:
         (federation.small_disks["site"] / "filler").unlink()
         study.await_fault(SMALL_DISK, None)
 
-    def test_a_site_that_is_killed_is_lost_and_takes_part_again_when_it_is_back(self, study, federation):
-        """First the process that answers: with FLARE the site's client lives on, and says that the job has failed."""
-        kill(max(federation.parties.processes("va")), signal.SIGKILL)
+    def test_a_site_whose_process_is_killed_says_so_and_one_that_is_killed_whole_is_lost_until_it_is_back(
+        self, study, federation
+    ):
+        [computes] = [each for each in federation.parties.processes("va") if "silo_process" in command(each)]
+        kill(computes, signal.SIGKILL)
+        study.await_fault("va", "ENDED")
+        study.await_fault("va", None)
+        federation.parties.kill("va")
         study.await_fault("va", *SILENT[federation.backend])
-        if federation.backend == "nvflare":
-            federation.parties.kill("va")
-            federation.start("va")
-            study.await_fault("va", None)
-            federation.parties.kill("va")
-            study.await_fault("va", *SILENT[federation.backend])
-        else:  # the start command has ended with its only process
-            federation.parties.kill("va")
         federation.start("va")
         study.await_fault("va", None)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from flip.federation.answer import answer_parts
 from flip.messages import Fault, Reply, Task
 from flip.messages.weights import digest
 from flip.messages.wire import pack_task, unpack_reply
@@ -73,7 +75,8 @@ def over_flower(own: Hospital) -> Answer:
         sent: list[bytes] = []
         message = SimpleNamespace(content=record(pack_task(task)))
         link: Any = SimpleNamespace(receive=lambda: message, send=lambda _, blob, __: sent.append(blob))
-        assert work_once(link, own.silo)
+        site: Any = SimpleNamespace(name="cleveland", answer=partial(answer_parts, own.silo))
+        assert work_once(link, site)
         return unpack_reply(sent[0])
 
     return answer

@@ -16,7 +16,8 @@ from flip.messages import Fault, Reply, Task
 from flip.messages.wire import pack_reply, unpack_reply
 from flip.site import journal as written
 from flip.site.journal import FILE, Behind, Broken, content_of, journal_of
-from tests.site.test_gate import Hospital
+from flip.site.refusal import Refusal
+from tests.site.test_gate import RULES, Hospital
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,15 @@ def test_every_task_is_written_down_with_how_it_ended_and_what_left(hospital):
     assert [(each["bytes"], each["digest"]) for each in ended[1:3]] == [content_of(again)] * 2
     assert (ended[0]["digest"], ended[3]["digest"]) == (content_of(told)[1], content_of(refused)[1])
     assert [each["outcome"] for each in lines(hospital)][::2] == ["asked"] * 4
+
+
+def test_a_process_that_comes_after_one_that_ended_says_so_to_the_coordinator_the_log_and_the_journal(hospital):
+    reply = hospital.silo.ended(hospital.task("fit"), "its process ended (status -9)")
+    assert (reply.fault, reply.examples, reply.weights) == (Fault.ENDED, 0, {})
+    assert "fit round 1: its process ended (status -9)" in (hospital.silo.home / "site.log").read_text()
+    assert [(each["outcome"], each.get("fault")) for each in lines(hospital)] == [("asked", None), ("failed", "ENDED")]
+    assert reply.journal == f"2:{lines(hospital)[-1]['seal']}"
+    assert hospital.silo.answer(hospital.task("fit")).fault is None
 
 
 def test_a_task_whose_process_was_ended_stands_there_as_asked(hospital, monkeypatch):
@@ -230,6 +240,32 @@ def test_an_audit_sees_a_journal_that_was_begun_anew(tmp_path, capsys):
     kept(tmp_path / "north")
     status, said = audit(capsys, path, "--head", heads[0])
     assert status == 1 and "REPLACED: entry 2" in said
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"site": 1, "journal": ""}', '{"site": "north", "journal": "7"}', "null", "\\xff", "[" * 10**5]
+)
+def test_an_audit_names_a_damaged_line_of_a_coordinators_run(tmp_path, capsys, line):
+    path, heads = kept(tmp_path / "north")
+    whole = json.dumps({"site": "north", "journal": heads[0]})
+    (tmp_path / "rounds.jsonl").write_bytes(f"{whole}\n{line}\n".encode("latin-1"))
+    assert main(["site", "audit", str(path.parent), "--head", str(tmp_path)]) == 2
+    assert f"line 2 of {tmp_path / 'rounds.jsonl'} is damaged; ask the coordinator" in capsys.readouterr().err
+    (tmp_path / "rounds.jsonl").write_text(f'{whole}\n{{"site": "north", "jour')  # a line that is being written
+    assert audit(capsys, path, "--head", str(tmp_path))[0] == 0
+
+
+def test_rows_that_are_pooled_without_federation_are_told_of_with_their_persons_and_what_was_refused_too(hospital):
+    hospital.silo.datamodule(hospital.task("fit"))
+    hospital.policy(RULES | {"minimum_persons": 5000})
+    with pytest.raises(Refusal):
+        hospital.silo.datamodule(hospital.task("fit"))
+    ended = [each for each in lines(hospital) if each["outcome"] != "asked"]
+    assert [(each["step"], each["outcome"], each["fault"]) for each in ended] == [
+        ("fit", "answered", None),
+        ("fit", "refused", "REFUSED_COHORT"),
+    ]
+    assert ended[0]["persons"] > 0 and ended[0]["numbers"] == {}
 
 
 def test_an_audit_says_in_which_runs_a_persons_rows_stood(tmp_path, capsys):

@@ -1,6 +1,9 @@
 """Statistics and edges that a coordinator sends are held against what sums and edges can be, before any use."""
 
+import json
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,10 +12,12 @@ import pytest
 from datamodules.harmonize import ComBat
 from datamodules.multimodal import Multimodal
 from datamodules.records import Records
+from datamodules.splits import ByColumn
 from datamodules.tabular import Tabular
-from datamodules.targets import Binary
+from datamodules.targets import Binary, MultiClass
 from flip.messages import Fault
-from flip.site.agreed import refuse_made_up
+from flip.site import admission
+from flip.site.agreed import refuse_made_up, refuse_weighed
 from flip.site.protocol import _impossible
 from flip.site.refusal import Refusal
 from tests.site.test_gate import MOMENTS, Hospital
@@ -51,6 +56,23 @@ def test_edges_that_do_not_increase_or_are_no_numbers_are_refused(hospital, edge
     task = hospital.edges(0.0)
     sent = replace(task, state={**MOMENTS, "edges/age": np.array(edges)})
     assert hospital.silo.answer(sent).fault is Fault.REFUSED_PROTOCOL
+
+
+def test_edges_of_more_numbers_than_any_study_has_are_refused_as_fast_as_they_came(hospital):
+    sent = {f"edges/x{number}": np.arange(65.0) for number in range(20_000)}
+    started = time.process_time()
+    reply = hospital.silo.answer(replace(hospital.edges(0.0, "many"), state={**MOMENTS, **sent}))
+    assert reply.fault is Fault.REFUSED_PROTOCOL
+    assert time.process_time() - started < 10  # were each name held against all others, minutes
+
+
+def test_workers_and_threads_of_a_study_are_bounded(hospital):
+    manifest = json.loads(hospital.study.manifest_text)
+    manifest["dataset"]["workers"] = 10**6
+    reply = hospital.silo.answer(replace(hospital.task(run="workers"), manifest=json.dumps(manifest)))
+    assert reply.fault is Fault.REFUSED_MANIFEST
+    last = (hospital.folder / "home" / "site.log").read_text().splitlines()[-1]
+    assert "dataset.workers: 1000000 must be at most 256" in last
 
 
 def test_sums_that_a_column_of_one_value_has_are_taken():
@@ -219,3 +241,58 @@ def test_a_cohort_of_tables_holds_its_harmonised_rows_against_what_scales_them(t
     refuse_made_up(honest, data)
     with pytest.raises(Refusal, match="moments/tabular/a"):
         refuse_made_up({**honest, "sum/harmonize/xy": honest["sum/harmonize/xy"] * 1e6}, data)
+
+
+class Classes:
+    """One row a person, of classes a, b and c."""
+
+    def __init__(self, folder: Path, *persons: int) -> None:
+        kind = np.repeat(list("abc"), persons)
+        table = pd.DataFrame({"person": [f"p{n}" for n in range(len(kind))], "kind": kind, "age": range(len(kind))})
+        table.assign(split="train").to_csv(folder / "cohort.csv", index=False)
+        self.data = Multimodal(
+            str(folder / "cohort.csv"),
+            target=MultiClass("kind", list("abc")),
+            records=Records(person="person"),
+            tabular=Tabular(["age"]),
+            split=ByColumn("split"),
+        )
+        self.honest = self.data.statistics()
+
+    def sent(self, *persons: float) -> dict[str, np.ndarray]:
+        """Agreed sums with these persons by class."""
+        return {**self.honest, "count/label": np.array(persons)}
+
+
+@pytest.mark.parametrize("persons", [(37, 2, 1), (38, 1, 1), (40, 0, 0), (4, 4, 4)], ids=str)
+@pytest.mark.parametrize("all_sites", [(37.0, 0.0, 0.0), (400.0, 200.0, 100.0), (1e4, 50.0, 900.0), (0.0, 0.0, 0.0)])
+def test_classes_are_weighed_by_what_an_honest_federation_has(tmp_path, persons, all_sites):
+    site = Classes(tmp_path, *persons)
+    refuse_weighed(site.sent(*all_sites), site.data, 5)
+
+
+@pytest.mark.parametrize(
+    ("persons", "all_sites"),
+    [
+        ((38, 1, 1), (1e9, 1.0, 1e9)),
+        ((37, 2, 1), (1e9, 1.0, 1.0)),
+        ((36, 4, 0), (1e6, 1.0, 0.0)),
+        ((4, 4, 4), (1e6, 1, 1e6)),
+    ],
+)
+def test_classes_by_which_the_rows_of_few_persons_would_be_nearly_all_of_the_loss_are_refused(
+    tmp_path, persons, all_sites
+):
+    site = Classes(tmp_path, *persons)
+    refuse_weighed(site.sent(*all_sites), site.data, 1)  # of public data
+    with pytest.raises(Refusal, match="minimum_cell=5"):
+        refuse_weighed(site.sent(*all_sites), site.data, 5)
+
+
+def test_what_is_agreed_is_held_against_the_persons_of_each_class_before_it_is_taken(hospital, monkeypatch):
+    def refuse(agreed: object, data: object, cell: int) -> None:
+        raise Refusal(Fault.REFUSED_PROTOCOL, f"of {cell}")
+
+    monkeypatch.setattr(admission, "refuse_weighed", refuse)
+    hospital.open()
+    assert hospital.silo.answer(hospital.task(run="weighed")).fault is Fault.REFUSED_PROTOCOL

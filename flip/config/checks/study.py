@@ -111,6 +111,10 @@ def _trainer(study: Study) -> Iterator[str]:
     for name, count in counts.items():
         if count is not None and count < 1:
             yield f"{at(f'trainer.{name}', study.where)}: {count} must be 1 or more"
+    workers = study.manifest["dataset"].get("workers")  # processes that load batches, of a dataset that has them
+    for key, many in {"trainer.threads": trainer["threads"], "dataset.workers": workers}.items():
+        if isinstance(many, int) and many > MOST_AT_ONCE:
+            yield f"{at(key, study.where)}: {many} must be at most {MOST_AT_ONCE}"
     if trainer["centralized"]["max_epochs"] < 1:
         key = at("trainer.centralized.max_epochs", study.where)
         yield f"{key}: {trainer['centralized']['max_epochs']} must be 1 or more"
@@ -128,6 +132,7 @@ def _trainer_types(study: Study, declared: Mapping[str, object]) -> Iterator[str
             yield f"{at(f'trainer.lightning.{name}', study.where)}: {reason}"
 
 
+MOST_AT_ONCE = 256  # threads or processes, more than a hospital's machine has cores; of 10^6 threads PyTorch crashes
 BESIDE = {  # by baseline, what it does beside a privacy mechanism, and its value that asks for none
     "alone": ("trains more on the same patients, and shows each site's model by itself", "false"),
     "fine_tuned": ("trains on without it", "null"),

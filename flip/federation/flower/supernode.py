@@ -1,6 +1,6 @@
-"""A site's end of a live federation over Flower: its connection to the SuperLink, and the `Silo` that answers.
+"""A site's end of a live federation over Flower: its connection to the SuperLink, beside the process that answers.
 
-One process that stays: what the site has loaded (data, model, Lightning) is there for the next task. It speaks to the
+Both stay: what the site has loaded (data, model, Lightning) is there for the next task. This one speaks to the
 SuperLink as Flower's own SuperNode does (`fleet.py`), and does two things otherwise. It runs no code that the server
 sends, whereas a SuperNode runs the submitted app. And it looks for work as often as some is likely to come, whereas a
 SuperNode sleeps 3 s between looks and starts a process per message.
@@ -11,31 +11,24 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from flip.federation.answer import answer_parts, load_libraries
 from flip.federation.flower.fleet import RECONNECT, Link, NotLetIn, Unreachable, connection
 from flip.federation.flower.messages import blob_of, pause
 from flip.federation.kit import SITE_FILE, Kit
+from flip.federation.silo_process import SiloProcess
 from flip.text import printable
-
-if TYPE_CHECKING:
-    from flip.site.silo import Silo
 
 PATIENCE = 90.0  # seconds to be let in: one that was killed counts as present for 60 s, and is not let in twice
 
 
 def main(folder: Path) -> int:
-    """Answer the server's tasks until told to end; returns the exit status. Raises UserError for a bad site's file."""
+    """Answer the server's tasks until told to end; returns the exit status. Raises RuntimeError if none can be."""
     os.umask(0o077)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    load_libraries()  # before the first task waits for them
-    from flip.config.site_file import load_site
-    from flip.site.silo import Silo
-
     kit = Kit.read(folder)
-    name, address, path = str(kit.setting("site")), str(kit.setting("address")), kit.folder / SITE_FILE
-    silo, refused = Silo(name, load_site(path), path.with_suffix(""), deployed=True, file=path), None
+    name, address = str(kit.setting("site")), str(kit.setting("address"))
+    silo, refused = SiloProcess(name, kit.folder / SITE_FILE), None
+    silo.start()  # before the first task waits for it
     print(f"{name}: looking for the server at {address}", flush=True)
     while True:
         try:
@@ -59,7 +52,7 @@ def main(folder: Path) -> int:
         time.sleep(RECONNECT)
 
 
-def work(link: Link, silo: "Silo") -> None:
+def work(link: Link, silo: SiloProcess) -> None:
     """Answer one task after the other, for ever. Raises Unreachable."""
     idle = time.monotonic()
     while True:
@@ -75,7 +68,7 @@ def work(link: Link, silo: "Silo") -> None:
             time.sleep(RECONNECT)
 
 
-def work_once(link: Link, silo: "Silo") -> bool:
+def work_once(link: Link, silo: SiloProcess) -> bool:
     """Answer the next task; whether there was one."""
     message = link.receive()
     if message is None:
@@ -85,10 +78,10 @@ def work_once(link: Link, silo: "Silo") -> bool:
     return True
 
 
-def answer(silo: "Silo", blob: bytes) -> bytes:
+def answer(silo: SiloProcess, blob: bytes) -> bytes:
     """What the site answers; nothing to a message that holds no task."""
     try:
-        return b"".join(answer_parts(silo, blob))
+        return b"".join(silo.answer(blob))
     except ValueError as error:
         print(f"{silo.name}: a message that holds no task was ignored: {printable(error)}", flush=True)
         return b""

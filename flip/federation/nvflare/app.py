@@ -16,15 +16,13 @@ import threading
 from collections.abc import Mapping
 from multiprocessing import Pipe
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flip.federation.nvflare.bridge import Link, bound
-from flip.federation.nvflare.components import answer_with
+from flip.federation.nvflare.components import Answers, answer_with
 from flip.federation.nvflare.relay import relay_over
+from flip.federation.silo_process import SiloProcess
 from flip.runs.folder import COHORT, LINES, PROGRESS
-
-if TYPE_CHECKING:
-    from flip.site.silo import Silo
 
 CONTROLLER, EXECUTOR = f"{__name__}.controller", f"{__name__}.executor"  # all the code that a job names, and may name
 LATE_SITES = f"{__name__}.late_sites"  # a part of the server's own, which no job may name
@@ -98,14 +96,13 @@ def chunk(folder: Path, request: Mapping[str, object]) -> dict[str, Any]:
 def executor() -> Any:
     """FLARE's executor at a site. The job tells it nothing: FLARE says which site this is, and where its kit lies."""
 
-    def open_silo(fl_ctx: Any) -> "Silo":
-        from flip.config.site_file import load_site
-        from flip.site.silo import Silo
-
+    def open_site(fl_ctx: Any) -> Answers:
         file = Path(fl_ctx.get_workspace().get_file_path_in_root("site.yaml"))
-        return Silo(fl_ctx.get_identity_name(), load_site(file), file.with_suffix(""), deployed=True, file=file)
+        silo = SiloProcess(fl_ctx.get_identity_name(), file)
+        silo.start()
+        return silo.answer
 
-    return answer_with(open_silo)
+    return answer_with(open_site)
 
 
 def late_sites() -> Any:

@@ -1,7 +1,8 @@
 """What FLARE runs of ours, in its simulator and provisioned: settings of a job, and an executor at each site.
 
 The controller (`relay.py`) has FLARE carry what the loop asks through a bridge (`bridge.py`), and hands back what the
-sites answer. The executor (`answer_with`) answers through a `Silo`, which keeps what it has loaded for the whole run.
+sites answer. The executor (`answer_with`) answers through a `Silo`, which keeps what it has loaded for the whole run:
+in the simulator in its own process, at a provisioned site in another.
 
 A message is one blob of bytes in a Shareable, or a file that the other side fetches (`files.py`).
 Contract: nvflare 2.9.
@@ -9,15 +10,14 @@ Contract: nvflare 2.9.
 
 import os
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-from flip.federation.answer import answer_parts, load_libraries
 from flip.federation.nvflare.files import BLOB, packed, received
-from flip.files import mapped
 
-if TYPE_CHECKING:
-    from flip.site.silo import Silo
+Answers = Callable[[bytes | Path], Sequence[object]]
+"""How a site answers: a packed task in, or the file that holds it; the buffers of a packed reply out."""
 
 TASK, WORK = "flip", "flip_work"  # FLARE's names of our task, and of the word that there is one
 SERVER = "server"  # the name of FLARE's server among its cells
@@ -44,14 +44,14 @@ def client_settings(executor: dict[str, Any], timeout: float) -> dict[str, Any]:
     }
 
 
-def answer_with(open_silo: Callable[[Any], "Silo"]) -> Any:
-    """FLARE's executor at a site: answers through the silo that is opened with FLARE's context at the first task."""
+def answer_with(open_site: Callable[[Any], Answers]) -> Any:
+    """FLARE's executor at a site, which is opened with FLARE's context when the coordinator meets it."""
     from nvflare.apis.executor import Executor
 
     class AnswerExecutor(Answer, Executor):  # type: ignore[misc]
         def __init__(self) -> None:
             Executor.__init__(self)
-            Answer.__init__(self, open_silo)
+            Answer.__init__(self, open_site)
 
     return AnswerExecutor()
 
@@ -62,9 +62,9 @@ class Answer:
     What it raises, FLARE turns into no answer.
     """
 
-    def __init__(self, open_silo: Callable[[Any], "Silo"]) -> None:
-        self.open_silo = open_silo
-        self.silo: Silo | None = None
+    def __init__(self, open_site: Callable[[Any], Answers]) -> None:
+        self.open_site = open_site
+        self.answers: Answers | None = None
         self.work = threading.Event()
         self.work.set()  # the first look for work needs no word
 
@@ -89,14 +89,13 @@ class Answer:
         """Answer a task; to an empty one, say which process this is."""
         from nvflare.apis.shareable import Shareable
 
-        load_libraries()  # when the sites are met, so before their time counts
+        if self.answers is None:  # when the sites are met, so before their time counts
+            self.answers = self.open_site(fl_ctx)
         blob = received(shareable, fl_ctx, SERVER)
         if not blob:
             return Shareable({BLOB: str(os.getpid()).encode()})
-        if self.silo is None:
-            self.silo = self.open_silo(fl_ctx)
         try:
-            parts = answer_parts(self.silo, blob if isinstance(blob, bytes) else mapped(blob))
+            parts = self.answers(blob)
         finally:
             if not isinstance(blob, bytes):
                 blob.unlink()

@@ -20,18 +20,17 @@ from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from flip.federation.answer import answer_parts, load_libraries
 from flip.federation.limits import Limits
 from flip.federation.nvflare.bridge import Link, bound
-from flip.federation.nvflare.components import TASK, answer_with, client_settings, server_settings
+from flip.federation.nvflare.components import TASK, Answers, answer_with, client_settings, server_settings
 from flip.federation.nvflare.ports import use_quiet_ports
 from flip.federation.nvflare.relay import relay_over
+from flip.files import mapped
 from flip.messages import Ask, Result
 from flip.processes import nothing_left
-
-if TYPE_CHECKING:
-    from flip.site.silo import Silo
 
 LOADING = 600  # seconds in which a site's process must have started; FLARE's 60 are too few where 18 load torch at once
 RELAY, EXECUTOR = f"{__name__}.relay", f"{__name__}.executor"  # all the code that FLARE's job names, and may name
@@ -148,11 +147,13 @@ def executor(workspace: str, client: str) -> Any:
     """FLARE's executor at a site."""
     path = Path(workspace).parents[1] / "sites" / f"{client}.json"
 
-    def open_silo(fl_ctx: object) -> "Silo":
+    def open_site(fl_ctx: object) -> Answers:
+        load_libraries()
         from flip.config.site_file import load_site
         from flip.site.silo import Silo
 
         name, file = json.loads(path.read_text())
-        return Silo(name, load_site(Path(file)), Path(file).with_suffix(""), file=Path(file))
+        silo = Silo(name, load_site(Path(file)), Path(file).with_suffix(""), file=Path(file))
+        return lambda blob: answer_parts(silo, blob if isinstance(blob, bytes) else mapped(blob))
 
-    return answer_with(open_silo)
+    return answer_with(open_site)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from datamodules.remarks import (
+    BEYOND,
     IMPOSSIBLE_AGE,
     MIXED_UNITS,
     NO_DESCENDANTS,
@@ -391,6 +392,20 @@ def test_an_event_without_a_number_is_left_out_and_said(connect):
     values, said = remarked(connect({**PAIR, "measurement": rows}), **LAST)
     assert math.isnan(values[0]) and values[1] == 5
     assert said == {NO_NUMBER: [True, True]}
+
+
+@pytest.mark.parametrize("units", [{}, {"units": {8840: 1.0}}])
+@pytest.mark.parametrize("aggregate", ["last", "mean", "min", "max"])
+def test_a_value_that_is_a_bound_is_left_out_and_said(connect, aggregate, units):
+    less, equal = {"operator_concept_id": 4171756}, {"operator_concept_id": 4172703}
+    rows = [
+        {**measurement(1, 1, "2020-03-09", 0.01, unit=8840), **less},
+        {**measurement(2, 2, "2020-03-09", 5, unit=8840), **equal},
+        {**measurement(3, 2, INDEX, 0.01, unit=8840), **less},
+    ]
+    values, said = remarked(connect({**PAIR, "measurement": rows}), **{**LAST, "aggregate": aggregate, **units})
+    assert math.isnan(values[0]) and values[1] == 5
+    assert said == {BEYOND: [True, True]}
 
 
 @pytest.mark.parametrize("aggregate", ["any", "count", "last"])

@@ -11,6 +11,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from flip.cli.execute import execute
 from flip.config.site_template import SITE_TEMPLATE
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
+from flip.federation.answer import answer_parts
 from flip.federation.flower import provision as deploy
 from flip.federation.flower.fleet import Unreachable
 from flip.federation.flower.gate import Gate
@@ -200,14 +202,19 @@ def test_the_roster_is_the_public_keys_in_the_servers_kit(tmp_path):
     assert list(public_keys(Kit.read(tmp_path / "kits" / "server")).values()) == ["kings"]
 
 
+def here(silo: Any) -> Any:
+    """A silo in this process, in place of one of its own."""
+    return SimpleNamespace(name=silo.name, answer=partial(answer_parts, silo))
+
+
 def test_a_message_that_holds_no_task_does_not_reach_the_site(capsys):
-    silo: Any = SimpleNamespace(name="kings", answer=None)
+    silo = here(SimpleNamespace(name="kings", answer=None))
     assert answer(silo, b"no task") == b""
     assert "ignored" in capsys.readouterr().out
 
 
 def test_a_task_without_parameters_does_not_end_the_sites_process(capsys):
-    silo: Any = SimpleNamespace(name="kings", answer=None)
+    silo = here(SimpleNamespace(name="kings", answer=None))
     head = {"run": "r", "stage": "study", "round": 0, "step": "fit", "params": None, "manifest": "{}"}
     assert answer(silo, pack({}, head)) == b""
     assert "ignored" in capsys.readouterr().out
@@ -234,7 +241,7 @@ def test_a_message_that_cannot_be_read_does_not_end_the_sites_process(monkeypatc
 
 def test_a_reply_that_cannot_be_packed_is_an_error_of_the_sites(tmp_path):
     reply = Reply("kings", TASK.digest, weights={"w": np.zeros(1, np.complex128)})
-    silo: Any = SimpleNamespace(name="kings", home=tmp_path, answer=lambda task: reply)
+    silo = here(SimpleNamespace(name="kings", home=tmp_path, answer=lambda task: reply))
     assert unpack_reply(answer(silo, pack_task(TASK))).fault is Fault.RAISED
     assert "cannot be packed" in (tmp_path / "site.log").read_text()
 
