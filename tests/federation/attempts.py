@@ -1,7 +1,7 @@
 """Attempts to loosen what the owner of a site has written, and rules that the owner makes tighter: one list for all.
 
-`made` tries each of them at one site, through the `Ask` of whatever backend: an attempt is what lies at the site instead
-of its file, or what its coordinator asks instead of the study's task. In a simulation `bend_loop` has it made
+`made` tries each of them at one site, through the `Ask` of whatever backend: an attempt is what lies at the site in
+place of its file, or what its coordinator asks in place of the study's task. In a simulation `bend_loop` has them made
 by the command line's process, in a live federation `bend_server` by the server's.
 """
 
@@ -22,6 +22,7 @@ from flip.messages import Ask, Reply, Task
 LEAST = "LEAST"  # a variable of the environment that would say how few persons do
 LOOSE = {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 0, "approval": "none", "trackers": None}
 DP = {"mechanism": "dp_sgd", "epsilon": 1, "delta": 1e-5}
+TOLD = Path("attempts") / "told.json"  # where a live server writes what came of them
 ROUND = 2  # in which a simulation makes them: the third, for weights that have moved
 
 
@@ -169,6 +170,7 @@ def carried(there: There, stack: ExitStack) -> Task:
     return replace(there.task, manifest=json.dumps(manifest, sort_keys=True, separators=(",", ":")))
 
 
+RULES = "flip.config.policy"
 POLICY, RULE, MANIFEST, PROTOCOL = "REFUSED_POLICY", "REFUSED_RULE", "REFUSED_MANIFEST", "REFUSED_PROTOCOL"
 ATTEMPTS: Mapping[str, tuple[Change, str | None]] = {
     # What the owner makes tighter; the other site's file goes on to permit it, and so does the environment.
@@ -187,7 +189,7 @@ ATTEMPTS: Mapping[str, tuple[Change, str | None]] = {
     # What lies at the site and would have something else say its rules.
     "environment": (rules(minimum_persons=f"${{oc.env:{LEAST}}}"), POLICY),
     "environment in a key": (rules(**{f"${{oc.env:{LEAST}}}": 1}), POLICY),
-    "_target_": (instead({"_target_": "flip.config.policy.Policy", **LOOSE}), POLICY),
+    "_target_": (instead({"_target_": f"{RULES}.Policy", **LOOSE}), POLICY),
     "_target_ in a rule": (rules(minimum_persons={"_target_": "builtins.int"}), POLICY),
     "interpolation": (places, POLICY),
     "interpolation of the file's own": (rules(minimum_persons="${policy.minimum_cell}"), POLICY),
@@ -201,11 +203,14 @@ ATTEMPTS: Mapping[str, tuple[Change, str | None]] = {
     "manifest": (asks(lambda it: it.update(policy="public_data")), MANIFEST),
     "manifest of sites": (asks(lambda it: it.update(sites={"va": {"policy": LOOSE}})), MANIFEST),
     "manifest with a file": (asks(lambda it: it.update(site_file="other/site.yaml")), MANIFEST),
-    "manifest with _target_": (asks(lambda it: it["dataset"].update(_target_="flip.config.policy.Policy")), "REFUSED_TARGET"),
+    "manifest of paths": (asks(lambda it: it.update(paths={"policy": "public_data"})), MANIFEST),
+    "manifest of further code": (asks(lambda it: it.update(allow_targets=["tests."])), MANIFEST),
+    "manifest with _target_": (asks(lambda it: it["dataset"].update(_target_=f"{RULES}.Policy")), "REFUSED_TARGET"),
     "manifest with an interpolation": (asks(lambda it: it["strategy"].update(rounds=f"${{oc.env:{LEAST}}}")), MANIFEST),
     "manifest with a path": (asks(lambda it: it["dataset"].update(root="../other")), "REFUSED_TARGET"),
     "parameter": (told(policy="public_data"), PROTOCOL),
     "parameter of a rule": (told(minimum_persons=1), PROTOCOL),
+    "parameter of who a person is": (told(person="row"), PROTOCOL),
     "approval in a manifest": (carried, "REFUSED_APPROVAL"),
     # So that none of the above is refused for another reason than its own.
     "an approval of this study": (lambda there, stack: signed(there, stack, valid=True), None),
@@ -224,13 +229,13 @@ def as_before(file: Path) -> Iterator[ExitStack]:
         yield stack
 
 
-def made(ask: Callable[[Task], Reply], there: There) -> dict[str, str | None]:
+def made(ask: Callable[[Task], Sequence[Reply]], there: There) -> dict[str, str | None]:
     """Make every attempt at a site; what its coordinator was told each time."""
     found = {}
     for name, (change, _) in ATTEMPTS.items():
         with as_before(there.file) as stack:
-            fault = ask(change(there, stack) or there.task).fault
-            found[name] = fault.name if fault else None
+            (reply,) = ask(change(there, stack) or there.task)
+            found[name] = reply.fault.name if reply.fault else None
     return found
 
 
@@ -239,9 +244,10 @@ def attempting(ask: Ask, site: str, file: Path, other: Path, tells: Path) -> Ask
 
     def asked(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
         yield from ask(task, sites)
-        if task.step == "fit" and task.round >= ROUND and site in sites and not tells.exists() and tells.parent.exists():
-            there = There(site, file, other, task)
-            write_atomic(tells, json.dumps(made(lambda task: next(iter([*ask(task, [site])])), there)).encode())
+        due = task.step == "fit" and task.round >= ROUND and site in sites
+        if due and tells.parent.exists() and not tells.exists():
+            found = made(lambda task: [*ask(task, [site])], There(site, file, other, task))
+            write_atomic(tells, json.dumps(found).encode())
 
     return asked
 
@@ -254,9 +260,9 @@ def bend_loop(run: Path, site: str, other: str, tells: Path) -> None:
     Coordinator.__call__ = lambda loop, ask: honest(loop, attempting(ask, site, *files, tells))
 
 
-def bend_server(site: str, file: Path, other: Path, tells: Path) -> None:
-    """In a live server's process: attempts at `site` as soon as there is the folder of `tells`."""
+def bend_server(root: Path, site: str, other: str) -> None:
+    """In a live server's process: attempts at `site`, once there is the folder of TOLD below `root`."""
     from flip.coordinator import serve as place
 
-    honest = place.serve
-    place.serve = lambda submission, folder, ask: honest(submission, folder, attempting(ask, site, file, other, tells))
+    honest, files = place.serve, [root / "kits" / name / "site.yaml" for name in (site, other)]
+    place.serve = lambda submission, folder, ask: honest(submission, folder, attempting(ask, site, *files, root / TOLD))
