@@ -187,7 +187,7 @@ ATTEMPTS: Mapping[str, tuple[Change, str | None]] = {
     "another online tracker": (rules(trackers=["wandb"]), RULE),
     "a misspelt rule": (rules(minimum_person=5000), POLICY),
     # What lies at the site and would have something else say its rules.
-    "environment": (rules(minimum_persons=f"${{oc.env:{LEAST}}}"), POLICY),
+    "environment": (rules(minimum_persons=f"${{oc.decode:${{oc.env:{LEAST}}}}}"), POLICY),
     "environment in a key": (rules(**{f"${{oc.env:{LEAST}}}": 1}), POLICY),
     "_target_": (instead({"_target_": f"{RULES}.Policy", **LOOSE}), POLICY),
     "_target_ in a rule": (rules(minimum_persons={"_target_": "builtins.int"}), POLICY),
