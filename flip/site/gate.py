@@ -113,8 +113,11 @@ def summed_as_permitted(question: Question) -> None:
     task, place = question.task, question.place
     if task.step not in SHAPES:
         return
-    fit = task.params["fit"]
-    if not is_sha256(fit) or not place.store(task.run).has_fit(str(fit), question.policy):
+    fit = str(task.params["fit"])
+    found = place.store(task.run).has_fit(fit, question.policy) if is_sha256(fit) else None
+    if found is None:
+        raise Refusal(Fault.REFUSED_PROTOCOL, f"{task.step}: of a fit that this site has not answered")
+    if not found:
         raise Refusal(Fault.REFUSED_RULE, f"{task.step}: of a fit that was not made under the site's file as it is now")
 
 

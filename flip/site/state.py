@@ -62,9 +62,11 @@ class LocalState:
         path = self._reply(task, policy)
         return unpack_reply(mapped(path)) if path.exists() else None
 
-    def has_fit(self, digest: str, policy: Policy) -> bool:
-        """Whether the fit of this digest was answered under this very policy."""
-        return self._kept(digest, "replies", policy).exists()
+    def has_fit(self, digest: str, policy: Policy) -> bool | None:
+        """Whether the fit of this digest was answered under this very policy; None where it was under no policy."""
+        if self._kept(digest, "replies", policy).exists():
+            return True
+        return False if any((self.folder / "replies").glob(f"{digest}.*")) else None
 
     def keep_reply(self, task: Task, reply: Reply, policy: Policy) -> None:
         """Keep a reply as it leaves, with the policy that it was made under, and drop old ones (`expired`)."""

@@ -34,6 +34,7 @@ from flip.site.approvals import Approval, Approvals
 MARK = "qzmark7"
 NUMBER = 61.296875  # an age that nobody else has, exact in float32
 OWN = {"opt_out": "opted_out.txt"}
+DATABASE = "omop-"  # how the temporary folder of a site is called in which it holds its own export as a database
 PERSON, KEY = f"{MARK} ada", Ed25519PrivateKey.from_private_bytes(b"a" * 32)
 
 TAP = """
@@ -266,7 +267,8 @@ def watched(temporary: Path) -> Iterator[set[str]]:
             with suppress(OSError):  # it is gone, or no file
                 about = path.lstat()
                 state = about.st_mtime_ns, about.st_size
-                if not stat.S_ISREG(about.st_mode) or known.get(path) == state:
+                own = any(part.startswith(DATABASE) for part in path.parts)
+                if own or not stat.S_ISREG(about.st_mode) or known.get(path) == state:
                     continue
                 known[path] = state
                 if marks_in(path.name.encode()) or marks_in(path.read_bytes()):

@@ -26,7 +26,7 @@ from tests.federation.markers import (
 )  # fmt: skip
 from tests.studies import in_rounds
 
-POLICY = "{minimum_persons: 10, minimum_cell: 5}"
+POLICY, SMALL = "{minimum_persons: 10, minimum_cell: 5}", "{minimum_persons: 5, minimum_cell: 3}"
 SITES = {
     "heart_disease": ("cleveland", "hungarian", "switzerland", "va"),
     "dermatology": ("clinic_0", "clinic_1"),
@@ -90,7 +90,8 @@ def run_marked(folder: Path, temporary: Path, experiment: str, *more: str) -> "s
     (folder / MARK / "own.safetensors").write_text(f"{MARK} model")
     if experiment not in WITHOUT_PERSONS:
         (folder / MARK / OWN["opt_out"]).write_text(f"{MARK}PAT_3\n{MARK}nobody\n")
-    policies = [f"sites.{site}.policy={POLICY}" for site in SITES[experiment]]
+    policy = SMALL if experiment == "level_finder" else POLICY  # of nine persons a site
+    policies = [f"sites.{site}.policy={policy}" for site in SITES[experiment]]
     environment = {**os.environ, "FLIP_DATA_DIR": str(folder / MARK), "OMP_NUM_THREADS": "1"}
     environment |= {"PYTHONPATH": str(folder / "packages"), "TMPDIR": str(temporary)}
     return subprocess.run(
