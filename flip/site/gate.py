@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flip.config.policy import Policy
+from flip.config.rules import is_sha256
 from flip.files import ALONE, APPLIED
 from flip.messages import TRACKERS, Fault, Task
 from flip.messages.forms import check_task
@@ -107,6 +108,19 @@ def expected_arrays(question: Question) -> None:
         raise Refusal(Fault.REFUSED_PROTOCOL, problem)
 
 
+def summed_as_permitted(question: Question) -> None:
+    """A step of a sum is of a fit that was answered under the policy, and without the persons opted out, as of now."""
+    task, place = question.task, question.place
+    if task.step not in SHAPES:
+        return
+    fit = str(task.params["fit"])
+    found = place.store(task.run).has_fit(fit, question.policy) if is_sha256(fit) else None
+    if found is None:
+        raise Refusal(Fault.REFUSED_PROTOCOL, f"{task.step}: of a fit that this site has not answered")
+    if not found:
+        raise Refusal(Fault.REFUSED_RULE, f"{task.step}: of a fit that was not made under the site's file as it is now")
+
+
 def counted(question: Question) -> None:
     """The run has not asked more than its protocol has; the question is on disk before it is answered.
 
@@ -159,6 +173,7 @@ RULES: tuple[Callable[[Question], None], ...] = (
     within_rounds,
     trainable,
     expected_arrays,
+    summed_as_permitted,
     counted,
 )
 """Every rule of the gate, in order."""

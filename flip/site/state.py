@@ -62,6 +62,12 @@ class LocalState:
         path = self._reply(task, policy)
         return unpack_reply(mapped(path)) if path.exists() else None
 
+    def has_fit(self, digest: str, policy: Policy) -> bool | None:
+        """Whether the fit of this digest was answered under this very policy; None where it was under no policy."""
+        if self._kept(digest, "replies", policy).exists():
+            return True
+        return False if any((self.folder / "replies").glob(f"{digest}.*")) else None
+
     def keep_reply(self, task: Task, reply: Reply, policy: Policy) -> None:
         """Keep a reply as it leaves, with the policy that it was made under, and drop old ones (`expired`)."""
         path = self._reply(task, policy)
@@ -71,9 +77,10 @@ class LocalState:
 
     def _reply(self, task: Task, policy: Policy) -> Path:
         """The file of a task's reply; scores and sums are apart, or they would outnumber and drop the fits'."""
-        name = f"{task.digest}.{policy.digest[:16]}{self.listed[:16]}.safetensors"
-        kind = {"fit": "replies", "evaluate": "scores"}.get(task.step, "sums")
-        return self.folder / kind / name
+        return self._kept(task.digest, {"fit": "replies", "evaluate": "scores"}.get(task.step, "sums"), policy)
+
+    def _kept(self, digest: str, kind: str, policy: Policy) -> Path:
+        return self.folder / kind / f"{digest}.{policy.digest[:16]}{self.listed[:16]}.safetensors"
 
     def _dropped(self, name: str) -> Path:
         """A mark that versions of this name were dropped because newer ones are there."""

@@ -107,6 +107,19 @@ class Diary:
         self.hang("end")
 
 
+class Attempting(Diary):
+    """Has the coordinator, in whose process it is, make attempts at the policy of `site`, and tell of them."""
+
+    def __init__(self, site: str, other: str, tells: str):
+        super().__init__()
+        self.where = (site, other, Path(tells))
+
+    def start(self, run):
+        from tests.federation.attempts import bend_loop
+
+        bend_loop(run, *self.where)
+
+
 @dataclass
 class Faulty(FedAvg):
     def before_fit(self, local, task):

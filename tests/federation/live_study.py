@@ -16,6 +16,7 @@ from flip.files import write_atomic
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip
 from tests.disks import can_mount, tmpfs
+from tests.federation.attempts import LEAST, TOLD
 from tests.federation.compromised_site import Compromised, compromise
 from tests.federation.live import Deployment, free_port, until
 from tests.studies import SMALL_HEART
@@ -26,6 +27,26 @@ ROSTER = f"sites=[{','.join(SITES)}]"
 STUDY = ("experiment=heart_disease", ROSTER, *SMALL_HEART)
 BACKENDS = {"flower": "flower_superlink", "nvflare": "nvflare_provisioned"}
 PATIENCE = 240.0  # seconds that anything here may take on a busy machine
+TRACKER = """
+class Silent:
+    def start(self, run):
+        pass
+
+    def line(self, record):
+        pass
+
+    def finish(self, run, result):
+        pass
+"""
+BENT = """
+from pathlib import Path
+
+from tests.federation.attempts import bend_server
+
+bend_server(Path({0!r}), "va", "cleveland")
+"""
+TRACKED = ("allow_targets=[mine.]", "tracking.mine._target_=mine.Silent")
+"""A study whose numbers go to a tracker that could send them anywhere; the hospitals permit this one."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +70,9 @@ class Federation:
     def start(self, *parties: str) -> None:
         """Start parties."""
         for party in parties:
-            folder = [str(self.compromised.folder)] if party == COMPROMISED else []
-            path = os.pathsep.join([*folder, os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
-            self.parties.start(party, self.root / "kits" / party, PYTHONPATH=path)
+            folder = {COMPROMISED: self.compromised.folder, "server": self.root / "hostile"}.get(party)
+            path = os.pathsep.join([str(folder or ""), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+            self.parties.start(party, self.root / "kits" / party, PYTHONPATH=path, **{LEAST: "1"})
 
     def begin(self, *more: str, rounds: int = 1, timeout: int = 90) -> "Study":
         """A study that has written down something of `rounds` rounds; `timeout` in seconds is enough to load torch."""
@@ -65,7 +86,8 @@ class Federation:
             f"federation.timeout={timeout}",
             *more,
         ]
-        study = Study(self, self.parties.begin(self.root, *words), before)
+        path = os.pathsep.join([str(self.root / "own"), os.environ.get("PYTHONPATH", "")])
+        study = Study(self, self.parties.begin(self.root, *words, PYTHONPATH=path), before)
         until(lambda: study.round() + 1 >= rounds or study.process.poll() is not None, PATIENCE, "nothing began")
         assert study.process.poll() is None, study.finish()
         return study
@@ -82,18 +104,13 @@ class Federation:
         finally:
             write_atomic(file, before)
 
-    @contextmanager
-    def owner_links(self, site: str, other: str) -> Iterator[None]:
-        """In place of a site's file lies a link to another site's, until the end."""
-        kits = self.root / "kits"
-        file, kept, link = (kits / site / name for name in ("site.yaml", "kept.yaml", "link.yaml"))
-        os.link(file, kept)
-        link.symlink_to(kits / other / "site.yaml")
-        link.replace(file)
-        try:
-            yield
-        finally:
-            kept.replace(file)
+    def attempts(self) -> dict[str, str | None]:
+        """Have the server make every attempt to loosen the policy of `va`, in the next round; what it was told."""
+        told = self.root / TOLD
+        told.parent.mkdir()
+        until(told.exists, PATIENCE, "no attempt was made")
+        found: dict[str, str | None] = json.loads(told.read_text())
+        return found
 
     def folders(self) -> list[Path]:
         """The folders of all runs."""
@@ -171,8 +188,12 @@ def live_federation(backend: str, root: Path) -> Iterator[Federation]:
         for site in SITES:
             table = str(data / "uci_heart" / f"processed.{site}.data")
             rules = {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 0, "maximum_rounds": 10**6}
-            values = {"root": table, "person": "row", "policy": {**rules, "approval": "none"}}
+            rules |= {"approval": "none", "trackers": ["mine.Silent"]}
+            values = {"root": table, "person": "row", "policy": rules}
             (root / "kits" / site / "site.yaml").write_text(yaml.safe_dump(values))
+        for folder, name, text in (("hostile", "sitecustomize", BENT.format(str(root))), ("own", "mine", TRACKER)):
+            (root / folder).mkdir()
+            (root / folder / f"{name}.py").write_text(text)
         disks = {"site": root / "kits" / SMALL_DISK / "site", "runs": root / "runs", "server": root / "kits" / "server"}
         for folder in disks.values() if can_mount() else []:
             folder.mkdir(exist_ok=True)

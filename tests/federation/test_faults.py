@@ -2,7 +2,7 @@
 
 Five sites in ten rounds. `bad` does something else wrong in each of the first eight; `victim` is killed in the midst of
 round 2; `late` does not answer the first question, and stands still in round 9; `full` has no space on its disk in the
-first two rounds.
+first two rounds. At `well` the coordinator makes every attempt to loosen a policy in the third round (`attempts.py`).
 """
 
 import json
@@ -18,6 +18,7 @@ import pytest
 from flip.messages import Fault
 from flip.messages.model_file import load_model
 from tests.disks import can_mount, fill, tmpfs
+from tests.federation.attempts import ATTEMPTS, LEAST
 from tests.federation.backends import FLARE, FLOWER, FORKED, ONE, Backend, each
 from tests.federation.faulty_site import Faulty, Running
 from tests.processes import LOOPBACK
@@ -25,6 +26,7 @@ from tests.processes import LOOPBACK
 BAD = ["raise", "nan", "inf", "shape", "missing", "dtype", "old", "twice"]
 ROUNDS = 10
 MARKER = "MARKER-OF-THIS-SITE"
+TOLD = "attempts.json"
 
 
 @dataclass
@@ -60,7 +62,9 @@ def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         if can_mount():
             stack.enter_context(tmpfs(home, megabytes=1))
             fill(home)
-        running = stack.enter_context(study.running(*backend.overrides, f"strategy.rounds={ROUNDS}"))
+        tracked = f"{{_target_: faulty.parts.Attempting, site: well, other: late, tells: {study.folder / TOLD}}}"
+        words = [f"strategy.rounds={ROUNDS}", f"tracking.attempts={tracked}"]
+        running = stack.enter_context(study.running(*backend.overrides, *words, **{LEAST: "1"}))
         if backend.apart:
             study.withhold("late", running.process.pid)
             running.wait(lambda: running.faults("late", "statistics"))
@@ -115,6 +119,12 @@ def test_replies_that_come_twice_count_once(ended: Ended) -> None:
     assert (ended.study.home("bad") / "sent twice").exists()
     assert ended.faults("bad")[BAD.index("twice") :] == [None] * (ROUNDS - BAD.index("twice"))
     assert ended.faults("bad", "test") == [None]
+
+
+def test_no_attempt_loosens_the_policy_of_a_site(ended: Ended) -> None:
+    """After each of them its file is as before, and in every round it has answered (see above)."""
+    found = json.loads((ended.study.folder / TOLD).read_text())
+    assert found == {name: fault for name, (_, fault) in ATTEMPTS.items()}
 
 
 def test_each_site_asked_has_one_line_a_round(ended: Ended) -> None:

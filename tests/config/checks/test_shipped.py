@@ -1,5 +1,6 @@
 """Every shipped experiment passes the check of every backend: a simulation's on tiny data, a live one's without any."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,22 @@ def test_a_live_study_says_how_many_sites_a_round_needs(backend: str, kit: Path,
     with pytest.raises(UserError, match=r"strategy.min_sites .*: a live study says how many sites a round needs"):
         flip.compose(live("heart_disease", backend, kit))
     assert flip.compose([*live("heart_disease", backend, kit), "job=check"]).live  # which has no rounds
+
+
+@pytest.mark.parametrize("backend", LIVE)
+def test_no_word_of_a_command_line_is_a_rule_of_a_hospital(backend: str, kit: Path, folder: Path) -> None:
+    words = ["sites=[va,cleveland]", "++sites.va.policy=public_data", "++sites.cleveland.policy.approval=none"]
+    with pytest.raises(UserError) as error:
+        flip.compose([*live("heart_disease", backend, kit), "strategy.min_sites=2", *words])
+    for site in ("va", "cleveland"):
+        said = rf"sites.{site}.policy\S* .*a hospital's own file says it, which no study changes"
+        assert re.search(said, str(error.value)), site
+
+
+@pytest.mark.parametrize("backend", ["inprocess", "flower", "nvflare", *LIVE])
+def test_a_study_has_no_key_for_a_policy(backend: str, kit: Path, folder: Path) -> None:
+    words = ["++policy=public_data", "++minimum_persons=1", "++dataset.policy=public_data"]
+    given = [f"federation.kit={kit}", "strategy.min_sites=2"] if backend in LIVE else []
+    with pytest.raises(UserError) as error:
+        flip.compose(["experiment=heart_disease", f"federation={backend}", *given, *words])
+    assert [word for word in words if word.strip("+").split("=")[0] not in str(error.value)] == []
