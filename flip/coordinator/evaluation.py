@@ -105,6 +105,8 @@ class Evaluation:
         scored = self._score(ask, task, stage, sites)
         if sites is not None and not {*self.roster.sites(training=True)} <= {*sites}:
             scored = replace(scored, pooled={}, rescaled={})  # over other rows than the run's own
+        if self.roster.held:
+            return  # over fewer sites than the run will have
         if main and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
         if undecided := self.module.decided if decided is None and isinstance(self.module, Decides) else ():
