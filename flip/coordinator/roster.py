@@ -86,6 +86,7 @@ class Roster:
 
         Raises StudyHeld, once all have answered, where a site holds an answer that the run cannot go on without.
         """
+        waits = False
         for reply in ask(task, sites):
             reply = checked(reply, task, wanted)
             line = line_of(task, reply, phase, self.unit)
@@ -93,9 +94,10 @@ class Roster:
                 self.privacy[reply.site] = {name: line["privacy"][name] for name in ("epsilon", "delta")}
             self.recorder.line(line)
             if reply.fault is Fault.HELD:
+                waits = not is_last_question(task)
                 self.held.setdefault(release_stage(task), set()).add(reply.site)
             yield reply
-        if not is_last_question(task):
+        if waits:
             self.all_released()
 
     def all_released(self) -> None:

@@ -96,7 +96,7 @@ def shown(record: Record) -> Iterator[str]:
     yield f"Run {record['run']}, stage {stage}: waits since {record['held']} at site {record['site']}"
     yield f"    study {record['study']}"
     behind = f"{persons} persons stand behind it" if persons else "the site does not count whose rows stand behind it"
-    yield f"    answer to {record['step']}, round {record['round']}: {behind}"
+    yield f"    answer to {record['step']}, round {int(str(record['round'])) + 1}: {behind}"
     yield f"    digest {record['digest']}"
     if stage == TRAINING:
         yield "    a release covers all that leaves in the training of this run: each round's weights and validation"
