@@ -27,7 +27,8 @@ def command(arguments: Sequence[str]) -> None:
         raise UserError(f"{given.site_file}: policy.release is null, so that nothing waits here")
     rule, waiting = Release.read("policy.release", stated), Waiting(given.site_file.absolute().with_suffix(""))
     found = list(_undecided(waiting, rule, given))
-    print(*(printable(line, WHOLE) for record in found for line in shown(record)), sep="\n")
+    for line in (line for record in found for line in shown(record)):
+        print(printable(line, WHOLE))
     if not found:
         print(f"Nothing waits at {given.site_file}{f' of run {given.run}' if given.run else ''}.")
     if given.name is None:
