@@ -19,6 +19,7 @@ from typing import Any
 import flip
 from flip.config.opt_out import ROW
 from flip.config.policy import Policy
+from flip.config.rules import DEPLOYED
 from flip.config.schema import SIMULATED, Site
 from flip.config.site_file import load_site
 from flip.deploy.pack_files import components, crate
@@ -172,10 +173,12 @@ def _table(rows: Sequence[Mapping[str, str]]) -> str:
 def _site(own: Site) -> list[str]:
     """What the site's own file rules, a sentence each; no path of it."""
     try:
-        policy = Policy.read("NAME", own.policy)
+        policy = Policy.read("NAME", own.policy, deployed=own.secret != SIMULATED)
     except UserError as error:
         raise UserError([each.replace("sites.NAME.", "", 1) for each in error.problems]) from error
-    rules = [f"A study may, at most, {words(policy)}." for rule, words in WORDS.items() if rule not in SENTENCES]
+    unset = {rule for rule in DEPLOYED if getattr(policy, rule) is None}  # of a simulation, which has no such bound
+    stated = [words for rule, words in WORDS.items() if rule not in SENTENCES and rule not in unset]
+    rules = [f"A study may, at most, {words(policy)}." for words in stated]
     whose = "each row is a person" if own.person == ROW else "a column of the site's own says whose a row is"
     listed = "no row of the persons on the site's list is read" if own.opt_out else "the site has no list"
     told = f"A study may {WORDS['releases'](policy)}"
