@@ -83,7 +83,9 @@ class OMOPNotes:
     def read(self, *, cohort: str | None = None, opt_out: Collection[str] = ()) -> pd.DataFrame:
         """`person`, `accession` if the cohort has it, and `text`: an example's notes, oldest first.
 
-        Of the persons of `opt_out` no row is asked for. An example without notes has no row. Raises as `OMOP.read`, and FileNotFoundError without a table `note`.
+        Of the persons of `opt_out` no row is asked for. An example without notes has no row.
+
+        Raises as `OMOP.read`, and FileNotFoundError without a table `note`.
         """
         with self.cohorts.open(cohort, {"note"}) as opened:
             table = opened.examples(opt_out)
