@@ -104,7 +104,7 @@ class Roster:
         """Raise StudyHeld where answers of sites wait there for a person."""
         if self.held:
             where = "; ".join(f"{stage} at {', '.join(sorted(sites))}" for stage, sites in sorted(self.held.items()))
-            raise StudyHeld(f"held: {where}. {Fault.HELD.value}")
+            raise StudyHeld(f"{where}: {Fault.HELD.value}")
 
     def fits(self, weights: Payload, state: Payload) -> Wanted:
         """What the reply to a fit must hold: arrays like these, of no more examples than the site said that it has.

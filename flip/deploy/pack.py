@@ -26,7 +26,7 @@ from flip.deploy.pack_files import components, crate
 from flip.deploy.permits import SENTENCES, WORDS
 from flip.errors import UserError
 from flip.files import write_atomic
-from flip.messages import Task
+from flip.messages import Fault, Task
 from flip.privacy.accounting import epsilon
 from flip.report.page import render
 from flip.runs.rerun import MANIFEST
@@ -145,7 +145,8 @@ def shown(entry: Entry) -> dict[str, str]:
     """A line of the journal, as the page and the table have it."""
     numbers = entry["numbers"]
     kinds = [f"{kind} {number:,}" for kind, number in numbers.items()] if isinstance(numbers, dict) else []
-    outcome = f"{entry['outcome']}: {entry['fault']}" if entry.get("fault") else str(entry["outcome"])
+    outcome = str(entry["outcome"])
+    outcome += f": {entry['fault']}" if entry.get("fault") and entry["fault"] != Fault.HELD.name else ""
     number = entry["round"]
     row = {
         "time": str(entry["time"])[:19],

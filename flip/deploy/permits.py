@@ -65,7 +65,8 @@ def _release(policy: Policy) -> str:
     if (rule := policy.release) is None:
         return "have what leaves sent at once: policy.release holds nothing for a person to see before"
     one = "one" if rule.by.needed == 1 else "two"
-    return f"get {', '.join(rule.stages)} only once {one} of {', '.join(rule.by.keys)} released it (flip site release)"
+    whose = f"{one} of {', '.join(rule.by.keys)} released it (flip site release)"
+    return f"have what is of its {', '.join(rule.stages)} leave only once {whose}"
 
 
 def _releases(policy: Policy) -> str:
