@@ -90,17 +90,17 @@ class Evaluation:
     ) -> None:
         """Read the test split, once for these weights; `prefix` starts the names of the metrics.
 
-        `main`: the model that the run is about, of which the report says how intervals were made, what it draws and
-        what the study adds. `alone` names the site that trained these weights by itself: its own validation data give
+        `main`: the model that the run is about, of which the report says more. `alone` names the site that trained these weights by itself: its own validation data give
         the threshold; where none can be chosen, the metrics of a decision are withheld; `threshold` is one that was
         chosen before. `pooled`: the weights were trained on the pooled cohort, and are scored on rows scaled as its
-        were. `model`: the digest of weights that the sites have, which are not sent. `sites` score; None: all. Raises
-        StudyFailed where none does for `main`.
+        were. `model`: the digest of weights that the sites have, which are not sent. `sites` score; None: all. What a site
+        holds ends it. Raises StudyFailed where none scores for `main`.
         """
         said: dict[str, Scalar] = {"alone": alone, "pooled": pooled, "model": model}
         own = {name: value for name, value in said.items() if value}
-        chosen = None if threshold is None else {"threshold": threshold}
-        decided = chosen or self._threshold(ask, stage, weights, own, sites)
+        decided = ({} if threshold is None else {"threshold": threshold}) or self._threshold(
+            ask, stage, weights, own, sites
+        )
         task = self._task(stage, weights, split="test", outcomes=main, **(decided or {}), **own)
         scored = self._score(ask, task, stage, sites)
         if sites is not None and not {*self.roster.sites(training=True)} <= {*sites}:

@@ -16,7 +16,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import flip
 from flip.config.opt_out import ROW
 from flip.config.policy import Policy
 from flip.config.rules import DEPLOYED
@@ -36,6 +35,7 @@ from flip.site.ledger import FILE as LEDGER
 from flip.site.ledger import ledger_of, of_run
 from flip.site.refusal import Refusal
 from flip.text import printable
+from flip.version import __version__
 
 PAGE, EGRESS, COMPONENTS, CRATE = "index.html", "egress.csv", "components.cdx.json", "ro-crate-metadata.json"
 COLUMNS = ("time", "step", "stage", "round", "outcome", "kinds", "persons", "bytes", "digest", "by")
@@ -82,7 +82,7 @@ def command(arguments: Sequence[str]) -> None:
     made = {
         PAGE: render("pack.html.j2", values),
         EGRESS: _table(values["egress"]),
-        COMPONENTS: components(flip_version()),
+        COMPONENTS: components(__version__),
     }
     if values["manifest"]:
         made[MANIFEST] = values["manifest"] + "\n"
@@ -91,11 +91,6 @@ def command(arguments: Sequence[str]) -> None:
     for name, text in made.items():
         write_atomic(given.out / name, text.encode())
     print(f"{given.out}: {', '.join(sorted(made))}. Open {given.out / PAGE}; its checklist is for the output checker.")
-
-
-def flip_version() -> str:
-    """The engine's version."""
-    return flip.__version__
 
 
 def collected(run: str, file: Path) -> dict[str, Any]:
@@ -117,7 +112,7 @@ def collected(run: str, file: Path) -> dict[str, Any]:
     return {
         "title": f"Outputs of run {printable(str(found[0]['run']))}",
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
-        "version": flip_version(),
+        "version": __version__,
         "name": printable(str(name)),
         "study": str(found[0]["study"]),
         "simulated": own.secret == SIMULATED,
@@ -213,7 +208,7 @@ def _spent(own: Site, home: Path, run: str, manifest: str) -> str:
 
 def gaps() -> Iterator[tuple[str, str]]:
     """What SECURITY.md says that the engine does not promise: each with its first words, and the rest."""
-    package = Path(flip.__file__).parent
+    package = Path(__file__).resolve().parents[1]
     page = next((path for path in (package / "SECURITY.md", package.parent / "SECURITY.md") if path.is_file()), None)
     if page is None:
         raise UserError("SECURITY.md of the engine is not installed beside it; install the engine anew")
