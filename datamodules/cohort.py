@@ -94,7 +94,7 @@ def read_cohort(
 
     Raises FileNotFoundError or ValueError, naming what is wrong and the remedy.
     """
-    own, records = _own_table(root, sources, query.records), query.records
+    own, records = _own_table(root, sources, query.records, opt_out), query.records
     keyed = "table" in sources or _is_archive(root)
     person = PERSON if keyed else records.person
     accession = (ACCESSION if ACCESSION in own else None) if keyed else records.accession
@@ -111,7 +111,7 @@ def read_cohort(
     if accessions is None:
         accessions = _accessions(table, person, sources)
     if notes is not None and query.text:
-        table[query.text] = _notes(_asked(notes, records), table, person, accessions)
+        table[query.text] = _notes(_asked(notes, records, opt_out), table, person, accessions)
     remarks, units = (list(getattr(sources.get("table"), name, ())) for name in ("remarks", "units"))
     remarks = [replace(each, rows=each.rows[kept]) for each in remarks]
     declared = [replace(each, rows=each.rows[kept]) for each in _declared(units, mapped, query.columns)]
@@ -169,9 +169,9 @@ def image_opener(root: Path, sources: Mapping[str, Any], folder: str) -> Callabl
     return find
 
 
-def _own_table(root: Path, sources: Mapping[str, Any], records: Records) -> pd.DataFrame:
+def _own_table(root: Path, sources: Mapping[str, Any], records: Records, opt_out: Collection[str]) -> pd.DataFrame:
     if "table" in sources:
-        table = _asked(sources["table"], records)
+        table = _asked(sources["table"], records, opt_out)
         if PERSON not in table:
             raise ValueError("the site's sources.table gives no column `person`; name it there")
         return table
@@ -184,10 +184,10 @@ def _own_table(root: Path, sources: Mapping[str, Any], records: Records) -> pd.D
     return read_csv(root if root.is_file() else below(root, str(records.table)))
 
 
-def _asked(source: Any, records: Records) -> pd.DataFrame:
-    """What a source gives; it is told of the study's query what its `read` takes."""
+def _asked(source: Any, records: Records, opt_out: Collection[str]) -> pd.DataFrame:
+    """What a source gives; it is told what its `read` takes of the study's query, and of who opted out."""
     taken = signature(source.read).parameters
-    query = records.query or {}
+    query = {**(records.query or {}), "opt_out": opt_out}
     table: pd.DataFrame = source.read(**{name: each for name, each in query.items() if name in taken})
     return table
 

@@ -5,6 +5,11 @@ import errno
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
+HELD = "held"
+"""The status of a run whose sites keep back what a person there has yet to release."""
+EXIT = {"ok": 0, HELD: 3}
+"""The exit status of a run, by the status of its result; 1 of every other, 2 of a user's mistake."""
+
 
 class UserError(Exception):
     """One or several mistakes of the user, each naming its key, file or site and the remedy.
@@ -36,6 +41,15 @@ class StudyFailed(Exception):
     def status(self) -> str:
         """The status of the run's result."""
         return "refused" if self.faults and all(fault.refused for fault in self.faults) else "failed"
+
+
+class StudyHeld(StudyFailed):
+    """What sites have answered waits there for a person to release it; the run ends as `held`, and can go on."""
+
+    @property
+    def status(self) -> str:
+        """The status of the run's result."""
+        return HELD
 
 
 class StudyUnfit(StudyFailed):

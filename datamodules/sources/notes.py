@@ -1,6 +1,6 @@
 """Notes of a site: text columns of a table, or OMOP's table `note`, no later than the index date."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -80,13 +80,15 @@ class OMOPNotes:
             "notes", domain="note", aggregate="any", concepts=classes, window=window, descendants=False
         )
 
-    def read(self, *, cohort: str | None = None) -> pd.DataFrame:
+    def read(self, *, cohort: str | None = None, opt_out: Collection[str] = ()) -> pd.DataFrame:
         """`person`, `accession` if the cohort has it, and `text`: an example's notes, oldest first.
 
-        An example without notes has no row. Raises as `OMOP.read`, and FileNotFoundError without a table `note`.
+        Of the persons of `opt_out` no row is asked for. An example without notes has no row.
+
+        Raises as `OMOP.read`, and FileNotFoundError without a table `note`.
         """
         with self.cohorts.open(cohort, {"note"}) as opened:
-            table = opened.examples()
+            table = opened.examples(opt_out)
             if "note" not in opened.columns:
                 raise FileNotFoundError("the database has no table note: take the notes from elsewhere, or none")
             events = events_of(self.notes, opened.columns, text="note_text")

@@ -5,7 +5,7 @@ cohort:   SELECT person_id, index_date, ... FROM ...     one row an example
 features: {creatinine: {domain: measurement, concepts: [3016723], window: [-2, 0], aggregate: last}, ...}
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime
 from pathlib import Path
@@ -63,9 +63,15 @@ class OMOP:
         self.units: list[InUnit] = []
 
     def read(
-        self, *, cohort: str | None = None, features: Mapping[str, Mapping[str, Any]] | None = None
+        self,
+        *,
+        cohort: str | None = None,
+        features: Mapping[str, Mapping[str, Any]] | None = None,
+        opt_out: Collection[str] = (),
     ) -> pd.DataFrame:
         """`person` (text), `accession` (text) if the query gives it, its other columns, then the features.
+
+        Of the persons of `opt_out` no row is asked for, and so none counted.
 
         A feature whose table the database lacks is missing in all rows; `remarks` then says so, as it does of values
         in a unit that is not declared; `units` says which rows are in which where none is declared. Raises
@@ -77,7 +83,7 @@ class OMOP:
         wanted = _features(features) if features else self.features
         self.remarks, self.units = [], []
         with self.cohorts.open(cohort, {each.table for each in wanted.values()} | {"concept_ancestor"}) as opened:
-            table = opened.examples()
+            table = opened.examples(opt_out)
             if clash := sorted(set(table.columns) & set(wanted)):
                 raise ValueError(f"feature {clash[0]}: the cohort query has a column of that name")
             return table.assign(**{name: self._feature(opened, name, each, table) for name, each in wanted.items()})
@@ -183,14 +189,17 @@ class Opened:
         """Rows of a query written with the common data model's names."""
         return self._session.rows(cohort_sql.spell(query, self._names), parameters, self.cohorts.seconds)[1]
 
-    def examples(self) -> pd.DataFrame:
+    def examples(self, opt_out: Collection[str] = ()) -> pd.DataFrame:
         """The cohort's rows, in the order of person, index and accession, with `person` for `person_id`.
+
+        Those of persons of `opt_out` are not asked for.
 
         The only place where a study's query is run: for each person alone (`one_person`).
         """
         limit = self.cohorts.limit
-        query = one_person.alone(self.query, self.columns).limit(limit + 1)
-        names, rows = self._session.rows(cohort_sql.spell(query, self._names), {}, self.cohorts.seconds)
+        query = one_person.alone(self.query, self.columns, leaves_out=bool(opt_out)).limit(limit + 1)
+        asked, gone = cohort_sql.spell(query, self._names), one_person.gone(opt_out)
+        names, rows = self._session.rows(asked, gone, self.cohorts.seconds)
         if len(rows) > limit:
             raise ValueError(
                 f"the cohort has more than {limit} rows: narrow the query, or raise `rows` in the site's `sources`"

@@ -6,7 +6,7 @@ of person 42, and nothing in those of the others. Whose a row is says that LATER
 """
 
 import secrets
-from collections.abc import Mapping, Set
+from collections.abc import Collection, Mapping, Set
 
 from sqlglot import exp
 
@@ -26,8 +26,15 @@ def reads(tables: Set[str]) -> set[str]:
     return {*tables, "person", *(LINKED[table][1] for table in tables & LINKED.keys())}
 
 
-def alone(query: exp.Query, columns: Mapping[str, Set[str]]) -> exp.Select:
+DIGITS = 19  # of the largest BIGINT
+OPTED_OUT = "opted_out"
+"""The parameter of the persons who opted out: their turn never comes, and no row of theirs is read."""
+
+
+def alone(query: exp.Query, columns: Mapping[str, Set[str]], *, leaves_out: bool = False) -> exp.Select:
     """A query whose first column is the person, and whose others are those of `query` for this person.
+
+    With `leaves_out` it has the parameter `OPTED_OUT`, an array of whole numbers.
 
     `columns` are the site's, by table, all in lower case. The aliases are new each time and cannot be guessed: a query
     that knew them could define them anew. Raises ValueError for what means something else when asked for one person.
@@ -42,10 +49,25 @@ def alone(query: exp.Query, columns: Mapping[str, Set[str]]) -> exp.Select:
     persons = (
         exp.select(person).distinct().from_(exp.to_table("person", alias=own)).where(person.is_(exp.null()).not_())
     )
+    if leaves_out:
+        gone = exp.cast(exp.Placeholder(this=OPTED_OUT), "BIGINT[]", dialect="postgres")
+        persons = persons.where(person.isin(query=exp.select(exp.func("unnest", gone))).not_())
     rows = _name()
     lateral = exp.Lateral(this=asked.subquery(), alias=exp.TableAlias(this=exp.to_identifier(rows)))
     chosen = [exp.column("person_id", key).as_(key), exp.Column(this=exp.Star(), table=exp.to_identifier(rows))]
     return exp.select(*chosen).from_(persons.subquery(key)).join(lateral, join_type="cross")
+
+
+def gone(opt_out: Collection[str]) -> dict[str, list[int]]:
+    """The parameter of `alone` with `leaves_out`; none where nobody has opted out."""
+    return {OPTED_OUT: [each for name in sorted(opt_out) if (each := _number(name)) is not None]} if opt_out else {}
+
+
+def _number(person: str) -> int | None:
+    """A person of a list as OMOP numbers persons, a BIGINT; None for what is none of its numbers as it writes them."""
+    digits = person.removeprefix("-")
+    found = int(person) if digits.isascii() and digits.isdecimal() and len(digits) < DIGITS else None
+    return found if str(found) == person else None
 
 
 def _name() -> str:

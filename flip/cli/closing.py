@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from flip.config.checks.effects import unused_here
 from flip.config.targets import TARGET
 from flip.coordinator.result import INTERRUPTED, ResultFile
-from flip.errors import UserError, several
+from flip.errors import HELD, UserError, several
 from flip.files import relative
 from flip.runs.folder import PLAN
 from flip.runs.given import allowing
@@ -97,6 +97,8 @@ def last_words(result: ResultFile, folder: Path, report: float | None, *, study:
         early = f"{result['stopped']}\n" if result["stopped"] else ""
         took = f", report {report:.1f} s" if report is not None else ""
         return f"{early}ok  {result['seconds']:.1f} s{took}{digest}\n{page}"
+    if result["status"] == HELD:
+        page = f"go on   once it is released there: python -m flip resume={place}{allowed}\n{page}"
     return f"{result['status']}  {printable(result['reason'], LONGEST_LINE)}\n{page}\nlog     {place}/log.txt"
 
 

@@ -14,7 +14,7 @@ from flip.cli.calls import compose, run
 from flip.cli.compose import MISTAKES, Composer
 from flip.cli.hydra_errors import composed
 from flip.cli.sweep import Sweep
-from flip.errors import UserError, nearest
+from flip.errors import EXIT, UserError, nearest
 from flip.files import relative
 from flip.imports import importing
 from flip.signals import Interrupted
@@ -42,7 +42,7 @@ def launch(arguments: Sequence[str]) -> int:
     with importing():  # the check of a study imports its classes, and so torch and Lightning
         study = compose(given.overrides, config_name=given.config_name, config_dir=given.config_dir)
     study = replace(study, typed=tuple(arguments))
-    return 0 if run(study).status == "ok" else 1
+    return EXIT.get(run(study).status, 1)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,7 +96,7 @@ def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:
         if begun.damaged:
             print(f"{begun.damaged}; the run goes on from the round before", file=sys.stderr)
         study = replace(study, typed=tuple(arguments))
-        return 0 if run(study, folder, resumes=begun.identifier).status == "ok" else 1
+        return EXIT.get(run(study, folder, resumes=begun.identifier).status, 1)
     except Interrupted as asked:
         if not asked.told:
             command = shlex.join(["python", "-m", "flip", f"resume={relative(folder)}", *others])

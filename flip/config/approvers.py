@@ -1,11 +1,12 @@
-"""Who at a site may approve a study, by the public keys that its own file lists: `policy.approval`."""
+"""Who at a site may approve a study, and release what would leave, by the public keys that its own file lists."""
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from flip.errors import UserError, nearest
+from flip.messages.stages import STAGES
 
 NONE = "none"
 """What a site's file says where its data manager asks for no approval."""
@@ -55,13 +56,49 @@ class Approvers:
         return cls({str(name): str(key) for name, key in sorted(named.items())}, needed)
 
 
+@dataclass(frozen=True)
+class Release:
+    """At which stages of a run nothing leaves before persons at the site have seen it, and who they are.
+
+    Attributes:
+        stages: some of `STAGES`.
+        by: the persons, and how many of them must release or refuse.
+    """
+
+    stages: Sequence[str]
+    by: Approvers
+
+    @classmethod
+    def read(cls, where: str, value: object) -> "Release":
+        """Read `policy.release`. Raises UserError with every mistake."""
+        if not isinstance(value, Mapping):
+            raise UserError(f"{where}={value!r}: must hold stages, keys and needed, or be null: all leaves at once")
+        problems, stages = [], value.get("stages")
+        named = list(stages) if isinstance(stages, list | tuple) else []
+        if not named:
+            problems.append(f"{where}.stages={stages!r}: must be a list of {', '.join(STAGES)}")
+        for each in named:
+            if each not in STAGES:
+                problems.append(f"{where}.stages: {each!r} is no stage of a run; {nearest(str(each), STAGES)}")
+        try:
+            by = Approvers.read(where, {key: each for key, each in value.items() if key != "stages"})
+        except UserError as error:
+            problems += error.problems
+        if problems or by is None:
+            raise UserError(problems)
+        return cls(tuple(each for each in STAGES if each in named), by)
+
+
 NOBODY = Approvers({})
 """A hospital whose file does not say who may approve: every study is refused."""
 
 
 def unasked(policy: object) -> object:
     """The `policy` of a hospital's file for what its owner runs there alone, of which nothing leaves: none is asked."""
-    return {**policy, "approval": NONE} if isinstance(policy, Mapping) and "approval" in policy else policy
+    if not isinstance(policy, Mapping):
+        return policy
+    unseen = {"approval": NONE, "release": None}
+    return {**policy, **{rule: unseen[rule] for rule in unseen if rule in policy}}
 
 
 def public_bytes(key: object) -> bytes | None:

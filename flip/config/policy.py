@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import TypeVar
 
 from flip.config import rules
-from flip.config.approvers import NOBODY, Approvers
+from flip.config.approvers import NOBODY, Approvers, Release
 from flip.config.demands import Demand, refused_strategy
 from flip.config.places import refusals
 from flip.config.rules import DEPLOYED, RELEASES, REQUIRED, UNITS
@@ -63,6 +63,7 @@ class Policy:
             (`flip.config.online_trackers.online`); None permits any. At a hospital none unless it says so.
         approval: who must have approved a study, and how many of them; None asks for none. A hospital whose file does
             not say it has nobody who can, and refuses every study.
+        release: the stages of a run at which what would leave waits for a person to release it; None: it leaves.
     """
 
     minimum_persons: int
@@ -85,6 +86,7 @@ class Policy:
     releases: Sequence[str] = RELEASES
     trackers: Sequence[str] | None = None
     approval: Approvers | None = None
+    release: Release | None = None
 
     @property
     def digest(self) -> str:
@@ -125,11 +127,13 @@ class Policy:
         privacy = None if demand is None else part(Demand.read, f"{where}.privacy", demand, problems)
         if "approval" in value:
             approval = part(Approvers.read, f"{where}.approval", value["approval"], problems)
+        held = value.get("release")
+        release = None if held is None else part(Release.read, f"{where}.release", held, problems)
         if problems:
             raise UserError(problems)
         stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
         stated = {**(DEPLOYED if deployed else {}), **stated, **rules.lists(value, deployed=deployed)}
-        return cls(**stated, privacy=privacy, approval=approval)
+        return cls(**stated, privacy=privacy, approval=approval, release=release)
 
     def refuses(self, manifest: Manifest) -> tuple[Fault, str] | None:
         """Why a study may not run here, by its manifest, with what the site's own log adds; None where it may.

@@ -72,6 +72,11 @@ RULES: Mapping[str, tuple[str, str]] = {
         "who here must have signed for a study before its first task (flip site approve); every study is refused if "
         "left out; none: it runs unseen, under the rules above; e.g. {keys: {ada: her public key}, needed: 1}",
     ),
+    "release": (
+        "null",
+        "stages (statistics, training, results) at which what would leave waits here until a person has seen it (flip "
+        "site release); null, all leaves at once, if left out; e.g. {stages: [results], keys: {ada: her key}}",
+    ),
 }
 """By rule of a policy the value that a new file states (???: the owner does), and what the file says of it."""
 

@@ -90,12 +90,10 @@ class Evaluation:
     ) -> None:
         """Read the test split, once for these weights; `prefix` starts the names of the metrics.
 
-        `main`: the model that the run is about, of which the report says how intervals were made, what it draws and
-        what the study adds. `alone` names the site that trained these weights by itself: its own validation data give
-        the threshold; where none can be chosen, the metrics of a decision are withheld; `threshold` is one that was
-        chosen before. `pooled`: the weights were trained on the pooled cohort, and are scored on rows scaled as its
-        were. `model`: the digest of weights that the sites have, which are not sent. `sites` score; None: all. Raises
-        StudyFailed where none does for `main`.
+        `main`: the model that the run is about. `alone` names the site that trained these weights by itself: its own
+        validation data give the threshold; where none can be chosen, metrics of a decision are withheld; `threshold`
+        is one chosen before. `pooled`: they were trained on the pooled cohort, and are scored on rows scaled as its
+        were. `model`: digest of weights that the sites have. Raises StudyFailed where no site scores for `main`.
         """
         said: dict[str, Scalar] = {"alone": alone, "pooled": pooled, "model": model}
         own = {name: value for name, value in said.items() if value}
@@ -105,6 +103,8 @@ class Evaluation:
         scored = self._score(ask, task, stage, sites)
         if sites is not None and not {*self.roster.sites(training=True)} <= {*sites}:
             scored = replace(scored, pooled={}, rescaled={})  # over other rows than the run's own
+        if self.roster.held:  # over fewer sites than the run will have
+            return
         if main and not (scored.replies or scored.withheld):
             raise StudyFailed("no site could score its test split: all failed, or have no test data")
         if undecided := self.module.decided if decided is None and isinstance(self.module, Decides) else ():

@@ -12,7 +12,7 @@ from typing import Any
 from flip.contracts import PredictsWith
 from flip.coordinator.evaluation import POOLED_TEST
 from flip.coordinator.loop import Coordinator
-from flip.errors import StudyFailed, disk_full
+from flip.errors import HELD, StudyFailed, disk_full
 from flip.messages import Payload
 from flip.messages.model_file import ModelFile
 from flip.runs.folder import RunFolder
@@ -111,6 +111,7 @@ class Ending:
             "withheld": self.coordinator.evaluation.withheld,
             "warnings": self.files.warnings(),
         }
+        result |= {"metrics": {}, "withheld": {}, "intervals": {}} if status == HELD else {}  # they lack sites
         with deferred():
             self.files.json("result.json", result)
         if asked is not None:
@@ -121,7 +122,9 @@ class Ending:
         """The final model, if any, on disk. While it trains, the space that the result will need is held."""
         self.files.reserve()
         try:
-            if (weights := self.train()) is None:
+            weights = self.train()
+            self.coordinator.roster.all_released()
+            if weights is None:
                 return None
             final = self.coordinator.roster.model(weights, **self._known())
             self.files.last(final)

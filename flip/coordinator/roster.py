@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flip.coordinator.check_replies import MOST_EXAMPLES, Wanted, checked
-from flip.errors import StudyFailed, StudyUnfit, several
+from flip.errors import StudyFailed, StudyHeld, StudyUnfit, several
 from flip.messages import TRACKERS, Ask, Fault, Payload, Reply, Scalar, Task
 from flip.messages.model_file import ModelFile, model_of
+from flip.messages.stages import is_last_question, release_stage
 from flip.messages.wire import join, take
 from flip.privacy import UNIT
 from flip.runs.recorder import Recorder, line_of
@@ -43,6 +44,7 @@ class Roster:
         compare: what speaks against the study, a sentence each, by what each site tells (`ComparesSites`).
         against: what it found.
         pooled: the study's own weights are trained on the pooled cohort.
+        held: by stage of a run, the sites at which its answers wait for a person.
     """
 
     run: str
@@ -62,6 +64,7 @@ class Roster:
     compare: Callable[[Mapping[str, Payload]], Sequence[str]] = lambda told: ()
     against: Sequence[str] = ()
     pooled: bool = False
+    held: dict[str, set[str]] = field(default_factory=dict)
 
     def task(self, step: str, round: int, weights: Payload, stage: str = "study", **params: Scalar) -> Task:
         """A task of this run."""
@@ -83,14 +86,29 @@ class Roster:
         )
 
     def asked(self, ask: Ask, task: Task, sites: Sequence[str], phase: str, wanted: Wanted) -> Iterator[Reply]:
-        """Ask, check each reply, and write it down before anyone uses it."""
+        """Ask, check each reply, and write it down before anyone uses it.
+
+        Raises StudyHeld, once all have answered, where a site holds an answer that the run cannot go on without.
+        """
+        waits = False
         for reply in ask(task, sites):
             reply = checked(reply, task, wanted)
             line = line_of(task, reply, phase, self.unit)
             if line["privacy"]:
                 self.privacy[reply.site] = {name: line["privacy"][name] for name in ("epsilon", "delta")}
             self.recorder.line(line)
+            if reply.fault is Fault.HELD:
+                waits = not is_last_question(task)
+                self.held.setdefault(release_stage(task), set()).add(reply.site)
             yield reply
+        if waits:
+            self.all_released()
+
+    def all_released(self) -> None:
+        """Raise StudyHeld where answers of sites wait there for a person."""
+        if self.held:
+            where = "; ".join(f"{stage} at {', '.join(sorted(sites))}" for stage, sites in sorted(self.held.items()))
+            raise StudyHeld(f"{where}: {Fault.HELD.value}")
 
     def fits(self, weights: Payload, state: Payload) -> Wanted:
         """What the reply to a fit must hold: arrays like these, of no more examples than the site said that it has.

@@ -24,7 +24,8 @@ from flip.errors import UserError
 from flip.federation.kit import KIT, Kit
 from flip.runs.rerun import MANIFEST
 from flip.site import approvals
-from flip.site.approvals import Approval, Approvals, read_file, today
+from flip.site.approvals import Approval, Approvals, read_file
+from flip.site.signatures import today
 
 OWN = "flip site"
 TERMS = ("reason", "ethics", "expires", "free", "runs")
@@ -67,7 +68,7 @@ def approve(arguments: Sequence[str]) -> None:
     approvers = _policy(given.site_file, own).approval
     if approvers is None:
         raise UserError(f"{given.site_file}: policy.approval is none, so that nothing is to be signed; list who may")
-    private = _private(given.key, given.site_file)
+    private = private_key(given.key, given.site_file)
     if approvers.keys.get(given.name) != public(private):
         line = f"{given.name}: {public(private)}"
         raise UserError(f"{given.site_file}: policy.approval.keys does not have this key; its owner adds '{line}'")
@@ -179,7 +180,7 @@ def _site_name(file: Path) -> str:
     return str(found)
 
 
-def _private(path: Path, site_file: Path) -> Ed25519PrivateKey:
+def private_key(path: Path, site_file: Path) -> Ed25519PrivateKey:
     """A person's private key. Raises UserError for one that others, or the site's process, may read."""
     if path.resolve().is_relative_to(site_file.absolute().parent.resolve()):
         raise UserError(f"{path}: lies in the site's own folder, where its process can read it; keep it elsewhere")

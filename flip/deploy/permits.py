@@ -61,6 +61,14 @@ def _approval(policy: Policy) -> str:
     return f"run only once {one} of {', '.join(approvers.keys)} signed for it (flip site approve), until that expires"
 
 
+def _release(policy: Policy) -> str:
+    if (rule := policy.release) is None:
+        return "have what leaves sent at once: policy.release holds nothing for a person to see before"
+    one = "one" if rule.by.needed == 1 else "two"
+    whose = f"{one} of {', '.join(rule.by.keys)} released it (flip site release)"
+    return f"have what is of its {', '.join(rule.stages)} leave only once {whose}"
+
+
 def _releases(policy: Policy) -> str:
     kept = [LEAVES[each] for each in RELEASES if each not in policy.releases]
     told = "; ".join(LEAVES[each] for each in policy.releases) or "nothing"
@@ -92,6 +100,7 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
     "least_sites": lambda each: f"go on while a round has {each.least_sites} or more sites (its strategy.min_sites)",
     "models": _models,
     "trackers": _trackers,
+    "release": _release,
     "releases": _releases,
     "minimum_cell": lambda each: f"Nothing leaves that rests on fewer than {each.minimum_cell} persons.",
 }

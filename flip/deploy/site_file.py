@@ -20,8 +20,11 @@ flip site approve RUN site.yaml --name ada --key ada.pem --reason WHY --ethics N
                                                sign for it; for a sweep besides: --runs 12
     --free 'seed: any' --free 'strategy: [fedavg, fedprox]' --free 'model.optimizer.lr: [1e-4, 1e-1]'
 flip site revoke approvals/3f2a90c1d4e5b677.json   from the next task on
+flip site release site.yaml  what waits here by policy.release, in words; then to let it leave, or stay (--refuse):
+flip site release site.yaml RUN --stage results --name ada --key ada.pem --reason WHY
+flip site pack RUN OUT       a folder for the output checkers of a trusted research environment
 
-conf/README.md has the keys of a site's file."""
+flip/site/README.md walks through them; conf/README.md has the keys of a site's file."""
 LONGEST = 10**6  # characters of the line that names a table's columns
 COMMANDS: Mapping[str, Callable[[Path], None]]
 LONGER: Mapping[str, tuple[str, str]] = {
@@ -30,6 +33,8 @@ LONGER: Mapping[str, tuple[str, str]] = {
     "approve": ("flip.deploy.approve", "approve"),
     "audit": ("flip.deploy.site_audit", "command"),
     "revoke": ("flip.deploy.approve", "revoke"),
+    "release": ("flip.deploy.release", "command"),
+    "pack": ("flip.deploy.pack", "command"),
 }
 """Commands that take more than a file, with the module and the function that answer each."""
 

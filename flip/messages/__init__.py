@@ -58,6 +58,8 @@ class Fault(Enum):
         "refused by the site: nobody there has approved this study as it is, or the approval is revoked, has expired "
         "or has no run left; send its manifest.json to the site, whose own log says more"
     )
+    HELD = "held at the site until a person there has seen what would leave and releases it (flip site release)"
+    REFUSED_RELEASE = "refused by the site: a person there has seen what would leave, and does not release it"
     REFUSED_MODEL = (
         "refused by the site's policy: the study brings a model trained elsewhere whose digest is not among its models"
     )

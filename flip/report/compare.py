@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NOT_COMPARED = (*NOT_SETTINGS, "federation")  # a backend changes nothing of a study
 ABSENT = "\u2013"
-BAD = ("failed", "refused", "interrupted")  # statuses
+BAD = ("failed", "refused", "interrupted", "held")  # statuses
 MANY_SITES = 6  # above this the table names the worst site in place of a column a site
 
 

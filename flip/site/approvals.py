@@ -4,25 +4,23 @@ They lie in the folder `approvals` beside the site's file, where no study can wr
 signed by as many listed persons as the site's file asks for does nothing, whoever put it there.
 """
 
-import base64
-import binascii
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from flip.config.approvers import Approvers, public_bytes
+from flip.config.approvers import Approvers
 from flip.config.envelope import Envelope, canonical, data_of
 from flip.config.schema import Site
 from flip.files import write_atomic
 from flip.site.counters import Counter
+from flip.site.signatures import Signature, sign, signers, today
 
 FOLDER = "approvals"
 REVOKED = ".revoked"
@@ -30,15 +28,6 @@ READABLE = 0o644  # the person who signs may have another account than the site'
 MOST_BYTES = 10**7  # of an approval
 SHOWN = 5  # approvals that a line of the log speaks of
 PURPOSE = b"FLIP approval of a study\n"  # so that no other signature of the same key is one of these
-
-
-@dataclass(frozen=True)
-class Signature:
-    """One person's, Ed25519 in base64, over the envelope, that name and the day (UTC)."""
-
-    name: str
-    signed: str
-    signature: str
 
 
 @dataclass(frozen=True)
@@ -66,9 +55,8 @@ class Approval:
 
     def signed(self, name: str, key: Ed25519PrivateKey) -> "Approval":
         """With one more signature, of today."""
-        day = today().isoformat()
-        made = base64.b64encode(key.sign(message(self.envelope, name, day))).decode()
-        return Approval(self.envelope, [*(s for s in self.signatures if s.name != name), Signature(name, day, made)])
+        made = sign(PURPOSE, self.envelope.text, name, key)
+        return Approval(self.envelope, [*(s for s in self.signatures if s.name != name), made])
 
     def beside(self, other: "Approval | str | None") -> "Approval":
         """With the signatures of others on the same envelope; as it is beside anything else."""
@@ -79,29 +67,7 @@ class Approval:
 
     def signers(self, approvers: Approvers) -> set[str]:
         """The listed persons whose signature is whole."""
-        return {each.name for each in self.signatures if _is_whole(each, self.envelope, approvers.keys)}
-
-
-def today() -> date:
-    """The day, in UTC."""
-    return datetime.now(UTC).date()
-
-
-def message(envelope: Envelope, name: str, day: str) -> bytes:
-    """What a person signs."""
-    return PURPOSE + canonical([envelope.text, name, day]).encode()
-
-
-def _is_whole(each: Signature, envelope: Envelope, keys: Mapping[str, str]) -> bool:
-    key = public_bytes(keys.get(each.name)) if isinstance(each.name, str) else None
-    if key is None:
-        return False
-    try:
-        signature = base64.b64decode(each.signature, validate=True)
-        Ed25519PublicKey.from_public_bytes(key).verify(signature, message(envelope, each.name, each.signed))
-    except (InvalidSignature, binascii.Error, TypeError, ValueError):
-        return False
-    return True
+        return signers(PURPOSE, self.envelope.text, self.signatures, approvers.keys)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ import numpy as np
 
 from flip.config.schema import SIMULATED, Site
 from flip.files import write_atomic, write_whole
-from flip.messages import Reply, Task
+from flip.messages import Fault, Reply, Task
 from flip.messages.forms import is_whole
 from flip.messages.wire import reply_parts
 from flip.site.chain import SEAL, START, fits, read, sealed, written
@@ -38,6 +38,7 @@ NUMBER = "n"
 TAIL = 2**16  # bytes at the file's end in which its last two lines are: a line has 8 KiB at most
 REMEDY = "Put journal and secret back, or lay the journal aside: a new one begins, and kept heads tell of that"
 ASKED, ANSWERED, REPEATED, REFUSED, FAILED = "asked", "answered", "repeated", "refused", "failed"
+HELD, RELEASED, KEPT = "held", "released", "kept"  # an answer that waits for a person, and what that person says
 
 Entry = dict[str, object]
 
@@ -63,11 +64,13 @@ class Behind:
         persons: distinct persons behind the numbers of the reply.
         cohort: name of the file of their HMACs; empty where the cohort was not read, or names nobody.
         repeated: the reply left before, and nothing was computed.
+        held: digest of an answer that a person at the site has to release first; empty for all others.
     """
 
     persons: int = 0
     cohort: str = ""
     repeated: bool = True
+    held: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,13 @@ class Journal:
         entry = described(task) | {"outcome": outcome_of(reply, repeated=behind.repeated)}
         entry |= {"fault": reply.fault.name if reply.fault else None, "numbers": numbers_of(reply)}
         entry |= {"persons": 0 if reply.fault or behind.repeated else behind.persons, "cohort": behind.cohort}
-        return replace(reply, journal=self._add(entry | {"bytes": size, "digest": digest}, durable=True))
+        entry |= {"bytes": size, "digest": digest} | ({"held": behind.held} if behind.held else {})
+        return replace(reply, journal=self._add(entry, durable=True))
+
+    def decided(self, decision: Entry, names: Collection[str], *, leaves: bool) -> None:
+        """Write down what a person has said of what waits here. Raises as `asked`."""
+        entry: Entry = {"time": now(), **decision, "outcome": RELEASED if leaves else KEPT, "fault": None}
+        self._add(entry | {"numbers": {}, "persons": 0, "cohort": "", "bytes": 0, "by": sorted(names)}, durable=True)
 
     def of_persons(self, names: Collection[str]) -> str:
         """Keep whose rows a cohort has; returns the name of the file, which is of its content. Empty for nobody."""
@@ -185,10 +194,15 @@ def journal_of(name: str, site: Site, home: Path) -> Journal:
     return Journal(home, hmac.new(secret, b"journal", hashlib.sha256).digest())
 
 
+def now() -> str:
+    """The time of a line, in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
 def described(task: Task) -> Entry:
     """What a line says of a task, whatever its fields are: they come from elsewhere."""
     return {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": now(),
         "run": printable(task.run),
         "study": hashlib.sha256(str(task.manifest).encode("utf-8", "replace")).hexdigest(),
         "step": printable(task.step),
@@ -201,7 +215,7 @@ def described(task: Task) -> Entry:
 def outcome_of(reply: Reply, *, repeated: bool) -> str:
     """How a task ended."""
     if reply.fault is not None:
-        return REFUSED if reply.fault.refused else FAILED
+        return HELD if reply.fault is Fault.HELD else REFUSED if reply.fault.refused else FAILED
     return REPEATED if repeated else ANSWERED
 
 

@@ -18,6 +18,7 @@ from flip.site.bounds import memory_limit, time_limit
 from flip.site.cohort_answers import answered_once, asks_about_cohort
 from flip.site.disclosure import released
 from flip.site.gate import Question, approved, let_in
+from flip.site.held import Waiting
 from flip.site.journal import FILE, Behind, Journal, content_of, journal_of
 from flip.site.layers import through_mechanisms
 from flip.site.log import site_log
@@ -83,11 +84,26 @@ class Silo:
         try:
             journal, behind = self._journal(), Behind()
             journal.asked(task)
-            reply, content = reply_to(task, behind)
+            reply, content = self._seen(task, reply_to(task, behind), behind)
             return journal.left(task, reply, content, behind)
         except (OSError, ValueError) as error:
             self._log.error("%s: nothing leaves that the journal %s does not tell of: %s", task.step, FILE, error)
             return self._fault(task, Fault.DISK if disk_full(error) else Fault.REFUSED_JOURNAL)
+
+    def _seen(self, task: Task, made: Told, behind: Behind) -> Told:
+        """The same where it may leave; a fault where a person here is to see it first, or does not release it."""
+        reply, content = made
+        if reply.fault is not None:
+            return made
+        behind.held = content[1]
+        try:
+            fault = Waiting(self.home).fault(self.place.policy().release, task, reply, behind)
+        except Refusal as refusal:
+            fault = refusal.fault
+        if fault is None:
+            return made
+        self._log.warning("%s round %s: %s; flip site release", task.step, task.round + 1, fault.name)
+        return told(self._fault(task, fault))
 
     def _reply(self, task: Task, behind: Behind) -> Told:
         """The reply as it will leave, a fault where anything went wrong; and its bytes and digest."""

@@ -16,6 +16,7 @@ from flip.config.envelope import Envelope, data_of
 from flip.config.policy import Policy
 from flip.config.targets import STUDY_TARGETS
 from flip.messages import TRACKERS, Reply
+from flip.messages.stages import STAGES
 from flip.site.approvals import Approval, Approvals
 from tests.site.test_approvals import KEYS, PERSONS
 from tests.site.test_gate import Hospital
@@ -50,6 +51,7 @@ SCALES: Mapping[str, Sequence[object]] = {
     ],
     "trackers": [None, ["other", "wandb"], ["wandb"], []],
     "approval": ["none", {"keys": KEYS}, {"keys": {"ada": KEYS["ada"]}}, {"keys": KEYS, "needed": 2}],  # ada has signed
+    "release": [None, *({"stages": STAGES[:many], "keys": KEYS} for many in (1, 2, 3))],
 }
 """Values of each rule, the loosest first."""
 LOOSEST = {rule: scale[0] for rule, scale in SCALES.items()}

@@ -147,3 +147,35 @@ def test_features_and_notes_are_of_the_persons_of_the_rows(connect):
     table = OMOP(connect(TABLES), cohort=COHORT.replace("MIN", "MAX"), features=features).read()
     assert table["x"].tolist() == [2.0 * each for each in PERSONS]
     assert isinstance(table, pd.DataFrame)
+
+
+def test_the_turn_of_a_person_who_opted_out_never_comes(connect, monkeypatch):
+    connection, given, seen = connect(TABLES), {"4", "5", "5.5", "no number", "01", "9" * 30}, []
+    query = f"SELECT person_id, {DAY}, (SELECT MAX(note_text) FROM note WHERE note_id = 4) AS a FROM person"
+    opened = Cohorts.open
+
+    def watched(self, *arguments):
+        found = opened(self, *arguments)
+        enter = found.__enter__
+
+        def entered():
+            inside = enter()
+            rows = inside._session.rows
+            monkeypatch.setattr(inside._session, "rows", lambda *each: seen.append(rows(*each)) or seen[-1])
+            return inside
+
+        monkeypatch.setattr(type(found), "__enter__", lambda _: entered())
+        return found
+
+    whole = OMOP(connection, cohort=query).read()
+    monkeypatch.setattr(Cohorts, "open", watched)
+    table = OMOP(connection, cohort=query).read(opt_out=given)
+    assert sorted(table["person"]) == [str(each) for each in PERSONS if each not in (4, 5)]
+    assert SECRET not in str(seen) and seen
+    kept = whole[~whole["person"].isin(["4", "5"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table.reset_index(drop=True), kept)
+
+
+def test_a_query_that_speaks_of_opting_out_changes_nothing_of_it(connect):
+    query = f"SELECT person_id, {DAY}, 4 AS opted_out FROM person"
+    assert "4" not in set(OMOP(connect(TABLES), cohort=query).read(opt_out={"4"})["person"])
