@@ -74,7 +74,9 @@ def _devices(
     settings: Mapping[str, object],
 ) -> Iterator[str]:
     """Sites whose several devices cannot train this study together."""
-    for name, site in study.sites.items() if JOBS[study.job].trains and model is not None else ():
+    if model is None or not JOBS[study.job].trains:
+        return
+    for name, site in study.sites.items():
         key = at(f"sites.{name}.devices", study.where) if site.devices > 1 else ""
         if key and study.federation.get(TARGET) is None:
             yield f"{key}: without federation one device trains; set devices: 1, or choose federation=inprocess"
