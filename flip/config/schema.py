@@ -89,6 +89,7 @@ class Site:
     cache: Cache = field(default_factory=Cache)  # decoded images, kept for later runs; no folder: none
     trains: bool = True
     accelerator: str = "cpu"
+    devices: int = 1  # of the accelerator that train together, one process each
     precision: str | None = None
     models: list[str] = field(default_factory=list)  # files or folders of models that the site has itself: `given_at`
     checkpointing: bool = False  # parts of the network are computed again in training, in place of being kept

@@ -93,6 +93,7 @@ peers: {}               # other site: its public key, as flip site peer site.yam
 cohort: null            # name under which the privacy budget of the data is kept; null: one for all; e.g. ct_2019
 trains: true            # false: this site's data are only tested on
 accelerator: cpu        # what computes; gpu
+devices: 1              # of these that train together, one process each; e.g. 4
 precision: null         # null: as the study says; e.g. bf16-mixed
 models: []              # files of models that a study may name by digest and not send; e.g. [/models/ct.safetensors]
 checkpointing: false    # true: less memory in training and more time, as parts of a network are computed again

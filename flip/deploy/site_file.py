@@ -104,6 +104,7 @@ def peer(path: Path) -> None:
 
 def _mistakes(path: Path, own: "Site") -> Iterator[str]:
     """What is wrong in the file besides its policy."""
+    from flip.config.checks.devices import device_problems
     from flip.config.checks.sites import ACCELERATORS, PRECISIONS
     from flip.config.opt_out import ROW, list_problems
     from flip.config.rules import is_sha256
@@ -127,6 +128,7 @@ def _mistakes(path: Path, own: "Site") -> Iterator[str]:
         header = _header(Path(own.root))
         if own.person not in header:
             yield f"person: {own.person!r} is no column of {own.root}; {nearest(str(own.person), header)}"
+    yield from device_problems(own, here=True)
     for name, public in own.peers.items():
         if not is_sha256(public):
             yield f"peers.{name}: {public!r} is no public key of 64 digits; flip site peer says that site's own there"

@@ -7,8 +7,6 @@ as files in a private folder, which both sides map: a large one is in nobody's m
 
 import json
 import multiprocessing
-import os
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,7 +23,7 @@ from flip.federation.spool import Arrival, in_order, spool
 from flip.files import mapped
 from flip.messages import Ask, Fault, Reply, Result, Task
 from flip.messages.wire import task_parts
-from flip.processes import PR_SET_PDEATHSIG, prctl
+from flip.processes import end_with_parent
 from flip.signals import leave_to_parent
 from flip.site.silo import Silo
 
@@ -114,14 +112,6 @@ def work(pipe: Connection, sites: Mapping[str, Path], folder: Path, inherited: S
         with suppress(FileNotFoundError):  # the question has been given up, and the answer counts for nothing
             spool(reply, answer_parts(silos[name], mapped(folder / task)))
         pipe.send_bytes(json.dumps([number, name, reply.name]).encode())
-
-
-def end_with_parent() -> None:
-    """Have the kernel kill this worker when the coordinator has ended, in the midst of a fit too."""
-    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is None or os.getppid() != parent.pid:  # it ended before the kernel was told
-        os._exit(1)
 
 
 def ask_pipes(pipes: Mapping[str, Connection], timeout: float, folder: Path) -> Ask:

@@ -33,7 +33,7 @@ def provenance(study: Study, folder: Path, run: str) -> dict[str, Any]:
         "code_sha256": study.manifest["code"],
         "git": git(Path(__file__).resolve().parents[2]),
         "versions": {"python": platform.python_version(), **installed()},
-        "hardware": hardware(study.manifest["trainer"]["threads"]),
+        "hardware": hardware(study.manifest["trainer"]["threads"]) | devices(study),
         "environment": numerics.chosen_outside(),
         "command": None if typed is None else shlex.join(["python", "-m", "flip", *public_arguments(typed)]),
         "rerun": rerun,
@@ -75,6 +75,12 @@ def installed() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def devices(study: Study) -> dict[str, Any]:
+    """By simulated site that trains on several devices how many these are; a hospital does not say it."""
+    found = {name: site.devices for name, site in study.sites.items() if site.devices > 1}
+    return {"devices": found} if found and not study.live else {}
 
 
 def hardware(threads: int) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from flip import numerics
 from flip.config import build
 from flip.config.build import initial_module
+from flip.config.checks.devices import unfit_devices
 from flip.config.checks.manifest import manifest_problems, read_manifest, rounds_of
 from flip.config.opt_out import list_digest
 from flip.config.places import LABELED
@@ -236,6 +237,8 @@ def protected(
     settings = build.trainer_arguments(manifest) | ({"precision": site.precision} if site.precision else {})
     for mechanism in mechanisms:
         mechanism.check(module, settings)
+    if reason := unfit_devices(site, manifest, module, mechanisms, settings):
+        raise Refusal(Fault.REFUSED_RULE, f"devices: {site.devices} in the site's file: {reason}")
     return as_kept(module, site, mechanisms)
 
 

@@ -77,6 +77,22 @@ def guarded(place: Place) -> Iterator[Guard]:
         _here.guard, sys.dont_write_bytecode = outer, written
 
 
+def current() -> Guard | None:
+    """The guard that this thread is under."""
+    return _here.guard
+
+
+@contextmanager
+def under(guard: Guard | None) -> Iterator[None]:
+    """In a process that a guarded one has started: be under its guard until the end of the block."""
+    install()
+    _here.guard = guard
+    try:
+        yield
+    finally:
+        _here.guard = None
+
+
 def audited(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
     """A method of what has a `place` (a Silo), run under the site's guard."""
 

@@ -2,12 +2,13 @@
 
 import faulthandler
 import logging
+import multiprocessing
 import os
 import resource
 import statistics
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -164,9 +165,13 @@ def memory_limit(gigabytes: float | None, log: logging.Logger) -> Iterator[None]
 
 
 def held_memory() -> float:
-    """The bytes that this process holds; where the system does not tell that, the most that it has held."""
+    """The bytes that this process and those of its other devices hold; where the system does not tell that, the most
+    that it has held."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
+        for child in multiprocessing.active_children():
+            with suppress(OSError):  # it has ended
+                pages += int(Path(f"/proc/{child.pid}/statm").read_text().split()[1])
     except OSError:
         return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)  # macOS, in bytes
     return float(pages * resource.getpagesize())

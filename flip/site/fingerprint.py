@@ -31,6 +31,7 @@ def fingerprint(name: str, site: Site, home: Path, *, datamodule: object, task: 
     secret = site_secret(name, site, home, task)
     read = digest(datamodule.fingerprint()) if isinstance(datamodule, Fingerprinted) else contents(Path(site.root))
     own: dict[str, Any] = {key: plain(getattr(site, key)) for key in OWN}
+    own |= {"devices": site.devices} if site.devices > 1 else {}  # sums in another order
     parts = {"data": read + list_digest(site), "file": json.dumps(own, sort_keys=True)}
     return {
         part: hmac.new(secret, f"identity\0{part}\0{value}".encode(), hashlib.sha256).hexdigest()

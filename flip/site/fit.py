@@ -23,12 +23,13 @@ from flip.site.admission import OWN, Loaded, Place
 from flip.site.batches import without_single
 from flip.site.bounds import refuse_batches, refuse_steps
 from flip.site.centralized import CentralizedFit, fit_centralized
+from flip.site.devices import fit_on
 from flip.site.disclosure import refuse_few, suppress_metrics
 from flip.site.private_fit import Privacy
 from flip.site.received_weights import keep_alone, keep_final, refuse_pull
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
-from flip.site.trainer import Device, RoundCallback, fit_round, passes, updates
+from flip.site.trainer import Device, RoundCallback, passes, updates
 from flip.strategies.fedavg import FedAvg
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class LocalFit:
         corrects = type(strategy).correct is not FedAvg.correct
         whole = passes(train, device, steps)
         callback = RoundCallback(strategy.correct if corrects else None, keeps=keep, before=kept, passes=whole)
-        fit_round(private.module, private.loader, steps=steps, device=device, callback=callback)
+        fit_on(private.module, private.loader, steps=steps, device=device, callback=callback)
         local.learning_rate = callback.learning_rate
         everything = self._weights(module, callback)
         after = {key: everything.pop(key) for key in shared}
@@ -138,7 +139,7 @@ class LocalFit:
         seed_fit(self.manifest["seed"], self.place.name, self.task.round)
         device = device_of(self.manifest, self.place.site)
         callback = RoundCallback(strategy.correct, passes=passes(train, device, steps))
-        fit_round(module, train, steps=steps, device=device, callback=callback)
+        fit_on(module, train, steps=steps, device=device, callback=callback)
         weights = to_arrays(module)
         self.loaded.receive(self.task, self.store)
         return weights
@@ -172,7 +173,7 @@ class LocalFit:
         seed_fit(self.manifest["seed"], self.place.name, self.task.rounds_behind)
         private = self.privacy.protect(module, train, {}, steps=steps, planned=steps)
         callback = RoundCallback(passes=passes(train, device, steps))
-        fit_round(private.module, private.loader, steps=steps, device=device, callback=callback)
+        fit_on(private.module, private.loader, steps=steps, device=device, callback=callback)
         self.store.save(FINE_TUNED, self.task.round, self._weights(module, callback))
         keep_final(self.store, self.task)
         return self._fields(train, callback, private)
@@ -203,7 +204,7 @@ def try_step(manifest: Manifest, site: Site, module: "TrainableModule", datamodu
         steps = updates(train, device, steps=trainer["steps"], epochs=trainer["epochs"])
         keeps = trainer["optimizer_state"] == OptimizerState.keep.value
         callback = RoundCallback(keeps=keeps, passes=passes(train, device, steps))
-        fit_round(copy.deepcopy(module), train, steps=1, device=device, callback=callback)
+        fit_on(copy.deepcopy(module), train, steps=1, device=device, callback=callback)
 
 
 def finite_loss(loss: float) -> dict[str, float]:
@@ -218,5 +219,5 @@ def centralized(manifest: Manifest, folder: Path, resume: Path | None = None) ->
 
 
 def device_of(manifest: Manifest, site: Site) -> Device:
-    """The site's device with the study's settings of the Trainer."""
-    return Device(site.accelerator, site.precision, build.trainer_arguments(manifest))
+    """The site's devices with the study's settings of the Trainer."""
+    return Device(site.accelerator, site.precision, build.trainer_arguments(manifest), site.devices)

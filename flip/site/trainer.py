@@ -41,16 +41,26 @@ _SETTINGS: dict[str, Settings | None] = {}  # by device, in one process
 
 @dataclass(frozen=True)
 class Device:
-    """Where and how precisely a site computes; `settings` are the study's own arguments of Lightning's Trainer."""
+    """Where and how precisely a site computes; `settings` are the study's own arguments of Lightning's Trainer.
+
+    `devices` train, a process each (`flip.site.devices`); `index` is the one of this process, None for the first.
+    """
 
     accelerator: str
     precision: str | None
     settings: Mapping[str, Any]
+    devices: int = 1
+    index: int | None = None
 
     @property
     def accumulate(self) -> int:
         """Batches of one optimizer step."""
         return int(self.settings.get("accumulate_grad_batches", 1))
+
+    @property
+    def which(self) -> int | list[int]:
+        """Of which device of the accelerator this process makes use, as Lightning is told it."""
+        return 1 if self.index is None else [self.index]
 
     def trainer(self, **arguments: Any) -> lightning.Trainer:
         """A quiet Trainer on one device, which the environment does not change.
@@ -64,7 +74,7 @@ class Device:
             "enable_progress_bar": False,
             "enable_model_summary": False,
         }
-        merged |= {"accelerator": self.accelerator, "devices": 1, "num_sanity_val_steps": 0, **self.settings}
+        merged |= {"accelerator": self.accelerator, "devices": self.which, "num_sanity_val_steps": 0, **self.settings}
         if self.precision is not None:
             merged["precision"] = self.precision
         merged["plugins"] = [LightningEnvironment()]  # no other is looked for

@@ -13,8 +13,7 @@ from flip.messages.model_file import load_model
 from flip.report.page import write
 from flip.site.silo import Silo
 from tests.cohorts.trained import data, result_of, trained_on
-from tests.commands import flip
-from tests.studies import SMALL_HEART, compose_study, tiny_heart_study
+from tests.studies import compose_study, tiny_heart_study
 
 __all__ = ["data"]  # a fixture
 
@@ -135,12 +134,3 @@ def test_a_mistake_is_named_before_anything_runs(data, trained, more, mistake):
     with pytest.raises(UserError) as refused:
         evaluating(data, *(each.replace("RUN", str(trained)) for each in more))
     assert mistake in str(refused.value)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["flower", "nvflare"])
-def test_every_backend_scores_it_alike(data, trained, evaluated, tmp_path, backend):
-    words = ["experiment=heart_disease", *SMALL_HEART, "job=evaluate", f"model_from={trained}"]
-    ended = flip(tmp_path, *words, f"federation={backend}", "sites.va.trains=false", FLIP_DATA_DIR=str(data))
-    assert ended.status == 0, ended.err
-    assert ended.result["metrics"] == result_of(evaluated)["metrics"]

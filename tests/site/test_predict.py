@@ -1,6 +1,7 @@
 """`job=predict`: a finished run's model predicts for rows without labels, and what it predicted stays at the site."""
 
 import json
+import shutil
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -276,3 +277,57 @@ def test_a_dataset_and_a_model_that_cannot_predict_are_named(heart, tmp_path):
         check(compose_study(*arguments, "job=predict", f"model_from={heart[1]}"))
     assert "reads no rows without labels (labeled=false), for job=predict" in str(refused.value)
     assert "has no predict_step of its own" in str(refused.value)
+
+
+def new_lesions(folder: Path) -> Path:
+    """Three lesions of a clinic that has no diagnosis of them, one without a photograph."""
+    found = pd.read_csv(folder / "pad_ufes_20" / "metadata.csv").iloc[[0, 1, 4]].drop(columns="diagnostic")
+    (folder / "new" / "images").mkdir(parents=True)
+    found.to_csv(folder / "new" / "metadata.csv", index=False)
+    for name in found["img_id"].iloc[[0, 2]]:
+        photograph = folder / "pad_ufes_20" / "images" / name.replace(".png", ".jpg")
+        shutil.copy(photograph, folder / "new" / "images")
+    return folder / "new"
+
+
+def new_films(folder: Path) -> Path:
+    """Two films in DICOM of a hospital that has no labels of them."""
+    found = pd.read_csv(folder / "radiographs" / "cohort.csv").iloc[[3, 9]].drop(columns="label")
+    (folder / "new").mkdir()
+    found.to_csv(folder / "new" / "cohort.csv", index=False)
+    for name in found["accession"]:
+        shutil.copytree(folder / "radiographs" / "images" / name, folder / "new" / "images" / name)
+    return folder / "new"
+
+
+@pytest.mark.parametrize(
+    ("experiment", "new", "classes"),
+    [
+        ("dermatology", new_lesions, ["ACK", "BCC", "MEL", "NEV", "SCC", "SEK"]),
+        pytest.param("chest_xray", new_films, [], marks=pytest.mark.slow),
+    ],
+)
+def test_images_without_labels_are_predicted_under_a_strict_policy_and_nothing_leaves(
+    experiment, new, classes, tmp_path, tmp_path_factory
+):
+    arguments = [f"experiment={experiment}", *TINY[experiment](tmp_path / "data"), "strategy.rounds=1"]
+    arguments, run = trained(arguments, tmp_path_factory)
+    root, model = new(tmp_path / "data"), load_model(run)
+    person = "patient_id" if classes else "person"
+    out = predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, model.whole_digest, person=person))
+    found = pd.read_csv(out / "sites" / "own" / "predictions.csv")
+    columns = [f"probability_{name}" for name in classes] or ["probability"]
+    assert len(found) == len(pd.read_csv(next(root.glob("*.csv"))))
+    assert found[columns].notna().all(axis=None)
+    assert ((found[columns] > 0) & (found[columns] < 1)).all(axis=None)
+    if classes:
+        assert found[columns].sum(axis=1).to_numpy() == pytest.approx(1)
+        assert found["predicted"].tolist() == [
+            each.removeprefix("probability_") for each in found[columns].idxmax(axis=1)
+        ]
+    (line,) = [json.loads(each) for each in (out / "rounds.jsonl").read_text().splitlines() if '"predict"' in each]
+    assert (line["metrics"], line["bytes_up"]) == ({}, 0)
+    own = [*found.iloc[:, 0].astype(str), str(root)]
+    left = [each for each in out.rglob("*") if each.is_file() and out / "sites" not in each.parents]
+    left = [each for each in left if each.suffix != ".safetensors"]  # arrays: any two bytes occur
+    assert not [(each.name, word) for each in left for word in own if word in each.read_text(errors="ignore")]

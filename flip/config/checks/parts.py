@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from flip.config import build
 from flip.config.checks.callbacks import NO_VALIDATION, watched, watching_validation
+from flip.config.checks.devices import unfit_devices
 from flip.config.checks.hooks import in_part, misspelt
 from flip.config.checks.models import other_models
 from flip.config.checks.optimization import configured, optimization
@@ -62,7 +63,25 @@ def pairings(study: Study) -> Iterator[str]:
             yield from _protected(study, mechanism, model, settings)
         yield from private_problems(study, name, mechanism, model=model, strategy=strategy)
     yield from _training(study, model, strategy, callbacks)
+    yield from _devices(study, model, mechanisms, settings)
     yield from _cohorts(study)
+
+
+def _devices(
+    study: Study,
+    model: "TrainableModule | None",
+    mechanisms: Sequence[Mechanism],
+    settings: Mapping[str, object],
+) -> Iterator[str]:
+    """Sites whose several devices cannot train this study together."""
+    if model is None or not JOBS[study.job].trains:
+        return
+    for name, site in study.sites.items():
+        key = at(f"sites.{name}.devices", study.where) if site.devices > 1 else ""
+        if key and study.federation.get(TARGET) is None:
+            yield f"{key}: without federation one device trains; set devices: 1, or choose federation=inprocess"
+        if reason := unfit_devices(site, study.manifest, model, mechanisms, settings):
+            yield f"{key}: {site.devices}: {reason}"
 
 
 def _together(strategy: FedAvg, mechanism: Mechanism, name: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from flip.config import build
+from flip.config.checks.devices import device_problems
 from flip.config.checks.signatures import Slot, bind
 from flip.config.opt_out import list_problems
 from flip.config.policy import Policy
@@ -35,6 +36,8 @@ def site_problems(study: Study) -> Iterator[str]:
         if not study.live and not there(site.accelerator):
             key = at(f"sites.{name}.accelerator", study.where)
             yield f"{key}: torch finds no {site.accelerator} on this machine; write cpu, or auto for what there is"
+        for problem in device_problems(site, here=not study.live):
+            yield f"{at(f'sites.{name}.devices', study.where)}{problem.removeprefix('devices')}"
         try:
             Policy.read(name, site.policy, deployed=study.site_file is not None)
         except UserError as error:
