@@ -19,7 +19,7 @@ from flip.config.policy import Policy
 from flip.config.schema import SIMULATED, Site
 from flip.config.site_file import load_site
 from flip.config.study import Manifest
-from flip.contracts import Agrees, FederatedDataModule, NamesLevels, Outcomes
+from flip.contracts import Agrees, FederatedDataModule, GivesScans, NamesLevels, Outcomes
 from flip.determinism import configure_torch
 from flip.errors import UserError
 from flip.files import ALONE, APPLIED, CENTRALIZED, FINE_TUNED
@@ -34,6 +34,7 @@ from flip.site.given import start_of
 from flip.site.log import site_log
 from flip.site.persons import persons_of
 from flip.site.protocol import WHOLE, Expected
+from flip.site.recompute import as_kept
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.site.whose import ignores_list, rows_of_nobody, without_list
@@ -202,7 +203,8 @@ def admit(accepted: Accepted, place: Place) -> Loaded:
     configure_torch(int(manifest["trainer"]["threads"]))
     datamodule = build.datamodule(manifest, place.name, place.site)
     persons = build.persons(datamodule)
-    ours = manifest["dataset"].get(LABELED) is False and not place.deployed  # a prediction by the machine's owner:
+    unlabeled = manifest["dataset"].get(LABELED) is False or isinstance(datamodule, GivesScans)
+    ours = unlabeled and not place.deployed  # a model is applied by the machine's owner:
     if not ours and (fault := policy.refuses_cohort(persons)):  # no number leaves, and one person may be predicted for
         raise Refusal(fault)
     if isinstance(datamodule, NamesLevels) and datamodule.names_levels and "levels" not in policy.releases:
@@ -240,14 +242,3 @@ def protected(
     if reason := unfit_devices(site, manifest, module, mechanisms, settings):
         raise Refusal(Fault.REFUSED_RULE, f"devices: {site.devices} in the site's file: {reason}")
     return as_kept(module, site, mechanisms)
-
-
-def as_kept(module: "TrainableModule", site: Site, mechanisms: list[Mechanism]) -> "TrainableModule":
-    """The module, of which training keeps what the site's file says. Raises Refusal under a mechanism."""
-    if site.checkpointing:
-        from flip.site.recompute import recompute
-
-        if mechanisms:
-            raise Refusal(Fault.REFUSED_RULE, "checkpointing: true in the site's file, and a privacy mechanism")
-        recompute(module)
-    return module

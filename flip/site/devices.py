@@ -111,7 +111,7 @@ def replay(fits: list[dict[str, np.ndarray]], callback: RoundCallback) -> None:
         callback.batch_done(batch, {"loss": torch.tensor(float(loss))})
 
 
-def started(parts: list[Part], what: tuple[Any, ...]) -> list[dict[str, dict[str, np.ndarray]]]:
+def started(parts: list[Part], what: tuple[object, ...]) -> list[dict[str, dict[str, np.ndarray]]]:
     """Start a process for each part, and give what they ended with, in their order. Raises UserError."""
     spawn = multiprocessing.get_context("spawn")  # a fork has no device, nor the threads that torch waits for
     processes, pipes = [], []

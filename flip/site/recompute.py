@@ -13,10 +13,25 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from flip.messages import Fault
+from flip.site.refusal import Refusal
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from flip.config.schema import Site
+    from flip.contracts.model import TrainableModule
 
 Out = TypeVar("Out")
+
+
+def as_kept(module: "TrainableModule", site: "Site", mechanisms: "Sequence[object]") -> "TrainableModule":
+    """The module, of which training keeps what the site's file says. Raises Refusal under a mechanism."""
+    if site.checkpointing:
+        if mechanisms:
+            raise Refusal(Fault.REFUSED_RULE, "checkpointing: true in the site's file, and a privacy mechanism")
+        recompute(module)
+    return module
 
 
 def recompute(module: torch.nn.Module) -> int:

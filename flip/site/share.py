@@ -1,10 +1,11 @@
 """One device's share of a fit: its rows of every batch, and the gradients that it sums with the others'."""
 
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class Share:
         self.number, self.of = number, of
         self.weights: deque[float] = deque()
 
-    def rows(self, batch: Sequence[Any]) -> list[Any]:
+    def rows(self, batch: Sequence[int]) -> list[int]:
         """Every `of`-th row; of a batch with fewer rows than devices one that weighs nothing."""
         own = [*batch[self.number :: self.of]]
         self.weights.append(len(own) / len(batch))
@@ -91,23 +92,34 @@ def _gradient(parameter: torch.nn.Parameter) -> torch.Tensor:
 class SharedBatches:
     """The batches of a sampler, as the first process draws them, each cut down to a share."""
 
-    def __init__(self, batches: Any, share: Share) -> None:
+    def __init__(self, batches: Iterable[list[int]], share: Share) -> None:
         self.batches, self.share = batches, share
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return len(self.batches)  # type: ignore[arg-type]  # a sampler of batches has one
 
-    def __iter__(self) -> Iterator[list[Any]]:
-        drawn = [[*map(list, self.batches)] if self.share.number == 0 else None]
-        distributed.broadcast_object_list(drawn, src=0, device=torch.device("cpu"))
+    def __iter__(self) -> Iterator[list[int]]:
+        drawn = [*map(list, self.batches)] if self.share.number == 0 else []
+        sizes = broadcast([len(batch) for batch in drawn])
+        rows = iter(broadcast([row for batch in drawn for row in batch]))
         self.share.weights.clear()
-        for batch in drawn[0] or ():
-            yield self.share.rows(batch)
+        for size in sizes:
+            yield self.share.rows([*islice(rows, size)])
+
+
+def broadcast(numbers: list[int]) -> list[int]:
+    """The whole numbers of the first process, in each of them: as tensors, since objects would travel as pickle."""
+    count = torch.tensor([len(numbers)])
+    distributed.broadcast(count, src=0)
+    told = torch.zeros(int(count), dtype=torch.int64)
+    told[: len(numbers)] = torch.tensor(numbers, dtype=torch.int64)
+    distributed.broadcast(told, src=0)
+    return [int(number) for number in told]
 
 
 def shared_batches(loader: "Loader", share: Share) -> "Loader":
     """A loader of a share of each batch of a loader."""
-    return batched_alike(loader, batch_sampler=SharedBatches(loader.batch_sampler, share))
+    return batched_alike(loader, batch_sampler=SharedBatches(cast(Iterable[list[int]], loader.batch_sampler), share))
 
 
 class Callback(RoundCallback):

@@ -15,7 +15,7 @@ from flip.messages.weights import load_arrays
 from flip.messages.wire import take
 from flip.metrics import scored_names
 from flip.privacy import private_among
-from flip.site.admission import Loaded, Place, as_kept, protected
+from flip.site.admission import Loaded, Place, protected
 from flip.site.disclosure import enough, released, suppress_outcomes
 from flip.site.fingerprint import fingerprint
 from flip.site.given import begin, refuse_other_model, start_of
@@ -25,6 +25,7 @@ from flip.site.measure import measure
 from flip.site.own_models import with_weights
 from flip.site.persons import persons_of
 from flip.site.received_weights import receive
+from flip.site.recompute import as_kept
 from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 from flip.site.statistics import (

@@ -4,6 +4,7 @@ No simulator is started, which `test_parity` does for a training: what differs b
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from flip.cli.execute import execute
+from flip.federation.answer import answer_parts
 from flip.federation.flower import messages, simulation
 from flip.federation.nvflare.components import SERVER, TASK, Answer
 from flip.federation.nvflare.files import packed, received
@@ -61,7 +63,7 @@ def over_flare(silos: Silos) -> Ask:
     from nvflare.apis.shareable import Shareable
     from nvflare.fuel.utils import fobs
 
-    sites = {name: Answer(lambda _, name=name: silos[name]) for name in silos}
+    sites = {name: Answer(lambda _, silo=silo: partial(answer_parts, silo)) for name, silo in silos.items()}
 
     def ask(task: Task, asked: Sequence[str]) -> Iterator[Reply]:
         for name in asked:

@@ -17,7 +17,7 @@ from flip.config.schema import Site
 from flip.errors import UserError
 from flip.messages.safetensors import load_file, pack
 from flip.messages.weights import LAST_WEIGHTS
-from flip.site.admission import protected_module
+from flip.site.admission import protected
 from flip.site.audit import Forbidden, under
 from flip.site.audit_events import Guard
 from flip.site.devices import received
@@ -109,8 +109,10 @@ def test_a_study_that_one_device_alone_can_train_is_refused_before_the_run(tmp_p
 def test_a_site_refuses_it_by_itself(tmp_path: Path) -> None:
     study = tiny_heart_study(write_tiny_heart(tmp_path), "privacy=dp_sgd")
     site = replace(study.sites["va"], devices=2)
+    manifest = study.manifest
+    module, mechanisms = build.initial_module(manifest), build.mechanisms(manifest)
     with pytest.raises(Refusal, match="devices: 2 in the site's file: its privacy mechanism"):
-        protected_module(study.manifest, site, build.mechanisms(study.manifest))
+        protected(module, manifest, site, mechanisms)
 
 
 def test_the_process_of_a_device_is_under_the_site_s_guard(tmp_path: Path) -> None:

@@ -16,8 +16,10 @@ from flip.cli.execute import execute
 from flip.config.build import initial_module
 from flip.config.checks.study import check
 from flip.errors import UserError
+from flip.messages import Fault, Task
 from flip.messages.model_file import load_model, model_of, save_model
 from flip.messages.weights import to_arrays
+from flip.site.silo import Silo
 from models.body_composition import RESEARCH_USE
 from models.body_composition.whole_scans import CUT_LEVEL, CUT_MUSCLE, NO_FINDER, NO_LEVEL, NO_MUSCLE
 from tests.cohorts.studies import TINY
@@ -83,6 +85,22 @@ def test_a_folder_becomes_a_table_a_page_and_dicom_objects_that_only_the_owner_r
     written = [home / "biomarkers.csv", home / "overlays.html", *home.glob("s*/*.dcm")]
     assert len(written) == 4 and {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o600}
     assert (tmp_path / "out" / "run.yaml").read_text().count(str(folder)) == 0
+
+
+def test_two_scans_are_measured_by_their_own_hospital_whatever_cohort_its_policy_asks_of_others(run, folder, tmp_path):
+    """As `job=predict` has it: no number leaves. For a coordinator the same site answers nothing of so few."""
+    named, file = load_model(run).whole_digest, tmp_path / "here.yaml"
+    policy = {"minimum_persons": 20, "minimum_cell": 5, "models": [named]}
+    file.write_text(json.dumps({"root": str(folder), "policy": policy, "trains": False}))
+    study = compose_study("experiment=sarcopenia_scans", *SMALL, f"model_from={run}", f"site_file={file}")
+    check(study)
+    result = execute(study, tmp_path / "out")
+    assert result["status"] == "ok", result
+    assert len(rows(tmp_path / "out")) == 2
+    (site,) = study.sites.values()
+    site = replace(site, policy={**policy, "approval": "none"}, secret=None)
+    asked = Task("run", "study", 0, "statistics", {}, {}, {}, study.manifest_text)
+    assert Silo("here", site, tmp_path / "home", deployed=True).answer(asked).fault is Fault.REFUSED_COHORT
 
 
 def test_the_model_that_finds_the_level_is_asked_where_no_reader_says(run, folder, finder, tmp_path):

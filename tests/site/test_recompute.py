@@ -14,8 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from flip.cli.execute import execute
 from flip.config.schema import Site
 from flip.messages import Fault
-from flip.site.admission import as_kept
-from flip.site.recompute import parts, recompute
+from flip.site.recompute import as_kept, parts, recompute
 from flip.site.refusal import Refusal
 from tests.cohorts.heart import write_tiny_heart
 from tests.site.chosen_weights import WIDE
