@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +19,10 @@ from models.body_composition.origin import Origin
 from models.body_composition.report import write_private
 from models.body_composition.source_headers import whole
 from models.body_composition.tables import table
-from models.body_composition.whole_scans import as_file
+from models.body_composition.whole_scans import as_file, file_name
 
 Apply = Callable[[Mapping[str, Tensor]], Tensor]
 MODEL = "FLIP segmentation"
-LONGEST = 200  # bytes of a file's name, before its ending and that of what is written first
 
 
 class Volume(Protocol):
@@ -75,13 +72,6 @@ def write_masks(
     columns = dict.fromkeys(name for row in rows for name in row if name not in _LAST)
     write_private(folder / "predictions.csv", table([dict.fromkeys([*columns, *_LAST], "") | row for row in rows]))
     return Counter(str(row["reason"]) for row in rows if row["reason"])
-
-
-def file_name(accession: str) -> str:
-    """An accession as a file's name without its ending; a long one by its beginning and sha256: most disks take 255
-    bytes."""
-    name = quote(accession, safe="")
-    return name if len(name) <= LONGEST else f"{name[:40]}-{hashlib.sha256(accession.encode()).hexdigest()}"
 
 
 _LAST = ("reason", "model", "use")

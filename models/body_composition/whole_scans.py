@@ -6,6 +6,7 @@ each other one a row with the reason. All of it is for the site alone.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ NO_FINDER = "no model looks for L3 (companions.level), and no reader says where 
 CUT_LEVEL = "L3 is cut by the edge of the scan"
 NO_MUSCLE = "no muscle is found at L3"
 CUT_MUSCLE = "muscle at L3 is cut by the edge of the picture"
+LONGEST = 200  # bytes of a file's name, before its ending and that of what is written first
 CLEAR_MM = 10.0  # from the center of L3 that was found to the end of the scan: as surely as it is found
 
 PERSON = ("sex", "height_m", "weight_kg", "age", "followup_days", "event")
@@ -168,9 +170,18 @@ class Measuring:
         affine = scan.volume.affine.copy()
         affine[:3, 3] += row["level_slice"] * affine[:3, 2]
         seg = segmentation([image], mask[None], affine, self.origin)
-        name = quote(scan.accession, safe="")  # an accession of a header may hold a slash
+        name = file_name(scan.accession)
         write_private(folder / "seg" / f"{name}.dcm", as_file(seg))
         write_private(folder / "sr" / f"{name}.dcm", as_file(structured_report(image, seg, row, self.origin)))
+
+
+def file_name(accession: str) -> str:
+    """An accession, which may hold a slash, as a file's name without its ending.
+
+    A long one is named by its beginning and sha256: most disks take 255 bytes.
+    """
+    name = quote(accession, safe="")
+    return name if len(name) <= LONGEST else f"{name[:40]}-{hashlib.sha256(accession.encode()).hexdigest()}"
 
 
 def as_file(made: hd.SOPClass) -> bytes:

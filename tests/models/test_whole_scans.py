@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from pydicom import dcmread
+from pydicom import config, dcmread
 
 from datamodules.ct_scans import CTScans
 from datamodules.dicom import read_series
@@ -152,3 +152,53 @@ def test_the_outcomes_of_the_study_measure_with_its_modules(site, tmp_path):
     module = SimpleNamespace(segment=segment, eval=lambda: None, parameters=lambda: iter([torch.zeros(1)]))
     BodyCompositionOutcomes(prado_2008()).predict(module, CTScans(str(site)), tmp_path / "out")
     assert set(rows(tmp_path / "out").reason) == {NO_FINDER}
+
+
+def as_scanned(folder, accession, monkeypatch, **headers):
+    """A study with header values that pydicom would not write."""
+    with monkeypatch.context() as patch:
+        patch.setattr(config.settings, "_writing_validation_mode", config.IGNORE)
+        return study(folder, accession, **headers)
+
+
+@pytest.mark.parametrize(
+    ("accession", "headers", "named"),
+    [("A" * 17, {}, "AccessionNumber"), ("A-3", {"PatientID": "P" * 65}, "PatientID"),
+     ("A-3", {"StudyTime": "10:10:10"}, "StudyTime"), ("A-3", {"StudyDate": "20110230"}, "StudyDate"),
+     ("A-3", {"PatientSex": "male"}, "PatientSex"),
+     ("A-3", {"SpecificCharacterSet": "LATIN1"}, "SpecificCharacterSet")],
+)  # fmt: skip
+def test_a_study_that_no_dicom_object_can_name_is_left_out_and_the_others_are_measured(
+    site, tmp_path, monkeypatch, accession, headers, named
+):
+    as_scanned(site / "c", accession, monkeypatch, **headers)
+    measuring().write(CTScans(str(site)), tmp_path / "out")
+    found = rows(tmp_path / "out")
+    assert f"the images' {named} is no valid value in DICOM" in found.reason[accession]
+    assert found.muscle_area_cm2.notna().to_dict() == {"A-1": True, "B/2": True, accession: False}
+    assert len([*(tmp_path / "out").rglob("*.dcm")]) == 4
+
+
+@pytest.mark.parametrize("sets", ["", ["", "ISO 2022 IR 87"], "ISO_IR 192"])
+def test_a_name_in_any_character_set_is_the_objects_name_too(tmp_path, sets):
+    name = "Yamada^Tarou=山田^太郎" if sets else "Yamada^Tarou"
+    study(tmp_path / "in", "A-1", SpecificCharacterSet=sets, PatientName=name)
+    measuring().write(CTScans(str(tmp_path / "in")), tmp_path / "out")
+    for kind in ("seg", "sr"):
+        assert str(dcmread(tmp_path / "out" / kind / "A-1.dcm").PatientName) == name
+
+
+def test_what_an_object_is_whole_without_is_left_out_of_it_where_it_is_not_valid(tmp_path, monkeypatch):
+    source = as_scanned(tmp_path / "in", "A-1", monkeypatch, PatientAge="sixty", StudyDescription="D" * 65)
+    measuring().write(CTScans(str(source)), tmp_path / "out")
+    made = dcmread(tmp_path / "out" / "sr" / "A-1.dcm")
+    assert "PatientAge" not in made and "StudyDescription" not in made
+
+
+def test_an_accession_longer_than_a_files_name_may_be_has_its_files(site, tmp_path):
+    long = "é" * 100  # 600 bytes once quoted
+    (site / "images").mkdir()
+    (site / "b").rename(site / "images" / long)
+    (site / "cohort.csv").write_text(f"person_id,accession_id,sex,height_m\nP7,{long},M,1.80\n")
+    measuring().write(CTScans(str(site)), tmp_path / "out")
+    assert len([*(tmp_path / "out").rglob("*.dcm")]) == 2

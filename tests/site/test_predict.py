@@ -115,6 +115,15 @@ def test_a_single_row_is_read_as_among_others(heart, tmp_path):
     assert np.abs(found["probability"] - by_hand(load_model(run), compose_study(*arguments), table)).max() < 1e-6
 
 
+def test_a_hospital_that_never_trains_applies_a_model_whatever_a_round_of_its_training_asks_for(heart, tmp_path):
+    arguments, run = heart
+    root, _ = unlabeled(arguments, tmp_path, slice(0, 2))
+    own = at_hospital(tmp_path, root, load_model(run).whole_digest, trains=False)
+    rounds = ["strategy.min_sites=2", "strategy.site_weights={cleveland: 1, hungarian: 2}"]
+    out = predicted(arguments, run, tmp_path / "out", own, *rounds)
+    assert pd.read_csv(out / "sites" / "own" / "predictions.csv")["probability"].notna().tolist() == [True, True]
+
+
 def test_rows_that_were_not_predicted_are_there_with_the_reason(heart, tmp_path):
     arguments, run = heart
     root, table = unlabeled(arguments, tmp_path, slice(0, 4))

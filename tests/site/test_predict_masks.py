@@ -21,7 +21,8 @@ from flip.cli.execute import execute
 from flip.config.checks.study import check
 from flip.messages.model_file import load_model
 from models.body_composition.source_headers import TAKEN_OVER
-from models.masks import file_name, write_masks
+from models.body_composition.whole_scans import file_name
+from models.masks import write_masks
 from tests.conf.test_segmentation_study import STUDY
 from tests.datamodules.ct_files import body as series
 from tests.datamodules.ct_files import save, slices_of

@@ -210,7 +210,7 @@ def _cohorts(study: Study) -> Iterator[str]:
         get = f"get or make the data ({source}), then " if source else ""
         yield f"{', '.join(absent)}: {', '.join(roots)} {'does' if len(roots) == 1 else 'do'} {ABSENT}; {get}{REMEDY}"
     training = [name for name, site in study.sites.items() if site.trains]
-    if {*training} <= {*loaded} and not any(_validates(loaded[name]) for name in training):
+    if training and {*training} <= {*loaded} and not any(_validates(loaded[name]) for name in training):
         stops = study.federation.get(TARGET) is not None and study.manifest["strategy"].get("stop") is not None
         for key in watching_validation(study.manifest["trainer"]["callbacks"], stops=stops):
             yield f"{at(key, study.where)}: {NO_VALIDATION}, or set {key}=null"

@@ -6,6 +6,7 @@ from pathlib import Path
 from flip.config import build
 from flip.config.checks.devices import device_problems
 from flip.config.checks.signatures import Slot, bind
+from flip.config.jobs import JOBS
 from flip.config.opt_out import list_problems
 from flip.config.policy import Policy
 from flip.config.schema import Cache, Site
@@ -28,7 +29,7 @@ def site_problems(study: Study) -> Iterator[str]:
     """Every mistake in the sites' files."""
     if not study.sites:
         yield "sites: there is none; choose some, as in sites=[a,b]; python -m flip --help lists them"
-    elif not any(site.trains for site in study.sites.values()):
+    elif not any(site.trains or JOBS[study.job].applies for site in study.sites.values()):
         yield "sites: none of them trains; set sites.NAME.trains=true for one"
     for name, site in study.sites.items():
         yield from one_of(study, f"sites.{name}.accelerator", site.accelerator, ACCELERATORS)
