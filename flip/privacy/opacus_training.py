@@ -35,7 +35,9 @@ WATCHES = (
 class Protection:
     """How one fit is protected: noise in units of the clipping norm, and the expected number of examples in a batch.
 
-    `whose` tells which examples are one person's; `steps` is the most that the noise was paid for.
+    `whose` tells which examples are one person's; `steps` is the most that the noise was paid for. Where `sums` is
+    given, the clipped gradients are added up into it, by the parameter's id, and have no noise here: the weights that
+    come of them must not leave.
     """
 
     noise_multiplier: float
@@ -44,6 +46,7 @@ class Protection:
     key: bytes
     whose: Whose | None = None
     steps: int | None = None
+    sums: dict[int, torch.Tensor] | None = None
 
 
 class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
@@ -57,7 +60,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
             expected_batch_size=protection.expected_batch,
         )
         self._noise = Stream(protection.key, "dp_sgd/noise")
-        self._whose, self._steps = protection.whose, protection.steps
+        self._whose, self._steps, self._sums = protection.whose, protection.steps, protection.sums
 
     def pre_step(self, closure: Closure | None = None) -> bool | None:
         """Sum by person, clip and add noise.
@@ -83,6 +86,11 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def add_noise(self) -> None:
         """Add the noise to the sum of clipped gradients, drawn at once for all parameters, in float64 on one grid."""
+        if self._sums is not None:
+            for parameter in self.params:
+                self._sums[id(parameter)] = parameter.summed_grad.detach().clone()
+                parameter.grad = torch.zeros_like(parameter)
+            return
         summed = [parameter.summed_grad for parameter in self.params]
         sizes = [gradient.numel() for gradient in summed]
         deviation = self.noise_multiplier * self.max_grad_norm
