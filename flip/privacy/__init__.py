@@ -48,7 +48,8 @@ Entry = dict[str, float | str]
 `noise_multiplier` is the noise's deviation in units of what one person changes, `sample_rate` the probability with
 which a person is in a step, `steps` their number; a number that is released once with noise is of rate 1 and 1 step.
 What hides a whole site in place of a person says so (`unit`), and hides each person of it as well; `law` is that of
-noise that is not Gaussian (`flip.privacy.accounting`). The ledger adds `run`, and `noise`, which tells its noise from others'.
+noise that is not Gaussian (`flip.privacy.accounting`). The ledger adds `run`, and `noise`, which tells its noise from
+others'.
 """
 
 

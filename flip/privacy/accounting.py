@@ -123,7 +123,8 @@ def noise_for(
 ) -> float:
     """The noise multiplier with which so many steps at this sampling rate spend at most the target, and hardly less.
 
-    `law` is that of the entries, None for Gaussian noise; `mechanism` is named where there is none. Raises UserError for a target that no noise reaches.
+    `law` is that of the entries, None for Gaussian noise; `mechanism` is named where there is none. Raises
+    UserError for a target that no noise reaches.
     """
     goal, low, high = target * (1 - CLOSE / 2), math.log(LEAST), math.log(MOST)
     place = math.log(max(LEAST, min(MOST, rate * math.sqrt(2 * steps * math.log(1 / delta)) / target)))
@@ -131,7 +132,12 @@ def noise_for(
     enough = 0.0  # the least noise so far that keeps the target
     while target > ERROR and high - low > 1e-6:
         noise = math.exp(place)
-        entry = {"noise_multiplier": noise, "sample_rate": rate, "steps": float(steps), **({LAW: law} if law else {})}
+        entry: dict[str, float | str] = {
+            "noise_multiplier": noise,
+            "sample_rate": rate,
+            "steps": float(steps),
+            **({LAW: law} if law else {}),
+        }
         found = max(epsilon([entry], delta), 1e-9)
         if target * (1 - CLOSE) <= found <= target:
             return noise
@@ -144,6 +150,6 @@ def noise_for(
     if enough:  # epsilon jumps over the target, where one accountant takes over from the other
         return enough
     raise UserError(
-        f"privacy.{mechanism}.target_epsilon={target:g}: no noise gives it in {steps} steps at a delta of {delta:g}, of "
-        f"which the accountant knows epsilon to {ERROR:g}; give a larger target_epsilon"
+        f"privacy.{mechanism}.target_epsilon={target:g}: no noise gives it in {steps} steps at a delta of {delta:g}, "
+        f"of which the accountant knows epsilon to {ERROR:g}; give a larger target_epsilon"
     )

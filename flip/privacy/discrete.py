@@ -101,7 +101,7 @@ def _chances(stream: Stream, above: Whole, below: int) -> Truth:
 
 
 def _is_below(stream: Stream, word: int, above: int, below: int) -> bool:
-    """Whether a uniform number that begins with this word is below above / below: in whole numbers, as far as it takes."""
+    """Whether a uniform number that begins with this word is below above / below, in whole numbers."""
     bits = WORD
     while True:
         goal = above << bits

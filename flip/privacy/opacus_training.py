@@ -81,6 +81,9 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         if self._whose is not None:
             for parameter in self.params:
                 parameter.grad_sample = self._whose.summed(self._get_flat_grad_sample(parameter))
+        if self._sums is not None:  # so that no rounding of sums adds to what a person changes
+            for parameter in self.params:
+                parameter.grad_sample = self._get_flat_grad_sample(parameter).double()
         cleared: bool | None = super().pre_step(closure)
         return cleared
 

@@ -14,14 +14,14 @@ from flip.contracts.loaders import examples_in
 from flip.errors import UserError
 from flip.messages import Fault
 from flip.privacy import Broken, PrivateFit
-from flip.privacy.opacus_training import Protection, protect
+from flip.privacy.opacus_training import Protection, protect, release
 from flip.privacy.poisson import poisson_loader
 from flip.privacy.released import Floats, Update
 from flip.privacy.whose import Whose
 
-FLOAT32 = 1 + 2**-6
-"""What sums in float32 may add to a change: B gradients of length C at most are summed to within B^2 2^-24 C, twice."""
-LARGEST = 360  # gradients for which that holds at the very worst
+ROUNDED = 1 + 1e-4
+"""What sums in float64 may add to a change: B gradients of length C at most are summed to within B^2 2^-53 C, twice."""
+LARGEST = 600_000  # gradients for which that holds at the very worst
 
 
 @dataclass(frozen=True)
@@ -44,20 +44,21 @@ class PersonSums:
     def of(cls, name: str, fit: PrivateFit, *, clip: float, batch: float) -> "PersonSums":
         """Have a fit of one step keep its clipped sums, and change no weight.
 
-        Raises Broken for a fit of several steps, and of so many examples that float32 could add up wrongly what one of
+        Raises Broken for a fit of several steps, and of so many examples that float64 could add up wrongly what one of
         them changes; UserError as `plain_rate`.
         """
         if fit.steps != 1:
             why = f"privacy={name}: {fit.steps} steps between two sums; noise in the sum hides a person in one alone"
             raise Broken(why, Fault.REFUSED_RULE)
         if (most := examples_in(fit.loader)) > LARGEST:
-            raise Broken(f"privacy={name}: {most} examples in a sum of float32, at most {LARGEST}", Fault.REFUSED_RULE)
+            raise Broken(f"privacy={name}: {most} examples in one sum, at most {LARGEST}", Fault.REFUSED_RULE)
+        release(fit.module)  # of the round before, whose optimizer it still makes
         rate, sums = plain_rate(name, fit.module), dict[int, torch.Tensor]()
         whose = None if fit.whose is None else Whose(fit.whose)
         protect(fit.module, Protection(0.0, clip, batch, fit.noise_key, whose=whose, steps=1, sums=sums))
         fit.loader = poisson_loader(fit.loader, fit.noise_key, fit.whose)
         names = {id(each): own for own, each in fit.module.named_parameters()}
-        return cls(names, sums, -rate / batch, rate * clip / batch * FLOAT32)
+        return cls(names, sums, -rate / batch, rate * clip / batch * ROUNDED)
 
     def move(self, update: Update) -> tuple[Floats, float]:
         """By how much the step moves the numbers of an update, and by how much one person changes that.

@@ -3,15 +3,15 @@
 What one site changes is counted by replacement: its data by any others, which move what it sends by twice the clipping
 norm at most. That covers a site whose data are replaced by none, and each of its persons, alone or all together. Noise
 is discrete Gaussian on whole numbers, so that no rounding of floats tells what is under it: k rounds of it are
-k/2 (change / deviation)^2-concentrated (Canonne, Kamath and Steinke, NeurIPS 2020, theorem 14 in each coordinate; Bun and
-Steinke, TCC 2016, lemmas 1.7 and 1.8 for adaptive rounds), of which `flip.privacy.accounting` makes epsilon by RDP.
+k/2 (change / deviation)^2-concentrated (Canonne, Kamath and Steinke, NeurIPS 2020, theorem 14 for several numbers; Bun
+and Steinke, TCC 2016, lemma 2.3 for adaptive rounds), of which `flip.privacy.accounting` makes epsilon by RDP.
 """
 
 import hashlib
 import hmac
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -134,7 +134,7 @@ class Update:
             base.append(start)
             moved.append(array.astype(np.float64).ravel() - start)
             noised.append(np.full(start.size, group == "state" or own in trained))
-        return cls(sent, *(np.concatenate(each) for each in (base, moved)), np.concatenate(noised))
+        return cls(sent, np.concatenate(base), np.concatenate(moved), np.concatenate(noised))
 
     def clipped(self, norm: float) -> Floats:
         """By how much the numbers moved, together no farther than the norm (L2)."""
@@ -145,8 +145,6 @@ class Update:
 
     def with_numbers(self, reply: Reply, numbers: Floats) -> Reply:
         """The reply, with numbers [n] in place of its own where they have noise."""
-        from dataclasses import replace
-
         named, start = {}, 0
         for name in sorted(self.sent):
             array = self.sent[name]
@@ -210,6 +208,6 @@ def refuse_statistics(module: object, name: str) -> None:
     ]
     if kept:
         raise UserError(
-            f"privacy={name} cannot protect a model with {kept[0]}: noise on its running statistics makes another model; "
-            "use group norm or instance norm"
+            f"privacy={name} cannot protect a model with {kept[0]}: noise on its running statistics makes another "
+            "model; use group norm or instance norm"
         )

@@ -1,4 +1,4 @@
-"""Whether the noise of a study lies where its theorem has it: inside a sum, on one step, of sites that weigh the same."""
+"""Whether a study's noise lies where its theorem has it: inside a sum, of one step, of sites that weigh the same."""
 
 from collections.abc import Iterator
 

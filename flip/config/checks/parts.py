@@ -8,9 +8,9 @@ from flip.config import build
 from flip.config.checks.callbacks import NO_VALIDATION, watched, watching_validation
 from flip.config.checks.hooks import in_part, misspelt
 from flip.config.checks.models import other_models
+from flip.config.checks.noise import noise_problems
 from flip.config.checks.optimization import configured, optimization
 from flip.config.checks.parameters import parameter_problems
-from flip.config.checks.noise import noise_problems
 from flip.config.checks.private import private_problems
 from flip.config.checks.rounds import rounds_problems
 from flip.config.checks.subgroups import subgroup_problems

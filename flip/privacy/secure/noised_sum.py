@@ -71,8 +71,12 @@ class NoisedSumAtSite(SumAtSite):
         deviation = self.share.deviation((multiplier, norm), 1 / sites, int(noised.sum()), honest)
         # of one fit the noise is another for each set of sites; that one of them alone is opened, `question` sees to
         purpose = json.dumps(["distributed_dp/noise", *sorted(began)])
-        noise = noise_on(noised, stream_of(self.site, kept["paid"].tobytes().decode(), purpose, kept["moved"]), deviation)
-        parts = [encode(kept[each], 1 / sites, sites=ROOM * sites, bits=self.settings.bits) for each in ("base", "moved")]
+        noise = noise_on(
+            noised, stream_of(self.site, kept["paid"].tobytes().decode(), purpose, kept["moved"]), deviation
+        )
+        parts = [
+            encode(kept[each], 1 / sites, sites=ROOM * sites, bits=self.settings.bits) for each in ("base", "moved")
+        ]
         return parts[0] + parts[1] + noise.view(np.uint64)
 
     def question(self, session: Session, present: Collection[str]) -> str:
