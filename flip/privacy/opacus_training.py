@@ -81,17 +81,25 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         if self._whose is not None:
             for parameter in self.params:
                 parameter.grad_sample = self._whose.summed(self._get_flat_grad_sample(parameter))
-        if self._sums is not None:  # so that no rounding of sums adds to what a person changes
-            for parameter in self.params:
-                parameter.grad_sample = self._get_flat_grad_sample(parameter).double()
         cleared: bool | None = super().pre_step(closure)
         return cleared
+
+    def clip_and_accumulate(self) -> None:
+        """Opacus' own, but for sums that have their noise elsewhere: those are of float64, so that they round little."""
+        if self._sums is None:
+            super().clip_and_accumulate()
+            return
+        samples = [self._get_flat_grad_sample(parameter).double() for parameter in self.params]
+        norms = torch.stack([each.reshape(len(each), -1).norm(dim=1) for each in samples]).norm(dim=0)
+        factors = self.max_grad_norm / norms.clamp(min=self.max_grad_norm)
+        for parameter, sample in zip(self.params, samples, strict=True):
+            self._sums[id(parameter)] = torch.einsum("i,i...", factors, sample).detach()
+            parameter.summed_grad = torch.zeros_like(parameter)
 
     def add_noise(self) -> None:
         """Add the noise to the sum of clipped gradients, drawn at once for all parameters, in float64 on one grid."""
         if self._sums is not None:
             for parameter in self.params:
-                self._sums[id(parameter)] = parameter.summed_grad.detach().clone()
                 parameter.grad = torch.zeros_like(parameter)
             return
         summed = [parameter.summed_grad for parameter in self.params]

@@ -73,6 +73,8 @@ class PersonSums:
             array, tensor = update.sent[name], found.get(name)
             piece = np.zeros(array.size) if tensor is None else tensor.cpu().double().numpy().ravel() * self.by
             pieces.append(piece)
+        if not all(np.isfinite(each).all() for each in pieces):
+            raise Broken("a sum of gradients that is not finite", Fault.NOT_FINITE)
         return np.concatenate(pieces), self.norm
 
 

@@ -92,7 +92,9 @@ def test_what_a_study_states_and_plans_is_of_a_whole_site():
 
 
 def test_a_model_that_keeps_statistics_of_rows_is_refused_with_a_remedy():
-    with pytest.raises(UserError, match="privacy=local_dp cannot protect a model with BatchNorm1d '0'.*use group norm"):
+    with pytest.raises(
+        UserError, match=r"privacy=local_dp cannot protect a model with BatchNorm1d '0'.*use group norm"
+    ):
         local().check(torch.nn.Sequential(torch.nn.BatchNorm1d(3)), {})
 
 
