@@ -11,6 +11,7 @@ from flip.errors import UserError
 from flip.messages import Fault
 from flip.privacy import Spent
 from flip.privacy.opacus_training import release
+from flip.privacy.released import Update, deviation_of
 from tests.privacy.noised_parties import ROUNDS, Noised, along, in_sum
 from tests.privacy.private_fits import Examples, Linear, private_fit, rows, seeded, train
 
@@ -143,6 +144,23 @@ def test_a_step_moves_the_numbers_by_each_persons_clipped_gradient_over_the_stat
     assert mechanism._sums.by == -0.1 / 6
     assert mechanism._sums.norm == pytest.approx(0.1 * 0.05 / 6, rel=1e-3)
     assert fit.ledger[0]["unit"] == "person"
+
+
+def test_one_person_changes_the_move_by_no_more_than_the_noise_is_for_and_by_nearly_as_much():
+    def moved(number: int) -> np.ndarray:
+        mechanism, whose = persons(), torch.arange(number)
+        data = Examples(x=torch.full((number, 3), 1e3), y=torch.zeros(number, 1), person=whose)
+        fit = private_fit(mechanism, seeded(Linear), data, steps=1, batch=number, whose=whose.numpy())
+        train(fit)
+        sent = {f"weights/{name}": each.detach().numpy() for name, each in fit.module.named_parameters()}
+        return mechanism._sums.move(Update(sent, np.zeros(4), np.zeros(4), np.ones(4, bool)))
+
+    (with_one, norm), (without, _) = moved(12), moved(11)
+    assert 0.99 * norm < np.linalg.norm(with_one - without) <= norm
+
+
+def test_the_noise_of_persons_is_for_one_side_of_one_part_of_the_mean():
+    assert persons()._deviation((2.0, 0.5), 1 / 4, 100, 3) == deviation_of(2.0, 0.5 / 4 * 2**20 * (1 + 1e-9) + 10, 3)
 
 
 def test_several_steps_between_two_sums_are_refused_at_the_site():
