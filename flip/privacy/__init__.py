@@ -47,7 +47,9 @@ Entry = dict[str, float | str]
 
 `noise_multiplier` is the noise's deviation in units of what one person changes, `sample_rate` the probability with
 which a person is in a step, `steps` their number; a number that is released once with noise is of rate 1 and 1 step.
-The ledger adds `run`, and `noise`, which tells its noise from others'.
+What hides a whole site in place of a person says so (`unit`), and hides each person of it as well; `law` is that of
+noise that is not Gaussian (`flip.privacy.accounting`). The ledger adds `run`, and `noise`, which tells its noise from
+others'.
 """
 
 
@@ -132,6 +134,12 @@ class Mechanism:
     secure_sums = False
     """Whether what a site sends can be opened in a sum over several sites alone (`policy.secure_aggregation`)."""
 
+    sampled = True
+    """Whether its epsilon counts on a person being in few batches: a site then refuses batches of nearly everybody."""
+
+    keyed_as: "type[Mechanism] | None" = None
+    """The class whose key of a site's secret it has, where that is not its own: one that others know the site by."""
+
     steps: Sequence[str] = ()
     """Steps of its own that it asks sites for (`flip.site.sums`): no study without it has them."""
 
@@ -163,7 +171,7 @@ class Mechanism:
         """The most that a study spends at any site, by its settings alone; None where that depends on the data."""
         return None
 
-    def plan(self, batches: int, steps: int) -> list[Entry]:
+    def plan(self, batches: int, steps: int, rounds: int) -> list[Entry]:
         """What a study adds to the ledger of a site whose training data make so many batches, in so many steps in all.
 
         Raises UserError, which names key and remedy, for a target that cannot be met there.

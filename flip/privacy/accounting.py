@@ -3,6 +3,10 @@
 Two accountants of Opacus: PRV (Gopi, Lee and Wutschitz, NeurIPS 2021), which is numerical and close, and RDP (Mironov,
 Talwar and Zhang, 2019), which is looser and holds by arithmetic alone. PRV counts as long as RDP, which bounds it from
 above, agrees. The approximation by Gaussian DP (Dong, Roth and Su, 2022) is no bound, and is not used.
+
+Discrete Gaussian noise has the Renyi divergence of the Gaussian of the same deviation or less (Canonne, Kamath and
+Steinke, 2020, theorem 14: 1/2 (change / deviation)^2-concentrated), but is not that Gaussian: a ledger that has any
+(`LAW`) is counted by RDP alone.
 """
 
 import math
@@ -21,6 +25,7 @@ PRV_GROUPS = 6  # releases of more different kinds take PRV a minute: RDP alone
 CLOSE = 0.01  # how far below a target, as a part of it, the search for its noise ends
 LEAST, MOST = 1e-2, 1e6  # noise multipliers between which it looks
 
+LAW, DISCRETE = "law", "discrete"  # of an entry's noise: it is of Renyi's divergence alone that a Gaussian's is known
 AT_AN_END = "Optimal order"  # how Opacus begins to say that an order is the range's last: a bound all the same
 
 Groups = tuple[tuple[float, float, int], ...]
@@ -31,10 +36,12 @@ def epsilon(entries: Sequence[Mapping[str, float | str]], delta: float) -> float
     """Epsilon of all entries of a ledger together, at a delta in (0, 1); 0 for none, infinite without noise.
 
     Each holds `noise_multiplier`, `sample_rate` above 0 to 1 and `steps`; one that lacks any of them, or holds another
-    number, is taken to protect nothing.
+    number, is taken to protect nothing. One with a `law` is not Gaussian: then RDP alone counts.
     """
     if not all(map(_accountable, entries)):
         return math.inf
+    if any(LAW in entry for entry in entries):
+        return max(rdp_epsilon(_grouped(entries), delta), 0.0)
     return _smaller(_grouped(entries), delta)
 
 
@@ -50,6 +57,8 @@ def _accountable(entry: Mapping[str, float | str]) -> bool:
     if not all(isinstance(number, int | float) and math.isfinite(number) for number in found):
         return False
     noise, rate, steps = map(float, found)  # type: ignore[arg-type]
+    if LAW in entry and (entry[LAW] != DISCRETE or rate != 1):  # no bound of sampled discrete noise is known here
+        return False
     return noise > 0 and 0 < rate <= 1 and steps >= 0 and steps == int(steps)
 
 
@@ -109,10 +118,13 @@ def prv_epsilon(groups: Groups, delta: float) -> float:
 
 
 @lru_cache(maxsize=64)
-def noise_for(target: float, delta: float, rate: float, steps: int) -> float:
+def noise_for(
+    target: float, delta: float, rate: float, steps: int, *, mechanism: str = "dp_sgd", law: str | None = None
+) -> float:
     """The noise multiplier with which so many steps at this sampling rate spend at most the target, and hardly less.
 
-    Raises UserError for a target that no noise reaches.
+    `law` is that of the entries, None for Gaussian noise; `mechanism` is named where there is none. Raises
+    UserError for a target that no noise reaches.
     """
     goal, low, high = target * (1 - CLOSE / 2), math.log(LEAST), math.log(MOST)
     place = math.log(max(LEAST, min(MOST, rate * math.sqrt(2 * steps * math.log(1 / delta)) / target)))
@@ -120,7 +132,13 @@ def noise_for(target: float, delta: float, rate: float, steps: int) -> float:
     enough = 0.0  # the least noise so far that keeps the target
     while target > ERROR and high - low > 1e-6:
         noise = math.exp(place)
-        found = max(epsilon([{"noise_multiplier": noise, "sample_rate": rate, "steps": steps}], delta), 1e-9)
+        entry: dict[str, float | str] = {
+            "noise_multiplier": noise,
+            "sample_rate": rate,
+            "steps": float(steps),
+            **({LAW: law} if law else {}),
+        }
+        found = max(epsilon([entry], delta), 1e-9)
         if target * (1 - CLOSE) <= found <= target:
             return noise
         low, high, enough = (low, place, noise) if found < target else (place, high, enough)
@@ -132,6 +150,6 @@ def noise_for(target: float, delta: float, rate: float, steps: int) -> float:
     if enough:  # epsilon jumps over the target, where one accountant takes over from the other
         return enough
     raise UserError(
-        f"privacy.dp_sgd.target_epsilon={target:g}: no noise gives it in {steps} steps at a delta of {delta:g}, of "
-        f"which the accountant knows epsilon to {ERROR:g}; give a larger target_epsilon"
+        f"privacy.{mechanism}.target_epsilon={target:g}: no noise gives it in {steps} steps at a delta of {delta:g}, "
+        f"of which the accountant knows epsilon to {ERROR:g}; give a larger target_epsilon"
     )

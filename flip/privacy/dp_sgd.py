@@ -66,28 +66,8 @@ class DPSGD(Mechanism):
             raise UserError(problems)
 
     def check(self, module: "torch.nn.Module", trainer: Mapping[str, object]) -> None:
-        """Raise UserError for a model with a layer that mixes the examples of a batch, or keeps their statistics.
-
-        Also for a loss that compares them: each gradient is clipped by itself, but one example moves all of them.
-        Also for settings that would change the gradients: accumulation, clipping and 16-bit precision.
-        """
-        refused = sorted({"accumulate_grad_batches", "gradient_clip_val", "precision"} & set(trainer))
-        if refused:
-            raise UserError(f"trainer.lightning.{refused[0]}: cannot be combined with privacy=dp_sgd; leave it out")
-        if isinstance(module, ComparesExamples) and module.compares_examples:
-            raise UserError(
-                "privacy=dp_sgd cannot protect a model whose loss compares the examples of a batch, since one moves "
-                "the gradients of all; choose another loss"
-            )
-        from flip.privacy.opacus_training import unfit_layers
-
-        unfit = unfit_layers(module)
-        if unfit:
-            layers = ", ".join(f"{kind} '{name}'" for name, kind in unfit.items())
-            raise UserError(
-                f"privacy=dp_sgd cannot protect a model with {layers}: each layer must treat every example by itself "
-                "and keep no statistics; use group norm or instance norm, and opacus.layers for LSTM and attention"
-            )
+        """Raise UserError as `check_examples`."""
+        check_examples("dp_sgd", module, trainer)
 
     def prepare(self, fit: PrivateFit) -> None:
         """Attach Opacus to the module, sample batches of persons by Poisson, and add the fit to the ledger."""
@@ -115,7 +95,7 @@ class DPSGD(Mechanism):
             return None
         return Spent(self.target_epsilon + (self.metrics_epsilon or 0.0), self.delta)
 
-    def plan(self, batches: int, steps: int) -> list[Entry]:
+    def plan(self, batches: int, steps: int, rounds: int) -> list[Entry]:
         """All steps as one entry, and the metrics of one model. Raises UserError for a target that cannot be kept."""
         metrics = self.metrics_noise()
         return [self._fits(batches, steps), *([metrics] if metrics else [])]
@@ -135,3 +115,28 @@ class DPSGD(Mechanism):
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Epsilon of the entries together."""
         return Spent(epsilon(ledger, self.delta), self.delta)
+
+
+def check_examples(name: str, module: "torch.nn.Module", trainer: Mapping[str, object]) -> None:
+    """Raise UserError for a model with a layer that mixes the examples of a batch, or keeps their statistics.
+
+    Also for a loss that compares them: each gradient is clipped by itself, but one example moves all of them.
+    Also for settings that would change the gradients: accumulation, clipping and 16-bit precision.
+    """
+    refused = sorted({"accumulate_grad_batches", "gradient_clip_val", "precision"} & set(trainer))
+    if refused:
+        raise UserError(f"trainer.lightning.{refused[0]}: cannot be combined with privacy={name}; leave it out")
+    if isinstance(module, ComparesExamples) and module.compares_examples:
+        raise UserError(
+            f"privacy={name} cannot protect a model whose loss compares the examples of a batch, since one moves "
+            "the gradients of all; choose another loss"
+        )
+    from flip.privacy.opacus_training import unfit_layers
+
+    unfit = unfit_layers(module)
+    if unfit:
+        layers = ", ".join(f"{kind} '{own}'" for own, kind in unfit.items())
+        raise UserError(
+            f"privacy={name} cannot protect a model with {layers}: each layer must treat every example by itself "
+            "and keep no statistics; use group norm or instance norm, and opacus.layers for LSTM and attention"
+        )

@@ -10,7 +10,9 @@ from flip.privacy import AtSite, Broken, Mechanism
 from flip.privacy.secure.session import STEPS
 
 if TYPE_CHECKING:
-    from flip.privacy.secure.at_site import Settings
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from flip.privacy.secure.at_site import Settings, SumAtSite
 
 MOST = 10**8  # examples of a site where none has said how many it has
 SCALES = (8, 40)  # bits behind the point, of the 62 that a sum has
@@ -79,7 +81,6 @@ class SecureAggregation(Mechanism):
 
         Raises Broken at a hospital whose file does not name the other sites' keys.
         """
-        from flip.privacy.secure.at_site import SumAtSite
         from flip.privacy.secure.keys import identity_of
 
         identity = identity_of(site.key)
@@ -90,18 +91,23 @@ class SecureAggregation(Mechanism):
                 f"write their names and keys under peers. The key of this one is {own}",
                 Fault.REFUSED_RULE,
             )
-        here = SumAtSite(self._settings, site, identity)
 
         def answered(task: Task) -> Reply:
             if task.step in STEPS:
-                return here.answer(task)
+                return self._at_site(site, identity).answer(task)
             if task.step == "fit" and task.stage == "alone":
                 raise Broken("privacy=secure_aggregation: a training alone is in no sum", Fault.REFUSED_RULE)
             reply = answer(task)
             trained = task.step == "fit" and task.stage == "study" and reply.fault is None
-            return here.keep(task, reply) if trained else reply
+            return self._at_site(site, identity).keep(task, reply) if trained else reply
 
         return answered
+
+    def _at_site(self, site: AtSite, identity: "Ed25519PrivateKey") -> "SumAtSite":
+        """What answers the steps of a sum at a site, and keeps what was trained."""
+        from flip.privacy.secure.at_site import SumAtSite
+
+        return SumAtSite(self._settings, site, identity)
 
     @property
     def _settings(self) -> "Settings":

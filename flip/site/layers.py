@@ -34,8 +34,9 @@ def at_site(number: int, place: Place, loaded: Loaded, task: Task) -> AtSite:
     Its key is of the site's secret, the mechanism's class and how many of that come before, so that none has the key
     of another, be it of the same class, of noise or of the ledger. Raises as `site_secret`.
     """
-    kind, secret = type(loaded.mechanisms[number]), site_secret(place.name, place.site, place.home, task)
-    before = sum(type(each) is kind for each in loaded.mechanisms[:number])
+    secret = site_secret(place.name, place.site, place.home, task)
+    kinds = [each.keyed_as or type(each) for each in loaded.mechanisms[: number + 1]]
+    kind, before = kinds[-1], kinds[:-1].count(kinds[-1])
     key = mechanism_key(secret, kind, before)
     asked = Counter(place.home / "state" / "once.jsonl")
     return AtSite(

@@ -12,7 +12,7 @@ from flip.contracts import Fingerprinted, NamesPersons
 from flip.contracts.loaders import examples_in
 from flip.errors import UserError
 from flip.messages import Fault, Task
-from flip.privacy import Entry, PrivateFit, Spent
+from flip.privacy import UNIT, Entry, PrivateFit, Spent, unit_of
 from flip.site.admission import Loaded, Place
 from flip.site.budget import Budget
 from flip.site.ledger import of_run, run_id
@@ -49,8 +49,9 @@ class Privacy:
         if not mechanisms:
             return
         self._fit_floors(train, self.whose("train"))
+        rounds = self.loaded.strategy.rounds
         try:
-            plans = [mechanism.plan(batches, steps) for mechanism in mechanisms]
+            plans = [mechanism.plan(batches, steps, rounds) for mechanism in mechanisms]
         except UserError as error:
             raise Refusal(Fault.REFUSED_BUDGET, str(error)) from error
         if self.loaded.policy.privacy is not None and not any(plans):
@@ -63,13 +64,14 @@ class Privacy:
         """Raises Refusal for a hospital with so few persons to train on that noise for them would be a name alone.
 
         That is where a batch holds more than half of them, where it holds fewer than the policy's minimum cell, or
-        where the study's delta would allow one of them to be shown whole.
+        where the study's delta would allow one of them to be shown whole. A mechanism that hides the whole site
+        asks for nothing of this, one whose epsilon counts no sampling for no small batch.
         """
-        if not self.loaded.deployed:
+        if not self.loaded.deployed or unit_of(self.loaded.mechanisms) != UNIT:
             return
         persons, batches = examples_in(train) if codes is None else len(np.unique(codes)), len(train)
         cell = self.loaded.policy.minimum_cell
-        if 1 / batches > LARGEST_RATE:
+        if 1 / batches > LARGEST_RATE and all(each.sampled for each in self.loaded.mechanisms):
             why = f"a batch of {persons / batches:g} of {persons} persons: at most the part {LARGEST_RATE:g} of them"
             raise Refusal(Fault.REFUSED_RULE, f"privacy: {why}; the study needs a smaller batch_size here")
         if persons / batches < cell:
@@ -78,9 +80,12 @@ class Privacy:
         self.delta_floor(persons)
 
     def delta_floor(self, persons: int) -> None:
-        """Raises Refusal at a hospital where the study's delta would allow one of so many persons to be shown whole."""
+        """Raises Refusal at a hospital where the study's delta would allow one of so many persons to be shown whole.
+
+        Of a mechanism that hides the whole site it is the mechanism's to bound.
+        """
         for mechanism in self.loaded.mechanisms if self.loaded.deployed else ():
-            if (spent := mechanism.spent([])) and spent.delta * persons >= 1:
+            if (spent := mechanism.spent([])) and spent.unit == UNIT and spent.delta * persons >= 1:
                 raise Refusal(
                     Fault.REFUSED_RULE, f"privacy: delta {spent.delta:g} is no less than 1 / {persons} persons"
                 )

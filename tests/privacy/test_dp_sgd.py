@@ -313,7 +313,7 @@ def test_all_fits_of_a_study_have_the_noise_of_its_plan_and_the_target_is_kept()
     mechanism = DPSGD(max_grad_norm=1.0, delta=1e-5, target_epsilon=3.0)
     for _ in range(5):
         private_fit(mechanism, seeded(Linear), rows(40), steps=20, planned=100, ledger=ledger)
-    (planned,) = mechanism.plan(10, 100)
+    (planned,) = mechanism.plan(10, 100, 5)
     assert {entry["noise_multiplier"] for entry in ledger} == {planned["noise_multiplier"]}
     assert mechanism.spent(ledger) == mechanism.spent([planned])
     assert 2.9 < mechanism.spent(ledger).epsilon <= 3.0

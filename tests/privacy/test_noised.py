@@ -88,8 +88,8 @@ def test_the_noise_of_metrics_spends_what_the_study_says(target):
 
 def test_what_a_study_plans_and_states_holds_its_metrics():
     assert mechanism(None).metrics_noise() is None
-    assert len(mechanism(None).plan(4, 12)) == 1
-    assert mechanism(1.0).plan(4, 12)[1] == mechanism(1.0).metrics_noise()
+    assert len(mechanism(None).plan(4, 12, 3)) == 1
+    assert mechanism(1.0).plan(4, 12, 3)[1] == mechanism(1.0).metrics_noise()
     assert DPSGD(1.0, 1e-5, target_epsilon=2.0, metrics_epsilon=1.0).stated().epsilon == 3.0
 
 

@@ -9,6 +9,7 @@ from flip.config.checks.callbacks import NO_VALIDATION, watched, watching_valida
 from flip.config.checks.devices import unfit_devices
 from flip.config.checks.hooks import in_part, misspelt
 from flip.config.checks.models import other_models
+from flip.config.checks.noise import noise_problems
 from flip.config.checks.optimization import configured, optimization
 from flip.config.checks.parameters import parameter_problems
 from flip.config.checks.private import private_problems
@@ -59,6 +60,7 @@ def pairings(study: Study) -> Iterator[str]:
     for mechanism, name in zip(mechanisms, manifest["mechanisms"], strict=False):
         if strategy is not None:
             yield from (*_together(strategy, mechanism, name), *sum_problems(study, name, mechanism, strategy))
+            yield from noise_problems(study, name, mechanism, strategy)
         if model is not None:
             yield from _protected(study, mechanism, model, settings)
         yield from private_problems(study, name, mechanism, model=model, strategy=strategy)

@@ -1,7 +1,7 @@
 """A site's half of a secure sum: what it trained stays in its store until it is masked, as do the round's secrets."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,7 @@ from flip.messages.weights import digest
 from flip.messages.wire import join, take
 from flip.privacy import AtSite, Broken
 from flip.privacy.secure.keys import KEY, Keys, Pair, Round
-from flip.privacy.secure.ring import encode
+from flip.privacy.secure.ring import Ring, encode
 from flip.privacy.secure.session import STEPS, Rules, Session
 
 SAID, SHARES, PRESENT, LOST, TOLD = "keys", "shares", "present", "lost", "told"  # groups of arrays in messages
@@ -75,15 +75,23 @@ class SumAtSite:
             raise Broken("shares for other sites than the round began with")
         own = names.index(self.site.name) if self.site.name in names else 0
         shares = {by: each[own].tobytes() for by, each in rows.items() if by != self.site.name}
+        forms = forms_of(numbers_in(self._update(task)))
+        return {MASKED: session.masked(shares, self.numbers(task, session)), FORMS: as_array(forms.encode())}
+
+    def numbers(self, task: Task, session: Session) -> Ring:
+        """The site's part of the mean in the ring."""
         update = numbers_in(self._update(task))
         flat = np.concatenate([array.reshape(-1).astype(np.float64) for array in ordered(update)] or [np.zeros(0)])
         part = session.part() if session.began else 1.0
-        numbers = encode(flat, part, sites=max(len(names), 1), bits=self.settings.bits)
-        return {MASKED: session.masked(shares, numbers), FORMS: as_array(forms_of(update).encode())}
+        return encode(flat, part, sites=max(len(session.began), 1), bits=self.settings.bits)
+
+    def question(self, session: Session, present: Collection[str]) -> str:
+        """What may be opened of numbers once: the sum over these sites."""
+        return json.dumps(present)
 
     def _unmask(self, task: Task, session: Session) -> Payload:
         sealed, present = digest(numbers_in(self._update(task))), sorted(take(task.state, PRESENT))
-        if not self.site.once(f"sum of {sealed}", json.dumps(present)):
+        if not self.site.once(f"sum of {sealed}", self.question(session, present)):
             raise Broken("the very same numbers were opened in a sum over other sites, from which this could be taken")
         told = session.unmask({*take(task.state, PRESENT)}, {*take(task.state, LOST)})
         return join(**{TOLD: arrays(told)})
