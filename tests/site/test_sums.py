@@ -127,7 +127,7 @@ def test_hospitals_that_require_it_make_a_sum_whose_parts_nobody_sees(tmp_path):
         for name, array in reply.weights.items():
             np.testing.assert_allclose(array, start[name] + np.float32(0.0025), atol=1e-6, rtol=0)
     assert not any(dict(reply.weights) for *_, reply in hospitals.tap)
-    assert {task.step for task, *_ in hospitals.tap} == {"fit", "keys", "shares", "masked", "unmask"}
+    assert {task.step for task, *_ in hospitals.tap} == {"fit", "keys", "shares", "masked", "survivors", "unmask"}
 
 
 def test_a_repeated_task_gets_the_stored_reply(hospitals):
