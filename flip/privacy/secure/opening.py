@@ -37,7 +37,7 @@ def open_sum(
     for site in sorted(next(iter(told.values()))):
         shares = {points[by]: int.from_bytes(each[site]) for by, each in told.items() if by not in wrong}
         shows, shown = (seal_of, keys[site].seal) if site in present else (public, keys[site].masks)
-        secret, liar = _secret(shares, lambda made, shows=shows, shown=shown: shows(made) == shown)
+        secret, liar = _secret(shares, shows, shown)
         wrong |= {by for by in told if points[by] == liar}
         if site in present:
             add_mask(total, own_mask(secret, among), subtract=True)
@@ -49,10 +49,10 @@ def open_sum(
     return wrong
 
 
-def _secret(shares: Mapping[int, int], fits: Callable[[bytes], bool]) -> tuple[bytes, int | None]:
+def _secret(shares: Mapping[int, int], shows: Callable[[bytes], bytes], shown: bytes) -> tuple[bytes, int | None]:
     """The secret of shares by point, and the point of the wrong one among them; None: none. Raises Broken."""
     for wrong in (None, *shares):
         whole = shamir.join({point: share for point, share in shares.items() if point != wrong})
-        if whole < 2 ** (8 * KEY) and fits(whole.to_bytes(KEY)):
+        if whole < 2 ** (8 * KEY) and shows(whole.to_bytes(KEY)) == shown:
             return whole.to_bytes(KEY), wrong
     raise Broken("shares that do not give what their site has shown")

@@ -47,9 +47,9 @@ class Rules:
     def needed(self, sites: int) -> int:
         """Shares that open a secret of a round that began with so many sites: above two thirds of them.
 
-        A coordinator that tells some sites that one was lost and the others that it was not gets one of its two secrets
-        at most, since twice the threshold is more than there are sites; even where up to a third of them help it. Nor do so
-        many sign two lists of who came: no two sums are opened, nor one over fewer sites than this.
+        A coordinator that tells some sites that one was lost and the others that it was not has one of its two secrets
+        at most, since twice the threshold is more than there are sites; also where a third of them help it. Nor do
+        so many sign two lists of who came: no two sums are opened, nor one over fewer sites than this.
         """
         return max(self.least, LEAST, 2 * sites // 3 + 1, math.ceil(self.threshold * sites - 1e-9))
 
