@@ -27,7 +27,7 @@ class Party:
     secrets: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.secrets = {name: identity_of(os.urandom(32)) for name in self.names}
+        self.secrets = self.secrets or {name: identity_of(os.urandom(32)) for name in self.names}
         roster = {name: each.public_key().public_bytes_raw() for name, each in self.secrets.items()}
         self.sites = {name: Session(self.round, name, each, roster) for name, each in self.secrets.items()}
         rng = np.random.default_rng(7)
@@ -188,7 +188,8 @@ def test_a_site_unmasks_the_list_that_it_signed_alone():
 
 
 def test_signatures_of_another_session_are_none():
-    before, party = signed_by_some(Party(), NAMES), Party()
+    party = Party()
+    before = signed_by_some(Party(round=Round("run", 0, "before"), secrets=party.secrets), NAMES)
     signed_by_some(party, NAMES)
     with pytest.raises(Broken, match="0 sites have signed"):
         party.sites["a"].unmask({*NAMES}, (), before)
