@@ -40,7 +40,7 @@ def command(arguments: Sequence[str]) -> None:
 def read(roster: Path) -> Mapping[str, str]:
     """Public keys by site. Raises UserError for a file that is no roster, and for a key that two sites have."""
     try:
-        keys = yaml.load(roster.read_text(encoding="utf-8"), yaml.BaseLoader)  # a key of digits alone is a text too
+        keys = yaml.safe_load(roster.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{roster}: cannot be read ({type(error).__name__}); {USAGE}") from error
     if not isinstance(keys, dict) or not keys:
@@ -48,8 +48,8 @@ def read(roster: Path) -> Mapping[str, str]:
     for name, key in keys.items():
         if not (isinstance(name, str) and name.replace("-", "").replace("_", "").isalnum()):
             raise UserError(f"{roster}: {name!a} is no name of a site")
-        if not is_sha256(key):
-            raise UserError(f"{roster}: {name}: {key!a} is no public key of 64 digits; flip site peer says it there")
+        if not (isinstance(key, str) and is_sha256(key)):
+            raise UserError(f"{roster}: {name}: {key!r} is no public key of 64 digits; flip site peer says it there")
     if len({*keys.values()}) < len(keys):
         raise UserError(f"{roster}: two names with one key; each site has its own, which flip site peer says there")
     return keys
