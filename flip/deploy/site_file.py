@@ -14,6 +14,7 @@ flip site init site.yaml     a site's own file, with every rule and what it mean
 flip site check site.yaml    what it permits, in words; or every mistake in it
 flip site audit site.yaml    what the site was asked and what left it, and whether its journal is whole; --help
 flip site peer site.yaml     this site's public key, which the other sites of a secure sum write under peers
+flip site peers roster.yaml site.yaml          which peers of a roster are new or changed; the line that accepts them
 flip site key ada --key ada.pem                a private key for who may approve studies, and what the file says of it
 flip site review RUN site.yaml                 what a study would run and send, in words; RUN or its manifest.json
 flip site approve RUN site.yaml --name ada --key ada.pem --reason WHY --ethics NUMBER --expires 2027-06-30
@@ -32,6 +33,7 @@ LONGER: Mapping[str, tuple[str, str]] = {
     "review": ("flip.deploy.approve", "show"),
     "approve": ("flip.deploy.approve", "approve"),
     "audit": ("flip.deploy.site_audit", "command"),
+    "peers": ("flip.deploy.peers", "command"),
     "revoke": ("flip.deploy.approve", "revoke"),
     "release": ("flip.deploy.release", "command"),
     "pack": ("flip.deploy.pack", "command"),
@@ -86,7 +88,12 @@ def check(path: Path) -> None:
 
 
 def peer(path: Path) -> None:
-    """Print the public key of a site, by which others know it in secure sums. Raises UserError for an unfit secret."""
+    """Print the public key of a site. Raises UserError for an unfit secret."""
+    print(public_key(path))
+
+
+def public_key(path: Path) -> str:
+    """The key by which others know a site in secure sums, in hexadecimal. Raises UserError for an unfit secret."""
     from flip.config.site_file import load_site
     from flip.errors import UserError
     from flip.privacy.secure.keys import identity_of
@@ -99,7 +106,7 @@ def peer(path: Path) -> None:
     except (OSError, ValueError) as error:
         raise UserError(f"secret ({path}): {error}") from error
     identity = identity_of(mechanism_key(secret, SecureAggregation))
-    print(identity.public_key().public_bytes_raw().hex())
+    return identity.public_key().public_bytes_raw().hex()
 
 
 def _mistakes(path: Path, own: "Site") -> Iterator[str]:

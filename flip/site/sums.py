@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from flip.messages import ROOM, Task
-from flip.privacy.secure.at_site import LOST, PRESENT, SAID, SHARES
-from flip.privacy.secure.keys import SIGNED
+from flip.privacy.secure.at_site import AGREED, LOST, PRESENT, SAID, SHARES
+from flip.privacy.secure.keys import SIGNATURE, SIGNED
 from flip.privacy.secure.session import HIDDEN, STEPS
 
 NAMES = ("session", "fit")
@@ -23,7 +23,8 @@ SHAPES: Mapping[str, Mapping[str, tuple[int | None, ...]]] = {
     "keys": {},
     "shares": {SAID: (SIGNED,)},
     "masked": {SHARES: (None, HIDDEN)},
-    "unmask": {PRESENT: (1,), LOST: (1,)},
+    "survivors": {PRESENT: (1,), LOST: (1,)},
+    "unmask": {PRESENT: (1,), LOST: (1,), AGREED: (SIGNATURE,)},
 }
 """By step the groups of its arrays, and the shape of each array in one; None: any length up to that of the sites."""
 
@@ -40,8 +41,8 @@ def unknown_sum(task: Task) -> Iterator[str]:
             yield f"an array {ascii(name)[:80]} with {task.step}"
         elif array.dtype != np.uint8 or not _fits(array.shape, groups[group]):
             yield f"{ascii(name)[:80]} of another form"
-    if names > MOST_SITES:
-        yield f"{names} sites in a sum, at most {MOST_SITES}"
+    if names > MOST_SITES * max(1, len(groups)):
+        yield f"{names} names of sites in a sum, at most {MOST_SITES}"
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:

@@ -127,7 +127,7 @@ def test_hospitals_that_require_it_make_a_sum_whose_parts_nobody_sees(tmp_path):
         for name, array in reply.weights.items():
             np.testing.assert_allclose(array, start[name] + np.float32(0.0025), atol=1e-6, rtol=0)
     assert not any(dict(reply.weights) for *_, reply in hospitals.tap)
-    assert {task.step for task, *_ in hospitals.tap} == {"fit", "keys", "shares", "masked", "unmask"}
+    assert {task.step for task, *_ in hospitals.tap} == {"fit", "keys", "shares", "masked", "survivors", "unmask"}
 
 
 def test_a_repeated_task_gets_the_stored_reply(hospitals):
@@ -237,6 +237,50 @@ def test_a_key_that_is_none_is_named_by_the_check(hospitals, capsys):
     hospitals.write({"va": "abc"})
     assert main(["site", "check", str(hospitals.folder / "cleveland.yaml")]) == 2
     assert "peers.va: 'abc' is no public key of 64 digits" in capsys.readouterr().err
+
+
+@pytest.fixture
+def peers(hospitals, capsys):
+    """What `flip site peers` says at cleveland of a roster: status, words, complaint."""
+    keys = {name: hospitals.key(name) for name in NAMES}
+
+    def said(**changed: str) -> tuple[int, str, str]:
+        roster = hospitals.folder / "roster.yaml"
+        roster.write_text(yaml.safe_dump({**keys, **changed}))
+        status = main(["site", "peers", str(roster), str(hospitals.folder / "cleveland.yaml")])
+        return status, *capsys.readouterr()
+
+    return keys, said
+
+
+def test_a_roster_shows_the_owner_what_it_changes_and_the_line_that_accepts_it(hospitals, peers):
+    keys, said = peers
+    file = hospitals.folder / "cleveland.yaml"
+    before = file.read_text()
+    status, words, _ = said(new="ab" * 32, va="cd" * 32)
+    shown = [line.split()[:2] for line in words.splitlines()[:4]]
+    assert shown == [["hungarian", "as"], ["new", "new"], ["switzerland", "as"], ["va", "CHANGED"]]
+    assert (status, file.read_text()) == (0, before), "the owner alone accepts"
+    accepted = yaml.safe_load(words.splitlines()[-1])["peers"]
+    others = {name: keys[name] for name in ("hungarian", "switzerland")}
+    assert accepted == {**others, "new": "ab" * 32, "va": "cd" * 32}
+
+
+def test_a_roster_without_this_sites_own_key_is_refused(peers):
+    keys, said = peers
+    status, _, complaint = said(cleveland="ab" * 32)
+    assert status == 2
+    assert f"has not the key of this site, {keys['cleveland']}" in complaint
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [({"va": "abc"}, "'abc' is no public key"), ({"a": "ab" * 32, "b": "ab" * 32}, "two names with one key")],
+)
+def test_a_roster_that_is_none_is_refused(peers, changed, complaint):
+    status, _, said = peers[1](**changed)
+    assert status == 2
+    assert complaint in said
 
 
 def test_the_bytes_that_a_site_sent_are_in_the_record(hospitals):

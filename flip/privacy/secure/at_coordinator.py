@@ -1,4 +1,4 @@
-"""The coordinator's half of a secure sum: it asks for keys, shares, masked numbers, unmasking, and yields the mean."""
+"""The coordinator's half of a secure sum: it asks for each step of it, and yields the mean."""
 
 import json
 import math
@@ -14,6 +14,7 @@ from flip.messages.wire import join, take
 from flip.privacy import Broken
 from flip.privacy.secure import shamir
 from flip.privacy.secure.at_site import (
+    AGREED,
     FORMS,
     LOST,
     MASKED,
@@ -25,7 +26,7 @@ from flip.privacy.secure.at_site import (
     arrays,
     texts,
 )
-from flip.privacy.secure.keys import SIGNED, Keys, Round, verified
+from flip.privacy.secure.keys import SIGNATURE, SIGNED, Keys, Round, verified
 from flip.privacy.secure.opening import open_sum
 from flip.privacy.secure.ring import Ring, decode
 from flip.privacy.secure.session import HIDDEN, LEAST
@@ -84,10 +85,11 @@ class Sum:
         whole = math.fsum(each.weight for each in keys.values())
         part = math.fsum(keys[site].weight / whole for site in present)
         try:
-            open_sum(total, self._round, present, began=began, told=told)
+            wrong = open_sum(total, self._round, present, began=began, told=told)
         except Broken:
             return self._unopened(present)
-        self.faults = before  # who told no shares is in the sum all the same
+        # who told no shares is in the sum all the same, and who told wrong ones is named
+        self.faults = before | dict.fromkeys(wrong, Fault.INVALID)
         named = split(decode(total, part, bits=self.settings.bits), self.forms)
         return take(named, "weights"), take(named, "state")
 
@@ -129,37 +131,50 @@ class Sum:
     def _masked(
         self, began: Mapping[str, bytes], dealt: Mapping[str, Mapping[str, bytes]]
     ) -> tuple[Ring | None, set[str]]:
-        """The sum of the masked numbers, and the sites that are in it: each is added as it comes."""
+        """The sum of the masked numbers, and the sites that are in it: each is added as it comes.
+
+        Of several forms that of the most sites is summed: who sends another is lost, and named.
+        """
         rows = {by: b"".join(each.get(site, bytes(HIDDEN)) for site in sorted(began)) for by, each in dealt.items()}
         state = {name: array.reshape(-1, HIDDEN) for name, array in arrays(rows).items()}
-        total: Ring | None = None
+        totals: dict[str, Ring] = {}
+        senders: dict[str, set[str]] = {}
 
         def add(reply: Reply) -> bool:
-            nonlocal total
             numbers, forms = reply.state.get(MASKED), reply.state.get(FORMS)
             if {*reply.state} != {MASKED, FORMS} or numbers is None or forms is None or numbers.dtype != np.uint64:
                 return False
             text = forms.tobytes().decode()
-            if numbers.shape != (size_of(text, self.task.weights),) or text != (self.forms or text):
+            if numbers.shape != (size_of(text, self.task.weights),):
                 return False
-            self.forms = text
-            total = np.zeros_like(numbers) if total is None else total
-            total += numbers
+            totals.setdefault(text, np.zeros_like(numbers))
+            totals[text] += numbers
+            senders.setdefault(text, set()).add(reply.site)
             return True
 
-        present = {*self._asked("masked", dealt, join(**{SHARES: state}), add)}
-        return total, present
+        able = {*self._asked("masked", dealt, join(**{SHARES: state}), add)}
+        self.forms = max(senders, key=lambda text: len(senders[text]), default="")
+        present = senders.get(self.forms, set())
+        self.faults |= dict.fromkeys(able - present, Fault.INVALID)
+        return totals.get(self.forms), present
 
     def _unmask(self, present: Collection[str], lost: Collection[str]) -> dict[str, dict[str, bytes]]:
         """By site, its shares of the secrets that take the masks out; who tells none is in the sum all the same."""
         told: dict[str, dict[str, bytes]] = {}
-        state = join(**{PRESENT: dict.fromkeys(present, HERE), LOST: dict.fromkeys(lost, HERE)})
+        signed: dict[str, bytes] = {}
+        lists = {PRESENT: dict.fromkeys(present, HERE), LOST: dict.fromkeys(lost, HERE)}
+
+        def take_signature(reply: Reply) -> bool:
+            signed[reply.site] = reply.state[AGREED].tobytes()
+            return of_bytes(reply.state, [AGREED], SIGNATURE)
 
         def take_told(reply: Reply) -> bool:
             told[reply.site] = texts(take(reply.state, TOLD))
             return of_bytes(reply.state, [f"{TOLD}/{site}" for site in (*present, *lost)], shamir.SHARE)
 
-        able = self._asked("unmask", sorted(present), state, take_told)
+        agreed = self._asked("survivors", present, join(**lists), take_signature)
+        state = join(**lists, **{AGREED: arrays({site: signed[site] for site in agreed})})
+        able = self._asked("unmask", agreed, state, take_told)
         return {site: told[site] for site in able}
 
     def _asked(self, step: str, sites: Collection[str], state: Payload, takes: Callable[[Reply], bool]) -> list[str]:

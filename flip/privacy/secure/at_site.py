@@ -16,7 +16,7 @@ from flip.privacy.secure.ring import Ring, encode
 from flip.privacy.secure.session import STEPS, Rules, Session
 
 SAID, SHARES, PRESENT, LOST, TOLD = "keys", "shares", "present", "lost", "told"  # groups of arrays in messages
-MASKED, FORMS = "masked", "forms"
+MASKED, FORMS, AGREED = "masked", "forms", "agreed"
 UPDATE, SESSION, PEERS = "sum-update", "sum-session", "sum-peers"  # what is kept in the site's store
 
 
@@ -51,9 +51,9 @@ class SumAtSite:
     def answer(self, task: Task) -> Reply:
         """One step of a sum. Raises Broken, after which the site takes no other step of the same one."""
         session = self._session(task)
-        steps = {"keys": self._keys, "shares": self._shares, "masked": self._masked, "unmask": self._unmask}
+        steps = (self._keys, self._shares, self._masked, self._survivors, self._unmask)
         try:
-            state = steps[task.step](task, session)
+            state = steps[STEPS.index(task.step)](task, session)
         finally:
             self.site.store.save(SESSION, task.round, kept_session(session))
         return Reply(self.site.name, task.digest, state=state)
@@ -89,11 +89,14 @@ class SumAtSite:
         """What may be opened of numbers once: the sum over these sites."""
         return json.dumps(present)
 
+    def _survivors(self, task: Task, session: Session) -> Payload:
+        return {AGREED: as_array(session.survivors(*came(task)))}
+
     def _unmask(self, task: Task, session: Session) -> Payload:
-        sealed, present = digest(numbers_in(self._update(task))), sorted(take(task.state, PRESENT))
-        if not self.site.once(f"sum of {sealed}", self.question(session, present)):
+        sealed, (present, lost) = digest(numbers_in(self._update(task))), came(task)
+        told = session.unmask(present, lost, texts(take(task.state, AGREED)))
+        if not self.site.once(f"sum of {sealed}", self.question(session, sorted(present))):
             raise Broken("the very same numbers were opened in a sum over other sites, from which this could be taken")
-        told = session.unmask({*take(task.state, PRESENT)}, {*take(task.state, LOST)})
         return join(**{TOLD: arrays(told)})
 
     def _update(self, task: Task) -> Mapping[str, np.ndarray]:
@@ -126,7 +129,7 @@ class SumAtSite:
         secrets = kept["pair"].tobytes()
         session.pair = Pair(*(secrets[start : start + KEY] for start in range(0, 3 * KEY, KEY)))
         session.began, session.held = texts(take(kept, "began")), texts(take(kept, "held"))
-        session.due = kept["due"].tobytes().decode()
+        session.due, session.list = kept["due"].tobytes().decode(), kept["list"].tobytes()
         return session
 
 
@@ -134,12 +137,17 @@ def kept_session(session: Session) -> dict[str, np.ndarray]:
     """A session as arrays of the site's store; once its last step is done its secrets are not among them."""
     over = session.due == ""
     secrets = bytes(3 * KEY) if over else session.pair.hides + session.pair.masks + session.pair.seed
-    kept = {"round": session.round.salt(), "pair": secrets, "due": session.due.encode()}
+    kept = {"round": session.round.salt(), "pair": secrets, "due": session.due.encode(), "list": session.list}
     held = {} if over else session.held
     return {
         **{name: as_array(text) for name, text in kept.items()},
         **join(began=arrays(session.began), held=arrays(held)),
     }
+
+
+def came(task: Task) -> tuple[set[str], set[str]]:
+    """Who is in the sum and who was lost, as a task says it."""
+    return {*take(task.state, PRESENT)}, {*take(task.state, LOST)}
 
 
 def as_array(text: bytes) -> np.ndarray:

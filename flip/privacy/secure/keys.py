@@ -123,16 +123,22 @@ def verified(said: Mapping[str, bytes], roster: Mapping[str, bytes], round: Roun
         if site not in roster:
             raise Broken(f"a site that is not in the roster: {site[:80]!a}")
         found[site] = keys = Keys.of(text)
-        try:
-            signed, signature = text[:-SIGNATURE], text[-SIGNATURE:]
-            Ed25519PublicKey.from_public_bytes(roster[site]).verify(signature, round.salt("keys", site) + signed)
-        except InvalidSignature as error:
-            raise Broken(f"keys that {site} did not sign for this round") from error
+        if not signed_by(roster[site], text[-SIGNATURE:], round.salt("keys", site) + text[:-SIGNATURE]):
+            raise Broken(f"keys that {site} did not sign for this round")
         if keys.identity != roster[site]:
             raise Broken(f"keys of {site} under another identity")
     if len({key for each in found.values() for key in (each.hides, each.masks, each.seal)}) < 3 * len(found):
         raise Broken("two sites with the same key")
     return found
+
+
+def signed_by(identity: bytes, signature: bytes, text: bytes) -> bool:
+    """Whether a signature under a text is of this public identity key."""
+    try:
+        Ed25519PublicKey.from_public_bytes(identity).verify(signature, text)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def agreed(own: bytes, other: bytes, salt: bytes) -> bytes:

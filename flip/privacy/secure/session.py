@@ -1,5 +1,6 @@
-"""A site's part of one try at a secure sum: keys, shares, masked numbers, unmasking; each once, in this order."""
+"""A site's part of one try at a secure sum: keys, shares, masked numbers, survivors, unmasking; each once, in order."""
 
+import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +10,22 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from flip.messages import Fault
 from flip.privacy import Broken
 from flip.privacy.secure import shamir
-from flip.privacy.secure.keys import Keys, Pair, Round, agreed, derived, found, hidden, public, seal_of, verified
+from flip.privacy.secure.keys import (
+    Keys,
+    Pair,
+    Round,
+    agreed,
+    derived,
+    found,
+    hidden,
+    public,
+    seal_of,
+    signed_by,
+    verified,
+)
 from flip.privacy.secure.ring import Ring, add_mask
 
-STEPS = ("keys", "shares", "masked", "unmask")
+STEPS = ("keys", "shares", "masked", "survivors", "unmask")
 LEAST = 3  # sites in a sum: of two each knows the other's part
 HIDDEN = 2 * shamir.SHARE + 16  # bytes of two shares on their way
 
@@ -34,9 +47,9 @@ class Rules:
     def needed(self, sites: int) -> int:
         """Shares that open a secret of a round that began with so many sites: above two thirds of them.
 
-        A coordinator that tells some sites that one was lost and the others that it was not gets one of its two secrets
-        at most, since twice the threshold is more than there are sites; even where up to a third of them help it. A sum
-        over fewer sites than this it may get from ten on, since they compare no lists: see flip/privacy/README.md.
+        A coordinator that tells some sites that one was lost and the others that it was not has one of its two secrets
+        at most, since twice the threshold is more than there are sites; also where a third of them help it. Nor do
+        so many sign two lists of who came: no two sums are opened, nor one over fewer sites than this.
         """
         return max(self.least, LEAST, 2 * sites // 3 + 1, math.ceil(self.threshold * sites - 1e-9))
 
@@ -61,6 +74,7 @@ class Session:
     pair: Pair = field(default_factory=Pair.draw)
     began: dict[str, bytes] = field(default_factory=dict)  # the keys of the sites that the round began with, signed
     held: dict[str, bytes] = field(default_factory=dict)  # by site, shares of its seed and of its key for masks
+    list: bytes = b""  # of who came and who was lost, as this site signed it
     due: str = STEPS[0]  # the step that may be asked now
 
     @property
@@ -125,17 +139,35 @@ class Session:
         self._done("masked")
         return made
 
-    def unmask(self, present: Collection[str], lost: Collection[str]) -> dict[str, bytes]:
-        """A share of the mask of each site whose numbers are in the sum, and of the key of each that was lost.
+    def survivors(self, present: Collection[str], lost: Collection[str]) -> bytes:
+        """This site's signature under who is in the sum and who was lost: one such list a session.
 
-        Never both of one site. Raises Broken for another division of the sites that went on, and for too few present.
+        The consistency check of the paper's active variant. Raises Broken for another division of the sites that went
+        on, and for too few present.
         """
-        self._next("unmask")
+        self._next("survivors")
         if {*present} & {*lost} or {*present, *lost} != {*self.held} or self.name not in present:
             raise Broken("sites in the sum and lost ones that are not those that went on, each once")
         if len({*present}) < self.rules.needed(len(self.began)):
             raise Broken(f"a sum of {len({*present})} sites")
         self._shared_out(self.public, present)
+        self.list = self._list(present, lost)
+        self._done("survivors")
+        return self.identity.sign(self.list)
+
+    def unmask(self, present: Collection[str], lost: Collection[str], signed: Mapping[str, bytes]) -> dict[str, bytes]:
+        """A share of the mask of each site whose numbers are in the sum, and of the key of each that was lost.
+
+        Never both of one site. `signed` are the sites' signatures under the list. Raises Broken for another list than
+        this site signed, and where fewer sites than the threshold signed it.
+        """
+        self._next("unmask")
+        if self._list(present, lost) != self.list:
+            raise Broken("another list of who came than this site has signed")
+        keys, needed = self.public, self.rules.needed(len(self.began))
+        same = [site for site in {*signed} & {*present} if signed_by(keys[site].identity, signed[site], self.list)]
+        if len(same) < needed:
+            raise Broken(f"{len(same)} sites have signed this list of who came, fewer than {needed}")
         kept = {site: (text[: shamir.SHARE], text[shamir.SHARE :]) for site, text in self.held.items()}
         self._done("unmask")
         return {site: kept[site][site in {*lost}] for site in sorted(kept)}
@@ -145,12 +177,22 @@ class Session:
         keys = self.public
         return keys[self.name].weight / math.fsum(each.weight for each in keys.values())
 
+    def _list(self, present: Collection[str], lost: Collection[str]) -> bytes:
+        return self.among.salt("survivors", json.dumps([sorted({*present}), sorted({*lost})]))
+
     def _shared_out(self, keys: Mapping[str, Keys], present: Collection[str]) -> None:
-        """Raises Broken where one site has more of the mean over these than it may."""
-        total, largest = math.fsum(keys[site].weight for site in present), max(keys[site].weight for site in present)
-        if self.rules.share is not None and largest > self.rules.share * total * (1 + 1e-9):
-            why = f"policy.share={self.rules.share:g}: one site would be {largest / total:.3g} of the sum"
-            raise Broken(why, Fault.REFUSED_RULE)
+        """Raises Broken where one site, or two together, have more of the mean over these than they may.
+
+        Two may have up to the middle between `share` and all: else each of them nearly knows what the other trained.
+        """
+        if self.rules.share is None:
+            return
+        weights = sorted((keys[site].weight for site in present), reverse=True)
+        total, share = math.fsum(weights), self.rules.share
+        for who, some, most in (("one site", weights[:1], share), ("two sites", weights[:2], (1 + share) / 2)):
+            if (part := math.fsum(some) / total) > most * (1 + 1e-9):
+                why = f"policy.share={share:g}: {who} would be {part:.3g} of the sum, and may be {most:g}"
+                raise Broken(why, Fault.REFUSED_RULE)
 
     def _next(self, step: str) -> None:
         """Begin a step where it is due: until it is done no other is, so that one that raises ends the round here."""

@@ -1,5 +1,6 @@
 """Secure sums in the rounds of a study: what the strategy gets, who may be lost, what a coordinator cannot have."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +15,7 @@ from flip.privacy.secure_aggregation import SecureAggregation
 from flip.strategies.fedadam import FedAdam
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.scaffold import Scaffold
-from tests.privacy.secure.parties import NAMES, Parties, mean_of
+from tests.privacy.secure.parties import EXAMPLES, NAMES, Parties, mean_of
 
 BOUND = 5 * 2.0**-33
 
@@ -78,14 +79,15 @@ def test_a_site_that_is_lost_is_out_of_the_mean_and_has_its_fault(parties, step)
     assert all(close(reply, mean_of(parties, parties.task(), rest), 80 / 110) for reply in replies.values())
 
 
-def test_a_site_that_is_lost_in_the_unmasking_is_in_the_mean(parties):
-    parties.lost = {("unmask", "b")}
+@pytest.mark.parametrize("step", ["survivors", "unmask"])
+def test_a_site_that_is_lost_after_its_masked_numbers_is_in_the_mean(parties, step):
+    parties.lost = {(step, "b")}
     replies = parties.summed()
     assert {reply.fault for reply in replies.values()} == {None}
     assert all(close(reply, mean_of(parties, parties.task(), NAMES)) for reply in replies.values())
 
 
-@pytest.mark.parametrize("step", ["masked", "unmask"])
+@pytest.mark.parametrize("step", ["masked", "survivors", "unmask"])
 def test_with_too_few_to_the_end_nothing_is_opened(parties, step):
     parties.lost = {(step, "b"), (step, "d")}
     replies = parties.summed()
@@ -110,13 +112,23 @@ def test_a_site_opens_no_sum_of_fewer_sites_than_its_policy_says(tmp_path):
 def test_a_site_opens_no_sum_that_is_mostly_one_sites(tmp_path):
     parties = Parties(tmp_path, policy=Policy(1, 1, share=0.3))
     assert not any(reply.weights for reply in parties.summed().values())
-    assert set(parties.whys()) == {"policy.share=0.3: one site would be 0.364 of the sum"}
+    assert set(parties.whys()) == {"policy.share=0.3: one site would be 0.364 of the sum, and may be 0.3"}
 
 
 def test_a_share_that_holds_at_first_holds_of_those_that_are_left_too(tmp_path):
     parties = Parties(tmp_path, policy=Policy(1, 1, share=0.4), lost={("masked", "b")})
     assert not any(reply.weights for reply in parties.summed().values())
-    assert set(parties.whys()) == {"policy.share=0.4: one site would be 0.5 of the sum"}
+    assert set(parties.whys()) == {"policy.share=0.4: one site would be 0.5 of the sum, and may be 0.4"}
+
+
+def test_two_sites_that_have_nearly_all_the_weight_are_no_sum(tmp_path, monkeypatch):
+    monkeypatch.setitem(EXAMPLES, "b", 38)  # 38 and 40 of 118: two thirds, where .7 are allowed
+    assert not any(each.fault for each in Parties(tmp_path / "a", policy=Policy(1, 1, share=0.4)).summed().values())
+    monkeypatch.setitem(EXAMPLES, "a", 1)
+    monkeypatch.setitem(EXAMPLES, "c", 21)  # of 105
+    parties = Parties(tmp_path / "b", policy=Policy(1, 1, share=0.4))
+    assert not any(reply.weights for reply in parties.summed().values())
+    assert set(parties.whys()) == {"policy.share=0.4: two sites would be 0.743 of the sum, and may be 0.7"}
 
 
 # What is trained.
@@ -162,17 +174,40 @@ def test_a_site_that_signs_another_weight_than_its_examples_is_in_no_sum(parties
     assert {site: reply.fault for site, reply in replies.items() if reply.fault} == {"e": Fault.INVALID}
 
 
-def test_shares_that_are_wrong_open_nothing_rather_than_noise(parties, monkeypatch):
+@pytest.mark.parametrize("liars", ["d", "de"])
+def test_a_site_that_tells_wrong_shares_is_named_and_two_open_nothing(parties, monkeypatch, liars):
     answer = Parties.answer
 
     def wrong(self, task, site):
         reply = answer(self, task, site)
         return replace(reply, state={name: each + 1 for name, each in reply.state.items()}) if (
-            task.step == "unmask" and site == "d"
+            task.step == "unmask" and site in liars
         ) else reply  # fmt: skip
 
     monkeypatch.setattr(Parties, "answer", wrong)
-    assert {reply.fault for reply in parties.summed().values()} == {Fault.UNOPENED}
+    replies = parties.summed()
+    if liars == "de":
+        assert {reply.fault for reply in replies.values()} == {Fault.UNOPENED}
+        return
+    assert {site: reply.fault for site, reply in replies.items() if reply.fault} == {"d": Fault.INVALID}
+    assert close(replies["a"], mean_of(parties, parties.task(), NAMES))
+
+
+def test_a_site_whose_numbers_are_of_another_form_is_named_also_where_it_comes_first(parties, monkeypatch):
+    answer = Parties.answer
+
+    def another(self, task, site):
+        reply = answer(self, task, site)
+        if (task.step, site) != ("masked", "a"):
+            return reply
+        forms = [*json.loads(reply.state["forms"].tobytes()), ["state/more", "<f8", [1]]]
+        more = {"masked": np.append(reply.state["masked"], np.uint64(1)), "forms": as_array(json.dumps(forms).encode())}
+        return replace(reply, state=more)
+
+    monkeypatch.setattr(Parties, "answer", another)
+    replies = parties.summed()
+    assert {site: reply.fault for site, reply in replies.items() if reply.fault} == {"a": Fault.INVALID}
+    assert close(replies["b"], mean_of(parties, parties.task(), "bcde"), 100 / 110)
 
 
 def test_forms_that_no_parser_takes_are_a_fault_of_their_site_and_the_others_go_on(parties, monkeypatch):
@@ -268,7 +303,7 @@ def asks(present, lost):
     def change(task, site):
         made = {f"present/{name}": np.ones(1, np.uint8) for name in present}
         made |= {f"lost/{name}": np.ones(1, np.uint8) for name in lost}
-        return replace(task, state=made) if task.step == "unmask" else task
+        return replace(task, state=made) if task.step == "survivors" else task
 
     return change
 

@@ -10,8 +10,8 @@ from flip.privacy import Broken
 from flip.privacy.secure import shamir
 from flip.privacy.secure.keys import Pair, Round, identity_of
 from flip.privacy.secure.opening import open_sum
-from flip.privacy.secure.ring import add_mask, decode, encode
-from flip.privacy.secure.session import Rules, Session, own_mask, pair_mask, points_of
+from flip.privacy.secure.ring import decode, encode
+from flip.privacy.secure.session import Rules, Session
 
 ROUND = Round("run", 0)
 NAMES = ("a", "b", "c", "d", "e")
@@ -27,7 +27,7 @@ class Party:
     secrets: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.secrets = {name: identity_of(os.urandom(32)) for name in self.names}
+        self.secrets = self.secrets or {name: identity_of(os.urandom(32)) for name in self.names}
         roster = {name: each.public_key().public_bytes_raw() for name, each in self.secrets.items()}
         self.sites = {name: Session(self.round, name, each, roster) for name, each in self.secrets.items()}
         rng = np.random.default_rng(7)
@@ -52,7 +52,8 @@ class Party:
 
     def open(self, *lost: str) -> np.ndarray:
         gone = {*self.dealt} - {*self.masked}
-        told = {name: self.sites[name].unmask({*self.masked}, gone) for name in self.masked if name not in lost}
+        signed = {name: self.sites[name].survivors({*self.masked}, gone) for name in self.masked if name not in lost}
+        told = {name: self.sites[name].unmask({*self.masked}, gone, signed) for name in signed}
         total = exact_sum(self.masked.values())
         open_sum(total, self.round, {*self.masked}, began=self.began, told=told)
         return total
@@ -126,19 +127,25 @@ def test_a_sum_of_two_sites_is_refused_at_every_step():
     party = Party()
     party.keys(), party.shares(), party.masks()
     with pytest.raises(Broken, match="a sum of 2 sites"):
-        party.sites["a"].unmask({"a", "b"}, {"c", "d", "e"})
+        party.sites["a"].survivors({"a", "b"}, {"c", "d", "e"})
 
 
 def test_nobody_gives_both_shares_of_a_site():
     party = Party()
     party.keys(), party.shares(), party.masks()
     with pytest.raises(Broken, match="each once"):
-        party.sites["a"].unmask({*NAMES}, {"b"})
+        party.sites["a"].survivors({*NAMES}, {"b"})
     with pytest.raises(Broken, match="out of its turn"):
-        party.sites["a"].unmask({"a", "c", "d", "e"}, {"b"})
-    party.sites["c"].unmask({*NAMES}, ())
+        party.sites["a"].survivors({"a", "c", "d", "e"}, {"b"})
+    signed = {name: party.sites[name].survivors({*NAMES}, ()) for name in "bcde"}
     with pytest.raises(Broken, match="out of its turn"):
-        party.sites["c"].unmask({"a", "c", "d", "e"}, {"b"})
+        party.sites["c"].survivors({"a", "c", "d", "e"}, {"b"})
+    party = Party()
+    party.keys(), party.shares(), party.masks()
+    signed = {name: party.sites[name].survivors({*NAMES}, ()) for name in NAMES}
+    party.sites["c"].unmask({*NAMES}, (), signed)
+    with pytest.raises(Broken, match="out of its turn"):
+        party.sites["c"].unmask({"a", "c", "d", "e"}, {"b"}, signed)
 
 
 @pytest.mark.parametrize("sites", range(3, 40))
@@ -146,28 +153,54 @@ def test_no_division_of_the_sites_opens_both_secrets_of_one(sites):
     assert 3 * Rules().needed(sites) > 2 * sites
 
 
-def test_a_coordinator_that_names_other_lost_sites_to_each_opens_six_of_ten():
-    """The limit that the page states: sites do not compare what they were told, and seven of ten are needed."""
+def test_a_coordinator_that_names_other_lost_sites_to_each_of_ten_is_refused():
+    """Seven of ten are needed: told each another list of seven, the sites would open the sum of six."""
     party = Party(names=tuple("abcdefghij"))
     party.keys(), party.shares(), party.masks()
-    opened, rest = party.names[:6], party.names[6:]
-    told = {}
-    for place, name in enumerate(party.names):
-        spared = name if name in rest else rest[place % 4]  # four lost ones are one more than a site would take
-        lost = {*rest} - {spared}
-        said = party.sites[name].unmask({*party.names} - lost, lost)
-        told[name] = {site: text for site, text in said.items() if site in lost or site in opened}
-    keys, points = party.sites["a"].public, points_of(party.names)
-    among, total = party.round.beginning(party.began), exact_sum(party.masked[name] for name in opened)
-    found = {}
-    for site in party.names:
-        shares = {points[by]: int.from_bytes(each[site]) for by, each in told.items() if site in each}
-        found[site] = shamir.join(shares).to_bytes(32)
-    for site in opened:
-        add_mask(total, own_mask(found[site], among), subtract=True)
-        for other in rest:
-            add_mask(total, pair_mask(found[other], keys[site].masks, among, other, site), subtract=site < other)
-    assert total.tolist() == exact(party, opened).tolist()
+    rest = party.names[6:]
+    spared = {name: name if name in rest else rest[place % 4] for place, name in enumerate(party.names)}
+    lists = {name: ({*party.names} - ({*rest} - {spared[name]}), {*rest} - {spared[name]}) for name in party.names}
+    signed = {name: site.survivors(*lists[name]) for name, site in party.sites.items()}
+    for name, site in party.sites.items():
+        with pytest.raises(Broken, match=r"[23] sites have signed this list of who came, fewer than 7"):
+            site.unmask(*lists[name], signed)
+
+
+def signed_by_some(party: Party, names) -> dict[str, bytes]:
+    """The signatures of these sites under the list of all."""
+    party.keys(), party.shares(), party.masks()
+    made = {name: site.survivors({*party.names}, ()) for name, site in party.sites.items()}
+    return {name: made[name] for name in names}
+
+
+def test_one_signature_under_many_names_is_one():
+    party = Party()
+    (text,) = signed_by_some(party, "a").values()
+    with pytest.raises(Broken, match="1 sites have signed"):
+        party.sites["a"].unmask({*NAMES}, (), dict.fromkeys(NAMES, text))
+
+
+def test_a_site_unmasks_the_list_that_it_signed_alone():
+    party = Party()
+    signed = signed_by_some(party, NAMES)
+    with pytest.raises(Broken, match="another list of who came"):
+        party.sites["a"].unmask({"a", "b", "c", "d"}, {"e"}, signed)
+
+
+def test_signatures_of_another_session_are_none():
+    party = Party()
+    before = signed_by_some(Party(round=Round("run", 0, "before"), secrets=party.secrets), NAMES)
+    signed_by_some(party, NAMES)
+    with pytest.raises(Broken, match="0 sites have signed"):
+        party.sites["a"].unmask({*NAMES}, (), before)
+
+
+def test_a_list_is_signed_by_the_threshold_or_nothing_is_told():
+    party = Party()
+    with pytest.raises(Broken, match="3 sites have signed this list of who came, fewer than 4"):
+        party.sites["a"].unmask({*NAMES}, (), signed_by_some(party, "abc"))
+    party = Party()
+    assert {*party.sites["a"].unmask({*NAMES}, (), signed_by_some(party, "abcd"))} == {*NAMES}
 
 
 def test_shares_that_somebody_else_made_are_refused():
@@ -207,4 +240,4 @@ def test_a_site_that_refused_a_step_takes_no_other_of_the_round():
     with pytest.raises(Broken, match="out of its turn"):
         party.sites["a"].masked(party.for_site("a"), party.numbers["a"])
     with pytest.raises(Broken, match="out of its turn"):
-        party.sites["a"].unmask({*NAMES}, ())
+        party.sites["a"].survivors({*NAMES}, ())
