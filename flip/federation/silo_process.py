@@ -21,7 +21,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flip.config.policy import Policy
 from flip.config.site_file import load_site
@@ -136,7 +136,7 @@ class SiloProcess:
         return Running(process, here, os.pidfd_open(process.pid))
 
 
-def hand_over(pipe: Connection, message: Path | Sequence[Any]) -> None:
+def hand_over(pipe: Connection, message: Path | Sequence[bytes | memoryview]) -> None:
     """Give a message, as its file or its buffers, to the process at the other end: to map, not through the pipe."""
     memory = os.open(message, os.O_RDONLY) if isinstance(message, Path) else os.memfd_create("flip")
     try:

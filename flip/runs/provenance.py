@@ -77,7 +77,7 @@ def installed() -> dict[str, str]:
     return found
 
 
-def devices(study: Study) -> dict[str, Any]:
+def devices(study: Study) -> dict[str, dict[str, int]]:
     """By simulated site that trains on several devices how many these are; a hospital does not say it."""
     found = {name: site.devices for name, site in study.sites.items() if site.devices > 1}
     return {"devices": found} if found and not study.live else {}

@@ -76,6 +76,8 @@ def test_each_command_of_the_page_does_what_it_says(tmp_path, monkeypatch, capsy
         said = capsys.readouterr().out
         if words[1] == "init":
             manager.fill_in()
+        if words[1] == "peer":
+            (tmp_path / "site" / "roster.yaml").write_text(f"site: {said}other: {'ab' * 32}\n")
         if words[1] == "key":
             manager.fill_in(re.findall(r"ada: (\S{44})\}", said)[0])
     outcomes = [each["outcome"] for each in manager.hospital.entries()]
