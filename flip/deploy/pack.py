@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from flip.config.opt_out import ROW
 from flip.config.policy import Policy
@@ -92,7 +93,7 @@ def command(arguments: Sequence[str]) -> None:
     print(f"{given.out}: {', '.join(sorted(made))}. Open {given.out / PAGE}; its checklist is for the output checker.")
 
 
-def collected(run: str, file: Path) -> dict[str, object]:
+def collected(run: str, file: Path) -> dict[str, Any]:
     """All that the page shows. Raises UserError for a run of which the site's journal has nothing."""
     own, home = load_site(file), file.absolute().with_suffix("")
     identifier, manifest = _run(Path(run)) if Path(run).exists() else (run, "")

@@ -85,7 +85,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         return cleared
 
     def clip_and_accumulate(self) -> None:
-        """Opacus' own, but for sums that have their noise elsewhere: those are of float64, so that they round little."""
+        """Opacus' own, but for sums that have their noise elsewhere: of float64, which rounds less."""
         if self._sums is None:
             super().clip_and_accumulate()
             return
