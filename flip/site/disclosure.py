@@ -18,12 +18,11 @@ from flip.contracts.dataset import Arrays
 from flip.messages import Fault, Payload, Reply, Withheld
 from flip.messages.summary import Summaries, Summary, SummaryKind
 from flip.metrics import EXAMPLES, exact_of, levels_of, metrics_of
+from flip.site.complementary import suppress_complementary
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
 from flip.site.releases import kept_in, under_noise
 
-PARTS = {"known": 3, "levels": 3, "units": 3, "label": 2}
-"""Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
 Behind = Callable[[Any], Any]
 
 
@@ -121,46 +120,6 @@ def merge_bins(persons: NDArray[Any], cell: int, behind: Behind = lambda counts:
         if carried and last is not None:
             out[last] += carried
     return merged
-
-
-def suppress_complementary(persons: NDArray[Any], cell: int) -> NDArray[np.float64]:
-    """Counts of persons whose sum is known, with every small one at 0, and others so that none can be told from it.
-
-    The smallest of the others become 0 too, until those that did are two or more and hold `cell` together.
-    """
-    kept = np.array(persons, np.float64)
-    hidden = [index for index, count in enumerate(kept) if 0 < count < cell]
-    others = sorted((i for i, count in enumerate(kept) if count >= cell), key=lambda i: float(kept[i]))
-    while hidden and others and (len(hidden) < 2 or kept[hidden].sum() < cell):
-        hidden.append(others.pop(0))
-    kept[hidden] = 0
-    return kept
-
-
-def suppress_groups(persons: Mapping[str, NDArray[Any]], cell: int) -> dict[str, NDArray[Any]]:
-    """Complementary suppression where the sum of counts is known: of one array, or of the names that begin alike."""
-    kept = dict(persons)
-    groups: dict[str, list[str]] = {}
-    for name, array in persons.items():
-        if name.startswith("count/") and name.split("/")[1] in PARTS:
-            whole = name if array.size > 1 else "/".join(name.split("/")[: PARTS[name.split("/")[1]]])
-            groups.setdefault(whole, []).append(name)
-    for names in groups.values():
-        values = suppress_complementary(np.concatenate([persons[name] for name in names]), cell)
-        kept |= dict(zip(names, np.split(values, len(names)), strict=True))
-    return kept
-
-
-def suppress_total(persons: int, parts: Sequence[int], cell: int, *, skipped: int) -> int:
-    """The persons of a cohort, less those in its small parts where the total would tell of them.
-
-    `parts` are the persons of each split. The others of the cohort are a part too, and so are those of them who are
-    beyond the `skipped` ones, whose number leaves with their reasons.
-    """
-    others = persons - sum(parts)
-    beyond = others - skipped if others >= cell else others
-    small = sum(part for part in (*parts, beyond) if 0 < part < cell)
-    return persons - small if small < cell else persons
 
 
 def suppress_outcomes(persons: Persons, arrays: Mapping[str, NDArray[Any]], cell: int) -> dict[str, Summary]:

@@ -18,7 +18,8 @@ from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.messages.weights import digest, to_arrays
 from flip.site import disclosure
-from flip.site.disclosure import RULES, released, suppress_outcomes, suppress_summary, suppress_total, withheld_metrics
+from flip.site.complementary import suppress_total
+from flip.site.disclosure import RULES, released, suppress_outcomes, suppress_summary, withheld_metrics
 from flip.site.persons import Drawn, Persons
 from flip.site.refusal import Refusal
 from flip.site.silo import Silo
