@@ -74,6 +74,22 @@ def told_levels(
     return told
 
 
+def told_over_parts(persons: NDArray[np.int64], minimum_cell: int) -> NDArray[np.bool_]:
+    """Which levels to count, bool [levels], by their persons in each part, [levels, parts].
+
+    In each part a level that is told has enough persons or none, and so have all together that are not: the smallest
+    of the others stay too until that is so.
+    """
+    told = ((persons == 0) | (persons >= minimum_cell)).all(axis=1)
+    while True:
+        left = persons[~told].sum(axis=0)
+        few = (left > 0) & (left < minimum_cell)
+        others = np.flatnonzero(told & (persons[:, few] > 0).any(axis=1))
+        if not len(others):
+            return told
+        told[others[persons[others].sum(axis=1).argmin()]] = False
+
+
 class Description:
     """Collects what `describe` gives.
 
@@ -89,7 +105,7 @@ class Description:
     def __init__(
         self, person: NDArray[np.int64], edges: Edges, parts: NDArray[Any] | None = None, minimum_cell: int = 1
     ) -> None:
-        self.person, self.edges = person, edges
+        self.person, self.edges, self.minimum_cell = person, edges, minimum_cell
         self.arrays: dict[str, NDArray[np.float64]] = {}
         self.behind: dict[str, int] = {}
         named = np.full(len(person), "") if parts is None or minimum_cell <= 1 else parts
@@ -152,16 +168,25 @@ class Description:
 
     def levels(self, name: str, texts: NDArray[Any], levels: Sequence[str]) -> None:
         """Persons by level, as `count/<name>/<level>`."""
-        for level in levels:
-            rows = (texts == level) & self._told
+        every = [(texts == level) & self._told for level in levels]
+        for level, rows, told in zip(levels, every, self._apart(every), strict=True):
             self._put(f"count/{name}/{level}", [self._persons(rows)], rows)
+            self.behind[f"count/{name}/{level}"] *= told
 
     def classes(self, codes: NDArray[Any], names: Sequence[str]) -> None:
         """Persons by class of what the study predicts; `codes` int [rows], the number of the name, else -1."""
         self.rows("labels", codes >= 0)
-        for code, name in enumerate(names):
-            rows = (codes == code) & self._told
+        every = [(codes == code) & self._told for code in range(len(names))]
+        for name, rows, told in zip(names, every, self._apart(every), strict=True):
             self._part(f"count/label/{name}", self._persons(rows), rows, codes >= 0)
+            self.behind[f"count/label/{name}"] *= told
+
+    def _apart(self, levels: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """Which levels can be told of, whatever is told of each part by itself."""
+        if len(self._parts) < 2 or not levels:
+            return np.ones(len(levels), bool)
+        persons = np.array([[self._persons(rows & part) for part in self._parts] for rows in levels])
+        return told_over_parts(persons, self.minimum_cell)
 
     def subgroups(self, groups: Mapping[str, Any], table: Any) -> None:
         """Persons by subgroup (`datamodules.targets.Subgroups`) of a table."""
