@@ -171,7 +171,7 @@ class Description:
         every = [(texts == level) & self._told for level in levels]
         for level, rows, told in zip(levels, every, self._apart(every), strict=True):
             self._put(f"count/{name}/{level}", [self._persons(rows)], rows)
-            self.behind[f"count/{name}/{level}"] *= told
+            self.behind[f"count/{name}/{level}"] *= int(told)
 
     def classes(self, codes: NDArray[Any], names: Sequence[str]) -> None:
         """Persons by class of what the study predicts; `codes` int [rows], the number of the name, else -1."""
@@ -179,7 +179,7 @@ class Description:
         every = [(codes == code) & self._told for code in range(len(names))]
         for name, rows, told in zip(names, every, self._apart(every), strict=True):
             self._part(f"count/label/{name}", self._persons(rows), rows, codes >= 0)
-            self.behind[f"count/label/{name}"] *= told
+            self.behind[f"count/label/{name}"] *= int(told)
 
     def _apart(self, levels: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
         """Which levels can be told of, whatever is told of each part by itself."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LARGE = 400  # counts of a table; the largest that is shipped has some 30
 PARTS = {"known": 3, "levels": 3, "units": 3, "label": 2}
 """Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
 
@@ -20,13 +21,7 @@ def suppress_complementary(persons: NDArray[Any], cell: int) -> NDArray[np.float
 
     The smallest of the others become 0 too, until those that did are two or more and hold `cell` together.
     """
-    kept = np.array(persons, np.float64)
-    hidden = [index for index, count in enumerate(kept) if 0 < count < cell]
-    others = sorted((i for i, count in enumerate(kept) if count >= cell), key=lambda i: float(kept[i]))
-    while hidden and others and (len(hidden) < 2 or kept[hidden].sum() < cell):
-        hidden.append(others.pop(0))
-    kept[hidden] = 0
-    return kept
+    return _line(np.array(persons, np.float64), np.asarray(persons), cell)
 
 
 def suppress_groups(
@@ -61,3 +56,62 @@ def suppress_total(persons: int, parts: Sequence[int], cell: int, *, skipped: in
     beyond = others - skipped if others >= cell else others
     small = sum(part for part in (*parts, beyond) if 0 < part < cell)
     return persons - small if small < cell else persons
+
+
+def suppress_table(persons: NDArray[Any], cell: int) -> NDArray[np.float64]:
+    """A table of counts whose sums along every axis may be known where they are told: of any shape.
+
+    As `suppress_complementary` of each line, and then, while a small count has fewer values than `cell` that all that
+    is told permits, without the smallest of the others too. Of more than `LARGE` counts all stay, where one does.
+    """
+    whole, kept = np.asarray(persons, np.float64), _lines(np.array(persons, np.float64), persons, cell)
+    if whole.size > LARGE and (kept != whole).any():
+        return np.zeros_like(whole)
+    while (kept != whole).any() and kept.any() and whole.ndim > 1 and _known_too_well(kept, whole, cell):
+        smallest = np.where(kept > 0, kept, np.inf).argmin()
+        kept.flat[smallest] = 0
+        kept = _lines(kept, whole, cell)
+    return kept
+
+
+def _lines(kept: NDArray[np.float64], whole: NDArray[Any], cell: int) -> NDArray[np.float64]:
+    """Every line of a table, until none changes: what is withheld in a row is withheld in a column too."""
+    while True:
+        before = kept.copy()
+        for axis in range(kept.ndim):
+            lines, counts = np.moveaxis(kept, axis, -1), np.moveaxis(np.asarray(whole), axis, -1)
+            for index in np.ndindex(lines.shape[:-1]):
+                lines[index] = _line(lines[index], counts[index], cell)
+        if (kept == before).all():
+            return kept
+
+
+def _known_too_well(kept: NDArray[np.float64], whole: NDArray[Any], cell: int) -> bool:
+    """Whether a small count has fewer values than `cell`, by the counts and the sums along each axis that are told."""
+    from scipy.optimize import Bounds, LinearConstraint, milp  # .3 s to import
+
+    sums = [np.ones((1, whole.size))]
+    told = [whole.sum()]
+    for axis, length in enumerate(whole.shape):
+        margin = suppress_complementary(np.moveaxis(whole, axis, 0).reshape(length, -1).sum(1), cell)
+        at = np.indices(whole.shape)[axis].ravel()
+        sums += [(at == line)[None] * 1.0 for line in np.flatnonzero(margin)]
+        told += margin[margin > 0].tolist()
+    shown = kept.ravel()
+    bounds = Bounds(shown, np.where(shown > 0, shown, whole.sum()))
+    known = LinearConstraint(np.concatenate(sums), told, told)
+    for place in np.flatnonzero((whole.ravel() > 0) & (whole.ravel() < cell)):
+        goal = np.eye(whole.size)[place]
+        ends = [milp(sign * goal, constraints=known, bounds=bounds, integrality=1).fun for sign in (1, -1)]
+        if round(-ends[1]) - round(ends[0]) + 1 < cell:
+            return True
+    return False
+
+
+def _line(kept: NDArray[np.float64], whole: NDArray[Any], cell: int) -> NDArray[np.float64]:
+    """A line of a table, of which some counts are withheld already."""
+    hidden = [index for index, count in enumerate(whole) if count > 0 and (count < cell or kept[index] == 0)]
+    others = sorted((i for i, count in enumerate(kept) if count >= cell), key=lambda i: float(kept[i]))
+    while hidden and others and (len(hidden) < 2 or whole[hidden].sum() < cell):
+        hidden.append(others.pop(0))
+    return np.where(np.isin(np.arange(len(kept)), hidden), 0.0, kept)

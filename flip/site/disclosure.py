@@ -18,7 +18,7 @@ from flip.contracts.dataset import Arrays
 from flip.messages import Fault, Payload, Reply, Withheld
 from flip.messages.summary import Summaries, Summary, SummaryKind
 from flip.metrics import EXAMPLES, exact_of, levels_of, metrics_of
-from flip.site.complementary import suppress_complementary
+from flip.site.complementary import suppress_table
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
 from flip.site.releases import kept_in, under_noise
@@ -125,14 +125,15 @@ def merge_bins(persons: NDArray[Any], cell: int, behind: Behind = lambda counts:
 def suppress_outcomes(persons: Persons, arrays: Mapping[str, NDArray[Any]], cell: int) -> dict[str, Summary]:
     """What a study adds to the report, of the examples of a split.
 
-    The cells of a table, and the rows of a histogram, add up to all examples, whose number leaves too.
+    The cells of a table, and the rows of a histogram, add up to all examples, whose number leaves too; and those of a
+    class to its examples, which other numbers tell.
     """
     found = {}
     for name, array in arrays.items():
         kind, values = SummaryKind(name.split("/")[0]), np.asarray(array, np.float64)
         cells = {SummaryKind.COUNT: values, SummaryKind.HISTOGRAM: values.sum(-1, keepdims=True)}.get(kind)
         if cells is not None and cell > 1:
-            told = suppress_complementary(persons.behind(cells).ravel(), cell).reshape(cells.shape)
+            told = suppress_table(persons.behind(cells), cell)
             values = np.where(told > 0, values, 0.0)
         summary = Summary(kind, values, persons.number)
         found[name] = suppress_summary(persons.number, summary, cell, persons.behind)
