@@ -1,11 +1,10 @@
 """Whether a person's row was trained on: LiRA (Carlini et al., S&P 2022) on heart disease, from weights alone.
 
-    FLIP_DATA_DIR=data python -m tests.benchmarks.attack_membership 64 none
+    FLIP_DATA_DIR=data python -m tests.benchmarks.attack_membership 64 none 'dp_sgd 8'
 
-A shadow is a run of the study over the four hospitals in which each row of Cleveland is trained on with probability a
-half, and tested on otherwise. The attacker knows all shadows but one and gets the weights of that one: those that
-Cleveland sent in the last round (what a coordinator sees), or the mean (what it sees of a secure sum). Likelihood ratio
-of the logit of a row's true class, Gaussians with one deviation each for in and out.
+A shadow is the engine's own fit of a round at Cleveland, of which each row is trained on with probability a half. The
+attacker knows all shadows but one, and gets the weights of that one: those that Cleveland sends, or (a secure sum) their mean
+with those of the three other hospitals. Likelihood ratio of the logit of a row's true class, by Gaussians.
 """
 
 import os
@@ -17,24 +16,27 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import json
+
 import numpy as np
 from numpy.typing import NDArray
 
-from flip.cli.execute import execute
-from flip.config.build import datamodule
-from flip.messages import Reply, Task
-from flip.site.steps import Steps
+from flip.config.build import initial_module
+from flip.config.study import Study
+from flip.messages import Payload, Task
+from flip.messages.weights import to_arrays
+from flip.site.admission import Loaded, Place, accept, admit
+from flip.site.fit import LocalFit
 from tests.studies import compose_study
 
 TARGET = "cleveland"
-ROUNDS, STEPS = 5, 100
+STEPS, RATE, OTHERS = 300, 0.05, 4  # of a round; fits of each other hospital, for the mean
 SETTINGS = {
     "none": (),
     "dp_sgd 8": ("privacy=dp_sgd", "privacy.dp_sgd.target_epsilon=8"),
     "dp_sgd 3": ("privacy=dp_sgd", "privacy.dp_sgd.target_epsilon=3"),
     "dp_sgd 1": ("privacy=dp_sgd", "privacy.dp_sgd.target_epsilon=1"),
 }
-FOLD = 10  # a column that the study does not use: slope
 
 
 @dataclass(frozen=True)
@@ -84,48 +86,68 @@ def scored(values: NDArray[np.float64], member: NDArray[np.bool_], resamples: in
     return Scored(auc, found, float(low), float(high))
 
 
-def dealt(data: Path, folder: Path, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Write the four hospitals' tables with a column of the split; which rows of Cleveland are trained on."""
-    members = np.zeros(0, bool)
-    (folder / "uci_heart").mkdir(parents=True)
-    for path in sorted((data / "uci_heart").glob("processed.*.data")):
-        rows = [line.split(",") for line in path.read_text().splitlines() if line]
-        inside = rng.random(len(rows)) < 0.5
-        for row, trained in zip(rows, inside, strict=True):
-            row[FOLD] = "train" if trained else "test"
-        (folder / "uci_heart" / path.name).write_text("\n".join(map(",".join, rows)) + "\n")
-        members = inside if TARGET in path.name else members
-    return members
+@dataclass
+class Hospital:
+    """A hospital of the study, whose training rows can be chosen."""
+
+    place: Place
+    loaded: Loaded
+    rows: tuple[NDArray[np.float64], ...]  # features, label and person of all rows
+
+    @classmethod
+    def of(cls, study: Study, name: str, folder: Path) -> "Hospital":
+        """Admit the study at a simulated hospital."""
+        place = Place(name, study.sites[name], folder / name)
+        loaded = admit(accept(study.manifest_text, place, place.policy()), place)
+        parts = loaded.datamodule._rows
+        rows = tuple(np.concatenate([parts[split][each] for split in ("train", "test")]) for each in range(3))
+        return cls(place, loaded, rows)
+
+    def fit(self, member: NDArray[np.bool_], run: str, start: Payload) -> Payload:
+        """The weights after a round on these rows."""
+        parts = self.loaded.datamodule._rows
+        parts["train"], parts["test"] = (tuple(each[kept] for each in self.rows) for kept in (member, ~member))
+        task = Task(run, "study", 0, "fit", start, {}, {}, json.dumps(self.loaded.manifest))
+        self.loaded.receive(task, self.place.store(run))
+        return LocalFit(self.place, self.loaded, self.place.store(run), task).round()["weights"]
 
 
-def shadow(data: Path, folder: Path, seed: int, settings: Sequence[str]) -> tuple[list[dict[str, np.ndarray]], ...]:
-    """The weights that Cleveland sent last and their mean over the sites, and the rows with who was in."""
-    members = dealt(data, folder / "data", np.random.default_rng(seed))
+def shadows(data: Path, number: int, settings: Sequence[str]) -> tuple[NDArray[np.float64], ...]:
+    """Logits from Cleveland's weights and from the mean, and who was in: [shadows, rows] each."""
     study = compose_study(
-        "experiment=heart_disease", "federation=inprocess", f"paths.data_dir={folder / 'data'}", f"seed={seed}", f"strategy.rounds={ROUNDS}",
-        f"trainer.steps={STEPS}", "dataset.scaling=declared", "~dataset.split.train", "~dataset.split.validate", "~dataset.split.seed",
-        "dataset.split._target_=datamodules.splits.ByColumn", "+dataset.split.column=slope",
-        *settings,
+        "experiment=heart_disease", "federation=inprocess", f"paths.data_dir={data}", "dataset.scaling=declared",
+        "strategy.rounds=1", f"trainer.steps={STEPS}", f"model.optimizer.lr={RATE}", *settings,
     )  # fmt: skip
-    sent: dict[str, Reply] = {}
-    honest = Steps.fit
+    rng, start = np.random.default_rng(0), to_arrays(initial_module(study.manifest))
+    with tempfile.TemporaryDirectory() as folder:
+        sites = {name: Hospital.of(study, name, Path(folder)) for name in study.sites}
+        others = {
+            name: [site.fit(rng.random(len(site.rows[1])) < 0.5, f"{name}{each}", start) for each in range(OTHERS)]
+            for name, site in sites.items()
+            if name != TARGET
+        }
+        target, own, mean, members = sites[TARGET], [], [], []
+        features, label, _ = target.rows
+        for number_of in range(number):
+            member = rng.random(len(label)) < 0.5
+            sent = target.fit(member, f"shadow{number_of}", start)
+            each = [(sent, member.sum()), *((pool[rng.integers(OTHERS)], len(sites[n].rows[1]) / 2) for n, pool in others.items())]
+            total = sum(part for _, part in each)
+            pooled = {name: sum(np.asarray(w[name], np.float64) * part for w, part in each) / total for name in sent}
+            members.append(member)
+            for found, weights in ((own, sent), (mean, pooled)):
+                found.append(confidences(weights["linear.weight"][0], weights["linear.bias"][0], features, label))
+    return np.array(own), np.array(mean), np.array(members)
 
-    def fit(self: Steps, task: Task) -> Reply:
-        sent[self.place.name] = reply = honest(self, task)
-        return reply
 
-    Steps.fit = fit  # type: ignore[method-assign]
-    try:
-        result = execute(study, folder / "run")
-    finally:
-        Steps.fit = honest  # type: ignore[method-assign]
-    assert result["status"] == "ok", result["reason"]
-    own, parts = sent[TARGET].weights, np.array([reply.examples or 1 for reply in sent.values()], float)
-    mean = {
-        name: np.einsum("s,s...->...", parts / parts.sum(), np.stack([np.asarray(r.weights[name]) for r in sent.values()]))
-        for name in own
-    }
-    rows = datamodule(study.manifest, TARGET, study.sites[TARGET])
-    rows.setup()
-    features = np.concatenate([rows._rows[split][0] for split in ("train", "test")])
-    return [own, mean], members, features, rows
+def main() -> None:
+    """Print a line for what Cleveland sends, and one for the mean."""
+    data = Path(os.environ["FLIP_DATA_DIR"])
+    for name in sys.argv[2:]:
+        own, mean, member = shadows(data, int(sys.argv[1]), SETTINGS[name])
+        for seen, values in (("own weights", own), ("secure sum", mean)):
+            print(name, "|", seen, "|", len(member), "shadows |", scored(values, member), flush=True)
+
+
+if __name__ == "__main__":
+    main()
