@@ -22,6 +22,7 @@ from flip.site.complementary import suppress_table
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
 from flip.site.releases import kept_in, under_noise
+from flip.site.rounding import rounded
 
 Behind = Callable[[Any], Any]
 
@@ -80,11 +81,13 @@ RULES: Mapping[str, Callable[[int, Any, int], Any]] = {
 def released(persons: int, policy: Policy, step: str, *, private: bool, **fields: Any) -> Reply:
     """The reply to a step, each field by its rule, and under a `private` mechanism by that of `under_noise` too.
 
+    Counts without noise are rounded where the policy says so.
+
     `persons` stand behind all that has no number of its own.
     """
     kept = kept_in(policy.releases, step, fields)
     kept = {name: RULES[name](persons, value, policy.minimum_cell) for name, value in kept.items()}
-    return Reply(**(under_noise(kept) if private else kept))
+    return Reply(**(under_noise(kept) if private else rounded(kept, policy.rounding, step)))
 
 
 # Counts and sums.

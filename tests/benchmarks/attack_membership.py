@@ -3,8 +3,8 @@
     FLIP_DATA_DIR=data python -m tests.benchmarks.attack_membership 64 none 'dp_sgd 8'
 
 A shadow is the engine's own fit of a round at Cleveland, of which each row is trained on with probability a half. The
-attacker knows all shadows but one, and gets the weights of that one: those that Cleveland sends, or (a secure sum) their mean
-with those of the three other hospitals. Likelihood ratio of the logit of a row's true class, by Gaussians.
+attacker knows all shadows but one, and gets the weights of that one: those that Cleveland sends, or (a secure sum)
+their mean with those of the three other hospitals. Likelihood ratio of the logit of a row's true class, by Gaussians.
 """
 
 import os
@@ -78,7 +78,7 @@ def rates(scores: NDArray[np.float64], member: NDArray[np.bool_], share: float =
 
 
 def scored(values: NDArray[np.float64], member: NDArray[np.bool_], resamples: int = 500) -> Scored:
-    """The attack over all shadows, with a 95 % interval by a bootstrap of the rows (a person's scores stay together)."""
+    """The attack over all shadows, with a 95 % interval by a bootstrap of the rows, each with all its scores."""
     scores, rng = likelihood_ratios(values, member), np.random.default_rng(0)
     auc, found = rates(scores, member)
     drawn = [rng.integers(scores.shape[1], size=scores.shape[1]) for _ in range(resamples)]
@@ -131,7 +131,10 @@ def shadows(data: Path, number: int, settings: Sequence[str]) -> tuple[NDArray[n
         for number_of in range(number):
             member = rng.random(len(label)) < 0.5
             sent = target.fit(member, f"shadow{number_of}", start)
-            each = [(sent, member.sum()), *((pool[rng.integers(OTHERS)], len(sites[n].rows[1]) / 2) for n, pool in others.items())]
+            each = [
+                (sent, member.sum()),
+                *((pool[rng.integers(OTHERS)], len(sites[n].rows[1]) / 2) for n, pool in others.items()),
+            ]
             total = sum(part for _, part in each)
             pooled = {name: sum(np.asarray(w[name], np.float64) * part for w, part in each) / total for name in sent}
             members.append(member)

@@ -1,8 +1,8 @@
 """Who has all that leaves a site, and asks by integer programming what a withheld count can be.
 
-The audit of Hundepool et al., Statistical Disclosure Control (2012), chapter 4: of each count the least and the greatest
-value that no published number contradicts. The rule that a count of few persons is protected: at least as many values
-are possible as the minimum cell, so that it may be any that is below it.
+The audit of Hundepool et al., Statistical Disclosure Control (2012), chapter 4: of each count the least and the
+greatest value that no published number contradicts. The rule that a count of few persons is protected: at
+least as many values are possible as the minimum cell.
 """
 
 from collections.abc import Iterable, Mapping

@@ -27,6 +27,25 @@ TRAINED |= {f"restecg{level}": (10 + level, str(level)) for level in (1, 2)}
 """Numbers of the features of which the sums over the training rows are counts."""
 
 
+HEADER = ["age", "sex", "cp", "trestbps", "chol", "fbs", "restecg", "thalach", "exang", "oldpeak"]
+HEADER += ["slope", "ca", "thal", "num"]
+OTHERS = {"age": (40, 70), "trestbps": (110, 170), "chol": (180, 240), "thalach": (110, 160), "oldpeak": (0, 3)}
+
+
+def drawn(seed: int) -> tuple[dict[str, np.ndarray], str]:
+    """A table of 18 to 60 persons with rare levels and some missing values: its columns of text, and the file."""
+    rng = np.random.default_rng(seed)
+    number, missing = int(rng.integers(18, 60)), float(rng.choice([0, 0.01, 0.03]))
+    table = {}
+    for column, values in VALUES.items():
+        share = rng.dirichlet(np.full(len(values) - 1, 0.7)) + 0.02
+        text = rng.choice(values[:-1], number, p=share / share.sum())
+        table[column] = np.where(rng.random(number) < missing, "?", text)
+    every = table | {name: rng.integers(*ends, number).astype(str) for name, ends in OTHERS.items()}
+    lines = [",".join(every[name][row] if name in every else "?" for name in HEADER) for row in range(number)]
+    return table, "\n".join(lines) + "\n"
+
+
 def cell_of(column: str, value: str, place: str) -> str:
     """The count of the persons of a part who have a value."""
     return f"{column}={value}|{place}"
@@ -103,7 +122,7 @@ class _Report:
         moments = getattr(told.get("moments/features"), "values", np.zeros((13, 3)))
         for name, (row, value) in TRAINED.items():
             if moments[row, 0]:
-                self._told([cell_of(name.rstrip("234") if name[:2] == "cp" else name.rstrip("12") if name[:7] == "restecg" else name, value, "train")], moments[row, 1])
+                self._told([cell_of(name.rstrip("1234"), value, "train")], moments[row, 1])
         label = getattr(told.get("count/label"), "values", np.zeros(2))
         for value in (0, 1):
             if label[value]:
