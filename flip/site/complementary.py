@@ -21,7 +21,7 @@ def suppress_complementary(persons: NDArray[Any], cell: int) -> NDArray[np.float
 
     The smallest of the others become 0 too, until those that did are two or more and hold `cell` together.
     """
-    return _line(np.array(persons, np.float64), np.asarray(persons), cell)
+    return _line(np.array(persons, np.float64), np.asarray(persons, np.float64), cell)
 
 
 def suppress_groups(
@@ -58,13 +58,14 @@ def suppress_total(persons: int, parts: Sequence[int], cell: int, *, skipped: in
     return persons - small if small < cell else persons
 
 
-def suppress_table(persons: NDArray[Any], cell: int) -> NDArray[np.float64]:
+def suppress_table(persons: NDArray[np.int64], cell: int) -> NDArray[np.float64]:
     """A table of counts whose sums along every axis may be known where they are told: of any shape.
 
     As `suppress_complementary` of each line, and then, while a small count has fewer values than `cell` that all that
     is told permits, without the smallest of the others too. Of more than `LARGE` counts all stay, where one does.
     """
-    whole, kept = np.asarray(persons, np.float64), _lines(np.array(persons, np.float64), persons, cell)
+    whole = np.asarray(persons, np.float64)
+    kept = _lines(whole.copy(), whole, cell)
     if whole.size > LARGE and (kept != whole).any():
         return np.zeros_like(whole)
     while (kept != whole).any() and kept.any() and whole.ndim > 1 and _known_too_well(kept, whole, cell):
@@ -74,19 +75,19 @@ def suppress_table(persons: NDArray[Any], cell: int) -> NDArray[np.float64]:
     return kept
 
 
-def _lines(kept: NDArray[np.float64], whole: NDArray[Any], cell: int) -> NDArray[np.float64]:
+def _lines(kept: NDArray[np.float64], whole: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
     """Every line of a table, until none changes: what is withheld in a row is withheld in a column too."""
     while True:
         before = kept.copy()
         for axis in range(kept.ndim):
-            lines, counts = np.moveaxis(kept, axis, -1), np.moveaxis(np.asarray(whole), axis, -1)
+            lines, counts = np.moveaxis(kept, axis, -1), np.moveaxis(whole, axis, -1)
             for index in np.ndindex(lines.shape[:-1]):
                 lines[index] = _line(lines[index], counts[index], cell)
         if (kept == before).all():
             return kept
 
 
-def _known_too_well(kept: NDArray[np.float64], whole: NDArray[Any], cell: int) -> bool:
+def _known_too_well(kept: NDArray[np.float64], whole: NDArray[np.float64], cell: int) -> bool:
     """Whether a small count has fewer values than `cell`, by the counts and the sums along each axis that are told."""
     from scipy.optimize import Bounds, LinearConstraint, milp  # .3 s to import
 
@@ -108,7 +109,7 @@ def _known_too_well(kept: NDArray[np.float64], whole: NDArray[Any], cell: int) -
     return False
 
 
-def _line(kept: NDArray[np.float64], whole: NDArray[Any], cell: int) -> NDArray[np.float64]:
+def _line(kept: NDArray[np.float64], whole: NDArray[np.float64], cell: int) -> NDArray[np.float64]:
     """A line of a table, of which some counts are withheld already."""
     hidden = [index for index, count in enumerate(whole) if count > 0 and (count < cell or kept[index] == 0)]
     others = sorted((i for i, count in enumerate(kept) if count >= cell), key=lambda i: float(kept[i]))
