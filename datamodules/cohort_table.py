@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from datamodules.alignment import aligned, identifier, numbers
 from datamodules.csv_table import read_csv
-from datamodules.description import Description, Edges, behind_moments, told_levels
+from datamodules.description import Description, Edges, behind_moments, parts_of, told_levels
 from datamodules.one_hot import one_hot
 from datamodules.opt_out import without
 from datamodules.ranges import FITTED, OUT_OF_RANGE, Ranges
@@ -150,10 +150,11 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
             return np.arange(len(table))
         return np.unique(table[self.person].map(identifier).fillna("").to_numpy(str), return_inverse=True)[1]
 
-    def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    def describe(self, edges: Edges, minimum_cell: int = 1) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The cohort by column, rows with missing values included: see `datamodules.description`."""
+        self.setup()
         table = self._table()
-        told = Description(self._persons(table), edges)
+        told = Description(self._persons(table), edges, parts_of(self._why, self._split_of), minimum_cell)
         told.rows("studies", np.ones(len(table), bool))
         for name in self.numeric:
             told.number(name, numbers(table[name], name).to_numpy())
@@ -161,9 +162,8 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
             values = [None if np.isnan(value) else f"{value:g}" for value in numbers(table[name], name)]
             told.category(name, values, [f"{level:g}" for level in levels])
         label = numbers(table[self.label], self.label).to_numpy()
-        told.known(self.label, ~np.isnan(label))
-        codes = np.where(np.isnan(label), -1, label > self.positive_above)
-        told.classes(codes, [f"{self.label} 0", f"{self.label} 1"])
+        told.known(self.label, known := ~np.isnan(label))
+        told.classes(np.where(known, label > self.positive_above, -1), [f"{self.label} 0", f"{self.label} 1"])
         return told.found()
 
     # Scaling.

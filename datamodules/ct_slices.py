@@ -113,6 +113,7 @@ class CTSlices(OfTable, lightning.LightningDataModule):
         self.skipped_accessions: list[tuple[str, str]] = []
         self.series, self.remarks, self.remarks_persons = SeriesRead(), dict[str, int](), dict[str, int]()
         self.accessions: list[str] = []
+        self._splits: dict[str, str] = {}  # by person
         self._shown = dict[int, NDArray[np.float32]]()  # by row, the plane at L3 on the network's grid, 0 to 1
         self._sets: dict[str, Slices | Cases] = {}
 
@@ -133,7 +134,7 @@ class CTSlices(OfTable, lightning.LightningDataModule):
         studies = self._studies()
         self.accessions = [study.accession for study in studies]
         persons = {study.person for study in studies}
-        splits = self.split.split(persons) if self.trains else dict.fromkeys(persons, "test")
+        self._splits = splits = self.split.split(persons) if self.trains else dict.fromkeys(persons, "test")
         code = {study.person: row for row, study in enumerate(studies)}
         slices, whose = list[GridPlane](), list[int]()
         cases: dict[str, list[tuple[int, Study, Plane]]] = {"validate": [], "test": []}
@@ -204,11 +205,12 @@ class CTSlices(OfTable, lightning.LightningDataModule):
         reasons = "; ".join(counted) or "all persons are kept for testing"
         raise ValueError(f"{self.root} has no study to {'train' if self.trains else 'test'} on: {reasons}")
 
-    def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    def describe(self, edges: Edges, minimum_cell: int = 1) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The table by column, and which studies could be read with their labels: see `datamodules.description`."""
         self.setup()
-        unusable = {accession for accession, _ in self.skipped_accessions}
-        return described(self._studies(), unusable, self._shown, edges)
+        unusable, studies = {accession for accession, _ in self.skipped_accessions}, self._studies()
+        parts = ["" if study.accession in unusable else self._splits[study.person] for study in studies]
+        return described(studies, np.array(parts), self._shown, edges, minimum_cell=minimum_cell)
 
     def thumbnails(self, number: int) -> list[tuple[str, str, NDArray[np.uint8] | None]]:
         """Planes at L3 of a cohort that is read, for the site's own eyes: see `datamodules.intensities.thumbnails`."""

@@ -39,6 +39,12 @@ def untold(known: NDArray[np.bool_], person: NDArray[np.int64], minimum_cell: in
     return known & ~np.isin(person, left_out)
 
 
+def parts_of(reasons: NDArray[Any], splits: NDArray[Any]) -> NDArray[Any]:
+    """What a study tells apart of a table, text [rows]: why a row is left out (None: it is not), else its split."""
+    left_out = np.array([each is not None for each in reasons], bool)
+    return np.where(left_out, "left out: " + reasons.astype(str), splits).astype(str)
+
+
 def behind_moments(values: NDArray[Any], person: NDArray[np.int64]) -> int:
     """On how many persons the number, sum and sum of squares of values without a gap rest: float [n], int64 [n].
 
@@ -68,49 +74,84 @@ def told_levels(
     return told
 
 
+def told_over_parts(persons: NDArray[np.int64], minimum_cell: int) -> NDArray[np.bool_]:
+    """Which levels to count, bool [levels], by their persons in each part, [levels, parts].
+
+    In each part a level that is told has enough persons or none, and so have all together that are not: the smallest
+    of the others stay too until that is so.
+    """
+    told = ((persons == 0) | (persons >= minimum_cell)).all(axis=1)
+    while True:
+        left = persons[~told].sum(axis=0)
+        few = (left > 0) & (left < minimum_cell)
+        others = np.flatnonzero(told & (persons[:, few] > 0).any(axis=1))
+        if not len(others):
+            return told
+        told[others[persons[others].sum(axis=1).argmin()]] = False
+
+
 class Description:
     """Collects what `describe` gives.
 
     Args:
         person: int64 [rows], a code for each row's person.
         edges: by column, the edges of its bins, growing.
+        parts: text [rows], what a study tells apart: its splits, and by reason what it leaves out. What other tasks
+            tell of one part can be subtracted: parts of fewer persons than `minimum_cell` are not described, and a
+            number rests on the fewest persons of a part that it is of.
+        minimum_cell: persons that stand behind what leaves a site.
     """
 
-    def __init__(self, person: NDArray[np.int64], edges: Edges) -> None:
-        self.person, self.edges = person, edges
+    def __init__(
+        self, person: NDArray[np.int64], edges: Edges, parts: NDArray[Any] | None = None, minimum_cell: int = 1
+    ) -> None:
+        self.person, self.edges, self.minimum_cell = person, edges, minimum_cell
         self.arrays: dict[str, NDArray[np.float64]] = {}
         self.behind: dict[str, int] = {}
+        named = np.full(len(person), "") if parts is None or minimum_cell <= 1 else parts
+        self._parts = [rows for part in np.unique(named) if self._persons(rows := named == part) >= minimum_cell]
+        self._told = np.any(self._parts, axis=0) if self._parts else np.zeros(len(person), bool)
 
     def _put(self, name: str, values: Any, rows: NDArray[np.bool_]) -> None:
         self.arrays[name] = np.asarray(values, np.float64)
-        self.behind[name] = self._persons(rows)
+        self.behind[name] = self._fewest(rows)
 
     def _persons(self, rows: NDArray[np.bool_]) -> int:
         return len(np.unique(self.person[rows]))
 
+    def _fewest(self, rows: NDArray[np.bool_]) -> int:
+        """The fewest persons of a part that these rows are of, 0 for none."""
+        return min((found for part in self._parts if (found := self._persons(rows & part))), default=0)
+
     def rows(self, name: str, rows: NDArray[np.bool_]) -> None:
         """How many rows these are, as `count/<name>`; it tells of the persons of the other rows too."""
-        self._part(f"count/{name}", rows.sum(), rows, rows)
+        self._part(f"count/{name}", (rows & self._told).sum(), rows, rows)
 
     def _part(self, name: str, number: int, rows: NDArray[np.bool_], parts: NDArray[np.bool_]) -> None:
         """A count of some rows, whose sum over `parts` would tell by the table's size of those beyond them."""
         self._put(name, [number], rows)
-        beyond = self._persons(~parts)
+        beyond = self._fewest(~parts)
         self.behind[name] = min(self.behind[name], beyond or self.behind[name])
 
     def known(self, column: str, known: NDArray[np.bool_], undeclared: NDArray[np.bool_] | None = None) -> None:
         """Persons with a value, without one, and with one that the study does not declare."""
         outside = np.zeros_like(known) if undeclared is None else undeclared
-        parts = [known & ~outside, ~known, outside]
-        self._put(f"count/known/{column}", [self._persons(part) for part in parts], np.ones_like(known))
+        parts = [part & self._told for part in (known & ~outside, ~known, outside)]
+        self._put(f"count/known/{column}", [self._persons(part) for part in parts], self._told)
+        if len(self._parts) > 1:
+            fewest = [found for part in parts if (found := self._fewest(part))]
+            self.behind[f"count/known/{column}"] = min(fewest, default=0)
 
     def number(self, column: str, values: NDArray[Any]) -> None:
         """A column of numbers, NaN where missing: float [rows]."""
         known = np.isfinite(values)
         self.known(column, known)
+        known &= self._told
         inside = values[known].astype(np.float64)
         self._put(f"moments/{column}", [known.sum(), inside.sum(), (inside**2).sum()], known)
-        self.behind[f"moments/{column}"] = behind_moments(inside, self.person[known])
+        each = [known & part for part in self._parts if (known & part).any()]
+        fewest = [behind_moments(values[rows].astype(np.float64), self.person[rows]) for rows in each]
+        self.behind[f"moments/{column}"] = min(fewest, default=0)
         if column in self.edges:
             edges = self.edges[column]
             bins = np.clip(np.searchsorted(edges, inside, side="right") - 1, 0, len(edges) - 2)
@@ -127,15 +168,25 @@ class Description:
 
     def levels(self, name: str, texts: NDArray[Any], levels: Sequence[str]) -> None:
         """Persons by level, as `count/<name>/<level>`."""
-        for level in levels:
-            rows = texts == level
+        every = [(texts == level) & self._told for level in levels]
+        for level, rows, told in zip(levels, every, self._apart(every), strict=True):
             self._put(f"count/{name}/{level}", [self._persons(rows)], rows)
+            self.behind[f"count/{name}/{level}"] *= int(told)
 
     def classes(self, codes: NDArray[Any], names: Sequence[str]) -> None:
         """Persons by class of what the study predicts; `codes` int [rows], the number of the name, else -1."""
         self.rows("labels", codes >= 0)
-        for code, name in enumerate(names):
-            self._part(f"count/label/{name}", self._persons(codes == code), codes == code, codes >= 0)
+        every = [(codes == code) & self._told for code in range(len(names))]
+        for name, rows, told in zip(names, every, self._apart(every), strict=True):
+            self._part(f"count/label/{name}", self._persons(rows), rows, codes >= 0)
+            self.behind[f"count/label/{name}"] *= int(told)
+
+    def _apart(self, levels: Sequence[NDArray[np.bool_]]) -> NDArray[np.bool_]:
+        """Which levels can be told of, whatever is told of each part by itself."""
+        if len(self._parts) < 2 or not levels:
+            return np.ones(len(levels), bool)
+        persons = np.array([[self._persons(rows & part) for part in self._parts] for rows in levels])
+        return told_over_parts(persons, self.minimum_cell)
 
     def subgroups(self, groups: Mapping[str, Any], table: Any) -> None:
         """Persons by subgroup (`datamodules.targets.Subgroups`) of a table."""
@@ -147,7 +198,7 @@ class Description:
 
         Values are 0 to 1 within the study's window, of any shape.
         """
-        has = np.array([image is not None for image in images], bool)
+        has = np.array([image is not None for image in images], bool) & self._told
         self.number("image", np.array([np.nan if each is None else each.mean(dtype=np.float64) for each in images]))
         self.category("image", [None if each is None else look(each) for each in images], LOOKS)
         few = self._few(np.unique(self.person[has]))
@@ -160,7 +211,7 @@ class Description:
 
     def _few(self, persons: NDArray[np.int64]) -> NDArray[np.int64]:
         """Some of the persons who have an image, so many that their number does not tell how many have none."""
-        everybody = len(np.unique(self.person))
+        everybody = self._persons(self._told)
         number = max((each for each in FEW if each <= len(persons)), default=0)
         if len(persons) == everybody:
             number = min(everybody, max(FEW))

@@ -149,9 +149,10 @@ class LevelsOfScans(OfCohort, lightning.LightningDataModule):
         """Whether the level is in view of a training scan of this site, bool [1]."""
         return np.array([any(scan.level == scan.level for scan in self._of("train"))])
 
-    def describe(self, edges: Edges) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
+    def describe(self, edges: Edges, minimum_cell: int = 1) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
         """The table, and who has the level in view: see `datamodules.description`."""
-        return self._loaded().describe(Description(self._read().person, edges)).found()
+        site = self._loaded()
+        return site.describe(Description(self._read().person, edges, site.parts(), minimum_cell)).found()
 
     def thumbnails(self, number: int) -> list[tuple[str, str, NDArray[np.uint8] | None]]:
         """Both pictures of a few scans, head up, for the site's own eyes: see `datamodules.intensities.thumbnails`."""

@@ -202,10 +202,10 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
         of_training = {name: array[train] for name, array in self._target.items()}
         return arrays | agreed_target.statistics(self.target, of_training, cohort.person[train])
 
-    def describe(self, edges: Edges) -> tuple[dict[str, np.ndarray], dict[str, int]]:
+    def describe(self, edges: Edges, minimum_cell: int = 1) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The rows that have what the study predicts, by column: see `datamodules.description`."""
         self.setup()
-        told = Description((cohort := self._read()).person, edges)
+        told = Description((cohort := self._read()).person, edges, self._splits, minimum_cell)
         told.rows("studies", np.ones(len(cohort.person), bool))
         agreed_target.describe(self.target, self._target, told)
         self.inputs.describe(told, cohort, self._pixels, self._texts)

@@ -189,9 +189,10 @@ class SegmentationImages(OfCohort, lightning.LightningDataModule):
         """How a scan becomes input, as transforms in a MONAI Bundle; after `agree`. Raises ValueError for pictures."""
         return [*self.reader.form.as_transforms("image"), *self.intensity.as_transforms("image")]
 
-    def describe(self, edges: Edges) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
+    def describe(self, edges: Edges, minimum_cell: int = 1) -> tuple[dict[str, NDArray[np.float64]], dict[str, int]]:
         """Table, spacing and shape of the own grids, who labels what: see `datamodules.description`."""
-        found = self._loaded().describe(Description(self._read().person, edges))
+        site = self._loaded()
+        found = site.describe(Description(self._read().person, edges, site.parts(), minimum_cell))
         found.subgroups(self.groups, self._read().table)
         return found.found()
 

@@ -100,6 +100,13 @@ class StudiesOfSite(Generic[Study]):
         """The scans of all splits by row."""
         return dict(sorted((row, scan) for scans in self.scans.values() for row, scan in scans.items()))
 
+    def parts(self) -> NDArray[Any]:
+        """The split of each row of the table, text [rows]; empty where its scan is in none."""
+        found = np.full(len(self.cohort.person), "", dtype="<U8")
+        for split, scans in self.scans.items():
+            found[list(scans)] = split
+        return found
+
     def refuse_empty(self, split: str, root: Path) -> None:
         """Raise ValueError, naming why, where a split has no scan."""
         if not self.scans[split]:

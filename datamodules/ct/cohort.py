@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,13 +125,19 @@ def unread(studies: Sequence[Study]) -> tuple[dict[str, int], dict[str, int]]:
 
 
 def described(
-    studies: Sequence[Study], unusable: Set[str], images: Mapping[int, NDArray[np.float32]], edges: Edges
+    studies: Sequence[Study],
+    parts: NDArray[np.str_],
+    images: Mapping[int, NDArray[np.float32]],
+    edges: Edges,
+    *,
+    minimum_cell: int,
 ) -> tuple[dict[str, Any], dict[str, int]]:
-    """The table by column, and how many have images with labels (all but the accessions that are `unusable`): see
+    """The table by column, and how many have images with labels (`parts`, their split, is empty of the others): see
     `datamodules.description`. `images`: planes by row, 0 to 1 in the window; of a person with several, the last."""
-    told = Description(np.unique([study.person for study in studies], return_inverse=True)[1], edges)
+    person = np.unique([study.person for study in studies], return_inverse=True)[1]
+    told = Description(person, edges, parts, minimum_cell)
     told.rows("studies", np.ones(len(studies), bool))
-    told.rows("labels", np.array([study.accession not in unusable for study in studies]))
+    told.rows("labels", parts != "")
     told.category("sex", [SEXES.get(study.sex) for study in studies], tuple(SEXES.values()))
     for name in ("height_m", "weight_kg", "age", "followup_days", "event"):
         told.number(name, np.array([getattr(study, name) for study in studies]))

@@ -34,6 +34,7 @@ class Policy:
     Attributes:
         minimum_persons: distinct persons that a cohort must hold before anything is computed on it.
         minimum_cell: persons that must stand behind every number that leaves the site.
+        rounding: what every count that leaves is a multiple of; 1: as it is.
         targets: prefixes of the code that a study may name here, and single classes by name; of libraries and of the
             engine only what is listed (`flip.config.places`), unless its name stands here.
 
@@ -69,6 +70,7 @@ class Policy:
     minimum_persons: int
     minimum_cell: int
     targets: Sequence[str] = STUDY_TARGETS
+    rounding: int = 1
     minimum_batch: int = 1
     persons_per_parameter: int = 0
     maximum_parameters: int | None = None

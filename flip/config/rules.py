@@ -13,6 +13,7 @@ SHA256 = re.compile("[0-9a-f]{64}")
 UNITS = {
     "minimum_persons": "persons",
     "minimum_cell": "persons",
+    "rounding": "persons",
     "maximum_questions": "questions",
     "least_sites": "sites",
 }

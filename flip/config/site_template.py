@@ -7,6 +7,10 @@ from flip.config.targets import STUDY_TARGETS
 RULES: Mapping[str, tuple[str, str]] = {
     "minimum_persons": ("???", "distinct persons that a cohort must hold before anything is computed on it; e.g. 50"),
     "minimum_cell": ("???", "persons that must stand behind every number that leaves this site; e.g. 5"),
+    "rounding": (
+        "1",
+        "what every count that leaves is rounded to a multiple of; 1, as it is, if left out; e.g. 5 (the NHS's rule)",
+    ),
     "targets": (
         f"[{', '.join(STUDY_TARGETS)}]",
         "prefixes of the code that a study may name; these if left out; e.g. one more: my_package.",

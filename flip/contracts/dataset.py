@@ -182,8 +182,11 @@ class KnowsPersonsBehind(Protocol):
 class Describes(Protocol):
     """A dataset that `job=check` and `job=statistics` can describe."""
 
-    def describe(self, edges: Arrays) -> tuple[Arrays, Mapping[str, int]]:
-        """Counts, moments and, over the agreed edges, histograms by column; and the persons that each rests on."""
+    def describe(self, edges: Arrays, minimum_cell: int = 1) -> tuple[Arrays, Mapping[str, int]]:
+        """Counts, moments and, over the agreed edges, histograms by column; and the persons that each rests on, in
+        the part of the cohort (a split, what is left out) where they are fewest. One that takes no `minimum_cell` is
+        given none, and parts that it describes together may be told apart by what other tasks tell.
+        """
 
 
 @runtime_checkable

@@ -103,9 +103,12 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
     "release": _release,
     "releases": _releases,
     "minimum_cell": lambda each: f"Nothing leaves that rests on fewer than {each.minimum_cell} persons.",
+    "rounding": lambda each: (
+        f"Every count that leaves is a multiple of {each.rounding}." if each.rounding > 1 else "Counts are not rounded."
+    ),
 }
 """A rule in words, as the end of "A study may ...", but for what leaves. A bound is the most, unless it says more."""
-SENTENCES = ("releases", "minimum_cell")
+SENTENCES = ("releases", "minimum_cell", "rounding")
 
 
 def _opted_out(site: Site) -> str:
@@ -129,5 +132,6 @@ def permits(site: Site, policy: Policy) -> str:
             f"Its peers in secure sums: {', '.join(sorted(site.peers)) or 'none, so that it takes part in none'}.",
             f"It may {WORDS['releases'](policy)}",
             WORDS["minimum_cell"](policy),
+            WORDS["rounding"](policy),
         ]
     )

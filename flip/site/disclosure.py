@@ -18,12 +18,12 @@ from flip.contracts.dataset import Arrays
 from flip.messages import Fault, Payload, Reply, Withheld
 from flip.messages.summary import Summaries, Summary, SummaryKind
 from flip.metrics import EXAMPLES, exact_of, levels_of, metrics_of
+from flip.site.complementary import suppress_table
 from flip.site.persons import Persons
 from flip.site.refusal import Refusal
 from flip.site.releases import kept_in, under_noise
+from flip.site.rounding import rounded
 
-PARTS = {"known": 3, "levels": 3, "units": 3, "label": 2}
-"""Counts that are parts of a whole, and how much of their names tells which; others, as notes by word, are none."""
 Behind = Callable[[Any], Any]
 
 
@@ -81,11 +81,13 @@ RULES: Mapping[str, Callable[[int, Any, int], Any]] = {
 def released(persons: int, policy: Policy, step: str, *, private: bool, **fields: Any) -> Reply:
     """The reply to a step, each field by its rule, and under a `private` mechanism by that of `under_noise` too.
 
+    Counts without noise are rounded where the policy says so.
+
     `persons` stand behind all that has no number of its own.
     """
     kept = kept_in(policy.releases, step, fields)
     kept = {name: RULES[name](persons, value, policy.minimum_cell) for name, value in kept.items()}
-    return Reply(**(under_noise(kept) if private else kept))
+    return Reply(**(under_noise(kept) if private else rounded(kept, policy.rounding, step)))
 
 
 # Counts and sums.
@@ -123,57 +125,18 @@ def merge_bins(persons: NDArray[Any], cell: int, behind: Behind = lambda counts:
     return merged
 
 
-def suppress_complementary(persons: NDArray[Any], cell: int) -> NDArray[np.float64]:
-    """Counts of persons whose sum is known, with every small one at 0, and others so that none can be told from it.
-
-    The smallest of the others become 0 too, until those that did are two or more and hold `cell` together.
-    """
-    kept = np.array(persons, np.float64)
-    hidden = [index for index, count in enumerate(kept) if 0 < count < cell]
-    others = sorted((i for i, count in enumerate(kept) if count >= cell), key=lambda i: float(kept[i]))
-    while hidden and others and (len(hidden) < 2 or kept[hidden].sum() < cell):
-        hidden.append(others.pop(0))
-    kept[hidden] = 0
-    return kept
-
-
-def suppress_groups(persons: Mapping[str, NDArray[Any]], cell: int) -> dict[str, NDArray[Any]]:
-    """Complementary suppression where the sum of counts is known: of one array, or of the names that begin alike."""
-    kept = dict(persons)
-    groups: dict[str, list[str]] = {}
-    for name, array in persons.items():
-        if name.startswith("count/") and name.split("/")[1] in PARTS:
-            whole = name if array.size > 1 else "/".join(name.split("/")[: PARTS[name.split("/")[1]]])
-            groups.setdefault(whole, []).append(name)
-    for names in groups.values():
-        values = suppress_complementary(np.concatenate([persons[name] for name in names]), cell)
-        kept |= dict(zip(names, np.split(values, len(names)), strict=True))
-    return kept
-
-
-def suppress_total(persons: int, parts: Sequence[int], cell: int, *, skipped: int) -> int:
-    """The persons of a cohort, less those in its small parts where the total would tell of them.
-
-    `parts` are the persons of each split. The others of the cohort are a part too, and so are those of them who are
-    beyond the `skipped` ones, whose number leaves with their reasons.
-    """
-    others = persons - sum(parts)
-    beyond = others - skipped if others >= cell else others
-    small = sum(part for part in (*parts, beyond) if 0 < part < cell)
-    return persons - small if small < cell else persons
-
-
 def suppress_outcomes(persons: Persons, arrays: Mapping[str, NDArray[Any]], cell: int) -> dict[str, Summary]:
     """What a study adds to the report, of the examples of a split.
 
-    The cells of a table, and the rows of a histogram, add up to all examples, whose number leaves too.
+    The cells of a table, and the rows of a histogram, add up to all examples, whose number leaves too; and those of a
+    class to its examples, which other numbers tell.
     """
     found = {}
     for name, array in arrays.items():
         kind, values = SummaryKind(name.split("/")[0]), np.asarray(array, np.float64)
         cells = {SummaryKind.COUNT: values, SummaryKind.HISTOGRAM: values.sum(-1, keepdims=True)}.get(kind)
         if cells is not None and cell > 1:
-            told = suppress_complementary(persons.behind(cells).ravel(), cell).reshape(cells.shape)
+            told = suppress_table(persons.behind(cells), cell)
             values = np.where(told > 0, values, 0.0)
         summary = Summary(kind, values, persons.number)
         found[name] = suppress_summary(persons.number, summary, cell, persons.behind)

@@ -24,14 +24,8 @@ from flip.contracts import (
 )
 from flip.contracts.loaders import examples_in
 from flip.messages.summary import KNOWN, OPTED_OUT, Summary, SummaryKind, Topic
-from flip.site.disclosure import (
-    enough,
-    suppress_complementary,
-    suppress_groups,
-    suppress_number,
-    suppress_summary,
-    suppress_total,
-)
+from flip.site.complementary import suppress_complementary, suppress_groups, suppress_total
+from flip.site.disclosure import enough, suppress_number, suppress_summary
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
 
 
@@ -84,11 +78,15 @@ def description(
     """
     if not isinstance(data, Describes):
         return {}
-    counted, behind = data.describe(edges)
-    arrays = suppress_groups(counted, cell)
-    for name in [name for name in arrays if name.startswith(KNOWN) and (arrays[name] != counted[name]).any()]:
+    guards = "minimum_cell" in inspect.signature(data.describe).parameters
+    counted, behind = data.describe(edges, cell) if guards else data.describe(edges)
+    arrays = suppress_groups(counted, cell, behind)
+    for name in [name for name in arrays if name.startswith(KNOWN)]:
+        few = not enough(behind.get(name, persons), cell)  # as a part of one split, or of what is left out
+        if not few and (arrays[name] == counted[name]).all():
+            continue
         column, told = name.removeprefix(KNOWN), arrays.pop(name)  # a part at 0 would read as none
-        if told[0] != counted[name][0]:
+        if few or told[0] != counted[name][0]:
             alike = (f"moments/{column}", f"histogram/{column}")
             levels = f"count/levels/{column}/"
             arrays = {n: each for n, each in arrays.items() if n not in alike and not n.startswith(levels)}

@@ -12,7 +12,8 @@ from datamodules.text import DOCUMENTS, HashedText
 from flip.config.schema import Site
 from flip.messages import Task
 from flip.messages.summary import Topic
-from flip.site.disclosure import suppress_complementary, suppress_summaries
+from flip.site.complementary import suppress_complementary
+from flip.site.disclosure import suppress_summaries
 from flip.site.silo import Silo
 from flip.site.statistics import description
 from tests.studies import compose_study
@@ -81,12 +82,12 @@ def test_names_and_numbers_of_few_persons_stay_at_the_site(silo):
     told = {name: summary.values for name, summary in reply.summaries[Topic.DESCRIPTION].items()}
     names = set(told)
     assert "zebra" not in json.dumps(sorted(names))
-    # Two persons with the rare level: so one of the other two levels is kept back with it.
-    levels = [name for name in names if name.startswith("count/levels/rare/")]
-    assert len(levels) == 1
+    # Two persons with the rare level: so of the other two levels none can be told in each split.
+    assert not [name for name in names if name.startswith("count/levels/rare/")]
     assert "moments/height" not in names  # known of three persons
     assert "count/known/height" not in names
-    assert told["count/label/outcome 1"].tolist() == [20]
+    assert "count/label/outcome 1" not in names  # 20, of whom too few validate
+    assert told["count/labels"].tolist() == [60]
     for name, values in told.items():
         if name.startswith("count/"):
             assert all(value == 0 or value >= CELL for value in values), name

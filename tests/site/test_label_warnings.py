@@ -9,7 +9,7 @@ from flip.messages.summary import Topic
 from flip.report.cohorts import screen_table
 from flip.report.notices import notices
 from flip.runs.record import RunRecord
-from flip.site.disclosure import suppress_total
+from flip.site.complementary import suppress_total
 from flip.site.statistics import cohort_counts, cohort_summaries
 from tests.datamodules.ct_sites import nifti, numbered, site, structures
 from tests.studies import compose_study
