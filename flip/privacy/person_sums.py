@@ -5,7 +5,7 @@ Imported by `distributed_dp` when used.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from flip.privacy.opacus_training import Protection, protect, release
 from flip.privacy.poisson import poisson_loader
 from flip.privacy.released import Floats, Update
 from flip.privacy.whose import Whose
+
+if TYPE_CHECKING:
+    from flip.contracts.model import TrainableModule
 
 ROUNDED = 1 + 1e-4
 """What sums in float64 may add to a change: B gradients of length C at most are summed to within B^2 2^-53 C, twice."""
@@ -78,7 +81,7 @@ class PersonSums:
         return np.concatenate(pieces), self.norm
 
 
-def plain_rate(name: str, module: Any) -> float:
+def plain_rate(name: str, module: "TrainableModule") -> float:
     """The learning rate of a model whose optimizer is plain SGD. Raises UserError for any other."""
     made = module.configure_optimizers()
     groups = made.param_groups if type(made) is torch.optim.SGD else []

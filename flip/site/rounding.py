@@ -23,9 +23,9 @@ def nearest(counts: ArrayLike, base: int) -> NDArray[np.float64]:
     return multiples
 
 
-def rounded(fields: Mapping[str, Any], base: int, step: str) -> dict[str, Any]:
+def rounded(fields: Mapping[str, object], base: int, step: str) -> dict[str, Any]:
     """The fields of a reply to a step with every count rounded; as they are for a base of 1."""
-    found = dict(fields)
+    found: dict[str, Any] = dict(fields)
     if base <= 1:
         return found
     if "examples" in found:

@@ -134,7 +134,7 @@ class Silo:
             except Refusal as refusal:
                 journal.left(task, *told(self._fault(task, refusal.fault)), behind)
                 raise
-            journal.left(task, *told(Reply(self.name, task.digest)), behind)
+            journal.left(task, *told(self._fault(task, None)), behind)
             return loaded.datamodule
 
     def _rows(self, task: Task) -> Loaded:
@@ -198,7 +198,8 @@ class Silo:
             self._loaded[accepted.digest] = admit(accepted, self.place)
         return self._loaded[accepted.digest]
 
-    def _fault(self, task: Task, fault: Fault) -> Reply:
+    def _fault(self, task: Task, fault: Fault | None) -> Reply:
+        """A reply that holds nothing but its fault, if any."""
         return released(0, Policy(1, 1), "", private=False, site=self.name, task_digest=task.digest, fault=fault)
 
 
