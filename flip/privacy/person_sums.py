@@ -5,7 +5,6 @@ Imported by `distributed_dp` when used.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,9 +17,6 @@ from flip.privacy.opacus_training import Protection, protect, release
 from flip.privacy.poisson import poisson_loader
 from flip.privacy.released import Floats, Update
 from flip.privacy.whose import Whose
-
-if TYPE_CHECKING:
-    from flip.contracts.model import TrainableModule
 
 ROUNDED = 1 + 1e-4
 """What sums in float64 may add to a change: B gradients of length C at most are summed to within B^2 2^-53 C, twice."""
@@ -81,9 +77,9 @@ class PersonSums:
         return np.concatenate(pieces), self.norm
 
 
-def plain_rate(name: str, module: "TrainableModule") -> float:
+def plain_rate(name: str, module: torch.nn.Module) -> float:
     """The learning rate of a model whose optimizer is plain SGD. Raises UserError for any other."""
-    made = module.configure_optimizers()
+    made = module.configure_optimizers()  # type: ignore[operator]  # a LightningModule's
     groups = made.param_groups if type(made) is torch.optim.SGD else []
     rates = {group["lr"] for group in groups}
     others = any(group[key] for group in groups for key in ("momentum", "dampening", "weight_decay", "maximize"))
