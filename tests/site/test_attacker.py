@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as some
 
 from datamodules.cohort_table import CohortTable
@@ -34,6 +34,7 @@ def test_the_attacker_finds_what_a_subtraction_tells_and_no_more():
 
 
 @settings(max_examples=40, deadline=None)
+@example(counts=[1, 1, 9, 20])
 @given(counts=some.lists(COUNTS, min_size=2, max_size=6))
 def test_no_count_follows_from_the_others_and_their_sum(counts):
     kept, attacker = suppress_complementary(np.array(counts, float), CELL), Attacker()
