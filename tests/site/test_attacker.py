@@ -91,7 +91,7 @@ def hospital(tmp_path_factory: pytest.TempPathFactory) -> Hospital:
     return Hospital(tmp_path_factory.mktemp("attacked"))
 
 
-@pytest.mark.parametrize("seed", [5, 9, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(10, 30))])
+@pytest.mark.parametrize("seed", [9, 32, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(33, 45))])
 def test_no_count_of_few_persons_follows_from_all_that_leaves_in_a_run(hospital, seed):
     table, text = drawn(seed)
     path = hospital.folder / "data" / "uci_heart" / "processed.cleveland.data"
