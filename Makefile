@@ -14,13 +14,14 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
-.PHONY: help demo test fuzz published test-slow test-all test-transformers test-launchers ci lint clean
+.PHONY: help demo test attacks fuzz published test-slow test-all test-transformers test-launchers ci lint clean
 
 help:
 	@echo "make demo        install, train the demo study over Flower, write its report (OVERRIDES=... is passed on)"
 	@echo "make test        install, run the fast tests"
 	@echo "make fuzz        install, give 100,000 hostile cases to each reader of messages and files: hours"
 	@echo "make published   install, run the published study with all its strategies and seeds, and compare the means"
+	@echo "make attacks     install, try whether weights tell who was trained on (FLIP_DATA_DIR: the data): minutes"
 	@echo "make test-slow   install, run the tests that need minutes"
 	@echo "make test-all    install, run both"
 	@echo "make test-transformers   install the extra package beside the others, run the tests that need it"
@@ -44,6 +45,9 @@ fuzz: $(VENV)/.installed-test $(VENV)/.installed-atheris
 	for reader in task reply query; do \
 	  PYTHONPATH=$(abspath $(VENV))/atheris $(BIN)/python -m tests.fuzz.guided $$reader 100000 || exit 1; done
 	$(BIN)/python -m pytest -n $(WORKERS) --hypothesis-profile=fuzz --timeout=0 tests/fuzz
+
+attacks: $(VENV)/.installed-test
+	$(BIN)/python -m tests.benchmarks.attack_membership 64 none "dp_sgd 8" "dp_sgd 3" "dp_sgd 1"
 
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m "slow and not long"
