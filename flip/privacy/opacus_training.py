@@ -85,7 +85,7 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
         return cleared
 
     def clip_and_accumulate(self) -> None:
-        """Opacus' own, but for sums that have their noise elsewhere: those are of float64, so that they round little."""
+        """Opacus' own, but for sums that have their noise elsewhere: those are float64, and round little."""
         if self._sums is None:
             super().clip_and_accumulate()
             return
