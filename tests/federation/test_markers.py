@@ -36,7 +36,7 @@ SITES = {
     "level_finder": ("north", "south", "east", "west", "coast"),
 }
 NUMBERS = ("heart_disease", "dermatology", "icu_outcome", "level_finder")  # kinds with a marked column of numbers
-WITHOUT_PERSONS = ("heart_disease",)  # whose rows are a person each: nobody can be on a list
+WITHOUT_PERSONS = ("heart_disease", "clinical_notes")  # no column says whose a row is: nobody can be on a list
 SUMMED = ("heart_disease",)  # whose weights leave in sums of the sites alone
 PRIVATE = ("sites/", "paths/")  # in a simulation the sites' own homes, and where their roots are
 

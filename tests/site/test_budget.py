@@ -226,7 +226,7 @@ own.silo.answer(own.task())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["fit_round", pytest.param("to_arrays", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moment", ["fit_on", pytest.param("to_arrays", marks=pytest.mark.slow)])
 def test_a_site_killed_between_reserve_and_reply_has_spent_and_told_nothing(tmp_path, moment):
     own = Hospital(tmp_path, *PRIVATE, budget=1.0)
     words = [sys.executable, "-c", KILLED, str(tmp_path), moment]

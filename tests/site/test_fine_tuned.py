@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flip.messages import Fault
-from flip.site.fit import fit_round
+from flip.site.devices import fit_on
 from tests.site.test_gate import Hospital
 
 STEPS = 5  # of a round
@@ -100,9 +100,9 @@ def test_it_goes_on_from_the_parameters_that_the_site_has_kept_in_the_last_round
 
     def noted(module, *others, **named):
         begins.append(module.linear.bias.item())
-        return fit_round(module, *others, **named)
+        return fit_on(module, *others, **named)
 
-    monkeypatch.setattr("flip.site.fit.fit_round", noted)
+    monkeypatch.setattr("flip.site.fit.fit_on", noted)
     assert sharing.silo.answer(shared(sharing.task())).fault is None
     assert sharing.silo.answer(shared(sharing.task(number=1))).fault is None
     assert sharing.silo.answer(shared(sharing.task(number=0, stage="fine_tuned", rounds=1))).fault is None

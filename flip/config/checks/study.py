@@ -111,7 +111,8 @@ def _trainer(study: Study) -> Iterator[str]:
     for name, count in counts.items():
         if count is not None and count < 1:
             yield f"{at(f'trainer.{name}', study.where)}: {count} must be 1 or more"
-    workers = study.manifest["dataset"].get("workers")  # processes that load batches, of a dataset that has them
+    dataset = study.manifest["dataset"]
+    workers = dataset.get("workers") if isinstance(dataset, Mapping) else None
     for key, many in {"trainer.threads": trainer["threads"], "dataset.workers": workers}.items():
         if isinstance(many, int) and many > MOST_AT_ONCE:
             yield f"{at(key, study.where)}: {many} must be at most {MOST_AT_ONCE}"
