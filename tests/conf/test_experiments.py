@@ -13,7 +13,7 @@ from tests.cohorts.studies import TINY
 from tests.commands import flip
 from tests.studies import EXPERIMENTS, compose_study, in_rounds
 
-# One for each kind of input: what is carried differs by no more. Every one passes each backend's check (test_shipped.py)
+# One for each kind of input: what is carried differs by no more. Every one passes the check of each backend.
 OVER_FLOWER = ("heart_disease", "icu_outcome", "clinical_notes", "dermatology", "sarcopenia", "abdomen_3d")
 
 
