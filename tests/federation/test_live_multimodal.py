@@ -1,6 +1,7 @@
 """A study of photographs and a table whose sites share one cohort runs live, with the weights of a simulation.
 
-The model that it ends with is scored live, and begun from, where the hospitals' files name it.
+The model that it ends with is scored live, and begun from, where the hospitals' files name it. Marks in the hospitals'
+photographs and tables reach neither the server, the researcher nor a run's folder.
 """
 
 import json
@@ -20,6 +21,7 @@ from tests.cohorts.dermatology import dermatology
 from tests.commands import flip
 from tests.federation.live import Deployment, free_port, until
 from tests.federation.live_study import BACKENDS, PATIENCE
+from tests.federation.markers import mark_dermatology, marked_files, marks_in
 from tests.studies import in_rounds
 
 pytestmark = pytest.mark.slow
@@ -67,6 +69,7 @@ def test_it_ends_with_the_weights_of_a_simulation(
 ) -> None:
     words = ["experiment=dermatology", *in_rounds(dermatology(tmp_path / "data")), f"numerics={numerics}"]
     words += ["strategy.rounds=1", "strategy.min_sites=2"]
+    mark_dermatology(tmp_path / "data")
     (tmp_path / "runs").mkdir()
     (tmp_path / "here").mkdir()
     with Deployment(tmp_path / "said", ["server", *CLINICS]) as place:
@@ -84,6 +87,10 @@ def test_it_ends_with_the_weights_of_a_simulation(
         assert ended.status == 0, ended.out + ended.err
         trained = ended.result
         refused, scored, begun = (afterwards(place, tmp_path, [*words, *live], ended.runs[0], job) for job in JOBS)
+        said = ended.out + ended.err + place.said("server")
+    assert marked_files(tmp_path / "data")
+    assert marked_files(tmp_path / "runs") | marked_files(tmp_path / "kits", tuple(CLINICS)) == {}
+    assert marks_in(said.encode()) == []
     assert refused["status"] == "refused"
     assert Fault.REFUSED_MODEL.value in refused["reason"]
     of_test = {name: value for name, value in trained["metrics"].items() if name.startswith("test/site/")}
