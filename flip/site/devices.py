@@ -60,24 +60,14 @@ def fit_on(
     device: Device,
     callback: RoundCallback,
 ) -> None:
-    """Train for a number of optimizer steps, on as many devices as there are. Raises UserError."""
-    fit = fit_round if device.devices == 1 else fit_over
-    fit(module, loader, steps=steps, device=device, callback=callback)
-
-
-def fit_over(
-    module: "lightning.LightningModule",
-    loader: "Loader",
-    *,
-    steps: int,
-    device: Device,
-    callback: RoundCallback,
-) -> None:
-    """Train as `flip.site.trainer.fit_round` does, by `device.devices` processes.
+    """Train as `flip.site.trainer.fit_round` does, by `device.devices` processes; one is this process itself.
 
     Raises UserError for a loader whose batches cannot be dealt out, for what a process raised, and where the processes
     ended with other weights: then a learning rate or a step hung on what one of them saw alone.
     """
+    if device.devices == 1:
+        fit_round(module, loader, steps=steps, device=device, callback=callback)
+        return
     if problem := loader_problem(loader):
         raise UserError(f"devices: {device.devices} in the site's file: {problem}")
     with tempfile.TemporaryDirectory() as folder, no_daemon():
