@@ -68,10 +68,7 @@ def approve(arguments: Sequence[str]) -> None:
     approvers = _policy(given.site_file, own).approval
     if approvers is None:
         raise UserError(f"{given.site_file}: policy.approval is none, so that nothing is to be signed; list who may")
-    private = private_key(given.key, given.site_file)
-    if approvers.keys.get(given.name) != public(private):
-        line = f"{given.name}: {public(private)}"
-        raise UserError(f"{given.site_file}: policy.approval.keys does not have this key; its owner adds '{line}'")
+    private = listed_key(given, "approval", approvers)
     name = given.site or _site_name(given.site_file)
     approval = _approval(given.study)
     stated = [f"--{each}" for each in TERMS if approval and getattr(given, each)]
@@ -180,7 +177,16 @@ def _site_name(file: Path) -> str:
     return str(found)
 
 
-def private_key(path: Path, site_file: Path) -> Ed25519PrivateKey:
+def listed_key(given: argparse.Namespace, rule: str, persons: Approvers) -> Ed25519PrivateKey:
+    """The private key of who signs, whom a rule of the site's policy lists. Raises UserError."""
+    key = _private_key(given.key, given.site_file)
+    if persons.keys.get(given.name) != public(key):
+        line = f"{given.name}: {public(key)}"
+        raise UserError(f"{given.site_file}: policy.{rule}.keys does not have this key; its owner adds '{line}'")
+    return key
+
+
+def _private_key(path: Path, site_file: Path) -> Ed25519PrivateKey:
     """A person's private key. Raises UserError for one that others, or the site's process, may read."""
     if path.resolve().is_relative_to(site_file.absolute().parent.resolve()):
         raise UserError(f"{path}: lies in the site's own folder, where its process can read it; keep it elsewhere")

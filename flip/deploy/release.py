@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flip.config.approvers import Release
 from flip.config.site_file import load_site
-from flip.deploy.approve import OWN, private_key, public
+from flip.deploy.approve import OWN, listed_key
 from flip.errors import UserError, several
 from flip.messages.stages import STAGES, TRAINING
 from flip.site.held import PURPOSE, Decision, Record, Waiting
@@ -34,10 +34,7 @@ def command(arguments: Sequence[str]) -> None:
     if given.name is None:
         return
     decision = _decision(given, found, waiting)
-    key = private_key(given.key, given.site_file)
-    if rule.by.keys.get(given.name) != public(key):
-        line = f"{given.name}: {public(key)}"
-        raise UserError(f"{given.site_file}: policy.release.keys does not have this key; its owner adds '{line}'")
+    key = listed_key(given, "release", rule.by)
     others = [each for each in decision.signatures if each.name != given.name]
     signed = replace(decision, signatures=[*others, sign(PURPOSE, decision.statement, given.name, key)])
     waiting.keep(signed)

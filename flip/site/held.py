@@ -115,10 +115,10 @@ class Waiting:
 
     def decided(self, record: Mapping[str, object], rule: Release) -> bool | None:
         """Whether an answer may leave; None where it waits. A refusal comes before every release."""
-        found = [each for each in self.decisions() if each.is_of(record) and (each.signers(rule))]
-        if any(not each.leaves for each in found):
+        found = [(each.leaves, each.signers(rule)) for each in self.decisions() if each.is_of(record)]
+        if any(who and not leaves for leaves, who in found):
             return False
-        return True if any(len(each.signers(rule)) >= rule.by.needed for each in found) else None
+        return True if any(leaves and len(who) >= rule.by.needed for leaves, who in found) else None
 
     def fault(self, rule: Release | None, task: Task, reply: Reply, behind: Behind) -> Fault | None:
         """Why an answer of the digest `behind.held` does not leave now; where it is held, it is written down.
