@@ -20,7 +20,7 @@ help:
 	@echo "make demo        install, train the demo study over Flower, write its report (OVERRIDES=... is passed on)"
 	@echo "make test        install, run the fast tests"
 	@echo "make fuzz        install, give 100,000 hostile cases to each reader of messages and files: hours"
-	@echo "make published   install, run the published study with all its strategies and seeds, and compare the means"
+	@echo "make published   install, run the published study with all its strategies and seeds, and the studies of the pages"
 	@echo "make attacks     install, try whether weights tell who was trained on (FLIP_DATA_DIR: the data): minutes"
 	@echo "make test-slow   install, run the tests that need minutes"
 	@echo "make test-all    install, run both"
@@ -56,9 +56,10 @@ test-slow: $(VENV)/.installed-test
 test-all: $(VENV)/.installed-test
 	$(PYTEST) -m "not long"
 
-# What an article published, also of the strategies that the tests above leave out: needs the real data.
+# What an article published and our pages state, also what the tests above leave out: needs the real data.
 published: $(VENV)/.installed-test
-	$(BIN)/python -m pytest -s -m "slow or long" tests/conf/test_published.py
+	$(BIN)/python -m pytest -s -m "slow or long" tests/conf/test_published.py tests/conf/test_real_studies.py \
+	  tests/conf/test_sarcopenia_demo.py
 
 # In a folder of its own: where transformers is installed every process starts 1.7 s later, since torchmetrics imports it.
 test-transformers: $(VENV)/.installed-transformers

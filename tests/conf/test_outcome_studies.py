@@ -25,10 +25,10 @@ def score(ran: Finished, name: str, prefix: str = "test/pooled/") -> tuple[float
     return low, value, high
 
 
-def run(folder: Path, name: str, demo: Path, *arguments: str, federation: str = "inprocess") -> Finished:
+def run(folder: Path, name: str, demo: Path, *arguments: str) -> Finished:
     """An experiment of these, on data below `demo`."""
     folder.mkdir()
-    return flip(folder, f"experiment={name}", f"federation={federation}", f"paths.demo_dir={demo}", *arguments)
+    return flip(folder, f"experiment={name}", "federation=inprocess", f"paths.demo_dir={demo}", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -64,21 +64,12 @@ def test_death_in_intensive_care_is_predicted_as_well_federated_as_pooled(stays,
     assert alone(both.result["metrics"], "auroc_binned") == pytest.approx(said.alone, abs=TOLERANCE)
 
 
-def test_the_intensive_care_study_runs_without_federation(stays, tmp_path):
-    assert score(run(tmp_path / "none", "icu_outcome", stays, federation="none"), "auroc_binned")[0] > 0.6
-
-
 def test_measured_muscle_and_clinical_data_rank_survival(muscles, tmp_path):
     baselines, name = ("baselines.centralized=true", "baselines.alone=true"), "c_index_weighted"
     survival = run(tmp_path / "both", "sarcopenia_outcome", muscles, *baselines)
-    clinical = run(tmp_path / "clinical", "sarcopenia_outcome", muscles, *baselines, *CLINICAL)
+    clinical = run(tmp_path / "clinical", "sarcopenia_outcome", muscles, *CLINICAL)
     said = stated("sarcopenia_outcome")
     found = [score(survival, name, prefix)[1] for prefix in ("test/pooled/", "baseline/centralized/test/pooled/")]
     assert found == pytest.approx([said.federated, said.centralized], abs=OF_FEW)
     assert alone(survival.result["metrics"], name) == pytest.approx(said.alone, abs=OF_FEW)
     assert score(clinical, name)[1] < found[0] - OF_FEW
-
-
-def test_the_survival_study_runs_without_federation(muscles, tmp_path):
-    ran = run(tmp_path / "none", "sarcopenia_outcome", muscles, federation="none")
-    assert score(ran, "c_index_weighted")[1] > 0.55

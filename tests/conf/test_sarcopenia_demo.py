@@ -48,6 +48,7 @@ def test_every_row_of_the_page_on_sites_is_what_the_study_gives(trained):
         assert scores["index_bias"] == pytest.approx(float(bias), abs=0.3)
 
 
+@pytest.mark.long
 def test_trained_in_one_place_it_is_as_good_as_the_readme_states(demo, tmp_path):
     ran = flip(tmp_path, "experiment=sarcopenia", "federation=none", f"paths.demo_dir={demo}")
     assert ran.status == 0, ran.err

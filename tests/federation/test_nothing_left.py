@@ -1,7 +1,7 @@
 """No run leaves a process, a port or a temporary folder behind, whatever ends it.
 
-That it is so after a good end, and after a failure, the studies of `test_faults*.py` show; here are those that are
-killed or interrupted.
+That it is so after a good end, and after a failure, the studies of `test_faults*.py` show, and after an interrupt
+`test_interrupts.py`; here are those that are killed.
 """
 
 import os
@@ -124,19 +124,6 @@ def test_a_study_killed_in_mid_round_leaves_nothing(backend: Backend, tmp_path: 
         assert running.end() == -signal.SIGKILL
         assert running.family.left() == []
     assert study.temporary_files() == []
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", each(ONE, FORKED, FLOWER, FLARE, fast=[ONE]))
-def test_an_interrupted_study_leaves_its_result_alone(backend: Backend, tmp_path: Path, short: Path) -> None:
-    study = Faulty(tmp_path, short / f"i-{backend.id}", {"a": {1: "hang"}, "b": {}})
-    with study.running(*backend.overrides, "strategy.rounds=5") as running:
-        running.hanging("a")
-        running.process.send_signal(signal.SIGINT)
-        assert running.end() != 0
-        assert running.family.left() == []
-    assert study.temporary_files() == []
-    assert running.result["status"] == "interrupted"
 
 
 @pytest.mark.parametrize("backend", each(FLOWER, FLARE))
