@@ -9,9 +9,9 @@ import numpy as np
 from flip.messages import Fault, Payload, Reply, Task
 from flip.messages.forms import MOST_WHOLE, check_reply
 from flip.messages.summary import Summaries, Summary, SummaryKind, Topic
+from flip.messages.weights import BLOCK, change
 from flip.text import printable
 
-BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
 ONE = (Topic.SKIPPED, Topic.REMARKS, Topic.WARNINGS, Topic.ABSENT, Topic.COMPARED)  # of one number each
 MOST_EXAMPLES = 10**8  # of a site whose number of training examples nothing else bounds; a country's, not a hospital's
 GROWTH = 1e9  # times that a fit may enlarge the largest number of an array, or 1; a variance of raw CT grows 10^6 times
@@ -32,6 +32,7 @@ class Wanted:
         states: arrays like the summed states of metrics, by `metric/state`.
         most: the most examples that the site can have, by site.
         noised: sums have noise, so that a count of few can be below 0.
+        moves: the largest root mean square by which the weights may have moved from those sent; None: any.
     """
 
     weights: Payload
@@ -40,6 +41,7 @@ class Wanted:
     states: Payload
     most: Mapping[str, int]
     noised: bool = False
+    moves: float | None = None
 
 
 def checked(reply: Reply, task: Task, wanted: Wanted) -> Reply:
@@ -70,6 +72,8 @@ def problem(reply: Reply, task: Task, wanted: Wanted) -> Fault | None:
     if not all(map(math.isfinite, (*reply.metrics.values(), *sizes.values(), *others))):
         return Fault.NOT_FINITE
     grown = any(size > bound(wanted.weights[name]) for name, size in sizes.items())
+    if not grown and wanted.moves is not None:
+        grown = change(reply.weights, task.weights) > wanted.moves
     counted = likely(reply, task, wanted) and all(credible(*each, wanted, reply) for each in summaries)
     return Fault.IMPLAUSIBLE if grown or not counted or max(others, default=0) > LARGEST else None
 

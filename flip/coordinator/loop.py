@@ -154,7 +154,7 @@ class Coordinator:
         self._begin(ask)
         roster, used = self.roster, 0
         faults: dict[str, Fault] = {}
-        wanted = roster.fits(weights, self.strategy.returns(state))
+        wanted = roster.fits(weights, self.strategy.returns(state), self.strategy.most_change)
 
         def asked(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
             nonlocal used

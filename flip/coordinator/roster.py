@@ -110,14 +110,15 @@ class Roster:
             where = "; ".join(f"{stage} at {', '.join(sorted(sites))}" for stage, sites in sorted(self.held.items()))
             raise StudyHeld(f"{where}: {Fault.HELD.value}")
 
-    def fits(self, weights: Payload, state: Payload) -> Wanted:
+    def fits(self, weights: Payload, state: Payload, moves: float | None = None) -> Wanted:
         """What the reply to a fit must hold: arrays like these, of no more examples than the site said that it has.
 
+        `moves`: how far they may lie from those sent; what is beyond, sites would refuse in the mean.
         A site that did not say so, and came later, counts for no more than all that did: at most half of the mean.
         """
         others = sum(self.trained_on.values()) or MOST_EXAMPLES
         most = {site: self.trained_on.get(site, others) for site in self.trains}
-        return Wanted(weights, state, FIT_METRICS, {}, most)
+        return Wanted(weights, state, FIT_METRICS, {}, most, moves=moves)
 
     def enough(self, used: int, faults: Mapping[str, Fault], when: str) -> None:
         """Raise StudyFailed, with the faults of sites that train, if fewer can be used than the strategy needs."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 LAST_WEIGHTS = Path("weights") / "last.safetensors"  # in a run's folder: the final shared weights
 TYPES = frozenset(np.dtype(form).name for form in FORMATS)
 """What can travel, and be averaged where it is of floating point. A complex array is kept as two real ones."""
+BLOCK = 1 << 20  # numbers that are looked at together: what is computed beside a large array stays small
 WRAPPERS = ("_module.", "_orig_mod.")  # what Opacus and torch.compile put before a parameter's name
 
 
@@ -85,3 +87,18 @@ def digest(arrays: Mapping[str, np.ndarray]) -> str:
         seal.update(json.dumps([name, array.dtype.str, array.shape]).encode())
         seal.update(array.data)
     return seal.hexdigest()
+
+
+def change(new: Mapping[str, np.ndarray], old: Mapping[str, np.ndarray]) -> float:
+    """Root mean square of the change of all floating-point numbers, in blocks for the memory; what `old` lacks is 0."""
+    total, numbers = 0.0, 0
+    for name, array in new.items():
+        if not np.issubdtype(array.dtype, np.floating):
+            continue
+        after, before = array.reshape(-1), old[name].reshape(-1) if name in old else None
+        numbers += after.size
+        for start in range(0, after.size, BLOCK):
+            block = slice(start, start + BLOCK)
+            moved = after[block].astype(np.float64) - (before[block] if before is not None else 0.0)
+            total += float(np.dot(moved, moved))
+    return math.sqrt(total / max(numbers, 1))

@@ -150,7 +150,7 @@ def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
         case "begin", _:
             return [("begin", str(task.params.get(MODEL) or digest(task.weights)), 1)]
         case "evaluate", "study":
-            return [("evaluate", task.digest, SCORES_A_ROUND * expected.rounds)]
+            return [(f"evaluate/{task.round}", task.digest, SCORES_A_ROUND)]
         case "evaluate", "alone":
             site = str(task.params["alone"])
             own = hashlib.sha256(site.encode()).hexdigest()[:16]

@@ -5,7 +5,7 @@ sealed together with all before it by the site's secret, and a mark beside the f
 that was changed, cut, replaced or removed is refused, and never begun anew. Nothing is given back: a fit that breaks
 off after its line was written has spent what the line says, and the same fit again, with the same noise, nothing more.
 
-What the seal cannot show is a site's whole home removed, or put back to an earlier copy; whoever can do that is the
+What the seal cannot show is both files removed together, or put back to an earlier copy; whoever can do that is the
 owner of the machine.
 """
 

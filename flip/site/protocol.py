@@ -59,6 +59,7 @@ STEPS: Mapping[str, Step] = {
 OF_MODELS = (("begin", "study"), ("evaluate", "applied"))
 WHOLE = ("measure", "predict")  # steps that have all weights of the model
 SPLITS = ("validate", "test")
+AFTERWARDS = ("outcomes", "threshold")  # parameters of an evaluation after the rounds: each threshold is a question
 
 
 class Form(NamedTuple):
@@ -143,6 +144,8 @@ def unknown_params(task: Task) -> Iterator[str]:
             yield f"parameter {name!r} of {task.step}: {_shown(value)}"
     if task.step == "evaluate" and task.params.get("split") not in SPLITS:
         yield f"split: {_shown(task.params.get('split'))}"
+    if (task.step, task.stage) == ("evaluate", "study"):
+        yield from (f"parameter {name!r} among the rounds" for name in AFTERWARDS if name in task.params)
     if ("alone" in task.params) != (task.stage == "alone") and "alone" in known:
         yield f"parameter 'alone' in stage {task.stage}"
     if MODEL in task.params and not (is_sha256(task.params[MODEL]) and (task.step, task.stage) in OF_MODELS):

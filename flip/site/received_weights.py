@@ -17,11 +17,10 @@ import numpy as np
 
 from flip.files import ALONE, APPLIED, CENTRALIZED, FINE_TUNED, write_atomic
 from flip.messages import Fault, Payload, Task
-from flip.messages.weights import digest
+from flip.messages.weights import change, digest
 from flip.site.given import refuse_other_model, start_of
 from flip.site.refusal import Refusal
 from flip.site.state import PRIVATE, LocalState
-from flip.strategies.fedavg import BLOCK
 
 if TYPE_CHECKING:
     from flip.site.admission import Loaded
@@ -198,18 +197,3 @@ def refuse_pull(loaded: "Loaded", task: Task, steps: int) -> None:
             f"the coordinator's control would move the weights by {pulled:.4g} (root mean square) in one fit, and a "
             f"round can move them by {reach} ({KEYS})",
         )
-
-
-def change(new: Payload, old: Payload) -> float:
-    """Root mean square of the change of all floating-point numbers, in blocks for the memory; what `old` lacks is 0."""
-    total, numbers = 0.0, 0
-    for name, array in new.items():
-        if not np.issubdtype(array.dtype, np.floating):
-            continue
-        after, before = array.reshape(-1), old[name].reshape(-1) if name in old else None
-        numbers += after.size
-        for start in range(0, after.size, BLOCK):
-            block = slice(start, start + BLOCK)
-            moved = after[block].astype(np.float64) - (before[block] if before is not None else 0.0)
-            total += float(np.dot(moved, moved))
-    return math.sqrt(total / max(numbers, 1))

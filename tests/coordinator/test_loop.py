@@ -231,6 +231,17 @@ def test_a_reply_that_does_not_fit_is_a_fault_and_not_averaged(change, fault):
     assert notes.lines[4]["fault"] == fault
 
 
+@pytest.mark.parametrize(("most", "fault"), [(1.0, None), (0.99, "IMPLAUSIBLE"), (None, None)])
+def test_a_site_whose_weights_moved_beyond_the_studys_bound_is_named_and_not_averaged(most, fault):
+    notes = Notes()
+    still = lambda reply, task: (  # noqa: E731
+        replace(reply, weights=task.weights) if (reply.site, task.step) in (("a", "fit"), ("c", "fit")) else reply
+    )
+    weights = coordinator(notes, rounds=2, most_change=most)(Sites(spoil=still).ask)["weight"]
+    assert [line["fault"] for line in notes.lines if (line["site"], line["phase"]) == ("b", "fit")] == [fault] * 2
+    assert weights.tolist() == pytest.approx([0, 0] if fault else [2 / 3, 2 / 3])
+
+
 def moments(*numbers: float) -> dict[Topic, dict[str, Summary]]:
     return {Topic.STATISTICS: {"moments/age": Summary(SummaryKind.MOMENTS, np.array(numbers, float), 10)}}
 

@@ -59,6 +59,7 @@ class Federation:
         backend: "flower" or "nvflare".
         compromised: what controls the site COMPROMISED.
         small_disks: the folders that a test may fill, each a disk of its own; none where nobody may mount one.
+        port: the server's.
     """
 
     parties: Deployment
@@ -66,6 +67,7 @@ class Federation:
     backend: str
     compromised: Compromised
     small_disks: Mapping[str, Path]
+    port: int
 
     def start(self, *parties: str) -> None:
         """Start parties."""
@@ -181,7 +183,8 @@ def live_federation(backend: str, root: Path) -> Iterator[Federation]:
     data = write_tiny_heart(root / "data")
     with ExitStack() as stack:
         parties = stack.enter_context(Deployment(root / "said", ["server", *SITES]))
-        made = [f"out={root / 'kits'}", f"host={parties.address()}", f"port={free_port()}"]
+        port = free_port()
+        made = [f"out={root / 'kits'}", f"host={parties.address()}", f"port={port}"]
         made += [f"runs={root / 'runs'}"] if backend == "flower" else []
         subprocess.run([sys.executable, "-m", "flip", "deploy", backend, ROSTER, *made], check=True, cwd=root)
         (root / "runs").mkdir()
@@ -199,4 +202,4 @@ def live_federation(backend: str, root: Path) -> Iterator[Federation]:
             folder.mkdir(exist_ok=True)
             stack.enter_context(tmpfs(folder, megabytes=128))  # FLARE logs and keeps each job
         stack.callback(parties.stop_all)  # before their disks go
-        yield Federation(parties, root, backend, compromise(root / "compromised"), disks if can_mount() else {})
+        yield Federation(parties, root, backend, compromise(root / "compromised"), disks if can_mount() else {}, port)

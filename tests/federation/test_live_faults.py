@@ -35,6 +35,7 @@ from tests.federation.live_study import (
     Study,
     live_federation,
 )  # fmt: skip
+from tests.processes import LOOPBACK, listening_of, sockets
 from tests.runs.test_resume import STUDIES, killed_on
 
 pytestmark = pytest.mark.slow
@@ -63,6 +64,15 @@ def study(federation: Federation) -> Iterator[Study]:
     if begun.process.poll() is None:
         begun.process.send_signal(signal.SIGINT)
         begun.finish()
+
+
+def listens(federation: Federation, party: str) -> set[tuple[str, int]]:
+    """The addresses and ports that the processes of a party listen on, as the kernel of its own network has them."""
+    found = set()
+    for process in federation.parties.processes(party):
+        own = sockets(process)
+        found |= {place for number, place in listening_of(process).items() if number in own}
+    return found
 
 
 def goes_on(study: Study, federation: Federation, words: list[str]) -> None:
@@ -99,6 +109,15 @@ class LiveFaults:
         with federation.compromised.doing(misdeed):
             study.await_fault(COMPROMISED, fault)
         study.await_fault(COMPROMISED, None)
+
+    def test_a_hospital_listens_to_its_own_machine_alone_and_the_server_on_the_one_port_of_its_kits(
+        self, study, federation
+    ):
+        for site in ("cleveland", COMPROMISED):
+            assert {address for address, _ in listens(federation, site)} <= LOOPBACK
+        outside = {port for address, port in listens(federation, "server") if address not in LOOPBACK}
+        assert outside <= {federation.port}
+        assert federation.port in {port for _, port in listens(federation, "server")}
 
     def test_replies_that_come_twice_count_once(self, study, federation):
         before, sent = len(study.lines(COMPROMISED)), federation.compromised.sent_twice()

@@ -159,6 +159,8 @@ HOSTILE = {
     "a parameter of another step": lambda h: h.task(tries=True),
     "a parameter of another type": lambda h: h.task("evaluate", split="test", outcomes="yes"),
     "a threshold that is no number": lambda h: h.task("evaluate", split="test", threshold=float("nan")),
+    "a threshold among the rounds": lambda h: h.task("evaluate", split="validate", threshold=0.5),
+    "outcomes among the rounds": lambda h: h.task("evaluate", split="validate", outcomes=True),
     "a split that there is not": lambda h: h.task("evaluate", split="train"),
     "no split": lambda h: h.task("evaluate"),
     "a training alone of another site": lambda h: h.task(stage="alone", alone="va"),
@@ -223,6 +225,11 @@ def test_sixty_evaluations_of_other_weights_are_two_a_round(hospital):
     asked = [hospital.moved(0.01 * number, number % 3, "evaluate", split="test") for number in range(60)]
     answered = [hospital.silo.answer(task).fault for task in asked]
     assert answered == [None] * 6 + [Fault.REFUSED_PROTOCOL] * 54
+
+
+def test_no_round_takes_the_evaluations_of_another(hospital):
+    asked = [hospital.moved(0.01 * number, 1, "evaluate", split="test") for number in range(6)]
+    assert [hospital.silo.answer(task).fault for task in asked] == [None] * 2 + [Fault.REFUSED_PROTOCOL] * 4
 
 
 def test_models_of_sites_alone_are_scored_for_so_many_sites_and_no_more(hospital, monkeypatch):

@@ -89,12 +89,13 @@ def test_sixty_scores_are_no_sixty_questions(study, tmp_path):
 def test_twelve_scores_tell_of_single_persons_where_a_site_takes_any_weights(study, tmp_path, monkeypatch):
     silo = hospital(study, tmp_path / "home", minimum_cell=2)
     monkeypatch.setattr("flip.site.received_weights.Received.check", lambda self: None)
+    monkeypatch.setattr("flip.site.gate.SCORES_A_ROUND", 12)
     assert persons_told(silo, study, 12) >= 2
 
 
 def test_a_round_has_few_different_weights(silo, study):
     near = [moved(start(study), 0.01, seed) for seed in range(SETS + 1)]
-    replies = [ask(silo, study, "evaluate", each, split="test") for each in (*near, near[0])]
+    replies = [ask(silo, study, "fit", each, 1) for each in (*near, near[0])]
     assert [reply.fault for reply in replies] == [*[None] * SETS, Fault.REFUSED_WEIGHTS, None]
 
 
