@@ -114,3 +114,8 @@ def refused_strategy(strategy: FedAvg, share: float | None, least_sites: int) ->
             f"policy.least_sites={least_sites}: the study's strategy.min_sites is {strategy.min_sites}, so that it may "
             "go on with fewer"
         )
+
+
+def moved_by_noise(mechanisms: Sequence[Mechanism], rounds: int) -> bool:
+    """Whether a mechanism's noise lies on what a site sends of a round, so that it moves the weights by itself."""
+    return any(each.moves(rounds, 1) is not None for each in mechanisms)
