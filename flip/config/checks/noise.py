@@ -18,7 +18,7 @@ ROOM = 2.0  # deviations: 14 numbers have a root mean square beyond it once in a
 
 
 def noise_problems(study: Study, name: str, mechanism: Mechanism, strategy: FedAvg) -> Iterator[str]:
-    """A sentence for each thing by which noise would not hide what it says, or be of no use; `name`: its mechanism's."""
+    """A sentence for each thing by which its noise hides less than it says, or is of no use; `name` is its own."""
     if isinstance(mechanism, DistributedDP):
         yield from _in_sum(study, name, mechanism, strategy)
     if study.federation.get(TARGET) is not None and JOBS[study.job].trains and not isinstance(strategy, FedOpt):
