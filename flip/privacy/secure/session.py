@@ -31,7 +31,7 @@ HIDDEN = 2 * shamir.SHARE + 16  # bytes of two shares on their way
 
 
 def most_of_two(share: float) -> float:
-    """The largest part of a sum that two sites may be together, where one may be `share`: the middle between it and all.
+    """The largest part of a sum that two sites may be together, where one may be `share`: the middle of it and all.
 
     With more each of the two nearly knows what the other trained.
     """
