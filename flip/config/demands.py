@@ -88,10 +88,10 @@ class Demand:
         )
 
 
-def largest_share(strategy: FedAvg) -> float | None:
-    """The largest part that one site can have in what leaves a round; None where its number of examples decides.
+def largest_share(strategy: FedAvg, *, of: int = 1, among: int = 1) -> float | None:
+    """The largest part that so many sites can have in what leaves a round; None where numbers of examples decide it.
 
-    Of the sites that a round has at least, the others are those of the least weight.
+    Of the sites that a round has at least, and of `among`, the others are those of the least weight.
     """
     if strategy.largest_part is not None:
         return strategy.largest_part
@@ -99,9 +99,9 @@ def largest_share(strategy: FedAvg) -> float | None:
         return None
     weights = sorted(float(each) for each in strategy.site_weights.values())
     asked = max(1, math.ceil(strategy.fraction * len(weights) - 1e-9))
-    least = min(asked, strategy.min_sites or asked)
-    total = sum([*weights[: least - 1], *weights[-1:]])
-    return weights[-1] / total if total else 1.0
+    least = max(among, min(asked, strategy.min_sites or asked))
+    total = sum([*weights[: least - of], *weights[-of:]])
+    return sum(weights[-of:]) / total if total else 1.0
 
 
 def refused_strategy(strategy: FedAvg, share: float | None, least_sites: int) -> Iterator[str]:
@@ -114,3 +114,8 @@ def refused_strategy(strategy: FedAvg, share: float | None, least_sites: int) ->
             f"policy.least_sites={least_sites}: the study's strategy.min_sites is {strategy.min_sites}, so that it may "
             "go on with fewer"
         )
+
+
+def moved_by_noise(mechanisms: Sequence[Mechanism], rounds: int) -> bool:
+    """Whether a mechanism's noise lies on what a site sends of a round, so that it moves the weights by itself."""
+    return any(each.moves(rounds, 1) is not None for each in mechanisms)

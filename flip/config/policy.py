@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from flip.config import rules
 from flip.config.approvers import NOBODY, Approvers, Release
-from flip.config.demands import Demand, refused_strategy
+from flip.config.demands import Demand, moved_by_noise, refused_strategy
 from flip.config.places import refusals
 from flip.config.rules import DEPLOYED, RELEASES, REQUIRED, UNITS
 from flip.config.study import Manifest
@@ -159,6 +159,10 @@ class Policy:
             refused.append(f"policy.secure_aggregation={REQUIRED}: {why}")
         if self.privacy is not None and (unmet := self.privacy.unmet(manifest, mechanisms)):
             refused.append(unmet)
+        most = self.maximum_change
+        if most is not None and (strategy.most_change or 0) > most and moved_by_noise(mechanisms, strategy.rounds):
+            why = f"the study's noise moves the weights by up to strategy.most_change={strategy.most_change:g}"
+            refused.append(f"policy.maximum_change={most:g}: {why}, which would be refused once it is spent")
         return (Fault.REFUSED_RULE, "; ".join(refused)) if refused else None
 
     def refuses_trackers(self, names: str) -> str:

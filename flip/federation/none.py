@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, cast
 from flip.config.build import initial_module
 from flip.contracts import FederatedDataModule, ScaledForPooling
 from flip.coordinator.loop import Coordinator
+from flip.errors import StudyFailed
 from flip.files import CENTRALIZED, POOLED
-from flip.messages import Ask, Payload
+from flip.messages import Ask, Payload, Task
 from flip.messages.match import begin_from
 from flip.runs.recorder import POOLED_LINE
+from flip.site.refusal import Refusal
 from flip.site.silo import Silo
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ def train_pooled(
 
     manifest, baseline = json.loads(coordinator.roster.manifest), prefix != "test"
     names = coordinator.roster.sites(training=True)
-    data = [silos[name].datamodule(coordinator.roster.task("fit", 0, {})) for name in names]
+    data = [taken_out(silos[name], coordinator.roster.task("fit", 0, {})) for name in names]
     train, validate = split_loaders(data)
     module = initial_module(manifest, centralized=True)
     begin_from(module, coordinator.start)
@@ -60,6 +62,14 @@ def train_pooled(
     weights, stage = to_arrays(module), CENTRALIZED if baseline else "test"
     coordinator.evaluation.test(ask, stage, weights, prefix, pooled=True, main=not baseline)
     return weights
+
+
+def taken_out(silo: Silo, task: Task) -> FederatedDataModule:
+    """A site's data, by its own rules. Raises StudyFailed where it does not give them; its log says why."""
+    try:
+        return silo.datamodule(task)
+    except Refusal as refusal:
+        raise StudyFailed(f"{silo.name}: {refusal.fault.value}", [refusal.fault]) from refusal
 
 
 def epoch_recorder(

@@ -178,6 +178,13 @@ class Mechanism:
         """
         return []
 
+    def moves(self, rounds: int, sites: int) -> float | None:
+        """Deviation of its noise in each number of a round's mean over so many sites that weigh the same.
+
+        None: it lies on steps of a fit, or nowhere, and the size of what is sent does not follow from it.
+        """
+        return None
+
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Privacy spent by a run's entries in the ledger."""
         return None

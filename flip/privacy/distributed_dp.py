@@ -1,5 +1,6 @@
 """Noise of differential privacy inside a secure sum: each site adds a share, and the sum has the whole of it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -165,6 +166,16 @@ class DistributedDP(SecureAggregation):
         """One release a round, and the metrics of one model."""
         metrics = self.metrics_noise()
         return [self._noise.entry(rounds, rounds), *([metrics] if metrics else [])]
+
+    def moves(self, rounds: int, sites: int) -> float | None:
+        """That of all shares; None for persons, whose change is the learning rate's too."""
+        from flip.privacy.secure.session import Rules
+
+        if self.unit == "person":
+            return None
+        honest = Rules(threshold=self.threshold).needed(sites) - self.colluding
+        multiplier = float(self._noise.entry(rounds, 1)["noise_multiplier"])
+        return multiplier * 2 * self.clip / sites * math.sqrt(sites / max(honest, 1))
 
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Epsilon of the entries together."""

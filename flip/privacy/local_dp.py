@@ -100,6 +100,11 @@ class LocalDP(Mechanism):
         """One release a round."""
         return [self._settings.entry(rounds, rounds)]
 
+    def moves(self, rounds: int, sites: int) -> float | None:
+        """That of one site, of which the mean has so many."""
+        multiplier = float(self._settings.entry(rounds, 1)["noise_multiplier"])
+        return multiplier * 2 * self.clip / math.sqrt(sites)
+
     def spent(self, ledger: list[Entry]) -> Spent | None:
         """Epsilon of the entries together."""
         return self._settings.spent(ledger)

@@ -31,6 +31,7 @@ from flip.site.protocol import (
     unknown_weights,
 )
 from flip.site.refusal import Refusal
+from flip.site.releases import WEIGHTS
 from flip.site.sums import SHAPES, sum_slots
 
 
@@ -165,6 +166,16 @@ def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:
     return [(f"{task.step}/{task.stage}", task.digest, 1)]
 
 
+def handed_out(question: Question) -> None:
+    """The rows themselves may be taken out, to train on them with others': nothing of the site waits or stays then."""
+    policy = question.policy
+    if policy.release is not None:
+        why = "policy.release: without federation what is trained cannot wait here for a person to see it"
+        raise Refusal(Fault.REFUSED_RULE, why)
+    if WEIGHTS not in policy.releases:
+        raise Refusal(Fault.REFUSED_RULE, f"policy.releases: {WEIGHTS} are not among them")
+
+
 RULES: tuple[Callable[[Question], None], ...] = (
     well_formed,
     tracked,
@@ -177,6 +188,10 @@ RULES: tuple[Callable[[Question], None], ...] = (
     counted,
 )
 """Every rule of the gate, in order."""
+
+
+OF_ROWS = (tracked, approved, accepted, handed_out)
+"""What is asked where one owner has all sites and takes their rows out, in order."""
 
 
 def let_in(question: Question) -> None:

@@ -22,7 +22,8 @@ OF_TOPIC: Mapping[Topic, str] = {
     Topic.OUTCOMES: "outcomes",
 }
 """The kind of what a summary is about."""
-WHOLE = {"statistics": "statistics", "describe": "describe", "plan": "describe", "fit": "weights"}
+WEIGHTS = "weights"
+WHOLE = {"statistics": "statistics", "describe": "describe", "plan": "describe", "fit": WEIGHTS}
 """The steps whose answer is nothing without one kind."""
 CONTENT = ("examples", "metrics", "weights", "state", "summaries")  # the fields of a reply that tell of the cohort
 SPENT = "privacy/"  # how the names begin of what a mechanism says of itself

@@ -17,7 +17,7 @@ from flip.site.audit import audited
 from flip.site.bounds import memory_limit, time_limit
 from flip.site.cohort_answers import answered_once, asks_about_cohort
 from flip.site.disclosure import released
-from flip.site.gate import Question, approved, let_in
+from flip.site.gate import OF_ROWS, Question, let_in
 from flip.site.held import Waiting
 from flip.site.journal import FILE, Behind, Journal, content_of, journal_of
 from flip.site.layers import through_mechanisms
@@ -139,7 +139,8 @@ class Silo:
 
     def _rows(self, task: Task) -> Loaded:
         question = Question(task, self.place, self._policy(), self._accept)
-        approved(question)
+        for rule in OF_ROWS:
+            rule(question)
         loaded = self._load(question.study)
         loaded.agree(task)
         loaded.pooled = True

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from flip.deploy.site_file import public_key
 from flip.files import write_atomic
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip
@@ -118,6 +119,11 @@ class Federation:
         """The folders of all runs."""
         return [path.parent for path in self.root.glob("runs/*/*/run.yaml")]
 
+    def ledger(self, site: str) -> list[dict[str, Any]]:
+        """What the one ledger of a site has, over all studies."""
+        path = self.root / "kits" / site / "site" / "ledger.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def expected(self, *more: str) -> dict[str, Any]:
         """The result of the same study with `federation=inprocess`."""
         folder = self.root / "here" / str(len(list(self.root.glob("here/*"))))
@@ -177,6 +183,27 @@ def result_in(folder: Path) -> dict[str, Any]:
     return found
 
 
+def introduce(kits: Path) -> None:
+    """Have each hospital write the others' keys into its file, as they hand them over."""
+    files = {site: kits / site / "site.yaml" for site in SITES}
+    keys = {site: public_key(file) for site, file in files.items()}
+    for site, file in files.items():
+        peers = {name: key for name, key in keys.items() if name != site}
+        file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), "peers": peers}))
+
+
+def goes_on(study: Study, federation: Federation, words: list[str]) -> None:
+    """Resume a study, and hold its result against that of one that nothing befell."""
+    resumed = federation.parties.flip(federation.root, f"resume={study.folder}")
+    assert resumed.status == 0, resumed.out + resumed.err
+    assert [each for each in study.lines() if each["fault"]] == []
+    expected = federation.expected(*words)
+    # No two live runs have the same noise: it is made with the secrets of the sites, and for this run.
+    same = () if "privacy=dp_sgd" in words else ("digest", "metrics")
+    for key in ("status", "rounds", "privacy", *same):
+        assert study.result[key] == expected[key], key
+
+
 @contextmanager
 def live_federation(backend: str, root: Path) -> Iterator[Federation]:
     """A federation whose kits are made, and of which nobody is started yet."""
@@ -194,6 +221,7 @@ def live_federation(backend: str, root: Path) -> Iterator[Federation]:
             rules |= {"approval": "none", "trackers": ["mine.Silent"]}
             values = {"root": table, "person": "row", "policy": rules}
             (root / "kits" / site / "site.yaml").write_text(yaml.safe_dump(values))
+        introduce(root / "kits")
         for folder, name, text in (("hostile", "sitecustomize", BENT.format(str(root))), ("own", "mine", TRACKER)):
             (root / folder).mkdir()
             (root / folder / f"{name}.py").write_text(text)

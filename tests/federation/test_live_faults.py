@@ -26,6 +26,7 @@ from tests.disks import fill
 from tests.federation.attempts import ATTEMPTS
 from tests.federation.compromised_site import MARKER
 from tests.federation.live import until
+from tests.federation.live_protection import MECHANISMS, protected
 from tests.federation.live_study import (
     COMPROMISED,
     PATIENCE,
@@ -33,6 +34,7 @@ from tests.federation.live_study import (
     TRACKED,
     Federation,
     Study,
+    goes_on,
     live_federation,
 )  # fmt: skip
 from tests.processes import LOOPBACK, listening_of, sockets
@@ -73,18 +75,6 @@ def listens(federation: Federation, party: str) -> set[tuple[str, int]]:
         own = sockets(process)
         found |= {place for number, place in listening_of(process).items() if number in own}
     return found
-
-
-def goes_on(study: Study, federation: Federation, words: list[str]) -> None:
-    """Resume a study, and hold its result against that of one that nothing befell."""
-    resumed = federation.parties.flip(federation.root, f"resume={study.folder}")
-    assert resumed.status == 0, resumed.out + resumed.err
-    assert [each for each in study.lines() if each["fault"]] == []
-    expected = federation.expected(*words)
-    # No two live runs have the same noise: it is made with the secrets of the sites, and for this run.
-    same = () if "privacy=dp_sgd" in words else ("digest", "metrics")
-    for key in ("status", "rounds", "privacy", *same):
-        assert study.result[key] == expected[key], key
 
 
 class LiveFaults:
@@ -227,6 +217,10 @@ class LiveFaults:
         study.process.kill()
         study.finish()
         goes_on(study, federation, words)
+
+    def test_hospitals_make_secure_sums_of_one_digest_and_pay_for_noise_by_one_ledger(self, federation, tmp_path):
+        for mechanism in MECHANISMS[self.backend]:
+            protected(federation, mechanism, tmp_path / mechanism)
 
     def test_without_enough_sites_the_run_fails_and_names_who_is_missing(self, federation):
         study = federation.begin(ENDLESS, "strategy.min_sites=3", rounds=2)  # so that one is complete

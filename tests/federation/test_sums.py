@@ -1,5 +1,7 @@
 """A study of secure sums gives the same weights, to the bit, on every backend, and those of the plain study nearly."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +43,21 @@ def test_the_weights_are_those_of_the_plain_study_but_for_rounding(data, secure,
     for name, array in plain.items():
         np.testing.assert_allclose(summed[name], array, atol=1e-6, rtol=0)
     assert ": no privacy claim" in (secure / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_rounded_counts_weigh_in_a_sum_as_they_do_in_a_plain_mean(data, tmp_path):
+    rules = {"minimum_persons": 2, "minimum_cell": 1, "rounding": 5}
+    for name, words in {"plain": (), "summed": (SECURE,)}.items():
+        study = tiny_heart_study(data, "federation=inprocess", *words)
+        sites = {site: replace(each, policy=rules) for site, each in study.sites.items()}
+        result = execute(replace(study, sites=sites), tmp_path / name)
+        assert result["status"] == "ok", result["reason"]
+    plain, summed = weights(tmp_path / "plain"), weights(tmp_path / "summed")
+    for name, array in plain.items():
+        np.testing.assert_allclose(summed[name], array, atol=1e-6, rtol=0)
+    lines = [json.loads(line) for line in (tmp_path / "summed" / "rounds.jsonl").read_text().splitlines()]
+    assert {each["examples"] % 5 for each in lines} == {0}
 
 
 @pytest.mark.slow

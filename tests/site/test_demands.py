@@ -103,6 +103,21 @@ def test_a_study_that_goes_on_with_fewer_sites_is_refused(tmp_path, sites, fault
     assert statistics(tmp_path, {"least_sites": 3}, f"strategy.min_sites={sites}")[0] is fault
 
 
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["privacy=local_dp", "dataset.scaling=declared", "strategy.most_change=2"], "up to strategy.most_change=2"),
+        (["privacy=local_dp", "dataset.scaling=declared", "strategy.most_change=0.05"], ""),
+        (["strategy.most_change=2"], ""),
+    ],
+)
+def test_a_study_that_states_noise_beyond_what_a_site_takes_is_refused_before_it_is_spent(tmp_path, overrides, words):
+    fault, log = statistics(tmp_path, {"maximum_change": 0.05}, *overrides)
+    assert fault is (Fault.REFUSED_RULE if words else None)
+    assert words in log
+    assert not (words and (tmp_path / "home" / "ledger.jsonl").exists())
+
+
 # What leaves.
 
 

@@ -1,6 +1,7 @@
 """What a site's file holds back waits there, computed and kept, until a listed person releases or refuses it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,15 +9,18 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from flip.__main__ import main
+from flip.cli.execute import execute
 from flip.config.policy import Policy
 from flip.config.site_file import load_site
 from flip.errors import UserError
 from flip.messages import Fault, Task
 from flip.site.journal import journal_of
+from flip.site.refusal import Refusal
 from flip.site.silo import Silo
 from tests.cohorts.heart import write_tiny_heart
 from tests.site.test_approvals import KEYS, PERSONS, STRANGER
 from tests.site.test_gate import RULES, Hospital
+from tests.studies import tiny_heart_study
 
 ALL = ["statistics", "training", "results"]
 OF_STAGE = {
@@ -227,3 +231,21 @@ def test_a_run_waits_in_each_stage_and_ends_with_the_digest_of_one_that_was_not_
 def result_of(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "result.json").read_text())
     return found
+
+
+@pytest.mark.parametrize("rule", [{"release": {"stages": ["training"], "keys": KEYS}}, {"releases": ["statistics"]}])
+def test_rows_of_a_site_that_holds_back_or_keeps_weights_are_not_taken_out_to_be_trained_on_with_others(hospital, rule):
+    hospital.silo.datamodule(hospital.task("fit"))
+    hospital.policy(RULES | rule)
+    with pytest.raises(Refusal, match=f"policy.{next(iter(rule))}"):
+        hospital.silo.datamodule(hospital.task("fit"))
+    assert hospital.entries()[-1]["fault"] == "REFUSED_RULE"
+
+
+def test_a_run_without_federation_ends_as_refused_by_a_site_that_holds(tmp_path):
+    study = tiny_heart_study(write_tiny_heart(tmp_path / "data"), "federation=none")
+    holds = {"minimum_persons": 2, "minimum_cell": 1, "release": {"stages": ["training"], "keys": KEYS}}
+    sites = {**study.sites, "va": replace(study.sites["va"], policy=holds)}
+    result = execute(replace(study, sites=sites), tmp_path / "run")
+    assert result["status"] == "refused"
+    assert f"va: {Fault.REFUSED_RULE.value}" in result["reason"]

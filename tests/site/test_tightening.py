@@ -15,7 +15,7 @@ from hypothesis import strategies as some
 from flip.config.envelope import Envelope, data_of
 from flip.config.policy import Policy
 from flip.config.targets import STUDY_TARGETS
-from flip.messages import TRACKERS, Reply
+from flip.messages import TRACKERS, Reply, Task
 from flip.messages.stages import STAGES
 from flip.site.approvals import Approval, Approvals
 from tests.site.test_approvals import KEYS, PERSONS
@@ -60,6 +60,7 @@ STUDIES = {
     "plain": ["strategy.min_sites=2", "strategy.rounds=2"],
     "private": ["privacy=dp_sgd", "privacy.dp_sgd.target_epsilon=4.0"],
     "applied": ["strategy.min_sites=2"],
+    "summed": ["privacy=secure_aggregation", "strategy.min_sites=3"],
     "weighted": ["strategy.site_weights={cleveland: 2, hungarian: 1, switzerland: 1, va: 1}"],
 }
 
@@ -71,6 +72,8 @@ def test_every_rule_has_its_scale():
 @pytest.fixture(scope="module")
 def hospitals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Hospital]:
     made = {name: Hospital(tmp_path_factory.mktemp(name), *words) for name, words in STUDIES.items()}
+    values = yaml.safe_load(made["summed"].file.read_text())
+    made["summed"].file.write_text(yaml.safe_dump({**values, "peers": {"hungarian": "ab" * 32, "va": "cd" * 32}}))
     made["applied"].study = bringing(made["applied"].study, GIVEN)
     for each in made.values():
         sign(each)
@@ -99,8 +102,14 @@ def asked(hospital: Hospital, rules: Mapping[str, object]) -> list[Reply]:
         hospital.moved(0.001, 1),
         hospital.moved(0.001, 1, "evaluate", split="validate"),
         hospital.task("evaluate", split="test"),
+        keys_of(hospital.task("fit")),
     ]
     return [hospital.silo.answer(replace(task, params={**task.params, TRACKERS: "wandb"})) for task in tasks]
+
+
+def keys_of(fit: Task) -> Task:
+    """The step by which a sum of a fit begins; no study has it that makes no sums."""
+    return replace(fit, step="keys", weights={}, state={}, params={"session": "s", "fit": fit.digest})
 
 
 def told(reply: Reply) -> set[tuple[str, ...]]:
@@ -143,6 +152,13 @@ def some_rules(most: int) -> some.SearchStrategy[dict[str, int]]:
         lambda rule: some.tuples(some.just(rule), some.integers(1, len(SCALES[rule]) - 1))
     )
     return some.lists(steps, max_size=most, unique_by=lambda each: each[0]).map(dict)
+
+
+def test_a_study_of_sums_is_answered_by_the_loosest_policy_up_to_its_keys(hospitals):
+    fresh(hospitals["summed"])
+    replies = asked(hospitals["summed"], LOOSEST)
+    assert [reply.fault for reply in (replies[4], replies[-1])] == [None, None]
+    assert {*replies[-1].state} and not dict(replies[4].weights)
 
 
 @pytest.mark.slow

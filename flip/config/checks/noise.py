@@ -1,19 +1,52 @@
-"""Whether a study's noise lies where its theorem has it: inside a sum, of one step, of sites that weigh the same."""
+"""Whether a study's noise lies where its theorem has it, and whether sites take weights that have moved by it."""
 
+import math
 from collections.abc import Iterator
 
+from flip.config.jobs import JOBS
+from flip.config.rules import DEPLOYED
 from flip.config.study import Study
-from flip.errors import at
+from flip.config.targets import TARGET
+from flip.errors import UserError, at
 from flip.privacy import Mechanism
 from flip.privacy.distributed_dp import DistributedDP
 from flip.privacy.secure.session import Rules
 from flip.strategies.fedavg import FedAvg
+from flip.strategies.fedopt import FedOpt
+
+ROOM = 2.0  # deviations: 14 numbers have a root mean square beyond it once in a million rounds, more numbers never
 
 
 def noise_problems(study: Study, name: str, mechanism: Mechanism, strategy: FedAvg) -> Iterator[str]:
-    """A sentence for each thing by which noise in a sum would not hide what it says; `name` is the mechanism's."""
-    if not isinstance(mechanism, DistributedDP):
-        return
+    """A sentence for each thing by which its noise hides less than it says, or is of no use; `name` is its own."""
+    if isinstance(mechanism, DistributedDP):
+        yield from _in_sum(study, name, mechanism, strategy)
+    if study.federation.get(TARGET) is not None and JOBS[study.job].trains and not isinstance(strategy, FedOpt):
+        try:
+            yield from _beyond_bound(study, name, mechanism, strategy)
+        except UserError as error:  # a target that no noise meets
+            yield from error.problems
+
+
+def _beyond_bound(study: Study, name: str, mechanism: Mechanism, strategy: FedAvg) -> Iterator[str]:
+    """Weights that the noise alone moves farther than sites take them, so that a budget is spent on one round.
+
+    A hospital's bound is its own; what the study states is held against it before anything is spent.
+    """
+    training = sum(site.trains for site in study.sites.values())
+    asked = math.ceil(strategy.fraction * training - 1e-9)
+    moved = mechanism.moves(strategy.rounds, asked) if asked else None
+    bound = strategy.most_change or (DEPLOYED["maximum_change"] if study.live else None)
+    if moved is not None and bound is not None and ROOM * moved > bound:
+        yield (
+            f"{at('strategy.most_change', study.where)}: the noise of privacy.{name} moves the weights by about "
+            f"{moved:.3g} (root mean square) a round, and sites take {bound:g}; set it to {ROOM * moved:.2g} or more, "
+            f"which each hospital permits by policy.maximum_change, or lower privacy.{name}.clip"
+        )
+
+
+def _in_sum(study: Study, name: str, mechanism: DistributedDP, strategy: FedAvg) -> Iterator[str]:
+    """Noise in a sum that would not hide what it says."""
     key, manifest = at(f"privacy.{name}", study.where), study.manifest
     if others := [each for each in manifest["mechanisms"] if each != name]:
         yield f"{key}: makes sums and has noise in them already; leave {', '.join(others)} out"

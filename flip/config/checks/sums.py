@@ -8,10 +8,10 @@ from flip.config.study import Study
 from flip.config.targets import TARGET
 from flip.errors import at, several
 from flip.privacy import Mechanism
+from flip.privacy.secure.session import LEAST, most_of_two
 from flip.strategies.fedavg import FedAvg
 
 LARGEST = 0.5  # part of the mean that a study's own weights may give one site
-LEAST = 3  # sites in a sum: of two each knows the other's part
 
 
 def sum_problems(study: Study, name: str, mechanism: Mechanism, strategy: FedAvg) -> Iterator[str]:
@@ -24,11 +24,8 @@ def sum_problems(study: Study, name: str, mechanism: Mechanism, strategy: FedAvg
             f"{key}: {', '.join(none)} would be in no sum at a weight of 0, and the others would be fewer than they "
             "think; give each site that trains a weight above 0, or set its trains=false"
         )
-    elif strategy.site_weights is not None and (part := largest_share(strategy)) is not None and part > LARGEST:
-        yield (
-            f"{key}: one site can be {part:.3g} of a sum, so that privacy.{name} would show what it trained; give no "
-            f"site more than {LARGEST:g} of a round, or null for the numbers of examples"
-        )
+    elif strategy.site_weights is not None:
+        yield from _heavy(f"privacy.{name}", key, strategy)
     training = sum(site.trains for site in study.sites.values())
     asked = math.ceil(strategy.fraction * training - 1e-9)
     if study.federation.get(TARGET) is not None and study.job == "train" and asked < LEAST:
@@ -36,3 +33,16 @@ def sum_problems(study: Study, name: str, mechanism: Mechanism, strategy: FedAvg
             f"{at(f'privacy.{name}', study.where)}: {several(asked, 'site')} of {training} train in a round, and a sum "
             f"has {LEAST} or more; add sites, raise strategy.fraction, or set privacy=none"
         )
+
+
+def _heavy(mechanism: str, key: str, strategy: FedAvg) -> Iterator[str]:
+    """One site, or two together, that are so much of a sum that a site refuses it, as policy.share stands there."""
+    two = most_of_two(LARGEST)
+    for who, of, most in (("one site", 1, LARGEST), ("two sites", 2, two)):
+        if (part := largest_share(strategy, of=of, among=LEAST if of > 1 else 1)) is not None and part > most:
+            none = "no site" if of == 1 else "no two sites"
+            yield (
+                f"{key}: {who} can be {part:.3g} of a sum, so that {mechanism} would show what it trained; give {none} "
+                f"more than {most:g} of a round, or null for the numbers of examples"
+            )
+            return

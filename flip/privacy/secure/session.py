@@ -30,6 +30,14 @@ LEAST = 3  # sites in a sum: of two each knows the other's part
 HIDDEN = 2 * shamir.SHARE + 16  # bytes of two shares on their way
 
 
+def most_of_two(share: float) -> float:
+    """The largest part of a sum that two sites may be together, where one may be `share`: the middle of it and all.
+
+    With more each of the two nearly knows what the other trained.
+    """
+    return (1 + share) / 2
+
+
 @dataclass(frozen=True)
 class Rules:
     """What a site asks of a sum.
@@ -183,13 +191,13 @@ class Session:
     def _shared_out(self, keys: Mapping[str, Keys], present: Collection[str]) -> None:
         """Raises Broken where one site, or two together, have more of the mean over these than they may.
 
-        Two may have up to the middle between `share` and all: else each of them nearly knows what the other trained.
+        Of two see `most_of_two`.
         """
         if self.rules.share is None:
             return
         weights = sorted((keys[site].weight for site in present), reverse=True)
         total, share = math.fsum(weights), self.rules.share
-        for who, some, most in (("one site", weights[:1], share), ("two sites", weights[:2], (1 + share) / 2)):
+        for who, some, most in (("one site", weights[:1], share), ("two sites", weights[:2], most_of_two(share))):
             if (part := math.fsum(some) / total) > most * (1 + 1e-9):
                 why = f"policy.share={share:g}: {who} would be {part:.3g} of the sum, and may be {most:g}"
                 raise Broken(why, Fault.REFUSED_RULE)

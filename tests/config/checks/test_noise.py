@@ -45,5 +45,28 @@ def test_a_strategy_of_sums_is_taken(tmp_path, mechanism, strategy):
     check(tiny_heart_study(write_tiny_heart(tmp_path), *mechanism, f"strategy={strategy}"))
 
 
+BOUNDED = "strategy.most_change=0.05"
+
+
+@pytest.mark.parametrize("mechanism", [IN_SUM, LOCAL])
+def test_noise_that_moves_the_weights_farther_than_sites_take_is_refused_with_the_bound_that_is_needed(
+    tmp_path, mechanism
+):
+    study = [*mechanism, BOUNDED]
+    data = write_tiny_heart(tmp_path)
+    with pytest.raises(
+        UserError, match=r"the noise of privacy.*moves the weights.*sites take 0\.05; set it to"
+    ) as told:
+        check(tiny_heart_study(data, *study))
+    needed = str(told.value).split("set it to ")[1].split()[0]
+    check(tiny_heart_study(data, *mechanism, f"strategy.most_change={float(needed) * 1.1}"))
+    name = mechanism[-1].removeprefix("privacy=")
+    check(tiny_heart_study(data, *study, f"privacy.{name}.clip=0.01"))
+
+
+def test_a_server_optimizer_makes_its_own_step_of_the_noise(tmp_path):
+    check(tiny_heart_study(write_tiny_heart(tmp_path), *LOCAL, BOUNDED, "strategy=fedadam"))
+
+
 def test_robust_rules_are_taken_where_each_reply_has_its_own_noise(tmp_path):
     check(tiny_heart_study(write_tiny_heart(tmp_path), *LOCAL, "strategy=median"))

@@ -22,6 +22,10 @@ WEIGHTS = "strategy.site_weights={cleveland: %s, hungarian: 1, switzerland: 1, v
         (["baselines.fine_tuned=1"], "baselines.fine_tuned.*set baselines.fine_tuned=null"),
         ([WEIGHTS % 0], r"strategy.site_weights.*cleveland would be in no sum at a weight of 0"),
         ([WEIGHTS % 9], r"strategy.site_weights.*one site can be 0.75 of a sum"),
+        (
+            ["strategy.site_weights={cleveland: 40, hungarian: 40, switzerland: 1, va: 19}"],
+            r"strategy.site_weights.*two sites can be 0.8 of a sum.*give no two sites more than 0.75",
+        ),
         (["strategy.fraction=0.5"], "privacy.secure_aggregation: 2 sites of 4 train in a round, and a sum has 3"),
         (["sites=[cleveland,va]"], "privacy.secure_aggregation: 2 sites of 2 train in a round"),
         (["privacy.secure_aggregation.scale=3"], "privacy.secure_aggregation.scale=3: must be from 8 to 40"),
