@@ -268,6 +268,7 @@ def test_flares_server_lets_in_who_has_a_key_of_its_roster(flare):
     assert not flare.registers("../sites/kings", flare.kits / "kings")
     assert flare.speaks("kings")
     assert flare.speaks("server")
+    assert flare.speaks("server_job")  # the server's process of a job
 
 
 def test_flares_server_lets_in_a_site_that_comes_and_takes_nothing_more_of_one_that_went(flare):

@@ -6,8 +6,9 @@ that is removed is out with its next message, one that is put there is let in, a
 Contract: nvflare 2.9.
 """
 
+import logging
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
@@ -18,10 +19,25 @@ from flip.federation.requests import PublicKey, fingerprint
 
 GUARD = f"{__name__}.guard"  # a part of the server's own, which no job may name
 KEYS, RESEARCHER = "sites", "admin.pub"  # in the server's kit
-OWN = "server"  # FLARE's name of the server in messages to itself
+OWN = ("server", "server_job")  # FLARE's names of its server's own processes, whose tokens the server signs too
 
 
-def guard(kit: str) -> Any:
+class Message(Protocol):
+    """FLARE's message."""
+
+    payload: object
+
+    def get_header(self, key: str) -> object:
+        """What it says of itself."""
+
+
+class Server(Protocol):
+    """FLARE's server."""
+
+    logger: logging.Logger
+
+
+def guard(kit: str) -> object:
     """A part of FLARE's server; made before the server listens, it puts the roster before every message."""
     from nvflare.apis.fl_component import FLComponent
     from nvflare.fuel.f3.cellnet.defs import IdentityChallengeKey, ReturnCode
@@ -32,18 +48,18 @@ def guard(kit: str) -> Any:
     roster = Roster(Path(kit))
     registered, checked = FederatedServer.register_client, FederatedServer._validate_auth_headers
 
-    def refused(server: Any, name: object) -> Any:
+    def refused(server: Server, name: object) -> object:
         server.logger.warning(f"{name!a} is not let in: its key is not in the roster of this server's kit, {KEYS}/")
         return make_reply(ReturnCode.UNAUTHENTICATED, error=f"its key is not in the server's roster ({KEYS}/)")
 
-    def register_client(self: Any, request: Any) -> Any:
+    def register_client(self: Server, request: Message) -> object:
         name = request.get_header(CellMessageHeaderKeys.CLIENT_NAME)
         certificate = request.payload.get(IdentityChallengeKey.CERT) if isinstance(request.payload, dict) else None
         return registered(self, request) if roster.holds(name, certificate) else refused(self, name)
 
-    def validate(self: Any, message: Any) -> Any:
+    def validate(self: Server, message: Message) -> object:
         name = message.get_header(CellMessageHeaderKeys.CLIENT_NAME)
-        if name not in (None, OWN) and roster.key(name) is None:
+        if name is not None and name not in OWN and roster.key(name) is None:
             return refused(self, name)
         return checked(self, message)
 
