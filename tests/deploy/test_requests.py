@@ -1,5 +1,6 @@
 """Keys that hospitals make themselves, a request that is wrong, and a site that is let in or put out later."""
 
+import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -36,11 +37,31 @@ def asked(folder: Path, backend: str, *sites: str) -> Path:
     return folder / "requests"
 
 
-def deployed(folder: Path, backend: str, *sites: str) -> Path:
-    """The kits of sites that have made their own keys."""
-    requests = asked(folder, backend, *sites)
-    PROVISION[backend].prepare(sites, folder / "kits", requests=requests)
+def fresh(folder: Path, backend: str) -> Path:
+    """The kits of two sites that have made their own keys."""
+    requests = asked(folder, backend, "kings", "guys")
+    PROVISION[backend].prepare(["kings", "guys"], folder / "kits", requests=requests)
     return folder / "kits"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Such kits, of each backend."""
+    places = {backend: tmp_path_factory.mktemp(backend) for backend in BACKENDS}
+    for backend, place in places.items():
+        fresh(place, backend)
+    return places
+
+
+@pytest.fixture
+def deployed(made: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """A copy of a backend's kits, of the requests and of the sites' own folders."""
+
+    def copied(backend: str) -> Path:
+        shutil.copytree(made[backend], tmp_path, dirs_exist_ok=True)
+        return tmp_path / "kits"
+
+    return copied
 
 
 def own_key(folder: Path, backend: str, site: str) -> Path:
@@ -60,7 +81,7 @@ def request(name: str, key: Any, digest: Any = None) -> bytes:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_private_key_is_its_owners_alone_and_is_neither_in_the_request_nor_in_a_kit(backend, tmp_path, capsys):
-    kits = deployed(tmp_path, backend, "kings", "guys")
+    kits = fresh(tmp_path, backend)
     private = own_key(tmp_path, backend, "kings")
     assert stat.S_IMODE(private.stat().st_mode) == 0o600
     assert stat.S_IMODE(private.parent.stat().st_mode) == 0o700
@@ -76,8 +97,8 @@ def test_the_private_key_is_its_owners_alone_and_is_neither_in_the_request_nor_i
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_kit_takes_the_key_that_it_was_asked_for_with(backend, tmp_path):
-    kits = deployed(tmp_path, backend, "kings", "guys")
+def test_a_kit_takes_the_key_that_it_was_asked_for_with(backend, deployed, tmp_path):
+    kits = deployed(backend)
     check: Callable[[Any], None] = PROVISION[backend].check_key
     kit, place = kits / "kings", kits / "kings" / KEYS[backend]
     with pytest.raises(UserError, match="is missing; put the private key"):
@@ -194,8 +215,8 @@ def later(folder: Path, backend: str, kits: Path) -> Path:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_site_is_let_in_and_another_put_out_while_all_other_kits_stay_to_the_byte(backend, tmp_path):
-    kits = deployed(tmp_path, backend, "kings", "guys")
+def test_a_site_is_let_in_and_another_put_out_while_all_other_kits_stay_to_the_byte(backend, deployed, tmp_path):
+    kits = deployed(backend)
     before = contents(kits)
     added = later(tmp_path, backend, kits)
     (kits / "server" / "sites" / "guys.pub").unlink()
@@ -209,8 +230,8 @@ def test_a_site_is_let_in_and_another_put_out_while_all_other_kits_stay_to_the_b
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_site_or_a_key_that_is_in_the_federation_is_not_let_in_again(backend, tmp_path, capsys):
-    kits = deployed(tmp_path, backend, "kings")
+def test_a_site_or_a_key_that_is_in_the_federation_is_not_let_in_again(backend, deployed, tmp_path, capsys):
+    kits = deployed(backend)
     before = contents(kits)
     command = ["deploy", "add", f"{kits}/authority", f"{tmp_path}/requests/kings.csr", f"out={tmp_path}/added"]
     assert main(command) == 2
@@ -225,15 +246,15 @@ def test_a_site_or_a_key_that_is_in_the_federation_is_not_let_in_again(backend, 
     assert not (tmp_path / "added").exists()
 
 
-def test_flowers_server_believes_the_site_that_came_and_no_longer_the_one_that_went(tmp_path):
-    kits = deployed(tmp_path, "flower", "kings", "guys")
+def test_flowers_server_believes_the_site_that_came_and_no_longer_the_one_that_went(deployed, tmp_path):
+    kits = deployed("flower")
     later(tmp_path, "flower", kits)
     (kits / "server" / "sites" / "guys.pub").unlink()
     assert sorted(public_keys(Kit.read(kits / "server")).values()) == ["bruno", "kings"]
 
 
 @pytest.fixture
-def flare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def flare(deployed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """FLARE's server with our roster before it: how it answers a registration, and any other message of a name's."""
     from nvflare.fuel.f3.cellnet.defs import IdentityChallengeKey
     from nvflare.private.defs import CellMessageHeaderKeys
@@ -241,7 +262,7 @@ def flare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     monkeypatch.setattr(FederatedServer, "register_client", lambda self, request: "FLARE's to check")
     monkeypatch.setattr(FederatedServer, "_validate_auth_headers", lambda self, message: "FLARE's to check")
-    kits = deployed(tmp_path, "nvflare", "kings", "guys")
+    kits = deployed("nvflare")
     guard(str(kits / "server"))
     logged: list[str] = []
     server: Any = SimpleNamespace(logger=SimpleNamespace(warning=logged.append))
@@ -294,6 +315,5 @@ def test_a_certificate_of_the_root_alone_opens_nothing(flare):
 
 
 @pytest.mark.parametrize("certificate", [None, b"", b"no certificate", "text", 5])
-def test_what_is_no_certificate_is_of_nobodys_key(certificate, tmp_path):
-    nvflare.prepare(["kings"], tmp_path / "kits")
-    assert not Roster(tmp_path / "kits" / "server").holds("kings", certificate)
+def test_what_is_no_certificate_is_of_nobodys_key(certificate, made):
+    assert not Roster(made["nvflare"] / "kits" / "server").holds("kings", certificate)
