@@ -10,12 +10,14 @@ from typing import Any, get_args
 HELP = """\
 flip deploy flower sites=heart out=kits/    a folder for the server, the researcher, each site
 flip deploy nvflare sites=heart out=kits/   the same for NVIDIA FLARE
+flip deploy add kits/authority kings.csr out=added/   one more site, by its request; no other folder changes
 flip start kits/server                      at the server; ctrl-c or SIGTERM ends it
 flip start kits/kings                       at the site kings, with its site.yaml filled in
 
 sites takes what the command line of a study takes: a roster file, or [kings,guys].
 --config-dir names a folder of your own. flip/deploy/README.md has the other keys."""
 BACKENDS = ("flower", "nvflare")
+COMMANDS = (*BACKENDS, "add")
 
 
 def deploy(arguments: Sequence[str]) -> int:
@@ -26,8 +28,13 @@ def deploy(arguments: Sequence[str]) -> int:
         print(HELP)
         return 0
     backend = arguments[0]
+    if backend == "add":
+        from flip.deploy.admit import add
+
+        add(arguments[1:])
+        return 0
     if backend not in BACKENDS:
-        raise UserError(f"deploy {backend}: there is no such backend; {nearest(backend, BACKENDS)}")
+        raise UserError(f"deploy {backend}: there is no such backend; {nearest(backend, [*BACKENDS, 'add'])}")
     parser = argparse.ArgumentParser(f"flip deploy {backend}", add_help=False, allow_abbrev=False)
     parser.add_argument("settings", nargs="*")
     parser.add_argument("--config-dir", "-cd", type=Path)

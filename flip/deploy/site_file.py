@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 HELP = """\
 flip site init site.yaml     a site's own file, with every rule and what it means, to be filled in
 flip site check site.yaml    what it permits, in words; or every mistake in it
+flip site request flower kings own/            this site's own key, and the request to join that is sent away
 flip site audit site.yaml    what the site was asked and what left it, and whether its journal is whole; --help
 flip site peer site.yaml     this site's public key, which the other sites of a secure sum write under peers
 flip site peers roster.yaml site.yaml          which peers of a roster are new or changed; the line that accepts them
@@ -33,6 +34,7 @@ LONGER: Mapping[str, tuple[str, str]] = {
     "review": ("flip.deploy.approve", "show"),
     "approve": ("flip.deploy.approve", "approve"),
     "audit": ("flip.deploy.site_audit", "command"),
+    "request": ("flip.deploy.request", "command"),
     "peers": ("flip.deploy.peers", "command"),
     "revoke": ("flip.deploy.approve", "revoke"),
     "release": ("flip.deploy.release", "command"),

@@ -1,7 +1,7 @@
 """What the folders of every deployment share: who may read them, `kit.yaml`, the site's own file, and all or nothing.
 
-A kit is a folder that one party gets: `server`, `admin` (who submits studies) and one per site. Its `kit.yaml` says
-which backend and which party it is for.
+A kit is a folder that one party gets: `server`, `admin` (who submits studies), `authority` (who lets further sites in)
+and one per site. Its `kit.yaml` says which backend and which party it is for.
 """
 
 import os
@@ -22,7 +22,7 @@ from flip.files import POOLED
 from flip.numerics import FAST, PORTABLE, VARIABLES, able
 
 KIT, SITE_FILE, README = "kit.yaml", "site.yaml", "README.md"
-SERVER, ADMIN, SITE = "server", "admin", "site"
+SERVER, ADMIN, SITE, AUTHORITY = "server", "admin", "site", "authority"
 BACKENDS = ("flower", "nvflare")
 HANDOVER = "The private key in it was made here: hand the folder over safely, and delete it here."
 
@@ -102,6 +102,14 @@ def write(path: Path, content: bytes | str) -> None:
         file.write(data)
 
 
+def keep_private(path: Path) -> None:
+    """Refuse a key that is missing or that others can read. Raises UserError."""
+    if not path.is_file():
+        raise UserError(f"{path}: is missing; put the private key that belongs to this kit there")
+    if path.stat().st_mode & 0o077:
+        raise UserError(f"{path}: others can read this key: chmod 600 it")
+
+
 def temporary_files(folder: Path) -> Path:
     """An empty folder in a kit for temporary files: what was killed leaves them there until the next start."""
     temporary = folder / "tmp"
@@ -126,7 +134,9 @@ def check_names(sites: Sequence[str]) -> None:
     """Refuse names that cannot name a site's folder. Raises UserError."""
     problems = [f"sites={name}: a site's name is made of letters, digits, - and _"
                 for name in sites if not SITE_NAME.fullmatch(name)]  # fmt: skip
-    problems += [f"sites={name}: is taken; choose another name" for name in sites if name in (SERVER, ADMIN, POOLED)]
+    problems += [
+        f"sites={name}: is taken; choose another name" for name in sites if name in (SERVER, ADMIN, AUTHORITY, POOLED)
+    ]
     if not sites:
         problems = ["sites: names no site; set it, as in sites=[kings,guys]"]
     if problems:

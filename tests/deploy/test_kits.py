@@ -21,9 +21,6 @@ from flip.config.rules import DECLARED, DEPLOYED
 from flip.config.schema import Site
 from flip.config.site_file import load_site
 from flip.config.site_template import SITE_TEMPLATE
-from flip.errors import UserError
-from flip.federation.flower.provision import children, key_pair
-from flip.federation.kit import Kit
 from flip.processes import parents
 from tests.federation.live import until
 
@@ -50,7 +47,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def test_there_is_a_folder_for_the_server_for_the_researcher_and_for_each_site(kits):
-    assert sorted(path.name for path in kits.iterdir()) == ["admin", "cleveland", "server", "va"]
+    assert sorted(path.name for path in kits.iterdir()) == ["admin", "authority", "cleveland", "server", "va"]
 
 
 def test_only_their_owner_can_read_them(kits):
@@ -89,30 +86,6 @@ def test_a_sites_private_key_lies_in_its_own_folder_and_its_public_half_in_the_s
 def test_a_key_that_was_made_here_comes_with_a_warning(kits, capsys):
     assert "was made here" in (kits / "va" / "README.md").read_text()
     assert (kits / "va" / "README.md").read_text().count("\n") == 3
-
-
-def test_a_site_can_hand_in_its_public_key_alone(tmp_path, capsys):
-    (tmp_path / "keys").mkdir()
-    (tmp_path / "keys" / "va.pub").write_bytes(key_pair()[1])
-    assert main(["deploy", "flower", "sites=[va]", f"out={tmp_path}/kits", f"public_keys={tmp_path}/keys"]) == 0
-    assert not (tmp_path / "kits" / "va" / "supernode").exists()
-    assert "made here for server, admin:" in capsys.readouterr().out
-    assert "Put the private key that you made" in (tmp_path / "kits" / "va" / "README.md").read_text()
-    (tmp_path / "kits" / "va" / "site.yaml").write_text(FILLED)
-    with pytest.raises(UserError, match="is missing; put the private key"):
-        children(Kit.read(tmp_path / "kits" / "va"))
-
-
-def test_public_keys_that_are_missing_or_shared_or_no_keys_are_all_named(tmp_path, capsys):
-    (tmp_path / "keys").mkdir()
-    shared = key_pair()[1]
-    for name, content in (("cleveland", shared), ("va", shared), ("hungarian", b"no key")):
-        (tmp_path / "keys" / f"{name}.pub").write_bytes(content)
-    said = refusal(capsys, "deploy", "flower", "sites=heart", f"out={tmp_path}/kits", f"public_keys={tmp_path}/keys")
-    assert "switzerland.pub" in said
-    assert "hungarian.pub" in said
-    assert "two sites have the same key" in said
-    assert not (tmp_path / "kits").exists()
 
 
 def test_a_folder_that_is_there_is_not_touched(kits, capsys):

@@ -5,20 +5,18 @@ import os
 import secrets
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import yaml
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from flip.config.site_file import load_site
 from flip.errors import UserError
+from flip.federation.flower.certificates import certificates
 from flip.federation.kit import (
     ADMIN,
+    AUTHORITY,
     HANDOVER,
     KIT,
     README,
@@ -27,17 +25,19 @@ from flip.federation.kit import (
     SITE_FILE,
     Kit,
     check_numerics,
+    keep_private,
     temporary_files,
     whole_or_not,
     write,
     write_site,
 )
+from flip.federation.requests import PublicKey, read_all, shown
 from flip.federation.supervise import Child
 from flip.numerics import FAST
 
 CA, CERTIFICATE, CERTIFICATE_KEY, TOKEN, KEY = "ca.crt", "server.crt", "server.key", "token", "supernode"
+PUBLIC = f"{KEY}.pub"  # in a site's kit: the public half of its key
 KEYS = "sites"  # in the server's kit: a public key per site, `<site>.pub`; the roster that the server believes
-VALID = timedelta(days=730)  # of the server's certificate; afterwards the kits are made again
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -53,7 +53,7 @@ def prepare(
     host: str = "127.0.0.1",
     port: int = 8000,
     runs: Path = Path("runs"),
-    public_keys: Path | None = None,
+    requests: Path | None = None,
     numerics: str = FAST,
 ) -> None:
     """Write the kits of a server, of a researcher and of each site into a new folder.
@@ -64,11 +64,11 @@ def prepare(
         host: address (a name or an IP) at which sites and researcher reach the server.
         port: TCP port of the server.
         runs: the folder of runs that server and researcher share; `paths.runs` of the researcher's studies.
-        public_keys: a folder with a `<site>.pub` that each site has made itself; without it the keys are made here.
+        requests: a folder with the `<site>.csr` of each site, which made its own key; without it keys are made here.
         numerics: how server and sites compute, `fast` or `portable`; a study that asks for more is refused.
     """
     check_numerics(numerics)
-    known = read_public_keys(public_keys, sites) if public_keys else {}
+    known = read_all(requests, sites, "flower") if requests else {}
     with whole_or_not(out) as folder:
         (authority, certificate, key), token = certificates(host), secrets.token_urlsafe(32)
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -77,13 +77,22 @@ def prepare(
         for name, content in ((CA, authority), (CERTIFICATE, certificate), (CERTIFICATE_KEY, key), (TOKEN, token)):
             write(folder / SERVER / name, content)
         write_admin(folder / ADMIN, address, authority, token)
+        write_authority(folder / AUTHORITY, {"address": address, "numerics": numerics}, authority)
         for name in sites:
-            private, public = (None, known[name]) if name in known else key_pair()
-            write(folder / SERVER / KEYS / f"{name}.pub", public)
-            write_site_kit(folder / name, {"address": address, "numerics": numerics}, authority, private)
+            private, public = (None, openssh(known[name])) if name in known else key_pair()
+            for party in (SERVER, AUTHORITY):
+                write(folder / party / KEYS / f"{name}.pub", public)
+            write_site_kit(folder / name, {"address": address, "numerics": numerics}, authority, (private, public))
     made = ", ".join([SERVER, ADMIN, *(name for name in sites if name not in known)])
     print(f"{out}: kits of {SERVER}, {ADMIN}, {', '.join(sites)}\nSecrets were made here for {made}: "
-          "hand those folders over safely, and delete them here.")  # fmt: skip
+          f"hand those folders over safely, and delete them here.\n{shown(known)}".rstrip())  # fmt: skip
+
+
+def admit(authority: Kit, folder: Path, public: PublicKey) -> bytes:
+    """Write the kit of one more site, named as the folder is; returns what the server's roster gets of it."""
+    values = {key: authority.setting(key) for key in ("address", "numerics")}
+    write_site_kit(folder, values, (authority.folder / CA).read_bytes(), (None, openssh(public)))
+    return openssh(public)
 
 
 def children(kit: Kit) -> list[Child]:
@@ -93,7 +102,7 @@ def children(kit: Kit) -> list[Child]:
         Path(str(kit.setting("runs"))).mkdir(parents=True, exist_ok=True)
         return [Child([sys.executable, "-m", "flip.federation.flower.server", str(kit.folder)], surroundings(kit))]
     if kit.party == SITE:
-        keep_private(kit.folder / KEY)
+        check_key(kit.folder)
         load_site(kit.folder / SITE_FILE)
         return [Child([sys.executable, "-m", "flip.federation.flower.supernode", str(kit.folder)], surroundings(kit))]
     raise UserError(f"{kit.folder}: is nothing to start; use it as federation.kit={kit.folder}")
@@ -104,53 +113,17 @@ def surroundings(kit: Kit) -> dict[str, str]:
     return {**ENVIRONMENT, **kit.numerics(), "TMPDIR": str(temporary_files(kit.folder))}
 
 
-def keep_private(path: Path) -> None:
-    """Refuse a key that is missing or that others can read. Raises UserError."""
-    if not path.is_file():
-        raise UserError(f"{path}: is missing; put the private key that belongs to this kit there")
-    if path.stat().st_mode & 0o077:
-        raise UserError(f"{path}: others can read this key: chmod 600 it")
-
-
-def certificates(host: str) -> tuple[bytes, bytes, bytes]:
-    """A certificate authority's certificate, and the server's certificate and private key, as PEM.
-
-    The authority's own key is not kept: nobody can make a second server that the sites would trust.
-    """
-    authority_key, key = ec.generate_private_key(ec.SECP384R1()), ec.generate_private_key(ec.SECP384R1())
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "FLIP federation")])
-    names = [address_name(each) for each in dict.fromkeys([host, "localhost", "127.0.0.1"])]
-
-    def signed(subject: x509.Name, public: ec.EllipticCurvePublicKey, authority: bool) -> x509.Certificate:
-        now = datetime.now(UTC)
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))  # clocks of hospitals differ
-            .not_valid_after(now + VALID)
-            .add_extension(x509.BasicConstraints(ca=authority, path_length=0 if authority else None), critical=True)
-        )
-        if not authority:
-            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        return builder.sign(authority_key, hashes.SHA384())
-
-    server = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "FLIP server")])
-    own, other = signed(issuer, authority_key.public_key(), True), signed(server, key.public_key(), False)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return own.public_bytes(serialization.Encoding.PEM), other.public_bytes(serialization.Encoding.PEM), private
-
-
-def address_name(host: str) -> x509.GeneralName:
-    """How a certificate names a host."""
+def check_key(folder: Path) -> None:
+    """Refuse a site's private key that is missing, that others can read, or that is not this kit's."""
+    path = folder / KEY
+    keep_private(path)
     try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
+        key = serialization.load_ssh_private_key(path.read_bytes(), None)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: is no private key without a passphrase; flip site request makes one") from error
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    if public != (folder / PUBLIC).read_bytes():
+        raise UserError(f"{path}: is not the key that this kit was asked for with; put that one there")
 
 
 def bound(host: str) -> str:
@@ -167,27 +140,12 @@ def key_pair() -> tuple[bytes, bytes]:
     private = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
     )
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    return private, public
+    return private, openssh(key.public_key())
 
 
-def read_public_keys(folder: Path, sites: Sequence[str]) -> dict[str, bytes]:
-    """The public keys that sites handed in. Raises UserError with every one that is missing or no such key."""
-    found, problems = {}, []
-    for name in sites:
-        path = folder / f"{name}.pub"
-        try:
-            key = serialization.load_ssh_public_key(path.read_bytes())
-            if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP384R1):
-                raise ValueError("not on the curve P-384")
-            found[name] = path.read_bytes()
-        except (OSError, ValueError, UnsupportedAlgorithm) as error:
-            problems.append(f"{path}: {error}; the site makes it with ssh-keygen -t ecdsa -b 384 -N '' -f {KEY}")
-    if len({content.split()[1] for content in found.values()}) < len(found):
-        problems.append(f"public_keys={folder}: two sites have the same key; each makes its own")
-    if problems:
-        raise UserError(problems)
-    return found
+def openssh(key: PublicKey) -> bytes:
+    """A public key as a line of OpenSSH."""
+    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
 
 
 def settings(party: str, values: dict[str, object]) -> str:
@@ -221,10 +179,19 @@ def write_admin(folder: Path, address: str, authority: bytes, token: str) -> Non
     write(folder / README, admin_readme())
 
 
-def write_site_kit(folder: Path, values: dict[str, object], authority: bytes, private: bytes | None) -> None:
+def write_authority(folder: Path, values: dict[str, object], authority: bytes) -> None:
+    """What it takes to let a further site in; over Flower nothing of it is secret."""
+    write(folder / KIT, settings(AUTHORITY, values))
+    write(folder / CA, authority)
+    write(folder / README, "Let a site in: `python -m flip deploy add <this folder> NAME.csr out=added/`.\n")
+
+
+def write_site_kit(folder: Path, values: dict[str, object], authority: bytes, keys: tuple[bytes | None, bytes]) -> None:
     """A site's kit, its folder named after it; without a private key where the site has made its own."""
+    private, public = keys
     write(folder / KIT, settings(SITE, {"site": folder.name, **values}))
     write(folder / CA, authority)
+    write(folder / PUBLIC, public)
     if private:
         write(folder / KEY, private)
     write_site(folder, site_readme(folder.name, made_here=private is not None))

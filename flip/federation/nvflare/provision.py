@@ -1,23 +1,25 @@
 """NVIDIA FLARE's kits: made by FLARE's own provisioner, with what a kit may do written by us. Contract: nvflare 2.9.
 
-Each party gets its certificate and key, signed by a root that signs nothing after this: its key is thrown away. A site
-that joins later needs all kits anew.
+Each party gets a certificate of a root, whose key is in the kit `authority` alone, for sites that join later. Such a
+certificate lets nobody in by itself: the server's kit lists the public key of each party (`roster.py`).
 """
 
 import json
-import logging
 import os
 import re
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from flip.errors import UserError
 from flip.federation.kit import (
     ADMIN,
+    AUTHORITY,
     HANDOVER,
     KIT,
     README,
@@ -26,17 +28,21 @@ from flip.federation.kit import (
     SITE_FILE,
     Kit,
     check_numerics,
+    keep_private,
     temporary_files,
     whole_or_not,
     write,
     write_site,
 )
+from flip.federation.nvflare.certificates import ORGANIZATION, ROLE, ROOT, ROOT_KEY, Root, provision, public_of
 from flip.federation.nvflare.resources import server_resources, site_resources
+from flip.federation.nvflare.roster import KEYS, RESEARCHER
 from flip.federation.nvflare.session import USER
+from flip.federation.requests import KEYS as PRIVATE
+from flip.federation.requests import PublicKey, read_all, shown
 from flip.federation.supervise import Child
 from flip.numerics import FAST
 
-PROJECT, ORGANIZATION, ROLE = "flip", "flip", "lead"  # FLARE's names; a lead submits jobs, and sees his own alone
 STARTUP = {  # FLARE's files of each party; its shell scripts stay behind
     SERVER: ("fed_server.json", "rootCA.pem", "server.crt", "server.key"),
     ADMIN: ("fed_admin.json", "rootCA.pem", "client.crt", "client.key"),
@@ -54,69 +60,88 @@ INTERNAL = {"internal": {"scheme": "tcp", "resources": {"host": "localhost", "co
 
 
 def prepare(
-    sites: Sequence[str], out: Path, host: str = "localhost", port: int = 8002, *, numerics: str = FAST
+    sites: Sequence[str],
+    out: Path,
+    host: str = "localhost",
+    port: int = 8002,
+    *,
+    requests: Path | None = None,
+    numerics: str = FAST,
 ) -> None:
-    """Write the kits of a FLARE federation: `server`, `admin` (the researcher) and one per site.
+    """Write the kits of a FLARE federation: `server`, `admin` (the researcher), `authority`, and one per site.
 
     Args:
         sites: the sites' names.
         out: folder of the kits, not there yet.
         host: name or address that the sites and the researcher reach the server at.
         port: the server's port, 1 to 65535.
+        requests: a folder with the `<site>.csr` of each site, which made its own key; without it keys are made here.
         numerics: how server and sites compute, `fast` or `portable`; a study that asks for more is refused.
     """
     check_numerics(numerics)
     if not 0 < port < 65536:
         raise UserError(f"port={port}: must be from 1 to 65535")
+    known = read_all(requests, sites, "nvflare") if requests else {}
     with whole_or_not(out) as folder:
-        made = provision(sites, folder / ".provisioned", host, port)
-        for party, name, kind in [
-            (SERVER, SERVER, SERVER),
-            (ADMIN, USER, ADMIN),
-            *((site, site, SITE) for site in sites),
-        ]:
+        made, root = provision(sites, folder / ".provisioned", host, port)
+        for party, name, kind in [(SERVER, SERVER, SERVER), (ADMIN, USER, ADMIN)]:
             write_kit(folder / party, made / name, kind, {"name": party, "numerics": numerics})
-        shutil.rmtree(folder / ".provisioned")  # the root's key goes with it
+        write(folder / SERVER / RESEARCHER, public_of(made / USER))
+        write_authority(folder / AUTHORITY, root, {"host": host, "port": port, "numerics": numerics})
+        for site in sites:
+            public = write_site_kit(folder / site, made / site, root, known.get(site), numerics)
+            for party in (SERVER, AUTHORITY):
+                write(folder / party / KEYS / f"{site}.pub", public)
+        shutil.rmtree(folder / ".provisioned")
+    made_here = [SERVER, ADMIN, AUTHORITY, *(site for site in sites if site not in known)]
     print(
-        f"{out}: kits for the server, the researcher (admin) and {', '.join(sites)}\n"
-        f"Every private key in them was made here: hand each folder over safely, and delete it here."
+        f"{out}: kits for the server, the researcher (admin) and {', '.join(sites)}\nPrivate keys were made here for "
+        f"{', '.join(made_here)}: hand each folder over safely, and delete it here.\n{shown(known)}".rstrip()
     )
 
 
-def provision(sites: Sequence[str], work: Path, host: str, port: int) -> Path:
-    """Have FLARE make the kits; returns the folder that holds one per party. Raises UserError with FLARE's words."""
-    from nvflare.lighter.constants import CtxKey, PropKey
-    from nvflare.lighter.entity import Project
-    from nvflare.lighter.impl.cert import CertBuilder
-    from nvflare.lighter.impl.static_file import StaticFileBuilder
-    from nvflare.lighter.impl.workspace import WorkspaceBuilder
-    from nvflare.lighter.provisioner import Provisioner
+def admit(authority: Kit, folder: Path, public: PublicKey) -> bytes:
+    """Write the kit of one more site, named as the folder is; returns what the server's roster gets of it."""
+    root = Root.read(authority.folder)
+    work = folder.parent / ".provisioned"
+    host, port, numerics = (authority.setting(key) for key in ("host", "port", "numerics"))
+    made, _ = provision([folder.name], work, host, port, root)
+    roster = write_site_kit(folder, made / folder.name, root, public, numerics)
+    shutil.rmtree(work)
+    return roster
 
-    work.mkdir(mode=0o700)
-    try:
-        project = Project(PROJECT, "a federation of FLIP's")
-        project.set_server(
-            SERVER, ORGANIZATION, {PropKey.FED_LEARN_PORT: port, PropKey.DEFAULT_HOST: host, PropKey.HOST_NAMES: [host]}
-        )
-        project.add_admin(USER, ORGANIZATION, {PropKey.ROLE: ROLE})
-        for site in sites:
-            project.add_client(site, ORGANIZATION, {})
-    except ValueError as error:
-        raise UserError(f"host={host}: {error}") from error
-    static = StaticFileBuilder(config_folder="config", scheme="grpc", require_signed_jobs=True)
-    log = logging.getLogger(__name__)
-    result = Provisioner(str(work), [WorkspaceBuilder(), static, CertBuilder()]).provision(project, logger=log)
-    if result.get(CtxKey.BUILD_ERROR):
-        raise UserError(f"FLARE made no kits: {'; '.join(map(str, result.get(CtxKey.ERRORS, [])))}")
-    return Path(result[CtxKey.CURRENT_PROD_DIR])
+
+def write_authority(folder: Path, root: Root, values: dict[str, object]) -> None:
+    """What it takes to let a further site in: the root's key."""
+    write(folder / KIT, yaml.safe_dump({"backend": "nvflare", "party": AUTHORITY, **values}))
+    write(folder / ROOT, root.certificate)
+    write(folder / ROOT_KEY, root.key)
+    write(
+        folder / README,
+        "Let a site in: python -m flip deploy add <this folder> NAME.csr out=added/\n"
+        f"Who has {ROOT_KEY} can pass for the server, though for no site: keep it off line, or delete it.\n",
+    )
+
+
+def write_site_kit(folder: Path, made: Path, root: Root, public: PublicKey | None, numerics: str) -> bytes:
+    """A site's kit, its folder named after it; without a private key where the site has made its own.
+
+    Returns the public key for the roster (PEM).
+    """
+    if public:
+        (made / "startup" / "client.key").unlink()
+        (made / "startup" / "client.crt").write_bytes(root.sign(folder.name, public))
+    write_kit(folder, made, SITE, {"name": folder.name, "numerics": numerics})
+    return public_of(made)
 
 
 def write_kit(kit: Path, made: Path, kind: str, settings: dict[str, str]) -> None:
     """One party's folder: FLARE's files that it needs, what it permits, and what its reader has to know."""
     kit.mkdir(mode=0o700)
     (kit / "transfer").mkdir(mode=0o700)  # FLARE's, for jobs on their way
-    for name in STARTUP[kind]:
-        write(kit / "startup" / name, (made / "startup" / name).read_bytes())
+    here = {name: made / "startup" / name for name in STARTUP[kind] if (made / "startup" / name).exists()}
+    for name, path in here.items():
+        write(kit / "startup" / name, path.read_bytes())
     if kind == ADMIN:
         write(kit / "local" / "resources.json", (made / "local" / "resources.json.default").read_bytes())
     else:
@@ -133,7 +158,8 @@ def write_kit(kit: Path, made: Path, kind: str, settings: dict[str, str]) -> Non
         "here; then start it in this folder: python -m flip start .\n",
     }[kind]
     if kind == SITE:
-        write_site(kit, readme + HANDOVER + "\n")
+        own = f"Put the private key that you made into it, as {PRIVATE['nvflare']} (chmod 600)."
+        write_site(kit, f"{readme}{HANDOVER if 'client.key' in here else own}\n")
     else:
         write(kit / README, readme + HANDOVER + "\n")
 
@@ -146,6 +172,7 @@ def children(kit: Kit) -> list[Child]:
         raise UserError(f"{kit.folder}: FLARE's commands have no room for a blank in a path; move the kit")
     name = str(kit.setting("name"))
     if kit.party == SITE:
+        check_key(kit.folder)
         check_site(name, kit.folder / SITE_FILE)
     os.umask(0o077)  # what FLARE writes is for the owner of the kit alone
     resources = server_resources(kit.folder) if kit.party == SERVER else site_resources()
@@ -168,6 +195,18 @@ def children(kit: Kit) -> list[Child]:
         "NVFLARE_DEAD_CLIENT_GRACE_PERIOD": "1.0",
     }
     return [Child([*command, "-m", str(kit.folder), "-s", file, "--set", *settings], environment)]
+
+
+def check_key(folder: Path) -> None:
+    """Refuse a site's private key that is missing, that others can read, or that is not its certificate's."""
+    path = folder / PRIVATE["nvflare"]
+    keep_private(path)
+    try:
+        public: Any = load_pem_private_key(path.read_bytes(), None).public_key()
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: is no private key without a passphrase; flip site request makes one") from error
+    if public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) != public_of(folder):
+        raise UserError(f"{path}: is not the key that this kit was asked for with; put that one there")
 
 
 def check_site(name: str, file: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from flip.federation.nvflare.app import CONTROLLER, EXECUTOR, LATE_SITES
+from flip.federation.nvflare.roster import GUARD
 
 SILENCE = 20.0  # seconds without a sign of life after which the server takes a site for lost
 
@@ -50,6 +51,7 @@ def server_resources(kit: Path) -> Mapping[str, object]:
                 "path": "nvflare.app_common.job_launcher.server_process_launcher.ServerProcessJobLauncher",
             },
             {"id": "late_sites", "path": LATE_SITES},
+            {"id": "roster", "path": GUARD, "args": {"kit": str(kit)}},
         ],
     }
 

@@ -494,9 +494,10 @@ def test_a_wrong_token_is_refused_with_the_remedy(federation):
 def test_an_unregistered_key_is_not_let_in(federation):
     """The site `va` comes back with a key that the server has never seen; then with its own."""
     kit = federation.own("va") / "kit"
-    own = (kit / "supernode").read_bytes()
+    own = {name: (kit / name).read_bytes() for name in ("supernode", "supernode.pub")}
     federation.place.stop("va")
-    (kit / "supernode").write_bytes(deploy.key_pair()[0])
+    for name, key in zip(own, deploy.key_pair(), strict=True):
+        (kit / name).write_bytes(key)
     before = len(federation.place.said("va"))
     federation.place.start("va", kit, TMPDIR=str(federation.home / "tmp"))
     try:
@@ -504,7 +505,8 @@ def test_an_unregistered_key_is_not_let_in(federation):
         assert "connected" not in federation.place.said("va")[before:]
     finally:
         federation.place.stop("va")
-        (kit / "supernode").write_bytes(own)
+        for name, key in own.items():
+            (kit / name).write_bytes(key)
     federation.start("va")
 
 

@@ -56,7 +56,15 @@ CALLS = [
     (API, "Session.close", []),
     ("nvflare.fuel.flare_api.api_spec", "ServerInfo", ["start_time"]),
     ("nvflare.fuel.flare_api.api_spec", "ClientInfo", ["name"]),
-    ("nvflare.lighter.entity", "Project", ["name", "description"]),
+    ("nvflare.lighter.entity", "Project", ["name", "description", "serialized_root_cert", "root_private_key"]),
+    ("nvflare.lighter.utils", "Identity", ["name", "org"]),
+    ("nvflare.lighter.utils", "generate_cert",
+     ["subject", "issuer", "signing_pri_key", "subject_pub_key", "not_valid_after"]),
+    ("nvflare.lighter.utils", "serialize_cert", ["cert"]),
+    ("nvflare.lighter.utils", "serialize_pri_key", ["pri_key"]),
+    ("nvflare.private.fed.server.fed_server", "FederatedServer.register_client", ["request"]),
+    ("nvflare.private.fed.server.fed_server", "FederatedServer._validate_auth_headers", ["message"]),
+    ("nvflare.fuel.f3.cellnet.utils", "make_reply", ["rc", "error"]),
     ("nvflare.lighter.entity", "Project.set_server", ["name", "org", "props"]),
     ("nvflare.lighter.entity", "Project.add_admin", ["name", "org", "props"]),
     ("nvflare.lighter.entity", "Project.add_client", ["name", "org", "props"]),
@@ -101,6 +109,9 @@ ERRORS = [
 
 # A module of FLARE's, a constant in it, and the value that we rely on.
 VALUES = [
+    ("nvflare.fuel.f3.cellnet.defs", "IdentityChallengeKey.CERT", "cert"),
+    ("nvflare.fuel.f3.cellnet.defs", "ReturnCode.UNAUTHENTICATED", "unauthenticated"),
+    ("nvflare.private.defs", "CellMessageHeaderKeys.CLIENT_NAME", "client_name"),
     ("nvflare.apis.controller_spec", "TaskCompletionStatus.OK", "ok"),
     ("nvflare.apis.event_type", "EventType.START_RUN", "_start_run"),
     ("nvflare.apis.event_type", "EventType.BEFORE_PULL_TASK", "_before_pull_task"),

@@ -48,14 +48,15 @@ def kits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_party_gets_a_folder_of_its_own_that_its_owner_alone_can_read(kits):
-    assert sorted(path.name for path in kits.iterdir()) == ["admin", "guys", "kings", "server"]
+    assert sorted(path.name for path in kits.iterdir()) == ["admin", "authority", "guys", "kings", "server"]
     for path in [kits, *kits.rglob("*")]:
         assert path.stat().st_mode & 0o777 == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_no_key_of_a_party_is_in_another_folder_and_that_of_the_root_is_in_none(kits):
+def test_no_key_of_a_party_is_in_another_folder_and_that_of_the_root_is_in_one_of_its_own(kits):
     keys = [path.read_bytes() for path in kits.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
-    assert len(keys) == len(set(keys)) == 4
+    assert len(keys) == len(set(keys)) == 5
+    assert {path.parent.name for path in kits.rglob("root.key")} == {"authority"}
     assert len({path.read_bytes() for path in kits.rglob("rootCA.pem")}) == 1
 
 
@@ -109,7 +110,8 @@ def test_a_partys_own_processes_meet_by_its_certificate(kits):
 
 def test_all_that_a_server_stores_lies_in_its_kit(kits):
     text = json.dumps(resources.server_resources(kits / "server"))
-    assert re.findall(r'"(/[^"]+)"', text) == [str(kits / "server" / "snapshots"), str(kits / "server" / "jobs")]
+    folders = [str(kits / "server" / name) for name in ("snapshots", "jobs")]
+    assert re.findall(r'"(/[^"]+)"', text) == [*folders, str(kits / "server")]  # the last: the roster's
 
 
 def test_a_site_sends_no_log(kits):

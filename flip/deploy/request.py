@@ -1,0 +1,35 @@
+"""`flip site request BACKEND NAME FOLDER`: a hospital makes its own key, and the request that it sends away."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flip.deploy.new_file import write_new
+from flip.errors import UserError, nearest
+from flip.federation.kit import check_names
+from flip.federation.requests import KEYS, SUFFIX, fingerprint, make
+
+USAGE = "flip site request flower kings own/: the backend, the site's name, and a new folder (or nvflare)"
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Make a private key of mode 600, and a request to join with the public half. Raises UserError."""
+    if {"--help", "-h"} & {*arguments}:
+        print(USAGE)
+        return
+    if len(arguments) != 3:
+        raise UserError(f"site request: takes three words: {USAGE}")
+    backend, name, folder = arguments[0], arguments[1], Path(arguments[2]).expanduser()
+    if backend not in KEYS:
+        raise UserError(f"site request {backend}: there is no such backend; {nearest(backend, list(KEYS))}")
+    check_names([name])
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        raise UserError(f"{folder}: {error.strerror}; name a new folder in one that you can write to") from error
+    private, request, public = make(backend, name)
+    key, sent = folder / Path(KEYS[backend]).name, folder / f"{name}{SUFFIX}"
+    write_new(key, private)
+    write_new(sent, request)
+    print(f"{sent}: send it to who prepares the kits, and tell them by another way this fingerprint:")
+    print(fingerprint(public))
+    print(f"{key}: never leaves; copy it into the kit that comes back, as {KEYS[backend]}")

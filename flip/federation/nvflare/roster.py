@@ -1,0 +1,98 @@
+"""Whom FLARE's server lets in: who holds a key of its roster, whatever certificate the root has signed.
+
+FLARE believes every certificate of its root, for as long as it is valid, and a token that it gave once for as long as
+its own key is the same. Here the server's kit has a public key for each party (`sites/<site>.pub`, `admin.pub`): one
+that is removed is out with its next message, one that is put there is let in, and the root's key alone lets nobody in.
+Contract: nvflare 2.9.
+"""
+
+import logging
+from pathlib import Path
+from typing import Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from flip.config.site_file import SITE_NAME
+from flip.federation.nvflare.session import USER
+from flip.federation.requests import PublicKey, fingerprint
+
+GUARD = f"{__name__}.guard"  # a part of the server's own, which no job may name
+KEYS, RESEARCHER = "sites", "admin.pub"  # in the server's kit
+OWN = ("server", "server_job")  # FLARE's names of its server's own processes, whose tokens the server signs too
+
+
+class Message(Protocol):
+    """FLARE's message."""
+
+    payload: object
+
+    def get_header(self, key: str) -> object:
+        """What it says of itself."""
+
+
+class Server(Protocol):
+    """FLARE's server."""
+
+    logger: logging.Logger
+
+
+def guard(kit: str) -> object:
+    """A part of FLARE's server; made before the server listens, it puts the roster before every message."""
+    from nvflare.apis.fl_component import FLComponent
+    from nvflare.fuel.f3.cellnet.defs import IdentityChallengeKey, ReturnCode
+    from nvflare.fuel.f3.cellnet.utils import make_reply
+    from nvflare.private.defs import CellMessageHeaderKeys
+    from nvflare.private.fed.server.fed_server import FederatedServer
+
+    roster = Roster(Path(kit))
+    registered, checked = FederatedServer.register_client, FederatedServer._validate_auth_headers
+
+    def refused(server: Server, name: object) -> object:
+        server.logger.warning(f"{name!a} is not let in: its key is not in the roster of this server's kit, {KEYS}/")
+        return make_reply(ReturnCode.UNAUTHENTICATED, error=f"its key is not in the server's roster ({KEYS}/)")
+
+    def register_client(self: Server, request: Message) -> object:
+        name = request.get_header(CellMessageHeaderKeys.CLIENT_NAME)
+        certificate = request.payload.get(IdentityChallengeKey.CERT) if isinstance(request.payload, dict) else None
+        return registered(self, request) if roster.holds(name, certificate) else refused(self, name)
+
+    def validate(self: Server, message: Message) -> object:
+        name = message.get_header(CellMessageHeaderKeys.CLIENT_NAME)
+        if name is not None and name not in OWN and roster.key(name) is None:
+            return refused(self, name)
+        return checked(self, message)
+
+    FederatedServer.register_client, FederatedServer._validate_auth_headers = register_client, validate
+    return FLComponent()
+
+
+class Roster:
+    """The public keys in a server's kit, read each time."""
+
+    def __init__(self, kit: Path) -> None:
+        self.kit = kit
+
+    def key(self, name: object) -> bytes | None:
+        """The public key (PEM) of a site or of the researcher; None of anybody else."""
+        if name == USER:
+            path = self.kit / RESEARCHER
+        elif isinstance(name, str) and SITE_NAME.fullmatch(name):
+            path = self.kit / KEYS / f"{name}.pub"
+        else:
+            return None
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def holds(self, name: object, certificate: object) -> bool:
+        """Whether a certificate (PEM) is of the key of that name; that its holder has the key, FLARE asks next."""
+        known = self.key(name)
+        if known is None or not isinstance(certificate, bytes):
+            return False
+        try:
+            shown, mine = x509.load_pem_x509_certificate(certificate).public_key(), load_pem_public_key(known)
+        except ValueError:
+            return False
+        return isinstance(shown, PublicKey) and isinstance(mine, PublicKey) and fingerprint(shown) == fingerprint(mine)
