@@ -21,7 +21,7 @@ help:
 	@echo "make test        install, run the fast tests"
 	@echo "make fuzz        install, give 100,000 hostile cases to each reader of messages and files: hours"
 	@echo "make published   install, run the published study with all its strategies and seeds, and the studies of the pages"
-	@echo "make attacks     install, try whether weights tell who was trained on (FLIP_DATA_DIR: the data): minutes"
+	@echo "make attacks     install, try whether weights tell who or what was trained on (FLIP_DATA_DIR: the data): minutes"
 	@echo "make test-slow   install, run the tests that need minutes"
 	@echo "make test-all    install, run both"
 	@echo "make test-transformers   install the extra package beside the others, run the tests that need it"
@@ -48,6 +48,8 @@ fuzz: $(VENV)/.installed-test $(VENV)/.installed-atheris
 
 attacks: $(VENV)/.installed-test
 	$(BIN)/python -m tests.benchmarks.attack_membership 64 none "dp_sgd 8" "dp_sgd 3" "dp_sgd 1"
+	$(BIN)/python -m tests.benchmarks.attack_row 20
+	$(BIN)/python -m tests.benchmarks.attack_image 6
 
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m "slow and not long"

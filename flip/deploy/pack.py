@@ -1,8 +1,11 @@
 """`flip site pack`: the folder that output checkers of a trusted research environment ask for, of one run at a site.
 
-It follows SATRE (Standard Architecture for Trusted Research Environments), Output management, 3.3, whose item 3.3.07 is
-on checks of common research outputs. Nothing in it is of persons: it is made of the site's journal and ledger, of what
-its policy says, and of the study's manifest; no path of the site and no text of its records is read for it.
+It follows SATRE (Standard Architecture for Trusted Research Environments), version 2, Output management: 3.3.03, a
+documented process for disclosure control of outputs; 3.3.04, who checks them; 3.3.05, a policy for what cannot be
+checked by hand, as weights; 3.3.06, a statistical basis; 3.3.07, semi-automated checks of common research outputs, with
+a human in the loop; 3.3.08, no more than the results need. Nothing in it is of persons: it is made of the site's
+journal and ledger, of what its policy says, and of the study's manifest; no path of the site and no text of its records
+is read for it.
 """
 
 import argparse

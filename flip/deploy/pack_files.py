@@ -15,6 +15,13 @@ WORDS = {
     "components.cdx.json": "Installed software, CycloneDX 1.6",
     "manifest.json": "The study, as the site was asked",
 }
+TERMS = {
+    "@id": "#terms",
+    "@type": "CreativeWork",
+    "name": "For the output checkers of this site",
+    "description": "Not published; who may have it the site decides",
+}
+SITE = {"@id": "#site", "@type": "Organization", "name": "The site that wrote this folder"}
 
 
 def components(version: str) -> str:
@@ -52,7 +59,9 @@ def crate(title: str, made: str, files: Mapping[str, str]) -> str:
         "name": title,
         "description": "What left a site in one run of a federated study, and under which controls; no data of persons",
         "datePublished": made,
-        "license": "For the output checkers of this site; not published",
+        "license": {"@id": TERMS["@id"]},
+        "author": {"@id": SITE["@id"]},
+        "publisher": {"@id": SITE["@id"]},
         "hasPart": [{"@id": each["@id"]} for each in parts],
     }
     descriptor = {
@@ -61,4 +70,7 @@ def crate(title: str, made: str, files: Mapping[str, str]) -> str:
         "conformsTo": {"@id": CONTEXT},
         "about": {"@id": "./"},
     }
-    return json.dumps({"@context": f"{CONTEXT}/context", "@graph": [descriptor, root, *parts]}, indent=1) + "\n"
+    return (
+        json.dumps({"@context": f"{CONTEXT}/context", "@graph": [descriptor, root, TERMS, SITE, *parts]}, indent=1)
+        + "\n"
+    )

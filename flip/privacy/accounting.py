@@ -5,7 +5,7 @@ Talwar and Zhang, 2019), which is looser and holds by arithmetic alone. PRV coun
 above, agrees. The approximation by Gaussian DP (Dong, Roth and Su, 2022) is no bound, and is not used.
 
 Discrete Gaussian noise has the Renyi divergence of the Gaussian of the same deviation or less (Canonne, Kamath and
-Steinke, 2020, theorem 14: 1/2 (change / deviation)^2-concentrated), but is not that Gaussian: a ledger that has any
+Steinke, NeurIPS 2020: 1/2 (change / deviation)^2-concentrated), but is not that Gaussian: a ledger that has any
 (`LAW`) is counted by RDP alone.
 """
 

@@ -4,6 +4,7 @@ The module stays itself: Opacus' hooks are attached beside it and add nothing to
 when used.
 """
 
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -90,7 +91,9 @@ class PrivateOptimizer(DPOptimizer):  # type: ignore[misc]
             super().clip_and_accumulate()
             return
         samples = [self._get_flat_grad_sample(parameter).double() for parameter in self.params]
-        norms = torch.stack([each.reshape(len(each), -1).norm(dim=1) for each in samples]).norm(dim=0)
+        norms = torch.stack([each.reshape(len(each), math.prod(each.shape[1:])).norm(dim=1) for each in samples]).norm(
+            dim=0
+        )
         factors = self.max_grad_norm / norms.clamp(min=self.max_grad_norm)
         for parameter, sample in zip(self.params, samples, strict=True):
             self._sums[id(parameter)] = torch.einsum("i,i...", factors, sample).detach()

@@ -3,8 +3,9 @@
 What one site changes is counted by replacement: its data by any others, which move what it sends by twice the clipping
 norm at most. That covers a site whose data are replaced by none, and each of its persons, alone or all together. Noise
 is discrete Gaussian on whole numbers, so that no rounding of floats tells what is under it: k rounds of it are
-k/2 (change / deviation)^2-concentrated (Canonne, Kamath and Steinke, NeurIPS 2020, theorem 14 for several numbers; Bun
-and Steinke, TCC 2016, lemma 2.3 for adaptive rounds), of which `flip.privacy.accounting` makes epsilon by RDP.
+k/2 (change / deviation)^2-concentrated (Canonne, Kamath and Steinke, NeurIPS 2020, for one number; divergences of
+independent numbers add up, and so do those of adaptive rounds: Bun and Steinke, TCC 2016, lemma 2.3), of which
+`flip.privacy.accounting` makes epsilon by RDP.
 """
 
 import hashlib
@@ -170,7 +171,8 @@ def change_of(norm: float, scale: float, size: int, *, sides: int) -> float:
     """By how much, in steps, `size` numbers differ for neighbors whose move of length `norm` is rounded at a scale.
 
     `sides` is 2 where both have a move of that length, 1 where one move differs by it. Rounding moves either by half a
-    step in each coordinate, together by the root of their number.
+    step in each coordinate, together by the root of their number: what theorem 1 of Kairouz, Liu and Steinke counts
+    for rounding by chance, a whole step of one side.
     """
     return sides * norm * scale * ROUNDED + math.sqrt(size)
 
@@ -178,10 +180,11 @@ def change_of(norm: float, scale: float, size: int, *, sides: int) -> float:
 def deviation_of(multiplier: float, change: float, shares: int) -> int:
     """The deviation in steps, rounded up, of one of so many independent shares of the noise.
 
-    The sum of `shares` discrete Gaussians of deviation s is (change / (s sqrt(shares)))^2 / 2-concentrated but for
-    tau = 10 sum over k < shares of exp(-2 pi^2 s^2 k / (k + 1)) a coordinate (Kairouz, Liu and Steinke, ICML 2021,
-    theorem 1), which from s = `LEAST` on is below 10^-1000. Raises Broken for a deviation that is not from there to
-    `MOST`.
+    Of the sum of `shares` discrete Gaussians of deviation s Renyi's divergence of order a, moved by the change, is at
+    most a / 2 (change / (s sqrt(shares)))^2 + tau d for d numbers, tau = 10 sum over k < shares of
+    exp(-2 pi^2 s^2 k / (k + 1)) (Kairouz, Liu and Steinke, ICML 2021, arXiv 2102.06387, theorem 1 and proposition 14;
+    compared with the authors' accounting_utils.py in google-research/federated). From s = `LEAST` on tau d is below
+    10^-1000 for any model, and is left out. Raises Broken for a deviation that is not from there to `MOST`.
     """
     found = math.ceil(multiplier * change / math.sqrt(shares) * ROUNDED)
     if not LEAST <= found <= MOST:

@@ -86,6 +86,7 @@ def test_the_crate_describes_each_file_as_it_is(pack):
     assert (descriptor["@type"], descriptor["about"]) == ("CreativeWork", {"@id": "./"})
     assert descriptor["conformsTo"] == {"@id": "https://w3id.org/ro/crate/1.1"}
     assert root["@type"] == "Dataset" and all(root[key] for key in ("name", "description", "datePublished", "license"))
+    assert {root[key]["@id"] for key in ("license", "author", "publisher")} == {"#terms", "#site"} <= {*graph}
     files = {path.name for path in pack.iterdir()} - {"ro-crate-metadata.json"}
     assert {each["@id"] for each in root["hasPart"]} == files
     for name in files:
@@ -104,6 +105,17 @@ def test_the_components_are_a_cyclonedx_document_of_what_is_installed(pack):
     assert len({each["bom-ref"] for each in listed}) == len(listed)
     assert all(PURL.fullmatch(each["purl"]) for each in listed if each["type"] == "library")
     assert {"torch", "cryptography", "python"} <= {each["name"] for each in listed}
+
+
+def test_an_independent_validator_takes_the_components(pack):
+    """Of OWASP: pip install 'cyclonedx-python-lib[json-validation]'."""
+    pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    text = (pack / "components.cdx.json").read_text()
+    check = JsonStrictValidator(SchemaVersion.V1_6).validate_str
+    assert check(text) is None and check(text.replace('"purl"', '"url"', 1)) is not None
 
 
 def test_nothing_of_persons_and_no_path_of_the_site_is_in_it(hospital, tmp_path):

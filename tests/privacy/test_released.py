@@ -7,6 +7,7 @@ import pytest
 
 from flip.privacy import Broken
 from flip.privacy.accounting import epsilon
+from flip.privacy.discrete import LEAST
 from flip.privacy.released import Settings, change_of, deviation_of
 
 SITE = {"sample_rate": 1.0, "law": "discrete", "unit": "site"}
@@ -81,3 +82,10 @@ def test_one_ledger_adds_noise_of_persons_and_of_the_site():
     person = {"noise_multiplier": 1.0, "sample_rate": 0.02, "steps": 100.0}
     site = {**SITE, "noise_multiplier": 5.0, "steps": 15.0}
     assert epsilon([person, site], 1e-5) > max(epsilon([person], 1e-5), epsilon([site], 1e-5))
+
+
+def test_what_the_theorem_adds_for_a_sum_of_shares_is_nothing_at_the_least_deviation():
+    # Kairouz, Liu and Steinke, theorem 1: tau = 10 sum over k < shares of exp(-2 pi^2 s^2 k / (k + 1)), times d numbers
+    shares, numbers = 1_000, 1e12
+    largest = max(-2 * (math.pi * LEAST) ** 2 * k / (k + 1) for k in range(1, shares))
+    assert math.log10(10 * shares * numbers) + largest / math.log(10) < -1000

@@ -146,6 +146,15 @@ def test_a_step_moves_the_numbers_by_each_persons_clipped_gradient_over_the_stat
     assert fit.ledger[0]["unit"] == "person"
 
 
+def test_a_batch_that_nobody_was_drawn_for_moves_nothing():
+    sums = []
+    for key in range(8):
+        mechanism = persons()
+        train(private_fit(mechanism, seeded(Linear), rows(6), steps=1, batch=1, key=bytes([key]) * 32))
+        sums.append(sum(float(each.abs().sum()) for each in mechanism._sums.sums.values()))
+    assert 0.0 in sums and max(sums) > 0
+
+
 def test_one_person_changes_the_move_by_no_more_than_the_noise_is_for_and_by_nearly_as_much():
     def moved(number: int) -> np.ndarray:
         mechanism, whose = persons(), torch.arange(number)
