@@ -229,6 +229,14 @@ def test_a_site_is_let_in_and_another_put_out_while_all_other_kits_stay_to_the_b
     assert Kit.read(added).setting(names[backend]) == "bruno"
 
 
+def test_a_server_without_a_roster_does_not_start(deployed):
+    server = deployed("nvflare") / "server"
+    assert nvflare.children(Kit.read(server))
+    shutil.rmtree(server / "sites")
+    with pytest.raises(UserError, match="no site would be let in; make the kits anew"):
+        nvflare.children(Kit.read(server))
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_site_or_a_key_that_is_in_the_federation_is_not_let_in_again(backend, deployed, tmp_path, capsys):
     kits = deployed(backend)

@@ -174,6 +174,8 @@ def children(kit: Kit) -> list[Child]:
     if kit.party == SITE:
         check_key(kit.folder)
         check_site(name, kit.folder / SITE_FILE)
+    elif not (kit.folder / KEYS).is_dir():
+        raise UserError(f"{kit.folder / KEYS}: is not there, so that no site would be let in; make the kits anew")
     os.umask(0o077)  # what FLARE writes is for the owner of the kit alone
     resources = server_resources(kit.folder) if kit.party == SERVER else site_resources()
     (kit.folder / "local" / "resources.json").write_text(json.dumps(resources, indent=2))
