@@ -107,6 +107,13 @@ def test_a_table_without_the_label_is_predicted_by_the_agreed_means(heart, tmp_p
     assert set(found["use"]) == {"research use only, not a medical device"}
 
 
+def test_the_last_words_say_where_the_predictions_are(heart, tmp_path, capsys):
+    arguments, run = heart
+    root, _ = unlabeled(arguments, tmp_path, slice(0, 2))
+    predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, load_model(run).whole_digest))
+    assert "out/sites/own/predictions.csv" in capsys.readouterr().out
+
+
 def test_a_single_row_is_read_as_among_others(heart, tmp_path):
     arguments, run = heart
     root, table = unlabeled(arguments, tmp_path, slice(3, 4))

@@ -83,7 +83,7 @@ def _companion(study: Study, key: str, path: Path) -> Iterator[str]:
 def _shapes(arrays: Payload) -> str:
     """The first arrays of some weights, by name and shape."""
     found = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
-    return ", ".join([*found[:SHOWN], *([f"and {len(found) - SHOWN} more"] if found[SHOWN:] else [])])
+    return ", ".join([*found[:SHOWN], *([f"and {len(found) - SHOWN} more"] if found[SHOWN:] else [])]) or "none"
 
 
 def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:
