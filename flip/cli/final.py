@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+WIDEST = 24  # letters of a site's name in a line
 NAMED = 6  # numbers that are withheld by one rule and named; the report names all
 
 
@@ -57,12 +58,13 @@ def table(run: RunRecord) -> "Table":
     }
     shown = {name: column for name, column in cells.items() if name == own or any(column)}
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    found.add_column(Text(f"test {main}"), overflow="fold", max_width=24)
+    names = max(len(site or POOLED) for site in rows)
+    found.add_column(Text(f"test {main}"), overflow="fold", min_width=min(names, WIDEST), max_width=WIDEST)
     tested = [run.examples(site, "test") if site else tested_examples(run) for site in rows]
     if any(tested):
         found.add_column("n", justify="right", no_wrap=True)
-    for name in shown:
-        found.add_column(name, no_wrap=True)
+    for name, column in shown.items():  # of a long heading the words go below one another
+        found.add_column(name, min_width=max(map(len, column)))
     for index, site in enumerate(rows):
         number_of = [f"{tested[index]:,}" if tested[index] else ""] if any(tested) else []
         found.add_row(

@@ -1,7 +1,7 @@
 """Scores at the coordinator: validation after each round, the decision threshold, and the one reading of the test."""
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, t
 from flip.coordinator.roster import Roster
 from flip.errors import StudyFailed
 from flip.files import POOLED, RESCALED
-from flip.messages import Ask, Payload, Scalar, Task
+from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
 from flip.messages.summary import Topic
 from flip.privacy import Mechanism
 from flip.privacy.noised import counts_of, deviation
@@ -106,7 +106,7 @@ class Evaluation:
         if self.roster.held:  # over fewer sites than the run will have
             return
         if main and not (scored.replies or scored.withheld):
-            raise StudyFailed("no site could score its test split: all failed, or have no test data")
+            raise StudyFailed(f"no site could score its test split: {scored.why_none}", scored.faults.values())
         if undecided := self.module.decided if decided is None and isinstance(self.module, Decides) else ():
             scored = scored.undecided(undecided)
         if main:
@@ -157,8 +157,11 @@ class Evaluation:
         roster, split = self.roster, str(task.params["split"])
         asked = sites if sites is not None else roster.sites(training=False)
         noised = self.private is not None
-        replies = roster.asked(ask, task, asked, phase, wanted_scores(self.module, split, noised=noised))
-        scored = merge_scores(replies, self.module, split, roster.trains, noised=noised)
+        faults: dict[str, Fault] = {}
+        replies = noting(
+            roster.asked(ask, task, asked, phase, wanted_scores(self.module, split, noised=noised)), faults
+        )
+        scored = replace(merge_scores(replies, self.module, split, roster.trains, noised=noised), faults=faults)
         roster.recorder.line(scored.line(task, phase, roster.trains))
         return scored
 
@@ -175,6 +178,14 @@ class Evaluation:
         task = self._task(stage, weights, split="validate", **own)
         chosen = threshold_from(self.module, self._score(ask, task, "threshold", sites).states)
         return None if chosen is None else {"threshold": chosen}
+
+
+def noting(replies: Iterable[Reply], faults: dict[str, Fault]) -> Iterator[Reply]:
+    """The same replies; those that are faults are noted by site as they pass."""
+    for reply in replies:
+        if reply.fault is not None:
+            faults[reply.site] = reply.fault
+        yield reply
 
 
 def noise_of(private: Mechanism | None, module: FederatedModule) -> dict[str, float]:

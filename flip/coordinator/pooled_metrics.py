@@ -12,7 +12,7 @@ from flip.contracts.model import DecidingModule
 from flip.coordinator.check_replies import Wanted
 from flip.coordinator.roster import SPENT
 from flip.files import POOLED
-from flip.messages import Reply, Task, Withheld
+from flip.messages import Fault, Reply, Task, Withheld
 from flip.messages.summary import Summary, Topic
 from flip.privacy.noised import likeliest
 from flip.runs.recorder import POOLED_LINE
@@ -24,7 +24,7 @@ class Scored:
 
     `withheld` says by site which metrics stay there, and why. `rescaled` has, by place (`site/NAME`, "pooled"), the
     metrics of the same test rows scaled the other way (`ScaledForPooling`). `together` names the metrics whose pooled
-    intervals take the rows of a person together.
+    intervals take the rows of a person together. `faults` has why a site scored nothing.
     """
 
     replies: Mapping[str, Reply]
@@ -33,6 +33,13 @@ class Scored:
     withheld: Mapping[str, Mapping[str, Withheld]]
     rescaled: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     together: frozenset[str] = frozenset()
+    faults: Mapping[str, Fault] = field(default_factory=dict)
+
+    @property
+    def why_none(self) -> str:
+        """Why no site has scored: each one's fault, or that none has rows."""
+        faults = "; ".join(f"{site}: {fault.value}" for site, fault in sorted(self.faults.items()))
+        return faults or "none has test data"
 
     @property
     def repeats(self) -> bool:

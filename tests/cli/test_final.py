@@ -41,6 +41,18 @@ def test_the_final_table_holds_intervals_and_baselines_on_a_terminal_as_in_a_log
     assert max(map(len, lines[:6])) <= 80
 
 
+def test_each_site_is_named_beside_the_scores_of_several_models(tmp_path: Path) -> None:
+    models = [{"name": "heart_disease", "digest": digest * 64} for digest in "ab"]
+    run = with_intervals(write_run(tmp_path / "run"))
+    metrics = RunRecord.read(run).metrics
+    metrics |= {f"baseline/model_2/{name}": value for name, value in metrics.items() if name.startswith("test/")}
+    lines = shown(write_run(run, result={"metrics": metrics, "models": models})).splitlines()
+    (cleveland,) = [line for line in lines if line.startswith("cleveland")]
+    assert cleveland.count("0.780 (.740\u2013.830)") == 2
+    heading = " ".join(lines[: lines.index(cleveland)])
+    assert [heading.count(word) for word in ("model 1", "model 2", "a" * 12, "b" * 12, "\u2026")] == [1, 1, 1, 1, 0]
+
+
 def test_a_site_that_refused_is_named_with_its_reason(tmp_path: Path) -> None:
     text = shown(write_run(tmp_path / "run", refused={"switzerland": "REFUSED_COHORT"}))
     assert "3 of 4 sites trained." in text

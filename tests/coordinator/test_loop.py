@@ -375,7 +375,7 @@ def test_a_pooled_metric_needs_every_site_that_was_scored():
 
 def test_a_study_that_nobody_could_score_has_failed():
     spoil = lambda reply, task: Reply(reply.site, task.digest, fault=Fault.RAISED) if task.step == "evaluate" else reply  # noqa: E731
-    with pytest.raises(StudyFailed, match="no site could score its test split"):
+    with pytest.raises(StudyFailed, match=f"no site could score its test split: a: {Fault.RAISED.value}; b: "):
         coordinator(Notes())(Sites(spoil=spoil).ask)
 
 

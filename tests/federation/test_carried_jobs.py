@@ -3,8 +3,10 @@
 No simulator is started, which `test_parity` does for a training: what differs between jobs is what a message holds.
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,17 +14,23 @@ from typing import Any
 
 import pytest
 
+from datamodules.phantom import PROFILES, generate
 from flip.cli.execute import execute
+from flip.config.build import initial_module
+from flip.config.study import Study
 from flip.federation.answer import answer_parts
 from flip.federation.flower import messages, simulation
 from flip.federation.nvflare.components import SERVER, TASK, Answer
 from flip.federation.nvflare.files import packed, received
 from flip.files import APPLIED
 from flip.messages import Ask, Reply, Task
+from flip.messages.model_file import model_of, save_model
+from flip.messages.weights import to_arrays
 from flip.messages.wire import task_parts, unpack_reply
 from flip.site.silo import Silo
 from tests.cohorts.heart import write_tiny_heart
-from tests.studies import tiny_heart_study
+from tests.cohorts.organs import organs
+from tests.studies import compose_study, tiny_heart_study
 
 Silos = Mapping[str, Silo]
 
@@ -97,38 +105,63 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-JOBS = {
-    "train": ["init={}", "baselines.fine_tuned=1", "strategy.rounds=1"],
-    "evaluate": ["model_from={}"],
-    "predict": ["model_from={}"],
-}
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """The sarcopenia study at two hospitals of two phantoms, and a model of it that was not trained."""
+    folder = tmp_path_factory.mktemp("scans")
+    for name in ("north", "west"):
+        generate(folder / name, profile=replace(PROFILES[name], pixels=96), patients=2)
+    small = ["dataset.grid.spacing_mm=5.0", "dataset.grid.size=96", "dataset.demo_patients=2"]
+    network = ["model.network.channels=[4,8]", "model.network.strides=[2]"]
+    words = ["experiment=sarcopenia", *network, f"paths.demo_dir={folder}", *small, "~sites.south", "~sites.east"]
+    manifest, model = compose_study(*words).manifest_text, folder / "model.safetensors"
+    save_model(model, model_of(to_arrays(initial_module(json.loads(manifest))), {}, manifest, pooled=False))
+    return [*words, f"model_from={model}"]
 
 
 @pytest.fixture(scope="module")
-def direct(data: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
-    """The result of a job whose tasks are handed over as they are."""
-    known: dict[str, dict[str, Any]] = {}
+def studies(data, trained, scans, tmp_path_factory) -> Mapping[str, Callable[[], Study]]:
+    """The study of each job, composed anew for each run of it."""
+    heart, conf = partial(tiny_heart_study, data, "federation=inprocess"), organs(tmp_path_factory.mktemp("organs"))
+    return {
+        "train": partial(heart, f"init={trained}", "baselines.fine_tuned=1", "strategy.rounds=1"),
+        "evaluate": partial(heart, "job=evaluate", f"model_from={trained}"),
+        "predict": partial(heart, "job=predict", f"model_from={trained}"),
+        "measure": partial(compose_study, *scans, "federation=inprocess", "job=measure"),
+        "plan": partial(compose_study, "experiment=organs", "sites=[a,b]", "job=plan", config_dir=conf),
+    }
 
-    def result(job: str) -> dict[str, Any]:
-        if job not in known:
-            known[job] = run(job, data, trained, tmp_path_factory.mktemp("direct") / "run")
-        return known[job]
 
-    return result
+JOBS = {
+    "train": (("fit", "fine_tuned"), ("digest", "metrics"), None),
+    "evaluate": (("evaluate", APPLIED), ("metrics",), None),
+    "predict": (("predict", "study"), (), "sites/*/predictions.csv"),
+    "measure": (("measure", "study"), (), "sites/*/biomarkers.csv"),
+    "plan": (("plan", "study"), (), "plan.yaml"),
+}
+"""A task that each asks, by step and stage; what it ends with in its result; the files that it is for."""
 
 
-def run(job: str, data: Path, trained: Path, folder: Path) -> dict[str, Any]:
-    words = [f"job={job}", *(each.format(trained) for each in JOBS[job])]
-    result = execute(tiny_heart_study(data, "federation=inprocess", *words), folder)
-    files = {each.parent.name: each.read_bytes() for each in folder.glob("sites/*/predictions.csv")}
-    told = {key: result.get(key) for key in ("status", "digest", "metrics")}
-    described = folder / "description.json"
-    return {**told, "files": files, "described": described.exists() and described.read_bytes()}
+@pytest.fixture(scope="module")
+def direct(studies, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], dict[str, Any]]:
+    """What a job ends with whose tasks are handed over as they are."""
+    return cache(lambda job: ended(job, studies[job](), tmp_path_factory.mktemp("direct") / "run"))
+
+
+def ended(job: str, study: Study, folder: Path) -> dict[str, Any]:
+    """The result of a job, and the files that it is for."""
+    result = execute(study, folder)
+    assert result["status"] == "ok", result
+    _, keys, files = JOBS[job]
+    told = {key: result[key] for key in keys}
+    told |= {str(each.relative_to(folder)): each.read_bytes() for each in folder.glob(files or "description.json")}
+    assert all(told.values())
+    return told
 
 
 @pytest.mark.parametrize("job", JOBS)
 @pytest.mark.parametrize("backend", CARRIED)
-def test_a_job_ends_as_where_nothing_is_carried(backend, job, data, trained, direct, tmp_path, monkeypatch):
+def test_a_job_ends_as_where_nothing_is_carried(backend, job, studies, direct, tmp_path, monkeypatch):
     asked = []
 
     def ask_silos(silos: Silos) -> Ask:
@@ -142,8 +175,7 @@ def test_a_job_ends_as_where_nothing_is_carried(backend, job, data, trained, dir
 
     with monkeypatch.context() as patched:
         patched.setattr("flip.federation.inprocess.ask_silos", ask_silos)
-        found = run(job, data, trained, tmp_path / "run")
-    assert (found["status"], bool(found["files"])) == ("ok", job == "predict")
-    steps = {"train": ("fit", "fine_tuned"), "evaluate": ("evaluate", APPLIED)}
-    assert steps.get(job, (job, "study")) in asked
+        found = ended(job, studies[job](), tmp_path / "run")
+    assert JOBS[job][0] in asked
+    assert found
     assert found == direct(job)

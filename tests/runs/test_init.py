@@ -107,7 +107,7 @@ def test_what_cannot_be_used_is_refused_by_name_and_never_run(data, tmp_path, ca
     for name, words in (
         ("code.pt", "holds more than tensors"),
         ("none.pt", "holds no tensors by name"),
-        ("other.pt", "has no array of the name and shape of one of this model's"),
+        ("other.pt", "it has other.weight [3], and the model linear.bias [1], linear.weight [1, 13]; name weights"),
         ("cut.safetensors", "is no safetensors file"),
         ("bundle", "is a bundle without models/model.pt"),
         ("weights.h5", "is of no kind that weights are read from"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from flip.cli.execute import execute
 from flip.config import build
@@ -20,9 +21,10 @@ from flip.messages.weights import LAST_WEIGHTS
 from flip.site.admission import protected
 from flip.site.audit import Forbidden, under
 from flip.site.audit_events import Guard
-from flip.site.devices import received
+from flip.site.devices import Part, fit_on, received, run
 from flip.site.refusal import Refusal
 from flip.site.share import Share, SharedBatches, join
+from flip.site.trainer import Device, RoundCallback
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
 
@@ -113,6 +115,52 @@ def test_a_site_refuses_it_by_itself(tmp_path: Path) -> None:
     module, mechanisms = build.initial_module(manifest), build.mechanisms(manifest)
     with pytest.raises(Refusal, match="devices: 2 in the site's file: its privacy mechanism"):
         protected(module, manifest, site, mechanisms)
+
+
+def test_what_a_device_tries_beyond_the_site_s_guard_is_told_and_not_done(tmp_path: Path, monkeypatch) -> None:
+    for name in ("end_with_parent", "configure_torch", "signal.signal"):
+        monkeypatch.setattr(f"flip.site.devices.{name}", lambda *_: None)
+    monkeypatch.setattr("flip.site.devices.trained", lambda *_: (tmp_path / "elsewhere").write_text(""))
+    here, there = multiprocessing.Pipe(duplex=False)
+    part = Part(0, 2, "", 1, Guard((str(tmp_path / "own"),)), ())
+    run(there, part, torch.nn.Linear(1, 1), [], 1, Device("cpu", None, {}, 2), RoundCallback())
+    with pytest.raises(UserError, match="Forbidden"):
+        received(here, 2)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def rows() -> DataLoader:
+    return DataLoader(TensorDataset(torch.ones(4, 1)), batch_size=2)
+
+
+def test_devices_that_end_with_other_weights_are_no_training(monkeypatch) -> None:
+    ends = [{"weights": {"weight": np.full((1, 1), number, np.float32)}} for number in range(2)]
+    monkeypatch.setattr("flip.site.devices.started", lambda *_: ends)
+    with pytest.raises(UserError, match="the devices did not step alike"):
+        fit_on(torch.nn.Linear(1, 1), rows(), steps=1, device=Device("cpu", None, {}, 2), callback=RoundCallback())
+
+
+def test_rows_that_come_one_after_the_other_are_not_dealt_out() -> None:
+    class Rows(IterableDataset):
+        def __iter__(self):
+            return iter(())
+
+    with pytest.raises(UserError, match="no batch can be dealt out; set devices: 1"):
+        fit_on(
+            torch.nn.Linear(1, 1),
+            DataLoader(Rows()),
+            steps=1,
+            device=Device("cpu", None, {}, 2),
+            callback=RoundCallback(),
+        )
+
+
+def test_what_a_module_counts_is_the_mean_over_devices(monkeypatch) -> None:
+    module = torch.nn.BatchNorm1d(2)
+    module.running_mean[:] = torch.tensor([1.0, 3.0])
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda each: each.add_(3.0))  # the other one's
+    Share(0, 2).mean_buffers(module)
+    assert module.running_mean.tolist() == [2.0, 3.0]
 
 
 def test_the_process_of_a_device_is_under_the_site_s_guard(tmp_path: Path) -> None:

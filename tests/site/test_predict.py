@@ -22,7 +22,7 @@ from flip.config.schema import Site
 from flip.config.study import Study
 from flip.errors import UserError
 from flip.messages import Fault, Task
-from flip.messages.model_file import ModelFile, load_model
+from flip.messages.model_file import ModelFile, load_model, save_model
 from flip.messages.weights import load_arrays
 from flip.site.silo import Silo
 from models.heads.classification import Binary, MultiClass, MultiLabel
@@ -105,6 +105,13 @@ def test_a_table_without_the_label_is_predicted_by_the_agreed_means(heart, tmp_p
     assert found["row"].tolist() == [1, 2, 3, 4, 5]
     assert set(found["model"]) == {model.digest}
     assert set(found["use"]) == {"research use only, not a medical device"}
+
+
+def test_the_last_words_say_where_the_predictions_are(heart, tmp_path, capsys):
+    arguments, run = heart
+    root, _ = unlabeled(arguments, tmp_path, slice(0, 2))
+    predicted(arguments, run, tmp_path / "out", at_hospital(tmp_path, root, load_model(run).whole_digest))
+    assert "out/sites/own/predictions.csv" in capsys.readouterr().out
 
 
 def test_a_single_row_is_read_as_among_others(heart, tmp_path):
@@ -219,6 +226,20 @@ def test_a_new_row_at_another_hospital_is_read_by_the_means_and_words_of_the_tra
     assert found[["person", "accession"]].to_numpy().tolist() == [["ann", "s1"]]
     assert abs(found["probability"][0] - wanted["s1"]) < 1e-6
     assert wanted["s1"] != wanted["s2"]
+
+
+@pytest.mark.parametrize(("threshold", "positive"), [(0.01, [1, 1]), (0.99, [0, 0])])
+def test_the_threshold_that_the_training_chose_decides(stays, tmp_path, threshold, positive):
+    arguments, model = stays[0], load_model(stays[1])
+    assert compose_study(*arguments).manifest["model"]["head"]["threshold"] == "youden"
+    save_model(tmp_path / "model.safetensors", replace(model, scores={"threshold": threshold}))
+    rows = pd.DataFrame({"person": ["ann", "bob"], "accession": ["s1", "s2"], "age": [71, 22], "note": "chest pain"})
+    names = ["sex", "heart_rate", "lactate", "conditions", "pressure", "saturation", "creatinine"]
+    (tmp_path / "one").mkdir()
+    rows.assign(**dict.fromkeys(names)).to_csv(tmp_path / "one" / "cohort.csv", index=False)
+    file = at_hospital(tmp_path, tmp_path / "one", model.whole_digest, person="person")
+    out = predicted(arguments, tmp_path / "model.safetensors", tmp_path / "out", file)
+    assert pd.read_csv(out / "sites" / "own" / "predictions.csv")["positive"].tolist() == positive
 
 
 def test_a_row_with_nothing_to_predict_from_has_the_reason_in_place_of_a_prediction(stays, tmp_path):

@@ -15,6 +15,7 @@ from flip.config.study import Study
 from flip.config.targets import LIBRARIES, TARGET, resolve
 from flip.contracts import GivesScans
 from flip.errors import UserError, at
+from flip.messages import Payload
 from flip.messages.match import match
 from flip.messages.model_file import ModelFile, load_model
 from flip.messages.weights import to_arrays
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from flip.contracts.model import TrainableModule
 
 FROM, INIT = "model_from", "init"
+SHOWN = 3  # arrays that a mistake names
 PREDICTS = "predict_step"  # Lightning's name: every module has one, which is of use where it is its own
 FREE = (
     "augment", "batch_size", "demo", "demo_patients", "labeled", "partition", "records", "split", "subgroups",
@@ -78,11 +80,20 @@ def _companion(study: Study, key: str, path: Path) -> Iterator[str]:
         yield from (f"{key}: {problem}" for problem in error.problems)
 
 
+def _shapes(arrays: Payload) -> str:
+    """The first arrays of some weights, by name and shape."""
+    found = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
+    return ", ".join([*found[:SHOWN], *([f"and {len(found) - SHOWN} more"] if found[SHOWN:] else [])]) or "none"
+
+
 def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:
     """Whether the models of `model_from` are of this study's model and of rows that are prepared as its are."""
     own, where = to_arrays(model), study.where
-    if study.init is not None and not match(own, read_weights(study.init)).taken:
-        yield f"{at(INIT, where)}: {study.init} has no array of the name and shape of one of this model's"
+    if study.init is not None and not match(own, held := read_weights(study.init)).taken:
+        yield (
+            f"{at(INIT, where)}: {study.init} has no array of the name and shape of one of this model's: it has "
+            f"{_shapes(held)}, and the model {_shapes(own)}; name weights of this network, or set init=null"
+        )
     for path in study.model_from:
         try:
             given = load_model(path)
