@@ -76,10 +76,9 @@ def test_the_plan_composes_as_the_studys_own_and_trains_a_step(conf, plan, tmp_p
     assert execute(study, tmp_path / "run")["digest"]
 
 
-@pytest.mark.parametrize("federation", ["none", "flower", "nvflare"])
 @pytest.mark.slow
-def test_a_plan_over_a_backend_is_that_of_this_process(conf, plan, tmp_path, federation):
-    assert planned(conf, tmp_path / "run", f"federation={federation}") == plan
+def test_a_plan_without_federation_is_that_of_the_sites(conf, plan, tmp_path):
+    assert planned(conf, tmp_path / "run", "federation=none") == plan  # over both backends: test_carried_jobs.py
 
 
 def asked(conf: Path, home: Path, policy: object):
