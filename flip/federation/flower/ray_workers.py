@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from flip.errors import StudyFailed
 from flip.signals import Interrupted, install
+
+TOO_LATE = "timed out during startup"  # in what Ray raises
 
 
 @contextmanager
@@ -79,5 +82,12 @@ def workers(number: int, temporary: str) -> Iterator[None]:
         yield
     except SystemExit as ended:  # by that handler, while Ray starts
         raise Interrupted(signal.SIGTERM) from ended
+    except Exception as error:  # Ray's is told by its words alone, and what it waits for stands in its code
+        if TOO_LATE not in str(error):
+            raise
+        raise StudyFailed(
+            "Ray, on which Flower's simulation runs, did not start within its 30 seconds: this machine is "
+            "too busy. Run again when less runs beside, or with federation=inprocess: the weights are the same"
+        ) from error
     finally:
         ray.shutdown()

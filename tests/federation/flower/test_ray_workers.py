@@ -1,5 +1,6 @@
 """Ray is started with as little as Flower's simulation needs."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from typing import Any
 
 import pytest
 import ray
-from ray._private import parameter
+from ray._private import node, parameter
 
+from flip.errors import StudyFailed
 from flip.federation.flower import ray_workers
 
 
@@ -64,6 +66,18 @@ from flip.federation.flower.simulation import simulation_environment
 with simulation_environment() as temporary, workers(1, temporary):
     print(ray.get(ray.remote(lambda: os.nice(0)).remote()) - os.nice(0))
 """
+
+
+def test_a_machine_that_is_too_busy_for_ray_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    words = "The current node timed out during startup."
+    assert words in inspect.getsource(node)
+
+    def init(**_: object) -> None:
+        raise Exception(words)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(StudyFailed, match="this machine is too busy"), ray_workers.workers(1, str(tmp_path)):
+        pass
 
 
 @pytest.mark.slow
