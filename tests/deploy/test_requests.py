@@ -24,6 +24,7 @@ from flip.federation.nvflare.roster import Roster, guard
 from flip.federation.requests import KEYS, SUFFIX, fingerprint, read
 
 BACKENDS = ["flower", "nvflare"]
+OUTSIDE, INSIDE = "ipv4:127.0.0.1:50462", "127.0.0.1:50462"  # how FLARE names the other end, by gRPC and within
 PROVISION: dict[str, Any] = {"flower": flower, "nvflare": nvflare}
 
 
@@ -264,7 +265,9 @@ def test_flowers_server_believes_the_site_that_came_and_no_longer_the_one_that_w
 @pytest.fixture
 def flare(deployed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """FLARE's server with our roster before it: how it answers a registration, and any other message of a name's."""
-    from nvflare.fuel.f3.cellnet.defs import IdentityChallengeKey
+    from nvflare.fuel.f3.cellnet.defs import IdentityChallengeKey, MessagePropKey
+    from nvflare.fuel.f3.drivers.driver_params import DriverParams
+    from nvflare.fuel.f3.endpoint import Endpoint
     from nvflare.private.defs import CellMessageHeaderKeys
     from nvflare.private.fed.server.fed_server import FederatedServer
 
@@ -275,16 +278,21 @@ def flare(deployed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
     logged: list[str] = []
     server: Any = SimpleNamespace(logger=SimpleNamespace(warning=logged.append))
 
-    def message(name: str, certificate: bytes | None) -> Any:
+    def message(name: str, certificate: bytes | None, connection: str | None, came: str, peer: str) -> Any:
         header = {CellMessageHeaderKeys.CLIENT_NAME: name}
-        return SimpleNamespace(get_header=header.get, payload={IdentityChallengeKey.CERT: certificate})
+        known = {MessagePropKey.ENDPOINT: Endpoint(came, conn_props={DriverParams.PEER_ADDR.value: peer})}
+        known[MessagePropKey.COMMON_NAME] = connection
+        return SimpleNamespace(
+            get_header=header.get, get_prop=known.get, payload={IdentityChallengeKey.CERT: certificate}
+        )
 
     def registers(name: str, kit: Path) -> bool:
-        asked = message(name, (kit / "startup" / "client.crt").read_bytes())
+        asked = message(name, (kit / "startup" / "client.crt").read_bytes(), kit.name, kit.name, OUTSIDE)
         return bool(FederatedServer.register_client(server, asked) == "FLARE's to check")
 
-    def speaks(name: str) -> bool:
-        return bool(FederatedServer._validate_auth_headers(server, message(name, None)) == "FLARE's to check")
+    def speaks(name: str, connection: str | None = "", came: str = "", peer: str = OUTSIDE) -> bool:
+        said = message(name, None, name if connection == "" else connection, came or name, peer)
+        return bool(FederatedServer._validate_auth_headers(server, said) == "FLARE's to check")
 
     return SimpleNamespace(kits=kits, registers=registers, speaks=speaks, logged=logged, place=tmp_path)
 
@@ -296,8 +304,26 @@ def test_flares_server_lets_in_who_has_a_key_of_its_roster(flare):
     assert not flare.registers("kings", flare.kits / "admin")
     assert not flare.registers("../sites/kings", flare.kits / "kings")
     assert flare.speaks("kings")
-    assert flare.speaks("server")
-    assert flare.speaks("server_job")  # the server's process of a job
+    assert flare.speaks("kings", came="kings.JOB")  # the site's process of a job
+    assert flare.speaks("researcher@flip.org", came="_admin_9")
+    assert flare.speaks("server", connection=None, came="server")
+    assert flare.speaks("server_job", connection="server", came="server.JOB", peer=INSIDE)  # the server's, of a job
+
+
+@pytest.mark.parametrize(
+    ("name", "connection", "came", "peer"),
+    [
+        ("server", "guys", "guys", OUTSIDE),  # each message of the server's has its token, for anybody to send again
+        ("server_job", "guys", "guys.JOB", OUTSIDE),
+        ("server_job", "server", "server.JOB", OUTSIDE),  # by a certificate of the server's name that was forged
+        ("server_job", "guys", "server.JOB", INSIDE),
+        ("kings", "kings2", "kings2", OUTSIDE),  # FLARE signs name and token as one text: kings2, 7f.. and kings, 27f..
+        ("kings", "researcher@flip.org", "_admin_9", OUTSIDE),
+        ("", "kings", "kings", OUTSIDE),
+    ],
+)
+def test_flares_server_takes_a_message_from_whom_the_connection_is_alone(name, connection, came, peer, flare):
+    assert not flare.speaks(name, connection, came, peer)
 
 
 def test_flares_server_lets_in_a_site_that_comes_and_takes_nothing_more_of_one_that_went(flare):
