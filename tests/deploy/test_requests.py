@@ -2,7 +2,9 @@
 
 import shutil
 import stat
+from base64 import b64encode
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,11 +17,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import NameOID
 
 from flip.__main__ import main
+from flip.deploy.admit import check_new
 from flip.errors import UserError
 from flip.federation.flower import provision as flower
 from flip.federation.flower.server import public_keys
-from flip.federation.kit import Kit
+from flip.federation.kit import Kit, check_names
 from flip.federation.nvflare import provision as nvflare
+from flip.federation.nvflare.certificates import Root
 from flip.federation.nvflare.roster import Roster, guard
 from flip.federation.requests import KEYS, SUFFIX, fingerprint, read
 
@@ -164,6 +168,18 @@ def test_a_request_that_is_wrong_has_one_clear_answer(name, backend, content, wo
     assert refused.value.problems[0].isprintable()
 
 
+def test_a_request_of_another_version_and_one_without_an_end_have_a_clear_answer(tmp_path):
+    der = bytearray(x509.load_pem_x509_csr(GOOD).public_bytes(Encoding.DER))
+    der[bytes(der).index(b"\x02\x01\x00") + 2] = 1
+    lines = b64encode(bytes(der))
+    later = b"-----BEGIN CERTIFICATE REQUEST-----\n" + lines + b"\n-----END CERTIFICATE REQUEST-----\n"
+    (tmp_path / "kings.csr").write_bytes(later)
+    (tmp_path / "guys.csr").symlink_to("/dev/zero")
+    for name, words in (("kings", "is no request for flower.*version"), ("guys", "there is no such file")):
+        with pytest.raises(UserError, match=words):
+            read(tmp_path / f"{name}{SUFFIX}", "flower")
+
+
 def test_a_request_that_was_changed_on_its_way_is_refused(tmp_path):
     der = bytearray(x509.load_pem_x509_csr(GOOD).public_bytes(Encoding.DER))
     at = bytes(der).index(b"kings")
@@ -195,6 +211,7 @@ def test_a_key_that_is_there_is_not_made_anew(tmp_path, capsys):
 
 @pytest.mark.parametrize(("words", "said"), [
     (["flower", "server", "own"], "is taken"), (["flower", "a b", "own"], "made of letters"),
+    (["flower", "Server", "own"], "is taken"), (["flower", "k" * 65, "own"], "at most 64"),
     (["flowr", "kings", "own"], "did you mean 'flower'?"), (["flower"], "takes three words"),
 ])  # fmt: skip
 def test_a_mistake_in_the_command_is_named_and_makes_nothing(words, said, folder, capsys):
@@ -253,6 +270,27 @@ def test_a_site_or_a_key_that_is_in_the_federation_is_not_let_in_again(backend, 
     assert "bruno: has the key of kings" in capsys.readouterr().err
     assert contents(kits) == before
     assert not (tmp_path / "added").exists()
+
+
+def test_names_that_only_case_tells_apart_are_not_in_one_federation(deployed, tmp_path):
+    with pytest.raises(UserError, match="sites=Kings: is taken"):
+        check_names(["kings", "Kings"])
+    kits = deployed("flower")
+    with pytest.raises(UserError, match="only case tells it from kings"):
+        check_new(kits / "authority" / "sites", "Kings", STRONG.public_key())
+
+
+def test_a_root_that_is_valid_no_longer_lets_nobody_in(deployed, tmp_path, monkeypatch):
+    kits = deployed("nvflare")
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=400)
+
+    monkeypatch.setattr("flip.federation.nvflare.certificates.datetime", Later)
+    with pytest.raises(UserError, match=r"rootCA\.pem: was valid until .*make them anew"):
+        Root.read(kits / "authority")
 
 
 def test_flowers_server_believes_the_site_that_came_and_no_longer_the_one_that_went(deployed, tmp_path):
