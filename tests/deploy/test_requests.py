@@ -28,6 +28,7 @@ from flip.federation.nvflare.roster import Roster, guard
 from flip.federation.requests import KEYS, SUFFIX, fingerprint, read
 
 BACKENDS = ["flower", "nvflare"]
+ABOUT = ("cn__destination", "cn__channel", "cn__topic")  # FLARE's headers of a message
 OUTSIDE, INSIDE = "ipv4:127.0.0.1:50462", "127.0.0.1:50462"  # how FLARE names the other end, by gRPC and within
 PROVISION: dict[str, Any] = {"flower": flower, "nvflare": nvflare}
 
@@ -317,7 +318,9 @@ def flare(deployed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
     server: Any = SimpleNamespace(logger=SimpleNamespace(warning=logged.append))
 
     def message(name: str, certificate: bytes | None, connection: str | None, came: str, peer: str) -> Any:
-        header = {CellMessageHeaderKeys.CLIENT_NAME: name}
+        header: dict[str, Any] = {CellMessageHeaderKeys.CLIENT_NAME: name}
+        if certificate is not None:
+            header |= dict(zip(ABOUT, ("server", "task", "register"), strict=True))
         known = {MessagePropKey.ENDPOINT: Endpoint(came, conn_props={DriverParams.PEER_ADDR.value: peer})}
         known[MessagePropKey.COMMON_NAME] = connection
         return SimpleNamespace(
@@ -326,6 +329,7 @@ def flare(deployed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
 
     def registers(name: str, kit: Path) -> bool:
         asked = message(name, (kit / "startup" / "client.crt").read_bytes(), kit.name, kit.name, OUTSIDE)
+        assert FederatedServer._validate_auth_headers(server, asked) == "FLARE's to check"  # so that it is answered
         return bool(FederatedServer.register_client(server, asked) == "FLARE's to check")
 
     def speaks(name: str, connection: str | None = "", came: str = "", peer: str = OUTSIDE) -> bool:

@@ -23,6 +23,7 @@ from flip.federation.requests import PublicKey, fingerprint
 GUARD = f"{__name__}.guard"  # a part of the server's own, which no job may name
 KEYS, RESEARCHER = "sites", "admin.pub"  # in the server's kit
 OWN = "server"  # the name of FLARE's server among its processes; its process of a job is server.JOB
+LONGEST = 80  # letters of a name in the log
 LOOPBACK = "127.0.0.1:"  # how the other end of an internal connection begins; one that came in by gRPC says ipv4:
 
 
@@ -63,7 +64,8 @@ def guard(kit: str) -> object:
     registered, checked = FederatedServer.register_client, FederatedServer._validate_auth_headers
 
     def refused(server: Server, name: object) -> object:
-        server.logger.warning(f"{name!a} is not let in: its key is not in the roster of this server's kit, {KEYS}/")
+        said = ascii(name)[:LONGEST]
+        server.logger.warning(f"{said} is not let in: its key is not in the roster of this server's kit, {KEYS}/")
         return make_reply(ReturnCode.UNAUTHENTICATED, error=f"its key is not in the server's roster ({KEYS}/)")
 
     def register_client(self: Server, request: Message) -> object:
@@ -74,12 +76,21 @@ def guard(kit: str) -> object:
     def validate(self: Server, message: Message) -> object:
         name = message.get_header(CellMessageHeaderKeys.CLIENT_NAME)
         itself = name == message.get_prop(MessagePropKey.COMMON_NAME) and roster.key(name) is not None
-        if name is None or itself or own(message):
+        if name is None or itself or registers(message) or own(message):
             return checked(self, message)
         return refused(self, name)
 
     FederatedServer.register_client, FederatedServer._validate_auth_headers = register_client, validate
     return FLComponent()
+
+
+def registers(message: Message) -> bool:
+    """Whether a message asks the server to be let in, which is answered, so that who is refused hears why."""
+    from nvflare.fuel.f3.cellnet.defs import MessageHeaderKey
+    from nvflare.private.defs import CellChannel, CellChannelTopic
+
+    keys = MessageHeaderKey.DESTINATION, MessageHeaderKey.CHANNEL, MessageHeaderKey.TOPIC
+    return [message.get_header(key) for key in keys] == [OWN, CellChannel.SERVER_MAIN, CellChannelTopic.Register]
 
 
 def own(message: Message) -> bool:

@@ -112,6 +112,11 @@ ERRORS = [
 # A module of FLARE's, a constant in it, and the value that we rely on.
 VALUES = [
     ("nvflare.fuel.f3.cellnet.defs", "IdentityChallengeKey.CERT", "cert"),
+    ("nvflare.fuel.f3.cellnet.defs", "MessageHeaderKey.DESTINATION", "cn__destination"),
+    ("nvflare.fuel.f3.cellnet.defs", "MessageHeaderKey.CHANNEL", "cn__channel"),
+    ("nvflare.fuel.f3.cellnet.defs", "MessageHeaderKey.TOPIC", "cn__topic"),
+    ("nvflare.private.defs", "CellChannel.SERVER_MAIN", "task"),
+    ("nvflare.private.defs", "CellChannelTopic.Register", "register"),
     ("nvflare.fuel.f3.cellnet.defs", "MessagePropKey.ENDPOINT", "cn__endpoint"),
     ("nvflare.fuel.f3.cellnet.defs", "MessagePropKey.COMMON_NAME", "cn__common_name"),
     ("nvflare.fuel.f3.drivers.driver_params", "DriverParams.PEER_ADDR", "peer_addr"),
