@@ -181,9 +181,10 @@ class Coordinator:
 
         The study's bound is held against the noise of a mean; one site's own is larger.
         """
+        if (most := self.strategy.most_change) is None:
+            return None
         noise = [each.moves(self.strategy.rounds, 1) or 0.0 for each in self.mechanisms]
-        most = self.strategy.most_change
-        return None if most is None else most + NOISE_ROOM * max(noise, default=0.0)
+        return most + NOISE_ROOM * max(noise, default=0.0)
 
     def _fine_tuned(self, ask: Ask, weights: Payload, rounds: int) -> None:
         """Have each site train the final weights further, which stay there, and test what it has on its own data."""

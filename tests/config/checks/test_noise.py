@@ -2,9 +2,13 @@
 
 import pytest
 
-from flip.config.checks.noise import rounded_up
+from flip.config.checks.noise import moved_by, rounded_up
 from flip.config.checks.study import check
 from flip.errors import UserError
+from flip.privacy.local_dp import LocalDP
+from flip.strategies.cyclic import Cyclic
+from flip.strategies.fedavg import FedAvg
+from flip.strategies.krum import Krum
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
 
@@ -71,6 +75,16 @@ def test_a_server_optimizer_makes_its_own_step_of_the_noise(tmp_path):
 
 def test_robust_rules_are_taken_where_each_reply_has_its_own_noise(tmp_path):
     check(tiny_heart_study(write_tiny_heart(tmp_path), *LOCAL, "strategy=median"))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "times"),
+    [(FedAvg(rounds=2), 1 / 3), (Krum(rounds=2), 1), (Krum(rounds=2, keep=4), 1 / 2),
+     (Cyclic(rounds=2), 3), (Cyclic(rounds=2, visits=4), 1 / 2)],
+)  # fmt: skip
+def test_noise_is_counted_in_what_a_strategy_makes_of_nine_replies(strategy, times):
+    noise = LocalDP(clip=1.0, delta=1e-5, noise_multiplier=0.5)  # deviation 1 in what one site sends
+    assert moved_by(noise, strategy, 9) == pytest.approx(times)
 
 
 @pytest.mark.parametrize(("number", "told"), [(1.241, 1.3), (1.2, 1.2), (0.0921, 0.093), (996.0, 1000.0), (12.0, 12.0)])
