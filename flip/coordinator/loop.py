@@ -22,7 +22,7 @@ from flip.files import ALONE, FINE_TUNED
 from flip.messages import Ask, Fault, Payload, Reply, Task
 from flip.messages.applied import Applied
 from flip.messages.model_file import ModelFile
-from flip.privacy import Mechanism
+from flip.privacy import NOISE_ROOM, Mechanism
 from flip.runs.recorder import Progress
 from flip.strategies.fedavg import FedAvg, State
 
@@ -154,7 +154,7 @@ class Coordinator:
         self._begin(ask)
         roster, used = self.roster, 0
         faults: dict[str, Fault] = {}
-        wanted = roster.fits(weights, self.strategy.returns(state), self.strategy.most_change)
+        wanted = roster.fits(weights, self.strategy.returns(state), self._moves())
 
         def asked(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
             nonlocal used
@@ -175,6 +175,16 @@ class Coordinator:
         roster.recorder.complete(so_far)
         self.rounds_done = number + 1
         return after, state
+
+    def _moves(self) -> float | None:
+        """How far what a site sends of a round may lie from what it was sent: as the study states, beside its noise.
+
+        The study's bound is held against the noise of a mean; one site's own is larger.
+        """
+        if (most := self.strategy.most_change) is None:
+            return None
+        noise = [each.moves(self.strategy.rounds, 1) or 0.0 for each in self.mechanisms]
+        return most + NOISE_ROOM * max(noise, default=0.0)
 
     def _fine_tuned(self, ask: Ask, weights: Payload, rounds: int) -> None:
         """Have each site train the final weights further, which stay there, and test what it has on its own data."""

@@ -45,6 +45,8 @@ def check_new(roster: Path, name: str, public: PublicKey) -> None:
             "and let it in under another name, so that nothing that was given to the old key opens anything"
         )
     for path in sorted(roster.glob("*.pub")):
+        if path.stem.lower() == name.lower():
+            raise UserError(f"{name}: only case tells it from {path.stem}, which is in the federation; choose another")
         text = path.read_bytes()
         known = load_ssh_public_key(text) if text.startswith(b"ecdsa-") else load_pem_public_key(text)
         if isinstance(known, PublicKey) and fingerprint(known) == fingerprint(public):

@@ -24,6 +24,7 @@ from flip.numerics import FAST, PORTABLE, VARIABLES, able
 KIT, SITE_FILE, README = "kit.yaml", "site.yaml", "README.md"
 SERVER, ADMIN, SITE, AUTHORITY = "server", "admin", "site", "authority"
 BACKENDS = ("flower", "nvflare")
+LONGEST_NAME = 64  # letters, as many as a certificate's common name has
 HANDOVER = "The private key in it was made here: hand the folder over safely, and delete it here."
 
 
@@ -131,12 +132,17 @@ def check_numerics(word: str) -> None:
 
 
 def check_names(sites: Sequence[str]) -> None:
-    """Refuse names that cannot name a site's folder. Raises UserError."""
-    problems = [f"sites={name}: a site's name is made of letters, digits, - and _"
-                for name in sites if not SITE_NAME.fullmatch(name)]  # fmt: skip
-    problems += [
-        f"sites={name}: is taken; choose another name" for name in sites if name in (SERVER, ADMIN, AUTHORITY, POOLED)
-    ]
+    """Refuse names that cannot name a site's folder or its certificate, or that only case tells apart.
+
+    Raises UserError.
+    """
+    problems = [f"sites={name}: a site's name is made of letters, digits, - and _, at most {LONGEST_NAME}"
+                for name in sites if not SITE_NAME.fullmatch(name) or len(name) > LONGEST_NAME]  # fmt: skip
+    taken = [SERVER, ADMIN, AUTHORITY, POOLED]
+    for name in sites:
+        if name.lower() in taken:
+            problems.append(f"sites={name}: is taken; choose another name")
+        taken.append(name.lower())
     if not sites:
         problems = ["sites: names no site; set it, as in sites=[kings,guys]"]
     if problems:

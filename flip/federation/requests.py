@@ -47,12 +47,14 @@ def read(path: Path, backend: str) -> tuple[str, PublicKey]:
     remedy = f"flip site request {backend} {path.stem} FOLDER makes it at the site"
     problem = f"{path}: is no request for {backend}; {remedy}"
     try:
+        if not path.is_file():  # a device or a pipe has no end
+            raise UserError(f"{problem} (there is no such file)")
         if path.stat().st_size > LONGEST:
             raise UserError(f"{problem} (it has more than {LONGEST} bytes)")
         request = x509.load_pem_x509_csr(path.read_bytes())
         key, signed = request.public_key(), request.is_signature_valid
         names = [str(each.value) for each in request.subject]
-    except (OSError, ValueError, UnsupportedAlgorithm) as error:
+    except (OSError, ValueError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise UserError(f"{problem} ({printable(error)})") from error
     if not signed:
         raise UserError(f"{path}: was changed after it was signed, or its key is another's; ask the site for it again")

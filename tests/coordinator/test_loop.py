@@ -15,6 +15,7 @@ from flip.errors import StudyFailed
 from flip.messages import Fault, Reply, Task
 from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.privacy import Mechanism
+from flip.privacy.local_dp import LocalDP
 from flip.strategies.fedavg import FedAvg
 
 
@@ -240,6 +241,14 @@ def test_a_site_whose_weights_moved_beyond_the_studys_bound_is_named_and_not_ave
     weights = coordinator(notes, rounds=2, most_change=most)(Sites(spoil=still).ask)["weight"]
     assert [line["fault"] for line in notes.lines if (line["site"], line["phase"]) == ("b", "fit")] == [fault] * 2
     assert weights.tolist() == pytest.approx([0, 0] if fault else [2 / 3, 2 / 3])
+
+
+def test_a_sites_own_noise_is_no_part_of_how_far_its_training_moved_the_weights():
+    notes = Notes()
+    made = coordinator(notes, rounds=2, most_change=0.9)
+    made.mechanisms = [LocalDP(clip=0.1, delta=1e-5, noise_multiplier=0.5)]  # deviation .1 in what one site sends
+    assert made(Sites().ask)["weight"].tolist() == [2, 2]
+    assert {line["fault"] for line in notes.lines} == {None}
 
 
 def moments(*numbers: float) -> dict[Topic, dict[str, Summary]]:

@@ -2,7 +2,9 @@
 
 import shutil
 import stat
+from base64 import b64encode
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,15 +17,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 from cryptography.x509.oid import NameOID
 
 from flip.__main__ import main
+from flip.deploy.admit import check_new
 from flip.errors import UserError
 from flip.federation.flower import provision as flower
 from flip.federation.flower.server import public_keys
-from flip.federation.kit import Kit
+from flip.federation.kit import Kit, check_names
 from flip.federation.nvflare import provision as nvflare
+from flip.federation.nvflare.certificates import Root
 from flip.federation.nvflare.roster import Roster, guard
 from flip.federation.requests import KEYS, SUFFIX, fingerprint, read
 
 BACKENDS = ["flower", "nvflare"]
+ABOUT = ("cn__destination", "cn__channel", "cn__topic")  # FLARE's headers of a message
+OUTSIDE, INSIDE = "ipv4:127.0.0.1:50462", "127.0.0.1:50462"  # how FLARE names the other end, by gRPC and within
 PROVISION: dict[str, Any] = {"flower": flower, "nvflare": nvflare}
 
 
@@ -163,6 +169,18 @@ def test_a_request_that_is_wrong_has_one_clear_answer(name, backend, content, wo
     assert refused.value.problems[0].isprintable()
 
 
+def test_a_request_of_another_version_and_one_without_an_end_have_a_clear_answer(tmp_path):
+    der = bytearray(x509.load_pem_x509_csr(GOOD).public_bytes(Encoding.DER))
+    der[bytes(der).index(b"\x02\x01\x00") + 2] = 1
+    lines = b64encode(bytes(der))
+    later = b"-----BEGIN CERTIFICATE REQUEST-----\n" + lines + b"\n-----END CERTIFICATE REQUEST-----\n"
+    (tmp_path / "kings.csr").write_bytes(later)
+    (tmp_path / "guys.csr").symlink_to("/dev/zero")
+    for name, words in (("kings", "is no request for flower.*version"), ("guys", "there is no such file")):
+        with pytest.raises(UserError, match=words):
+            read(tmp_path / f"{name}{SUFFIX}", "flower")
+
+
 def test_a_request_that_was_changed_on_its_way_is_refused(tmp_path):
     der = bytearray(x509.load_pem_x509_csr(GOOD).public_bytes(Encoding.DER))
     at = bytes(der).index(b"kings")
@@ -194,6 +212,7 @@ def test_a_key_that_is_there_is_not_made_anew(tmp_path, capsys):
 
 @pytest.mark.parametrize(("words", "said"), [
     (["flower", "server", "own"], "is taken"), (["flower", "a b", "own"], "made of letters"),
+    (["flower", "Server", "own"], "is taken"), (["flower", "k" * 65, "own"], "at most 64"),
     (["flowr", "kings", "own"], "did you mean 'flower'?"), (["flower"], "takes three words"),
 ])  # fmt: skip
 def test_a_mistake_in_the_command_is_named_and_makes_nothing(words, said, folder, capsys):
@@ -254,6 +273,27 @@ def test_a_site_or_a_key_that_is_in_the_federation_is_not_let_in_again(backend, 
     assert not (tmp_path / "added").exists()
 
 
+def test_names_that_only_case_tells_apart_are_not_in_one_federation(deployed, tmp_path):
+    with pytest.raises(UserError, match="sites=Kings: is taken"):
+        check_names(["kings", "Kings"])
+    kits = deployed("flower")
+    with pytest.raises(UserError, match="only case tells it from kings"):
+        check_new(kits / "authority" / "sites", "Kings", STRONG.public_key())
+
+
+def test_a_root_that_is_valid_no_longer_lets_nobody_in(deployed, tmp_path, monkeypatch):
+    kits = deployed("nvflare")
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime.now(tz) + timedelta(days=400)
+
+    monkeypatch.setattr("flip.federation.nvflare.certificates.datetime", Later)
+    with pytest.raises(UserError, match=r"rootCA\.pem: was valid until .*make them anew"):
+        Root.read(kits / "authority")
+
+
 def test_flowers_server_believes_the_site_that_came_and_no_longer_the_one_that_went(deployed, tmp_path):
     kits = deployed("flower")
     later(tmp_path, "flower", kits)
@@ -264,7 +304,9 @@ def test_flowers_server_believes_the_site_that_came_and_no_longer_the_one_that_w
 @pytest.fixture
 def flare(deployed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """FLARE's server with our roster before it: how it answers a registration, and any other message of a name's."""
-    from nvflare.fuel.f3.cellnet.defs import IdentityChallengeKey
+    from nvflare.fuel.f3.cellnet.defs import IdentityChallengeKey, MessagePropKey
+    from nvflare.fuel.f3.drivers.driver_params import DriverParams
+    from nvflare.fuel.f3.endpoint import Endpoint
     from nvflare.private.defs import CellMessageHeaderKeys
     from nvflare.private.fed.server.fed_server import FederatedServer
 
@@ -275,16 +317,24 @@ def flare(deployed: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.M
     logged: list[str] = []
     server: Any = SimpleNamespace(logger=SimpleNamespace(warning=logged.append))
 
-    def message(name: str, certificate: bytes | None) -> Any:
-        header = {CellMessageHeaderKeys.CLIENT_NAME: name}
-        return SimpleNamespace(get_header=header.get, payload={IdentityChallengeKey.CERT: certificate})
+    def message(name: str, certificate: bytes | None, connection: str | None, came: str, peer: str) -> Any:
+        header: dict[str, Any] = {CellMessageHeaderKeys.CLIENT_NAME: name}
+        if certificate is not None:
+            header |= dict(zip(ABOUT, ("server", "task", "register"), strict=True))
+        known = {MessagePropKey.ENDPOINT: Endpoint(came, conn_props={DriverParams.PEER_ADDR.value: peer})}
+        known[MessagePropKey.COMMON_NAME] = connection
+        return SimpleNamespace(
+            get_header=header.get, get_prop=known.get, payload={IdentityChallengeKey.CERT: certificate}
+        )
 
     def registers(name: str, kit: Path) -> bool:
-        asked = message(name, (kit / "startup" / "client.crt").read_bytes())
+        asked = message(name, (kit / "startup" / "client.crt").read_bytes(), kit.name, kit.name, OUTSIDE)
+        assert FederatedServer._validate_auth_headers(server, asked) == "FLARE's to check"  # so that it is answered
         return bool(FederatedServer.register_client(server, asked) == "FLARE's to check")
 
-    def speaks(name: str) -> bool:
-        return bool(FederatedServer._validate_auth_headers(server, message(name, None)) == "FLARE's to check")
+    def speaks(name: str, connection: str | None = "", came: str = "", peer: str = OUTSIDE) -> bool:
+        said = message(name, None, name if connection == "" else connection, came or name, peer)
+        return bool(FederatedServer._validate_auth_headers(server, said) == "FLARE's to check")
 
     return SimpleNamespace(kits=kits, registers=registers, speaks=speaks, logged=logged, place=tmp_path)
 
@@ -296,8 +346,26 @@ def test_flares_server_lets_in_who_has_a_key_of_its_roster(flare):
     assert not flare.registers("kings", flare.kits / "admin")
     assert not flare.registers("../sites/kings", flare.kits / "kings")
     assert flare.speaks("kings")
-    assert flare.speaks("server")
-    assert flare.speaks("server_job")  # the server's process of a job
+    assert flare.speaks("kings", came="kings.JOB")  # the site's process of a job
+    assert flare.speaks("researcher@flip.org", came="_admin_9")
+    assert flare.speaks("server", connection=None, came="server")
+    assert flare.speaks("server_job", connection="server", came="server.JOB", peer=INSIDE)  # the server's, of a job
+
+
+@pytest.mark.parametrize(
+    ("name", "connection", "came", "peer"),
+    [
+        ("server", "guys", "guys", OUTSIDE),  # each message of the server's has its token, for anybody to send again
+        ("server_job", "guys", "guys.JOB", OUTSIDE),
+        ("server_job", "server", "server.JOB", OUTSIDE),  # by a certificate of the server's name that was forged
+        ("server_job", "guys", "server.JOB", INSIDE),
+        ("kings", "kings2", "kings2", OUTSIDE),  # FLARE signs name and token as one text: kings2, 7f.. and kings, 27f..
+        ("kings", "researcher@flip.org", "_admin_9", OUTSIDE),
+        ("", "kings", "kings", OUTSIDE),
+    ],
+)
+def test_flares_server_takes_a_message_from_whom_the_connection_is_alone(name, connection, came, peer, flare):
+    assert not flare.speaks(name, connection, came, peer)
 
 
 def test_flares_server_lets_in_a_site_that_comes_and_takes_nothing_more_of_one_that_went(flare):

@@ -8,13 +8,13 @@ from flip.config.rules import DEPLOYED
 from flip.config.study import Study
 from flip.config.targets import TARGET
 from flip.errors import UserError, at
-from flip.privacy import Mechanism
+from flip.privacy import NOISE_ROOM, Mechanism
 from flip.privacy.distributed_dp import DistributedDP
 from flip.privacy.secure.session import Rules
+from flip.strategies.cyclic import Cyclic
 from flip.strategies.fedavg import FedAvg
 from flip.strategies.fedopt import FedOpt
-
-ROOM = 2.0  # deviations: 14 numbers have a root mean square beyond it once in a million rounds, more numbers never
+from flip.strategies.krum import Krum
 
 
 def noise_problems(study: Study, name: str, mechanism: Mechanism, strategy: FedAvg) -> Iterator[str]:
@@ -35,14 +35,30 @@ def _beyond_bound(study: Study, name: str, mechanism: Mechanism, strategy: FedAv
     """
     training = sum(site.trains for site in study.sites.values())
     asked = math.ceil(strategy.fraction * training - 1e-9)
-    moved = mechanism.moves(strategy.rounds, asked) if asked else None
+    moved = moved_by(mechanism, strategy, asked) if asked else None
     bound = strategy.most_change or (DEPLOYED["maximum_change"] if study.live else None)
-    if moved is not None and bound is not None and ROOM * moved > bound:
+    if moved is not None and bound is not None and (needed := NOISE_ROOM * moved) > bound:
         yield (
             f"{at('strategy.most_change', study.where)}: the noise of privacy.{name} moves the weights by about "
-            f"{moved:.3g} (root mean square) a round, and sites take {bound:g}; set it to {ROOM * moved:.2g} or more, "
-            f"which each hospital permits by policy.maximum_change, or lower privacy.{name}.clip"
+            f"{moved:.3g} (root mean square) a round, and sites take {bound:g}; set it to {rounded_up(needed):g} or "
+            f"more, which each hospital permits by policy.maximum_change, or lower privacy.{name}.clip"
         )
+
+
+def moved_by(mechanism: Mechanism, strategy: FedAvg, asked: int) -> float | None:
+    """How far the noise moves the weights for each time that a site takes `strategy.most_change` in a round."""
+    alone = mechanism.moves(strategy.rounds, 1)
+    if alone is not None and isinstance(strategy, Krum):  # no mean of all
+        return alone / math.sqrt(strategy.keep)
+    if alone is not None and isinstance(strategy, Cyclic):  # the noise of each stop stays in the weights
+        return alone * math.sqrt(strategy.visits or asked) / strategy.stops
+    return mechanism.moves(strategy.rounds, asked)
+
+
+def rounded_up(number: float) -> float:
+    """A number above 0 with two digits, none below it: what a person is told to set has to do."""
+    step = 10.0 ** (math.floor(math.log10(number)) - 1)
+    return float(f"{math.ceil(number / step) * step:.3g}")
 
 
 def _in_sum(study: Study, name: str, mechanism: DistributedDP, strategy: FedAvg) -> Iterator[str]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,19 @@ class Root:
 
     @classmethod
     def read(cls, folder: Path) -> "Root":
-        """That of the kit `authority`. Raises UserError where it is not there any more."""
+        """That of the kit `authority`. Raises UserError where it is not there any more, or valid no longer."""
         try:
-            return cls((folder / ROOT).read_bytes(), (folder / ROOT_KEY).read_bytes())
+            root = cls((folder / ROOT).read_bytes(), (folder / ROOT_KEY).read_bytes())
         except OSError as error:
             raise UserError(f"{error.filename}: {error.strerror}; without it all kits are made anew") from error
+        if root.end <= datetime.now(UTC):
+            raise UserError(f"{folder / ROOT}: was valid until {root.end:%Y-%m-%d}, as all its kits; make them anew")
+        return root
+
+    @property
+    def end(self) -> datetime:
+        """Until when it is valid, and every certificate that it signs."""
+        return x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
 
     def private(self) -> rsa.RSAPrivateKey:
         """The private key."""
@@ -44,9 +53,8 @@ class Root:
         """A site's certificate (PEM), which ends with the root's own. What else it says is as FLARE has it."""
         from nvflare.lighter.utils import Identity, generate_cert, serialize_cert
 
-        end = x509.load_pem_x509_certificate(self.certificate).not_valid_after_utc
         who = Identity(site, ORGANIZATION), Identity(PROJECT)
-        return bytes(serialize_cert(generate_cert(*who, self.private(), public, not_valid_after=end)))
+        return bytes(serialize_cert(generate_cert(*who, self.private(), public, not_valid_after=self.end)))
 
 
 def provision(sites: Sequence[str], work: Path, host: str, port: int, root: Root | None = None) -> tuple[Path, Root]:

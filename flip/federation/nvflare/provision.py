@@ -119,7 +119,7 @@ def write_authority(folder: Path, root: Root, values: dict[str, object]) -> None
     write(
         folder / README,
         "Let a site in: python -m flip deploy add <this folder> NAME.csr out=added/\n"
-        f"Who has {ROOT_KEY} can pass for the server, though for no site: keep it off line, or delete it.\n",
+        f"Who has {ROOT_KEY} can pass for the server, and take a site's connection: keep it off line, or delete it.\n",
     )
 
 

@@ -2,8 +2,13 @@
 
 import pytest
 
+from flip.config.checks.noise import moved_by, rounded_up
 from flip.config.checks.study import check
 from flip.errors import UserError
+from flip.privacy.local_dp import LocalDP
+from flip.strategies.cyclic import Cyclic
+from flip.strategies.fedavg import FedAvg
+from flip.strategies.krum import Krum
 from tests.cohorts.heart import write_tiny_heart
 from tests.studies import tiny_heart_study
 
@@ -59,7 +64,7 @@ def test_noise_that_moves_the_weights_farther_than_sites_take_is_refused_with_th
     ) as told:
         check(tiny_heart_study(data, *study))
     needed = str(told.value).split("set it to ")[1].split()[0]
-    check(tiny_heart_study(data, *mechanism, f"strategy.most_change={float(needed) * 1.1}"))
+    check(tiny_heart_study(data, *mechanism, f"strategy.most_change={needed}"))
     name = mechanism[-1].removeprefix("privacy=")
     check(tiny_heart_study(data, *study, f"privacy.{name}.clip=0.01"))
 
@@ -70,3 +75,18 @@ def test_a_server_optimizer_makes_its_own_step_of_the_noise(tmp_path):
 
 def test_robust_rules_are_taken_where_each_reply_has_its_own_noise(tmp_path):
     check(tiny_heart_study(write_tiny_heart(tmp_path), *LOCAL, "strategy=median"))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "times"),
+    [(FedAvg(rounds=2), 1 / 3), (Krum(rounds=2), 1), (Krum(rounds=2, keep=4), 1 / 2),
+     (Cyclic(rounds=2), 3), (Cyclic(rounds=2, visits=4), 1 / 2)],
+)  # fmt: skip
+def test_noise_is_counted_in_what_a_strategy_makes_of_nine_replies(strategy, times):
+    noise = LocalDP(clip=1.0, delta=1e-5, noise_multiplier=0.5)  # deviation 1 in what one site sends
+    assert moved_by(noise, strategy, 9) == pytest.approx(times)
+
+
+@pytest.mark.parametrize(("number", "told"), [(1.241, 1.3), (1.2, 1.2), (0.0921, 0.093), (996.0, 1000.0), (12.0, 12.0)])
+def test_a_bound_that_is_told_is_not_rounded_down(number, told):
+    assert rounded_up(number) == told

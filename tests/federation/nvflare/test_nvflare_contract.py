@@ -65,6 +65,8 @@ CALLS = [
     ("nvflare.private.fed.server.fed_server", "FederatedServer.register_client", ["request"]),
     ("nvflare.private.fed.server.fed_server", "FederatedServer._validate_auth_headers", ["message"]),
     ("nvflare.fuel.f3.cellnet.utils", "make_reply", ["rc", "error"]),
+    ("nvflare.fuel.f3.message", "Message.get_prop", ["key"]),
+    ("nvflare.fuel.f3.endpoint", "Endpoint", ["name", "conn_props"]),
     ("nvflare.lighter.entity", "Project.set_server", ["name", "org", "props"]),
     ("nvflare.lighter.entity", "Project.add_admin", ["name", "org", "props"]),
     ("nvflare.lighter.entity", "Project.add_client", ["name", "org", "props"]),
@@ -110,6 +112,14 @@ ERRORS = [
 # A module of FLARE's, a constant in it, and the value that we rely on.
 VALUES = [
     ("nvflare.fuel.f3.cellnet.defs", "IdentityChallengeKey.CERT", "cert"),
+    ("nvflare.fuel.f3.cellnet.defs", "MessageHeaderKey.DESTINATION", "cn__destination"),
+    ("nvflare.fuel.f3.cellnet.defs", "MessageHeaderKey.CHANNEL", "cn__channel"),
+    ("nvflare.fuel.f3.cellnet.defs", "MessageHeaderKey.TOPIC", "cn__topic"),
+    ("nvflare.private.defs", "CellChannel.SERVER_MAIN", "task"),
+    ("nvflare.private.defs", "CellChannelTopic.Register", "register"),
+    ("nvflare.fuel.f3.cellnet.defs", "MessagePropKey.ENDPOINT", "cn__endpoint"),
+    ("nvflare.fuel.f3.cellnet.defs", "MessagePropKey.COMMON_NAME", "cn__common_name"),
+    ("nvflare.fuel.f3.drivers.driver_params", "DriverParams.PEER_ADDR", "peer_addr"),
     ("nvflare.fuel.f3.cellnet.defs", "ReturnCode.UNAUTHENTICATED", "unauthenticated"),
     ("nvflare.private.defs", "CellMessageHeaderKeys.CLIENT_NAME", "client_name"),
     ("nvflare.apis.controller_spec", "TaskCompletionStatus.OK", "ok"),
@@ -160,6 +170,15 @@ VALUES = [
 
 # What has no name of its own: a module of FLARE's, and what stands in its source.
 WORDS = [
+    # The roster stands before these two of the server's own; without them it would stand nowhere.
+    ("nvflare.private.fed.server.fed_server", "cb=self._validate_auth_headers"),
+    ("nvflare.private.fed.server.fed_server", "cb=self.register_client"),
+    ("nvflare.fuel.f3.cellnet.core_cell", "message.set_prop(MessagePropKey.ENDPOINT, endpoint)"),
+    ("nvflare.fuel.f3.cellnet.core_cell", "message.set_prop(MessagePropKey.COMMON_NAME, cn)"),
+    ("nvflare.fuel.f3.sfm.conn_manager", "if endpoint_name == self.local_endpoint.name:"),  # nobody else is `server`
+    ("nvflare.fuel.f3.sfm.conn_manager", "endpoint.conn_props.update(conn_props)"),
+    ("nvflare.fuel.f3.drivers.grpc_driver", "DriverParams.PEER_ADDR.value: context.peer()"),  # `ipv4:...`
+    ("nvflare.fuel.f3.drivers.aio_grpc_driver", "DriverParams.PEER_ADDR.value: context.peer()"),
     ("nvflare.fuel.f3.cellnet.connector_manager", "DriverParams.CONNECTION_SECURITY"),  # of `INTERNAL`
     ("nvflare.fuel.f3.drivers.net_utils", "ctx.verify_mode = ssl.CERT_REQUIRED"),
     ("nvflare.private.fed.server.server_json_config", "server.task_request_interval"),
