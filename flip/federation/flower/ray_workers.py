@@ -54,6 +54,25 @@ def import_path() -> Iterator[None]:
             os.environ["PYTHONPATH"] = before
 
 
+def start(**settings: Any) -> None:
+    """Start Ray, and once more where the machine was too busy for the 30 seconds that it takes. Raises StudyFailed."""
+    import ray
+
+    for last in (False, True):
+        try:
+            ray.init(**settings)
+            return
+        except Exception as error:  # Ray's is told by its words alone, and how long it waits stands in its code
+            if TOO_LATE not in str(error):
+                raise
+            if last:
+                raise StudyFailed(
+                    "Ray, on which Flower's simulation runs, did not start within its 30 seconds, twice: this machine "
+                    "is too busy. Run again when less runs beside it, or by federation=inprocess, to the same weights"
+                ) from error
+            ray.shutdown()
+
+
 @contextmanager
 def workers(number: int, temporary: str) -> Iterator[None]:
     """Run Ray with so many workers, its files in a folder.
@@ -71,7 +90,7 @@ def workers(number: int, temporary: str) -> Iterator[None]:
     try:
         read_token()
         with few_daemons(), import_path():
-            ray.init(
+            start(
                 num_cpus=number,
                 include_dashboard=False,
                 log_to_driver=False,
@@ -82,12 +101,5 @@ def workers(number: int, temporary: str) -> Iterator[None]:
         yield
     except SystemExit as ended:  # by that handler, while Ray starts
         raise Interrupted(signal.SIGTERM) from ended
-    except Exception as error:  # Ray's is told by its words alone, and what it waits for stands in its code
-        if TOO_LATE not in str(error):
-            raise
-        raise StudyFailed(
-            "Ray, on which Flower's simulation runs, did not start within its 30 seconds: this machine is "
-            "too busy. Run again when less runs beside, or with federation=inprocess: the weights are the same"
-        ) from error
     finally:
         ray.shutdown()
