@@ -62,7 +62,7 @@ def shown(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> str
     """The composed configuration as text: the study's part (`job`), Hydra's own, or `all`."""
     if not resolve:
         return _text(cfg, part, package, resolve=False)
-    import flip.config.resolve  # noqa: F401: it registers ${size:...} and ${bundle:...}
+    import flip.config.resolve  # noqa: F401  it registers ${size:...} and ${bundle:...}
 
     try:
         return _text(cfg, part, package, resolve=True)

@@ -151,9 +151,8 @@ def test_cfg_shows_one_part_resolved(flip: Flip) -> None:
     assert shown.stdout == "/d/uci_heart/processed.va.data\n"
 
 
-def test_cfg_resolved_has_the_numbers_that_the_dataset_declares(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["experiment=heart_disease", "--cfg", "job", "--resolve"]) == 0
-    assert "  features: 13\n" in capsys.readouterr().out
+def test_cfg_resolved_has_the_numbers_that_the_dataset_declares(flip: Flip) -> None:
+    assert "  features: 13\n" in flip("experiment=heart_disease", "--cfg", "job", "--resolve").stdout
 
 
 def test_a_part_that_cannot_be_resolved_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:

@@ -161,12 +161,12 @@ def test_what_is_written_in_the_study_is_not_asked_of_the_bundle(home: Path, tmp
 
 
 def test_keys_that_take_the_place_of_its_network_are_named_with_the_remedy(home: Path) -> None:
-    own = ["model.network={channels: [4, 8]}"]
-    with pytest.raises(UserError, match=r"^model\.network \(the command line\): its keys \(channels\) name no class"):
-        composed(home, *own)
-    with pytest.raises(UserError, match=r"set 'model\.network=\$\{bundle:network\}'$"):
-        composed(home, *own)
-    assert composed(home, *own, "model.network=${bundle:network}").manifest["model"]
+    own, remedy = "model.network={channels: [4, 8]}", "model.network=${bundle:network}"
+    with pytest.raises(UserError) as refused:
+        composed(home, own)
+    assert str(refused.value).startswith("model.network: its keys (channels) name no class; write _target_")
+    assert str(refused.value).endswith(f"set '{remedy}'")
+    assert composed(home, own, remedy).manifest["model"]
 
 
 def test_a_bundle_of_which_nothing_is_read_is_said_so(home: Path) -> None:
