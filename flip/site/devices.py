@@ -188,7 +188,7 @@ def trained(
 
 
 def seed_device(part: Part) -> None:
-    """Generators as the fit has them, and others at each further device: what is drawn of noise, as by dropout, differs."""
+    """Set the generators as the fit has them, and otherwise at each further device, as for the noise of dropout."""
     torch.set_rng_state(part.seeds[0])
     np.random.set_state(part.seeds[1])
     random.setstate(part.seeds[2])

@@ -209,12 +209,6 @@ def test_only_the_owner_may_read_the_predictions(simulated):
     assert [stat.S_IMODE(each.stat().st_mode) for each in files] == [0o600] * 2
 
 
-def test_only_the_owner_may_read_them_where_the_process_is_the_users_own(heart, tmp_path):
-    root, _ = unlabeled(heart[0], tmp_path, slice(0, 2))
-    out = predicted(*heart, tmp_path / "out", at_hospital(tmp_path, root, load_model(heart[1]).whole_digest))
-    assert stat.S_IMODE((out / "sites" / "own" / "predictions.csv").stat().st_mode) == 0o600
-
-
 def test_a_new_row_at_another_hospital_is_read_by_the_means_and_words_of_the_training(stays, tmp_path):
     (arguments, run), row = stays, {"accession": "s1", "age": 71, "sex": "female", "heart_rate": 120, "lactate": 5.5}
     study, model = compose_study(*arguments), load_model(run)
