@@ -75,7 +75,7 @@ def load_model(path: Path) -> ModelFile:
     file = path / LAST_WEIGHTS if path.is_dir() else path
     if not file.is_file() and (path / "configs" / "metadata.json").is_file():
         raise UserError(
-            f"{path} is a MONAI Bundle, which says nothing of what the sites agreed on; train from it (init={path}), or "
+            f"{path} is a MONAI Bundle, which says nothing of what sites agreed on; train from it (init={path}), or "
             "name the run that it was exported from"
         )
     if not file.is_file():
