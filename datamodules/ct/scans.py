@@ -13,12 +13,18 @@ from datamodules.ct.scan_folder import Place
 from datamodules.ct.scan_header import about_person, has_contrast
 from datamodules.dicom import Decoder, Unreadable, Volume, read_series
 from datamodules.dicom.instances import headers_of
-from datamodules.levels.positions import NOT_A_NUMBER, UNFIT, level_mm_of, position_of
+from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE, TILTED, level_mm_of, position_of
 
 TOO_THICK = "the slices are thicker than those that the study is for (dataset.thickest_mm)"
 CONTRAST = "the scan names a contrast agent, and the study is for scans without (dataset.contrast)"
 NO_CONTRAST = "the scan names no contrast agent, and the study is for scans with one (dataset.contrast)"
-UNFIT_SCANS = (TOO_THICK, CONTRAST, NO_CONTRAST, *UNFIT)
+OF_READER = {
+    NOT_A_NUMBER: "the reader's level_mm (levels.csv) is no number in mm",
+    OUTSIDE: "the reader's level_mm (levels.csv) lies outside the scan, as that of another series does",
+    TILTED: "the scan is tilted, so that the reader's level_mm (levels.csv) names no slice",
+}
+"""A reader's level that names no slice, by the reason that the same has of a training's table."""
+UNFIT_SCANS = (TOO_THICK, CONTRAST, NO_CONTRAST, *OF_READER.values())
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,11 @@ class ScanReader:
         if text is None:
             return None
         try:
-            level_mm = float(text)
+            return position_of(float(text), volume)
         except ValueError:
-            raise Skip(NOT_A_NUMBER) from None
-        return position_of(level_mm, volume)
+            raise Skip(OF_READER[NOT_A_NUMBER]) from None
+        except Skip as why:
+            raise Skip(OF_READER[str(why)]) from None
 
 
 def _thickness(head: Dataset) -> float:

@@ -60,6 +60,18 @@ def parser() -> argparse.ArgumentParser:
 
 def shown(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> str:
     """The composed configuration as text: the study's part (`job`), Hydra's own, or `all`."""
+    if not resolve:
+        return _text(cfg, part, package, resolve=False)
+    import flip.config.resolve  # noqa: F401  it registers ${size:...} and ${bundle:...}
+
+    try:
+        return _text(cfg, part, package, resolve=True)
+    except MISTAKES as error:
+        reason = str(error).splitlines()[0].removeprefix("UserError raised while resolving interpolation: ")
+        raise UserError(f"--resolve: {reason}") from error
+
+
+def _text(cfg: DictConfig, part: str, package: str | None, *, resolve: bool) -> str:
     keys = {"job": [str(key) for key in cfg if key != "hydra"], "hydra": ["hydra"], "all": [str(key) for key in cfg]}[
         part
     ]
@@ -69,12 +81,7 @@ def shown(cfg: DictConfig, part: str, package: str | None, resolve: bool) -> str
             raise UserError(f"--package {package}: there is no such key")
         return OmegaConf.to_yaml(found, resolve=resolve) if isinstance(found, Container) else f"{found}\n"
     values: DictConfig = OmegaConf.masked_copy(cfg, keys)
-    if not resolve:
-        return OmegaConf.to_yaml(values)
-    try:
-        return OmegaConf.to_yaml(values, resolve=True)
-    except MISTAKES as error:
-        raise UserError(f"--resolve: {str(error).splitlines()[0]}") from error
+    return OmegaConf.to_yaml(values, resolve=resolve)
 
 
 def resume(given: argparse.Namespace, arguments: Sequence[str]) -> int:

@@ -73,6 +73,11 @@ def load_model(path: Path) -> ModelFile:
     Raises UserError, with the remedy, for anything else, and for a file that was changed.
     """
     file = path / LAST_WEIGHTS if path.is_dir() else path
+    if not file.is_file() and (path / "configs" / "metadata.json").is_file():
+        raise UserError(
+            f"{path} is a MONAI Bundle, which says nothing of what sites agreed on; train from it (init={path}), or "
+            "name the run that it was exported from"
+        )
     if not file.is_file():
         missing = f"holds no {LAST_WEIGHTS}" if path.is_dir() else "is no file on this machine"
         raise UserError(f"{path} {missing}; {REMEDY}")

@@ -39,7 +39,7 @@ class Comparison:
 
     settings: Sequence[str]
     metrics: Sequence[str]
-    best: Sequence[float]  # the best value of each metric among the runs, NaN where all are alike
+    best: Sequence[float]  # the best value of each metric among the rows, NaN where all are alike
     rows: Sequence[Row]
     means: Sequence[Row]
     many_sites: bool
@@ -76,9 +76,9 @@ class Comparison:
             )
             for index, (run, one) in enumerate(zip(runs, flat, strict=True))
         ]
-        best = [_best(rows, index, _higher(runs, name)) for index, name in enumerate(names)]
         means = _means(rows, keys)
         rows = [each for run, row in zip(runs, rows, strict=True) for each in (row, *_tuned(run, row, names))]
+        best = [_best(rows, index, _higher(runs, name)) for index, name in enumerate(names)]
         return cls(keys, names, best, rows, means, len(sites) > MANY_SITES, len(runs))
 
     @property

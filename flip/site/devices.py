@@ -173,14 +173,7 @@ def trained(
     index = None if device.accelerator == "cpu" else part.number
     share = Share(part.number, part.of)
     with join(part.meeting, share, index):
-        torch.set_rng_state(part.seeds[0])
-        np.random.set_state(part.seeds[1])
-        random.setstate(part.seeds[2])
-        if part.number:  # what is drawn of noise, as by dropout, differs by device
-            seed = stable_seed(part.seeds[3], "device", part.number) % 2**32
-            torch.manual_seed(seed)
-            np.random.seed(seed)
-            random.seed(seed)
+        seed_device(part)
         own = Callback(callback, share)
         share.weigh(module)
         fit_round(
@@ -192,6 +185,18 @@ def trained(
         )
         share.mean_buffers(module)
     return {"weights": to_arrays(module), "optimizer": own.optimizer_arrays, "fit": own.seen()}
+
+
+def seed_device(part: Part) -> None:
+    """Set the generators as the fit has them, and otherwise at each further device, as for the noise of dropout."""
+    torch.set_rng_state(part.seeds[0])
+    np.random.set_state(part.seeds[1])
+    random.setstate(part.seeds[2])
+    if part.number:
+        seed = stable_seed(part.seeds[3], "device", part.number) % 2**32
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
 
 
 @contextmanager

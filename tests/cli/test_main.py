@@ -151,6 +151,16 @@ def test_cfg_shows_one_part_resolved(flip: Flip) -> None:
     assert shown.stdout == "/d/uci_heart/processed.va.data\n"
 
 
+def test_cfg_resolved_has_the_numbers_that_the_dataset_declares(flip: Flip) -> None:
+    assert "  features: 13\n" in flip("experiment=heart_disease", "--cfg", "job", "--resolve").stdout
+
+
+def test_a_part_that_cannot_be_resolved_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = ["--cfg", "job", "--package", "model.roi", "--resolve"]
+    assert main(["experiment=abdomen_3d", "dataset=bundle", "model=bundle", "bundle=nowhere", *shown]) == 2
+    assert "--resolve: bundle=nowhere: holds no configs/inference.json" in capsys.readouterr().err
+
+
 class Runs:
     """Stands in for the engine: notes what it was asked to run."""
 

@@ -160,6 +160,15 @@ def test_what_is_written_in_the_study_is_not_asked_of_the_bundle(home: Path, tmp
     assert composed(home, words, bundle=bundle).manifest["dataset"]["intensity"]
 
 
+def test_keys_that_take_the_place_of_its_network_are_named_with_the_remedy(home: Path) -> None:
+    own, remedy = "model.network={channels: [4, 8]}", "model.network=${bundle:network}"
+    with pytest.raises(UserError) as refused:
+        composed(home, own)
+    assert str(refused.value).startswith("model.network: its keys (channels) name no class; write _target_")
+    assert str(refused.value).endswith(f"set '{remedy}'")
+    assert composed(home, own, remedy).manifest["model"]
+
+
 def test_a_bundle_of_which_nothing_is_read_is_said_so(home: Path) -> None:
     with pytest.raises(UserError, match=r"bundle: nothing of it is read; choose model=bundle"):
         compose_study("experiment=heart_disease", f"bundle={home / 'bundle'}")

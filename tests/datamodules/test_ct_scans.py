@@ -7,7 +7,7 @@ import pytest
 
 from datamodules.ct.cohort import NO_PERSON
 from datamodules.ct.scan_folder import MIXED
-from datamodules.ct.scans import CONTRAST, NO_CONTRAST, TOO_THICK
+from datamodules.ct.scans import CONTRAST, NO_CONTRAST, OF_READER, TOO_THICK
 from datamodules.ct_scans import OTHER_VALUES, CTScans
 from datamodules.dicom import Reason
 from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE
@@ -84,7 +84,8 @@ def test_what_the_study_is_not_for_has_a_reason(tmp_path, headers, options, reas
 
 
 @pytest.mark.parametrize(
-    ("level", "position", "reason"), [("106", 2.0, ""), ("900", None, OUTSIDE), ("L3", None, NOT_A_NUMBER)]
+    ("level", "position", "reason"),
+    [("106", 2.0, ""), ("900", None, OF_READER[OUTSIDE]), ("L3", None, OF_READER[NOT_A_NUMBER])],
 )
 def test_a_readers_level_is_a_place_in_this_scan(tmp_path, level, position, reason):
     study(tmp_path / "1", 1)

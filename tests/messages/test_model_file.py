@@ -30,6 +30,13 @@ def test_what_was_written_is_read(tmp_path, model):
         assert (found.manifest, found.digest, found.pooled) == ({"name": "heart"}, digest(WEIGHTS), False)
 
 
+def test_a_bundle_is_told_apart_from_a_run_with_what_it_is_good_for(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "metadata.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is a MONAI Bundle, .* train from it \(init=.*\), or name the run"):
+        load_model(tmp_path)
+
+
 @pytest.mark.parametrize("federation", ["inprocess", "none"])
 def test_a_run_leaves_what_its_sites_agreed_on_beside_the_weights(tmp_path, federation):
     study = tiny_heart_study(write_tiny_heart(tmp_path / "data"), f"federation={federation}")

@@ -1,5 +1,6 @@
 """Several runs side by side: what differs, what is the same, and means over seeds."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,9 @@ def test_personal_models_are_compared_by_site_and_with_fine_tuning_at_the_end(tm
         "ditto Ditto": ["0.750", "0.750", "0.751"],
     }
     assert main(["report", *map(str, runs), "--out", str(tmp_path / "comparison.html")]) == 0
-    assert "2 runs compared" in Page((tmp_path / "comparison.html").read_text()).text
+    text = (tmp_path / "comparison.html").read_text()
+    assert "2 runs compared" in Page(text).text
+    assert re.findall(r"<td><b>([\d.]+)</b>", text) == ["0.800", "0.800", "0.801"]  # in green, whichever row it is
 
 
 def test_several_runs_give_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from flip.config import build
 from flip.config.checks.devices import device_problems, unfit_devices
 from flip.config.checks.study import check
 from flip.config.schema import Site
+from flip.determinism import seed_fit
 from flip.errors import UserError
 from flip.messages.safetensors import load_file, pack
 from flip.messages.weights import LAST_WEIGHTS
 from flip.site.admission import protected
 from flip.site.audit import Forbidden, under
 from flip.site.audit_events import Guard
-from flip.site.devices import Part, fit_on, received, run
+from flip.site.devices import Part, fit_on, received, run, seed_device
 from flip.site.refusal import Refusal
 from flip.site.share import Share, SharedBatches, join
 from flip.site.trainer import Device, RoundCallback
@@ -115,6 +117,23 @@ def test_a_site_refuses_it_by_itself(tmp_path: Path) -> None:
     module, mechanisms = build.initial_module(manifest), build.mechanisms(manifest)
     with pytest.raises(Refusal, match="devices: 2 in the site's file: its privacy mechanism"):
         protected(module, manifest, site, mechanisms)
+
+
+def test_noise_is_drawn_otherwise_at_each_further_device_and_the_first_draws_the_fit_s_own() -> None:
+    seed_fit(1, "va", 1)
+    seeds = torch.get_rng_state(), np.random.get_state(), random.getstate(), torch.initial_seed()
+
+    def drawn() -> list[float]:
+        return [torch.rand(1).item(), np.random.rand(), random.random()]
+
+    def drawn_by(number: int) -> list[float]:
+        seed_device(Part(number, 3, "", 1, None, seeds))
+        return drawn()
+
+    fit, (first, second, third) = drawn(), map(drawn_by, range(3))
+    assert first == fit
+    assert len({*first, *second, *third}) == 9
+    assert drawn_by(2) == third
 
 
 def test_what_a_device_tries_beyond_the_site_s_guard_is_told_and_not_done(tmp_path: Path, monkeypatch) -> None:

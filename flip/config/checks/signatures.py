@@ -10,6 +10,7 @@ from omegaconf import MISSING
 
 from flip.config.base_classes import unfit
 from flip.config.build import PARTIAL
+from flip.config.bundle import PARTS
 from flip.config.places import argument_refusals, nested_places, refusal
 from flip.config.targets import TARGET, TargetError, resolve
 from flip.errors import Where, at, nearest
@@ -106,7 +107,7 @@ def _arguments(slot: Slot, made: Callable[..., Any], where: Where) -> Iterator[s
         if name in (*slot.given, *slot.may):
             yield f"{at(full, where)}: is the site's to set, in its own file (sites.NAME.{name})"
         elif name in settable:
-            if reason := wrong(value, settable[name].annotation):
+            if reason := _classless(full, value, settable[name].annotation) or wrong(value, settable[name].annotation):
                 yield f"{at(full, where)}: {reason}"
         elif not anything:
             free = set(settable) - {*slot.given, *slot.may}
@@ -140,6 +141,16 @@ def _parameters(made: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | N
         except (TypeError, ValueError):
             return None
     return None
+
+
+def _classless(key: str, value: object, wanted: object) -> str:
+    """Why keys alone cannot fill a place of a class; of what a bundle has too, its keys may have taken that's place."""
+    plain = not isinstance(wanted, type) or getattr(wanted, "_is_protocol", False) or isinstance(value, wanted)
+    if plain or not isinstance(value, Mapping) or value.get(TARGET) is not None:
+        return ""
+    part = key.rpartition(".")[2]
+    bundle = f", or, for a MONAI Bundle's own, set '{key}=${{bundle:{part}}}'" if part in PARTS else ""
+    return f"its keys ({', '.join(map(str, value))}) name no class; write {TARGET} beside them{bundle}"
 
 
 def wrong(value: object, wanted: object) -> str:
