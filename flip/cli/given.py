@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flip.config import build
+from flip.config.bundle import read_model
 from flip.config.schema import SITES
 from flip.files import write_atomic
 from flip.messages.applied import Applied
@@ -21,7 +22,7 @@ def bring(study: "Study", folder: Path) -> list[str]:
     """Keep in a run's folder what the study brings; what training takes of its start, in words, also in `init.txt`."""
     from flip.messages.weights import digest, to_arrays
 
-    keep_models(folder, [load_model(path) for path in study.model_from])
+    keep_models(folder, [read_model(path) for path in study.model_from])
     if study.given_at == SITES:
         stay(folder)
     if study.init is None:

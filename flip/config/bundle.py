@@ -13,6 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from flip.config.bundle_files import ROUND, WINDOWS, Bundle, Value, at_key, classes
 from flip.config.targets import TARGET
 from flip.errors import UserError, Where, at, nearest
+from flip.messages.model_file import ModelFile, load_model
+from flip.messages.weights import digest
+from flip.messages.weights_file import BUNDLE, read_weights
 
 FORM, RULE = "datamodules.segmentation.forms.Volumes", "datamodules.segmentation.intensity"
 GRID = {
@@ -47,6 +50,18 @@ def unread(cfg: DictConfig, where: Where) -> Iterator[str]:
     if cfg.get("bundle") and "${bundle:" not in written:
         key = at("bundle", where)
         yield f"{key}: nothing of it is read; choose model=bundle, and dataset=bundle for its grid, or leave it out"
+
+
+def read_model(path: Path) -> ModelFile:
+    """The model of a run's folder or file, or a MONAI Bundle's: its network, and how an image is prepared for it.
+
+    Raises UserError, with the remedy, for anything else.
+    """
+    if not (path / BUNDLE).is_file():
+        return load_model(path)
+    weights = {f"network.{name}": array for name, array in read_weights(path).items()}
+    prepared = {name: PARTS[name](Bundle(path)) for name in ("structures", "image", "intensity")}
+    return ModelFile(weights, {}, {"name": path.name, "dataset": prepared}, digest(weights))
 
 
 PREPARED, FINISHED = ("preprocessing", "validate::preprocessing"), ("postprocessing", "validate::postprocessing")

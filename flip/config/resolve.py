@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 
 from flip.config.approvers import unasked
-from flip.config.bundle import bundled, unread
+from flip.config.bundle import bundled, read_model, unread
 from flip.config.code import code_digest
 from flip.config.conform import UNSET, _leaves, _missing, conform, unresolved
 from flip.config.jobs import JOBS
@@ -23,7 +23,6 @@ from flip.config.study import Study, plain
 from flip.config.targets import prefix_problems, targets
 from flip.errors import UserError, Where, at, moved, nearest, nowhere, unique
 from flip.files import POOLED
-from flip.messages.model_file import load_model
 from flip.messages.weights import digest
 from flip.messages.weights_file import read_weights
 from flip.version import __version__
@@ -121,7 +120,7 @@ def _given(config: Config, where: Where, problems: list[str]) -> list[str] | Non
     for key, path in named:
         try:
             found.append(
-                load_model(Path(path)).whole_digest if key == "model_from" else digest(read_weights(Path(path)))
+                read_model(Path(path)).whole_digest if key == "model_from" else digest(read_weights(Path(path)))
             )
         except UserError as error:
             problems += [f"{at(key, where)}: {problem}" for problem in error.problems]

@@ -20,6 +20,7 @@ from tests.datamodules.segmentation_sites import site
 from tests.studies import compose_study
 
 SITES = ("north", "south")
+STANDARDIZED = "datamodules.segmentation.intensity.Standardized"
 
 
 def composed(home: Path, *words: str, bundle: Path | None = None) -> Study:
@@ -187,6 +188,23 @@ def test_safetensors_are_taken_before_a_checkpoint(tmp_path: Path) -> None:
     bundle = write_bundle(tmp_path / "bundle")
     save_file({"a": torch.ones(2)}, bundle / "models" / "model.safetensors")
     assert {*read_weights(bundle)} == {"a"}
+
+
+def test_it_is_not_scored_on_images_that_are_prepared_otherwise(home: Path) -> None:
+    given = ("job=evaluate", f"model_from={home / 'bundle'}")
+    assert len(composed(home, *given).manifest["given"]) == 1
+    with pytest.raises(UserError, match=r"another dataset\.intensity, so rows would be prepared otherwise"):
+        composed(home, *given, f"dataset.intensity={{_target_: {STANDARDIZED}}}")
+
+
+@pytest.mark.slow
+def test_it_is_scored_without_training_as_the_model_that_it_is(home: Path, tmp_path: Path) -> None:
+    still = composed(home, f"init={home / 'bundle'}", "model.optimizer.lr=1e-30", "model.optimizer.weight_decay=0")
+    trained = execute(still, tmp_path / "still")
+    scored = execute(composed(home, "job=evaluate", f"model_from={home / 'bundle'}"), tmp_path / "scored")
+    assert scored["status"] == "ok", scored["reason"]
+    tests = {name: value for name, value in trained["metrics"].items() if name.startswith("test/")}
+    assert {**scored["metrics"], **tests} == scored["metrics"]
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flip.config.build import takes
+from flip.config.bundle import read_model
 from flip.config.jobs import JOBS
 from flip.config.places import LABELED
 from flip.config.schema import SITES
@@ -96,7 +97,7 @@ def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:
         )
     for path in study.model_from:
         try:
-            given = load_model(path)
+            given = read_model(path)
         except UserError as error:
             yield from (f"{at(FROM, where)}: {problem}" for problem in error.problems)
             continue
@@ -145,6 +146,8 @@ def _other_dataset(study: Study, given: ModelFile) -> list[str]:
     """The keys of `dataset` in which the training differs, as far as they say how a row is prepared."""
     now, then = study.manifest["dataset"], given.manifest.get("dataset") or {}
     names = {*now, *then}
-    if isinstance(resolve(str(now[TARGET])), GivesScans):  # of another class than the training's
+    if then and TARGET not in then:  # of a bundle, which says no more than how an image is prepared
+        names = {*then}
+    elif isinstance(resolve(str(now[TARGET])), GivesScans):  # of another class than the training's
         names = {*now} & {*then} - {TARGET}
     return [f"dataset.{name}" for name in sorted(names - {*FREE}) if now.get(name) != then.get(name)]
