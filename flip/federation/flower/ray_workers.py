@@ -6,7 +6,7 @@ Contract checked against ray 2.55.
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -54,13 +54,13 @@ def import_path() -> Iterator[None]:
             os.environ["PYTHONPATH"] = before
 
 
-def start(**settings: Any) -> None:
+def start(begin: Callable[[], object]) -> None:
     """Start Ray, and once more where the machine was too busy for the 30 seconds that it takes. Raises StudyFailed."""
     import ray
 
     for last in (False, True):
         try:
-            ray.init(**settings)
+            begin()
             return
         except Exception as error:  # Ray's is told by its words alone, and how long it waits stands in its code
             if TOO_LATE not in str(error):
@@ -91,11 +91,14 @@ def workers(number: int, temporary: str) -> Iterator[None]:
         read_token()
         with few_daemons(), import_path():
             start(
-                num_cpus=number,
-                include_dashboard=False,
-                log_to_driver=False,
-                job_config=Job(),
-                _temp_dir=temporary,
+                partial(
+                    ray.init,
+                    num_cpus=number,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    job_config=Job(),
+                    _temp_dir=temporary,
+                )
             )
         install()  # Ray has its own handler of SIGTERM
         yield
