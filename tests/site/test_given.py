@@ -136,7 +136,7 @@ def test_later_rounds_are_measured_from_them(silo, given):
     seeded = to_arrays(initial_module(study.manifest))
     assert ask(silo, study, "evaluate", moved(seeded, 0.01), split="test").fault is Fault.REFUSED_WEIGHTS
     assert ask(silo, study, "evaluate", moved(weights, 0.04), split="test").fault is None
-    assert ask(silo, study, "evaluate", moved(weights, 0.2), split="test").fault is Fault.REFUSED_WEIGHTS
+    assert ask(silo, study, "evaluate", moved(weights, 0.2), 1, split="test").fault is Fault.REFUSED_WEIGHTS
 
 
 def test_a_relaying_strategy_and_a_training_alone_begin_from_them_too(tmp_path):
