@@ -22,8 +22,8 @@ from flip.contracts import KINDS, hooks
 
 # Asked of what Python, torch and Lightning make, and of a backend's class.
 OF_LIBRARIES = {
-    "_is_protocol", "_is_runtime_protocol", "buffer", "fget", "inplace", "name", "raw", "sampler", "set_epoch", "shape", "sparse",
-    "submit",
+    "_is_protocol", "_is_runtime_protocol", "buffer", "fget", "inplace", "name", "raw", "sampler", "set_epoch",
+    "shape", "sparse", "submit",
 }  # fmt: skip
 
 
