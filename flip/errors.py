@@ -114,6 +114,11 @@ def several(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def first(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many more there are: `a, b, and 3 more`."""
+    return ", ".join([*names[:most], *([f"and {len(names) - most} more"] if names[most:] else [])])
+
+
 def unique(problems: Iterable[str]) -> list[str]:
     """The problems in order, each once."""
     return list(dict.fromkeys(problems))

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from flip.config.study import Study
     from flip.tracking import Tracker
 
-WRITTEN = ("predictions.csv", "biomarkers.csv")
-"""Tables for which a job applies a model, in each site's own folder."""
-
 
 def begin(study: "Study", folder: Path, trackers: "Sequence[Tracker]", display: "Display") -> None:
     """Start the trackers; what they have to say is shown, and what of the environment or of a sweep has no effect."""
@@ -93,9 +90,9 @@ def last_words(result: ResultFile, folder: Path, report: float | None, *, study:
     page = f"report  {place}/report.html"
     if (folder / PLAN).exists():
         page += f"\nplan    {place}/{PLAN}"
-    for name in WRITTEN:
-        if found := sorted(folder.glob(f"sites/*/{name}")):
-            page += f"\ntable   {place}/sites/{found[0].parent.name if len(found) == 1 else '*'}/{name}"
+    for name in sorted({each.name for each in folder.glob("sites/*/*.csv")}):  # what a job applies a model for
+        sites = [each.parent.name for each in folder.glob(f"sites/*/{name}")]
+        page += f"\ntable   {place}/sites/{sites[0] if len(sites) == 1 else '*'}/{name}"
     if report is None:
         page = f"report  not written, it was interrupted; python -m flip report {place} writes it"
     if result["status"] == "ok":

@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from flip.config.bundle_files import ROUND, WINDOWS, Bundle, Value, at_key, classes
 from flip.config.targets import TARGET
 from flip.errors import UserError, Where, at, nearest
-from flip.messages.model_file import ModelFile, load_model
+from flip.messages.model_file import BUNDLE, ModelFile, load_model
 from flip.messages.weights import digest
-from flip.messages.weights_file import BUNDLE, read_weights
+from flip.messages.weights_file import read_weights
 
 FORM, RULE = "datamodules.segmentation.forms.Volumes", "datamodules.segmentation.intensity"
 GRID = {

@@ -98,7 +98,7 @@ def largest_share(strategy: FedAvg, *, of: int = 1, among: int = 1) -> float | N
     if strategy.site_weights is None:
         return None
     weights = sorted(float(each) for each in strategy.site_weights.values())
-    asked = max(1, math.ceil(strategy.fraction * len(weights) - 1e-9))
+    asked = max(1, strategy.in_round(len(weights)))
     least = max(among, min(asked, strategy.min_sites or asked))
     total = sum([*weights[: least - of], *weights[-of:]])
     return sum(weights[-of:]) / total if total else 1.0

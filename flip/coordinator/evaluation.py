@@ -1,17 +1,17 @@
 """Scores at the coordinator: validation after each round, the decision threshold, and the one reading of the test."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from flip.contracts import Decides, FederatedModule, Outcomes
 from flip.coordinator.panels import panels_of
 from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, threshold_from, wanted_scores
-from flip.coordinator.roster import Roster
+from flip.coordinator.roster import Roster, noting
 from flip.errors import StudyFailed
 from flip.files import POOLED, RESCALED
-from flip.messages import Ask, Fault, Payload, Reply, Scalar, Task
+from flip.messages import Ask, Fault, Payload, Scalar, Task
 from flip.messages.summary import Topic
 from flip.privacy import Mechanism
 from flip.privacy.noised import counts_of, deviation
@@ -178,14 +178,6 @@ class Evaluation:
         task = self._task(stage, weights, split="validate", **own)
         chosen = threshold_from(self.module, self._score(ask, task, "threshold", sites).states)
         return None if chosen is None else {"threshold": chosen}
-
-
-def noting(replies: Iterable[Reply], faults: dict[str, Fault]) -> Iterator[Reply]:
-    """The same replies; those that are faults are noted by site as they pass."""
-    for reply in replies:
-        if reply.fault is not None:
-            faults[reply.site] = reply.fault
-        yield reply
 
 
 def noise_of(private: Mechanism | None, module: FederatedModule) -> dict[str, float]:

@@ -15,7 +15,7 @@ from flip.coordinator.check_replies import Wanted
 from flip.coordinator.cohorts import agree
 from flip.coordinator.early_stop import EarlyStop
 from flip.coordinator.evaluation import TEST, Evaluation
-from flip.coordinator.roster import Roster
+from flip.coordinator.roster import Roster, noting
 from flip.determinism import stable_seed
 from flip.errors import StudyUnfit
 from flip.files import ALONE, FINE_TUNED
@@ -158,10 +158,8 @@ class Coordinator:
 
         def asked(task: Task, sites: Sequence[str]) -> Iterator[Reply]:
             nonlocal used
-            for reply in roster.asked(ask, task, sites, "fit", wanted):
+            for reply in noting(roster.asked(ask, task, sites, "fit", wanted), faults):
                 used += reply.fault is None and self.strategy.weight(reply) > 0
-                if reply.fault is not None:
-                    faults[reply.site] = reply.fault
                 yield reply
 
         rng = np.random.default_rng(stable_seed(self.seed, "select", number))

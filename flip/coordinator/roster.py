@@ -1,6 +1,6 @@
 """The sites of a study: who takes part, what they are asked, and what of their answers is written down."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flip.coordinator.check_replies import MOST_EXAMPLES, Wanted, checked
@@ -145,3 +145,11 @@ class Roster:
                 f"no site has a training row with '{names}', so nothing can be learned of it; correct dataset.target, "
                 "or a site's columns, or leave a class out that nobody has"
             )
+
+
+def noting(replies: Iterable[Reply], faults: dict[str, Fault]) -> Iterator[Reply]:
+    """The same replies; those that are faults are noted by site as they pass."""
+    for reply in replies:
+        if reply.fault is not None:
+            faults[reply.site] = reply.fault
+        yield reply

@@ -7,11 +7,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
 
 from flip.errors import UserError
-from flip.federation.kit import AUTHORITY, SERVER, Kit, check_names, whole_or_not, write
+from flip.federation.kit import AUTHORITY, ROSTER, SERVER, Kit, check_names, whole_or_not, write
 from flip.federation.requests import PublicKey, fingerprint, read, shown
 
 USAGE = "flip deploy add kits/authority kings.csr out=added/"
-ROSTER = "sites"  # in a kit of the server's or the authority's: a public key of each site
 
 
 def add(arguments: Sequence[str]) -> None:

@@ -34,7 +34,7 @@ def deploy(arguments: Sequence[str]) -> int:
         add(arguments[1:])
         return 0
     if backend not in BACKENDS:
-        raise UserError(f"deploy {backend}: there is no such backend; {nearest(backend, [*BACKENDS, 'add'])}")
+        raise UserError(f"deploy {backend}: there is no such backend; {nearest(backend, COMMANDS)}")
     parser = argparse.ArgumentParser(f"flip deploy {backend}", add_help=False, allow_abbrev=False)
     parser.add_argument("settings", nargs="*")
     parser.add_argument("--config-dir", "-cd", type=Path)

@@ -70,7 +70,5 @@ def crate(title: str, made: str, files: Mapping[str, str]) -> str:
         "conformsTo": {"@id": CONTEXT},
         "about": {"@id": "./"},
     }
-    return (
-        json.dumps({"@context": f"{CONTEXT}/context", "@graph": [descriptor, root, TERMS, SITE, *parts]}, indent=1)
-        + "\n"
-    )
+    graph = [descriptor, root, TERMS, SITE, *parts]
+    return json.dumps({"@context": f"{CONTEXT}/context", "@graph": graph}, indent=1) + "\n"

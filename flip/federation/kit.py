@@ -24,6 +24,9 @@ from flip.numerics import FAST, PORTABLE, VARIABLES, able
 KIT, SITE_FILE, README = "kit.yaml", "site.yaml", "README.md"
 SERVER, ADMIN, SITE, AUTHORITY = "server", "admin", "site", "authority"
 BACKENDS = ("flower", "nvflare")
+ROSTER = (
+    "sites"  # in the server's kit, which believes it, and in the authority's: a public key of each site, `<site>.pub`
+)
 LONGEST_NAME = 64  # letters, as many as a certificate's common name has
 HANDOVER = "The private key in it was made here: hand the folder over safely, and delete it here."
 

@@ -5,13 +5,14 @@ does not show who that is: the two sides compare the key's fingerprint over anot
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -91,6 +92,34 @@ def read_all(folder: Path, sites: Sequence[str], backend: str) -> Mapping[str, P
     if problems:
         raise UserError(problems)
     return found
+
+
+def same_key(
+    path: Path,
+    load: Callable[[bytes, None], PrivateKeyTypes],
+    written: Callable[[PublicKeyTypes], bytes],
+    expected: bytes,
+) -> None:
+    """Refuse a site's private key that cannot be read, or that is not its kit's: `expected`, as `written` writes it.
+
+    Raises UserError.
+    """
+    try:
+        public = load(path.read_bytes(), None).public_key()
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: is no private key without a passphrase; flip site request makes one") from error
+    if written(public) != expected:
+        raise UserError(f"{path}: is not the key that this kit was asked for with; put that one there")
+
+
+def openssh(key: PublicKeyTypes) -> bytes:
+    """A public key as a line of OpenSSH."""
+    return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH)
+
+
+def pem(key: PublicKeyTypes) -> bytes:
+    """A public key as PEM."""
+    return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
 def fingerprint(key: PublicKey) -> str:

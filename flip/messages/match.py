@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flip.errors import first
 from flip.messages import Payload
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ class Match:
 
 
 def _several(names: list[str]) -> str:
-    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return f"{len(names)}{': ' if names else ''}{', '.join(names[:SHOWN])}{more}"
+    return f"{len(names)}{': ' if names else ''}{first(names, SHOWN)}"
 
 
 def match(own: Payload, given: Payload) -> Match:

@@ -19,6 +19,7 @@ from flip.messages.weights import LAST_WEIGHTS, digest
 from flip.messages.wire import take
 
 AGREED = "agreed/"
+BUNDLE = Path("configs") / "metadata.json"  # in the folder of a MONAI Bundle
 REMEDY = "name the folder of a finished run, or the weights/last.safetensors or weights/best.safetensors of one"
 
 
@@ -73,7 +74,7 @@ def load_model(path: Path) -> ModelFile:
     Raises UserError, with the remedy, for anything else, and for a file that was changed.
     """
     file = path / LAST_WEIGHTS if path.is_dir() else path
-    if not file.is_file() and (path / "configs" / "metadata.json").is_file():
+    if not file.is_file() and (path / BUNDLE).is_file():
         raise UserError(
             f"{path} is a MONAI Bundle, which says nothing of what sites agreed on; train from it (init={path}), or "
             "name the run that it was exported from"

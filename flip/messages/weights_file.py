@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 from flip.errors import UserError
 from flip.messages import Payload
-from flip.messages.model_file import load_model
+from flip.messages.model_file import BUNDLE, load_model
 from flip.messages.weights import LAST_WEIGHTS, TYPES, plain_name
 
 if TYPE_CHECKING:
     import torch
 
-BUNDLE, BUNDLE_WEIGHTS = Path("configs") / "metadata.json", Path("models") / "model.pt"
+BUNDLE_WEIGHTS = Path("models") / "model.pt"
 SAFE_WEIGHTS = BUNDLE_WEIGHTS.with_suffix(".safetensors")  # taken where a bundle has both
 CHECKPOINTS = (".ckpt", ".pt", ".pth")
 INSIDE = ("state_dict", "model_state_dict", "model")  # under which a checkpoint keeps its weights, in this order

@@ -10,13 +10,13 @@ import numpy as np
 
 from flip.errors import UserError, nearest
 from flip.messages import Ask, Payload, Reply, Task
+from flip.messages.weights import BLOCK
 from flip.strategies.stop import Stop
 
 if TYPE_CHECKING:
     import torch
 
 State = Mapping[str, np.ndarray]
-BLOCK = 1 << 20  # numbers of an array that are averaged together
 
 
 class Local(Protocol):
@@ -119,8 +119,12 @@ class FedAvg:
 
     def select(self, sites: Sequence[str], rng: np.random.Generator) -> list[str]:
         """Sample the sites of one round by name, without replacement, in the order of the names."""
-        number = max(1, math.ceil(self.fraction * len(sites) - 1e-9))
+        number = max(1, self.in_round(len(sites)))
         return sorted(rng.choice(sorted(sites), size=number, replace=False).tolist())
+
+    def in_round(self, sites: int) -> int:
+        """How many of so many sites that train the fraction is; 1e-9 is what float64 may add to it."""
+        return math.ceil(self.fraction * sites - 1e-9)
 
     def round(
         self, ask: Ask, task: Task, sites: Sequence[str], state: State, rng: np.random.Generator

@@ -7,7 +7,8 @@ import numpy as np
 
 from flip.errors import UserError
 from flip.messages import Payload
-from flip.strategies.fedavg import BLOCK, move
+from flip.messages.weights import BLOCK
+from flip.strategies.fedavg import move
 from flip.strategies.robust import Robust, refuse_hostile
 
 

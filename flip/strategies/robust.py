@@ -8,7 +8,8 @@ import numpy as np
 
 from flip.errors import UserError
 from flip.messages import Payload, Reply
-from flip.strategies.fedavg import BLOCK, FedAvg, State
+from flip.messages.weights import BLOCK
+from flip.strategies.fedavg import FedAvg, State
 
 
 @dataclass

@@ -15,7 +15,7 @@ from flip.config.schema import SITES
 from flip.config.study import Study
 from flip.config.targets import LIBRARIES, TARGET, resolve
 from flip.contracts import GivesScans
-from flip.errors import UserError, at
+from flip.errors import UserError, at, first
 from flip.messages import Payload
 from flip.messages.match import match
 from flip.messages.model_file import ModelFile, load_model
@@ -84,7 +84,7 @@ def _companion(study: Study, key: str, path: Path) -> Iterator[str]:
 def _shapes(arrays: Payload) -> str:
     """The first arrays of some weights, by name and shape."""
     found = [f"{name} {list(array.shape)}" for name, array in arrays.items()]
-    return ", ".join([*found[:SHOWN], *([f"and {len(found) - SHOWN} more"] if found[SHOWN:] else [])]) or "none"
+    return first(found, SHOWN) or "none"
 
 
 def other_models(study: Study, model: "TrainableModule") -> Iterator[str]:

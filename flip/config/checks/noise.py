@@ -34,7 +34,7 @@ def _beyond_bound(study: Study, name: str, mechanism: Mechanism, strategy: FedAv
     A hospital's bound is its own; what the study states is held against it before anything is spent.
     """
     training = sum(site.trains for site in study.sites.values())
-    asked = math.ceil(strategy.fraction * training - 1e-9)
+    asked = strategy.in_round(training)
     moved = moved_by(mechanism, strategy, asked) if asked else None
     bound = strategy.most_change or (DEPLOYED["maximum_change"] if study.live else None)
     if moved is not None and bound is not None and (needed := NOISE_ROOM * moved) > bound:

@@ -1,6 +1,5 @@
 """Whether a study's rounds can be opened as sums alone, under a mechanism that shows no site's part."""
 
-import math
 from collections.abc import Iterator
 
 from flip.config.demands import largest_share
@@ -27,7 +26,7 @@ def sum_problems(study: Study, name: str, mechanism: Mechanism, strategy: FedAvg
     elif strategy.site_weights is not None:
         yield from _heavy(f"privacy.{name}", key, strategy)
     training = sum(site.trains for site in study.sites.values())
-    asked = math.ceil(strategy.fraction * training - 1e-9)
+    asked = strategy.in_round(training)
     if study.federation.get(TARGET) is not None and study.job == "train" and asked < LEAST:
         yield (
             f"{at(f'privacy.{name}', study.where)}: {several(asked, 'site')} of {training} train in a round, and a sum "

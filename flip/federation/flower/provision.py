@@ -20,6 +20,7 @@ from flip.federation.kit import (
     HANDOVER,
     KIT,
     README,
+    ROSTER,
     SERVER,
     SITE,
     SITE_FILE,
@@ -31,13 +32,12 @@ from flip.federation.kit import (
     write,
     write_site,
 )
-from flip.federation.requests import PublicKey, read_all, shown
+from flip.federation.requests import KEYS, PublicKey, openssh, read_all, same_key, shown
 from flip.federation.supervise import Child
 from flip.numerics import FAST
 
-CA, CERTIFICATE, CERTIFICATE_KEY, TOKEN, KEY = "ca.crt", "server.crt", "server.key", "token", "supernode"
+CA, CERTIFICATE, CERTIFICATE_KEY, TOKEN, KEY = "ca.crt", "server.crt", "server.key", "token", KEYS["flower"]
 PUBLIC = f"{KEY}.pub"  # in a site's kit: the public half of its key
-KEYS = "sites"  # in the server's kit: a public key per site, `<site>.pub`; the roster that the server believes
 ENVIRONMENT = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -81,7 +81,7 @@ def prepare(
         for name in sites:
             private, public = (None, openssh(known[name])) if name in known else key_pair()
             for party in (SERVER, AUTHORITY):
-                write(folder / party / KEYS / f"{name}.pub", public)
+                write(folder / party / ROSTER / f"{name}.pub", public)
             write_site_kit(folder / name, {"address": address, "numerics": numerics}, authority, (private, public))
     made = ", ".join([SERVER, ADMIN, *(name for name in sites if name not in known)])
     print(f"{out}: kits of {SERVER}, {ADMIN}, {', '.join(sites)}\nSecrets were made here for {made}: "
@@ -117,13 +117,7 @@ def check_key(folder: Path) -> None:
     """Refuse a site's private key that is missing, that others can read, or that is not this kit's."""
     path = folder / KEY
     keep_private(path)
-    try:
-        key = serialization.load_ssh_private_key(path.read_bytes(), None)
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: is no private key without a passphrase; flip site request makes one") from error
-    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-    if public != (folder / PUBLIC).read_bytes():
-        raise UserError(f"{path}: is not the key that this kit was asked for with; put that one there")
+    same_key(path, serialization.load_ssh_private_key, openssh, (folder / PUBLIC).read_bytes())
 
 
 def bound(host: str) -> str:
@@ -143,11 +137,6 @@ def key_pair() -> tuple[bytes, bytes]:
     return private, openssh(key.public_key())
 
 
-def openssh(key: PublicKey) -> bytes:
-    """A public key as a line of OpenSSH."""
-    return key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-
-
 def settings(party: str, values: dict[str, object]) -> str:
     """The text of a `kit.yaml`."""
     return str(yaml.safe_dump({"backend": "flower", "party": party, **values}, sort_keys=False))
@@ -160,7 +149,7 @@ def write_server(folder: Path, values: dict[str, object]) -> None:
         "# The server of this federation: python -m flip start <this folder>\n"
         + settings(SERVER, values)
         + "# bind: address to listen on, 0.0.0.0 for all; port: TCP; runs: the folder of runs that is shared with the\n"
-        + f"# researcher (paths.runs of the study). {KEYS}/<site>.pub is the roster: remove a site's file and start\n"
+        + f"# researcher (paths.runs of the study). {ROSTER}/<site>.pub is the roster: remove a site's file and start\n"
         + "# again, and the site is out. numerics: fast, or portable (equal bits on every x86-64 with AVX2).\n",
     )
     write(

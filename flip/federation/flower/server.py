@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from flip.errors import StudyFailed
 from flip.federation.flower.gate import Gate
 from flip.federation.flower.messages import MARKER, POLL, REQUEST, exchange
-from flip.federation.flower.provision import CA, CERTIFICATE, CERTIFICATE_KEY, KEYS, TOKEN
-from flip.federation.kit import Kit
+from flip.federation.flower.provision import CA, CERTIFICATE, CERTIFICATE_KEY, TOKEN
+from flip.federation.kit import ROSTER, Kit
 from flip.federation.spool import in_order
 from flip.files import only_process_in
 from flip.messages import Reply, Task
@@ -73,7 +73,7 @@ def public_keys(kit: Kit) -> dict[bytes, str]:
     from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
     roster: dict[bytes, str] = {}
-    for path in sorted((kit.folder / KEYS).glob("*.pub")):
+    for path in sorted((kit.folder / ROSTER).glob("*.pub")):
         key: Any = load_ssh_public_key(path.read_bytes())
         roster[public_key_to_bytes(key)] = path.stem
     return roster

@@ -9,12 +9,12 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from flip.errors import UserError
 from flip.federation.kit import SERVER
 from flip.federation.nvflare.session import USER
-from flip.federation.requests import PublicKey
+from flip.federation.requests import PublicKey, pem
 
 ROOT, ROOT_KEY = "rootCA.pem", "root.key"  # in the kit `authority`
 PROJECT, ORGANIZATION, ROLE = "flip", "flip", "lead"  # FLARE's names; a lead submits jobs, and sees his own alone
@@ -96,4 +96,4 @@ def provision(sites: Sequence[str], work: Path, host: str, port: int, root: Root
 def public_of(made: Path) -> bytes:
     """The public key (PEM) of a party's certificate."""
     certificate = x509.load_pem_x509_certificate((made / "startup" / "client.crt").read_bytes())
-    return certificate.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return pem(certificate.public_key())

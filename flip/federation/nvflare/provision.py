@@ -11,10 +11,9 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from flip.errors import UserError
 from flip.federation.kit import (
@@ -23,6 +22,7 @@ from flip.federation.kit import (
     HANDOVER,
     KIT,
     README,
+    ROSTER,
     SERVER,
     SITE,
     SITE_FILE,
@@ -36,10 +36,9 @@ from flip.federation.kit import (
 )
 from flip.federation.nvflare.certificates import ORGANIZATION, ROLE, ROOT, ROOT_KEY, Root, provision, public_of
 from flip.federation.nvflare.resources import server_resources, site_resources
-from flip.federation.nvflare.roster import KEYS, RESEARCHER
+from flip.federation.nvflare.roster import RESEARCHER
 from flip.federation.nvflare.session import USER
-from flip.federation.requests import KEYS as PRIVATE
-from flip.federation.requests import PublicKey, read_all, shown
+from flip.federation.requests import KEYS, PublicKey, pem, read_all, same_key, shown
 from flip.federation.supervise import Child
 from flip.numerics import FAST
 
@@ -91,7 +90,7 @@ def prepare(
         for site in sites:
             public = write_site_kit(folder / site, made / site, root, known.get(site), numerics)
             for party in (SERVER, AUTHORITY):
-                write(folder / party / KEYS / f"{site}.pub", public)
+                write(folder / party / ROSTER / f"{site}.pub", public)
         shutil.rmtree(folder / ".provisioned")
     made_here = [SERVER, ADMIN, AUTHORITY, *(site for site in sites if site not in known)]
     print(
@@ -158,7 +157,7 @@ def write_kit(kit: Path, made: Path, kind: str, settings: dict[str, str]) -> Non
         "here; then start it in this folder: python -m flip start .\n",
     }[kind]
     if kind == SITE:
-        own = f"Put the private key that you made into it, as {PRIVATE['nvflare']} (chmod 600)."
+        own = f"Put the private key that you made into it, as {KEYS['nvflare']} (chmod 600)."
         write_site(kit, f"{readme}{HANDOVER if 'client.key' in here else own}\n")
     else:
         write(kit / README, readme + HANDOVER + "\n")
@@ -174,8 +173,8 @@ def children(kit: Kit) -> list[Child]:
     if kit.party == SITE:
         check_key(kit.folder)
         check_site(name, kit.folder / SITE_FILE)
-    elif not (kit.folder / KEYS).is_dir():
-        raise UserError(f"{kit.folder / KEYS}: is not there, so that no site would be let in; make the kits anew")
+    elif not (kit.folder / ROSTER).is_dir():
+        raise UserError(f"{kit.folder / ROSTER}: is not there, so that no site would be let in; make the kits anew")
     os.umask(0o077)  # what FLARE writes is for the owner of the kit alone
     resources = server_resources(kit.folder) if kit.party == SERVER else site_resources()
     (kit.folder / "local" / "resources.json").write_text(json.dumps(resources, indent=2))
@@ -201,14 +200,9 @@ def children(kit: Kit) -> list[Child]:
 
 def check_key(folder: Path) -> None:
     """Refuse a site's private key that is missing, that others can read, or that is not its certificate's."""
-    path = folder / PRIVATE["nvflare"]
+    path = folder / KEYS["nvflare"]
     keep_private(path)
-    try:
-        public: Any = load_pem_private_key(path.read_bytes(), None).public_key()
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: is no private key without a passphrase; flip site request makes one") from error
-    if public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo) != public_of(folder):
-        raise UserError(f"{path}: is not the key that this kit was asked for with; put that one there")
+    same_key(path, load_pem_private_key, pem, public_of(folder))
 
 
 def check_site(name: str, file: Path) -> None:

@@ -17,11 +17,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from flip.config.site_file import SITE_NAME
+from flip.federation.kit import ROSTER
 from flip.federation.nvflare.session import USER
 from flip.federation.requests import PublicKey, fingerprint
 
 GUARD = f"{__name__}.guard"  # a part of the server's own, which no job may name
-KEYS, RESEARCHER = "sites", "admin.pub"  # in the server's kit
+RESEARCHER = "admin.pub"  # in the server's kit, beside the sites' roster
 OWN = "server"  # the name of FLARE's server among its processes; its process of a job is server.JOB
 LONGEST = 80  # letters of a name in the log
 LOOPBACK = "127.0.0.1:"  # how the other end of an internal connection begins; one that came in by gRPC says ipv4:
@@ -65,8 +66,8 @@ def guard(kit: str) -> object:
 
     def refused(server: Server, name: object) -> object:
         said = ascii(name)[:LONGEST]
-        server.logger.warning(f"{said} is not let in: its key is not in the roster of this server's kit, {KEYS}/")
-        return make_reply(ReturnCode.UNAUTHENTICATED, error=f"its key is not in the server's roster ({KEYS}/)")
+        server.logger.warning(f"{said} is not let in: its key is not in the roster of this server's kit, {ROSTER}/")
+        return make_reply(ReturnCode.UNAUTHENTICATED, error=f"its key is not in the server's roster ({ROSTER}/)")
 
     def register_client(self: Server, request: Message) -> object:
         name = request.get_header(CellMessageHeaderKeys.CLIENT_NAME)
@@ -119,7 +120,7 @@ class Roster:
         if name == USER:
             path = self.kit / RESEARCHER
         elif isinstance(name, str) and SITE_NAME.fullmatch(name):
-            path = self.kit / KEYS / f"{name}.pub"
+            path = self.kit / ROSTER / f"{name}.pub"
         else:
             return None
         try:
