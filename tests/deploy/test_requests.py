@@ -248,6 +248,15 @@ def test_a_site_is_let_in_and_another_put_out_while_all_other_kits_stay_to_the_b
     assert Kit.read(added).setting(names[backend]) == "bruno"
 
 
+def test_a_kit_of_an_earlier_version_does_not_start(deployed):
+    kit = deployed("flower") / "kings"
+    shutil.copy(own_key(kit.parents[1], "flower", "kings"), kit / KEYS["flower"])
+    (kit / KEYS["flower"]).chmod(0o600)
+    (kit / f"{KEYS['flower']}.pub").unlink()
+    with pytest.raises(UserError, match=r"supernode.pub: is not there, .* make the kits anew"):
+        flower.children(Kit.read(kit))
+
+
 def test_a_server_without_a_roster_does_not_start(deployed):
     server = deployed("nvflare") / "server"
     assert nvflare.children(Kit.read(server))

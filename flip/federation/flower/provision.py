@@ -117,6 +117,8 @@ def check_key(folder: Path) -> None:
     """Refuse a site's private key that is missing, that others can read, or that is not this kit's."""
     path = folder / KEY
     keep_private(path)
+    if not (folder / PUBLIC).is_file():
+        raise UserError(f"{folder / PUBLIC}: is not there, as in kits of earlier versions; make the kits anew")
     same_key(path, serialization.load_ssh_private_key, openssh, (folder / PUBLIC).read_bytes())
 
 
