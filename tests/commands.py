@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.warm import warm
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -44,11 +46,17 @@ class Finished:
 
 
 def run_flip(folder: Path, *arguments: str, seconds: int, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """`python -m flip ARGUMENTS` in a folder, on one thread, for so many seconds at most."""
+    """`python -m flip ARGUMENTS` in a folder, on one thread, for so many seconds at most.
+
+    Where it computes as this process does, it is forked from one that has loaded the libraries.
+    """
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    if not any("numerics" in each for each in arguments):
+        return warm().run(arguments, folder=folder, environment=surroundings, seconds=seconds)
     return subprocess.run(
         [sys.executable, "-m", "flip", *arguments],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        env=surroundings,
         capture_output=True,
         text=True,
         timeout=seconds,
