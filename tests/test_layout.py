@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -29,12 +29,13 @@ UNSAFE_KEYWORDS = {"allow_pickle": True, "shell": True, "weights_only": False}
 MACHINE_PATH = re.compile(r"""(?<![\w.~/}*-])/(?:home|root|Users|work|mnt|media|opt)/\w""")
 
 
-def trees() -> Iterator[tuple[Path, ast.Module]]:
+@cache
+def trees() -> tuple[tuple[Path, ast.Module], ...]:
     """Each source file of the three packages, relative to the root, with its syntax tree."""
-    for path in SOURCES:
-        yield path.relative_to(ROOT), ast.parse(path.read_text(), str(path))
+    return tuple((path.relative_to(ROOT), ast.parse(path.read_text(), str(path))) for path in SOURCES)
 
 
+@cache
 def imported(tree: ast.AST) -> set[str]:
     """The dotted names that a piece of code imports, wherever in it."""
     names = set()
@@ -95,6 +96,7 @@ ORDER = (
 )  # fmt: skip
 
 
+@cache
 def import_graph() -> dict[str, set[str]]:
     """Each module of the three packages with those that it imports, wherever in its code."""
     modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): tree for path, tree in trees()}
