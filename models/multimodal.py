@@ -14,7 +14,7 @@ from torchmetrics.classification import BinaryStatScores
 
 from models.metrics.counts import FOR_FIGURES
 from models.metrics.intervals import Examples
-from models.metrics.thresholds import just_below
+from models.metrics.thresholds import decide_at
 
 Batch = Mapping[str, Tensor]
 LOSS = "loss"
@@ -68,6 +68,7 @@ class MultimodalModel(lightning.LightningModule):
                 if not isinstance(metric, FOR_FIGURES)
             }
         )
+        self.decide_at(None)
 
     def forward(self, batch: Batch) -> Tensor:
         """The head's output for a batch; what an absent part holds is not read."""
@@ -182,11 +183,12 @@ class MultimodalModel(lightning.LightningModule):
 
     def decide_at(self, threshold: float | None) -> None:
         """Score decisions at this probability from now on; at the head's own, or .5 until it is chosen, with None."""
-        if getattr(self.head, "chooses_threshold", False):
-            self.head.known = threshold
-        for metric in (*self.metrics.values(), *self.subgroup_metrics.values()):
-            if isinstance(metric, BinaryStatScores):
-                metric.threshold = just_below(self.head.at if threshold is None else threshold)
+        own = getattr(self.head, "at", None)
+        if own is not None:
+            metrics = [*self.metrics.values(), *self.subgroup_metrics.values()]
+            at = decide_at(metrics, own if threshold is None else threshold)
+            if self.chooses_threshold:
+                self.head.known = None if threshold is None else at
 
     def panels(self, scored: Mapping[str, Mapping[str, Metric]], names: Sequence[str]) -> list[dict[str, Any]]:
         """What the head shows in the report: tables and lines (`models.panels`) of the test metrics of each place."""

@@ -12,6 +12,7 @@ from models.metrics.binned import BinnedAUROC
 from models.metrics.calibration import BinnedCalibrationError
 from models.metrics.classes import Accuracy, Sensitivity, Specificity
 from models.metrics.exact import AUROC
+from models.metrics.thresholds import decide_at, yes
 from models.panels import binary
 
 
@@ -23,7 +24,7 @@ class LinearClassifier(lightning.LightningModule):
     Args:
         features: number of features f.
         optimizer: makes the optimizer from the parameters.
-        threshold: probability above which the prediction is positive, in (0, 1).
+        threshold: probability from which on the prediction is positive, in (0, 1): the nearest edge of `bins`.
     """
 
     monitor = "accuracy"
@@ -37,17 +38,18 @@ class LinearClassifier(lightning.LightningModule):
     ) -> None:
         super().__init__()
         self.linear = torch.nn.Linear(features, 1)
-        self.make_optimizer, self.threshold = optimizer, threshold
+        self.make_optimizer = optimizer
         self.metrics = torch.nn.ModuleDict(
             {
-                "accuracy": Accuracy(threshold),
+                "accuracy": Accuracy(),
                 "auroc_binned": BinnedAUROC(),
-                "sensitivity": Sensitivity(threshold),
-                "specificity": Specificity(threshold),
+                "sensitivity": Sensitivity(),
+                "specificity": Specificity(),
                 "calibration_error_binned": BinnedCalibrationError(),
                 "loss": MeanMetric(),
             }
         )
+        self.threshold = decide_at(self.metrics.values(), threshold)
         self.exact = torch.nn.ModuleDict({"auroc": AUROC()})
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -71,9 +73,9 @@ class LinearClassifier(lightning.LightningModule):
         self.exact["auroc"].update(*self._score(batch))
 
     def predict_step(self, batch: Mapping[str, torch.Tensor], batch_idx: int) -> dict[str, torch.Tensor]:
-        """`probability` [n], and `positive` [n], 1 above the threshold; of a batch without labels."""
+        """`probability` [n], and `positive` [n], 1 from the threshold on; of a batch without labels."""
         probability = self(batch["features"]).sigmoid()
-        return {"probability": probability, "positive": (probability > self.threshold).long()}
+        return {"probability": probability, "positive": yes(probability, self.threshold)}
 
     def _score(self, batch: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         logits, label = self(batch["features"]), batch["label"]

@@ -12,7 +12,7 @@ from torchmetrics import Metric
 from torchmetrics.classification import BinaryCalibrationError, MulticlassCalibrationError
 
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC
-from models.metrics.bins import EDGES
+from models.metrics.bins import EDGES, on_grid
 from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope, TopCalibrationError
 from models.metrics.classes import (
     Accuracy,
@@ -27,7 +27,7 @@ from models.metrics.classes import (
 )
 from models.metrics.counts import Confusion, LabelDecisions
 from models.metrics.exact import AUPRC, AUROC, CalibrationSlope, ClassAUROC, LabelAUROC
-from models.metrics.thresholds import just_below, yes
+from models.metrics.thresholds import yes
 from models.panels import binary, classes, labels
 
 Batch = Mapping[str, Tensor]
@@ -42,9 +42,10 @@ class Binary(nn.Module):
 
     Args:
         width: size of the embedding that it gets.
-        threshold: probability from which the decision is yes: a number in (0, 1); `youden`, which maximizes sensitivity
-            plus specificity, or `{sensitivity: 0.9}`, the highest with that sensitivity. The last two are chosen on the
-            validation data of the sites after the last round; until then it is .5.
+        threshold: probability from which the decision is yes: a number in (0, 1), taken at the nearest edge of
+            `models.metrics.bins`, at most .0022 away; `youden`, which maximizes sensitivity plus specificity, or
+            `{sensitivity: 0.9}`, the highest with that sensitivity. The last two are chosen on the validation data of
+            the sites after the last round; until then it is .5.
     """
 
     monitor, higher_is_better = "auroc_binned", True
@@ -59,7 +60,7 @@ class Binary(nn.Module):
         self.linear, self.threshold = nn.Linear(width, 1), threshold
         self.wanted_sizes = {"target.classes": 2}
         self.chooses_threshold = not isinstance(threshold, int | float)
-        self.at = float(threshold) if isinstance(threshold, int | float) else HALF
+        self.at = on_grid(threshold) if isinstance(threshold, int | float) else HALF
         self.known = None if self.chooses_threshold else self.at
 
     def forward(self, embedding: Tensor) -> Tensor:
@@ -87,9 +88,9 @@ class Binary(nn.Module):
         return {
             "auroc_binned": BinnedAUROC(),
             "auprc_binned": BinnedAUPRC(),
-            "accuracy": Accuracy(just_below(self.at)),
-            "sensitivity": Sensitivity(just_below(self.at)),
-            "specificity": Specificity(just_below(self.at)),
+            "accuracy": Accuracy(),
+            "sensitivity": Sensitivity(),
+            "specificity": Specificity(),
             "brier": Brier(),
             "calibration_slope_binned": BinnedCalibrationSlope(),
             "calibration_error_binned": BinnedCalibrationError(),
@@ -210,7 +211,7 @@ class MultiLabel(nn.Module):
 
     def __init__(self, width: int, labels: int) -> None:
         super().__init__()
-        self.linear, self.labels = nn.Linear(width, labels), labels
+        self.linear, self.labels, self.at = nn.Linear(width, labels), labels, HALF
         self.wanted_sizes = {"target.labels": labels}
 
     def forward(self, embedding: Tensor) -> Tensor:

@@ -8,8 +8,9 @@ exactly 0 and 1 have bins of their own.
 **Groups.** A site whose policy has a minimum cell puts neighboring bins together until each group holds that many rows
 of a class, or none: one set of groups for both classes, of all such sets the one with the fewest pairs within groups.
 A group's rows are sent twice, all at its lower end and all at its upper end; the ends tile the grid, so that none is a
-person's own value. Groups are a function of the histogram alone: metrics of the same rows send the same groups, and
-nothing follows from their difference.
+person's own value. Groups are a function of the histogram and the decision's threshold alone: metrics of the same rows
+send the same groups, and nothing follows from their difference. Decisions that leave too are counts on the two sides of
+the threshold, an edge of the grid: no group has few rows on one of them, since subtraction would tell these.
 
 **What is lost** is the order within a group. In the curve each group is a pair of points: a share s of its negatives
 lies at its lower end and the rest at the upper one, of its positives the share s at the upper one. A negative and a
@@ -66,20 +67,28 @@ def histogram(predicted: Tensor, label: Tensor) -> Tensor:
     return torch.bincount(place[label >= 0], minlength=2 * curves * BINS).reshape(2, curves, BINS)
 
 
-def groups(counts: Counts, cell: int) -> list[slice]:
+def groups(counts: Counts, cell: int, threshold: float | None = None) -> list[slice]:
     """Slices of the bins of `counts` [2, bins], each with `cell` rows of a class or none of it, that tile them.
 
     Of all such slices those with the fewest pairs of a negative and a positive in one slice, by dynamic programming
-    over the bins that hold rows; borders lie in the middle between these. Raises ValueError where a class has fewer.
+    over the bins that hold rows; borders lie in the middle between these. With a `threshold`, on both sides of it each
+    slice has `cell` rows of a class or none, unless the whole has not: then its decisions leave no site. Raises
+    ValueError where a class has fewer.
     """
     held = np.flatnonzero(counts.any(0))
     if not len(held):
         return [slice(0, counts.shape[1])]
     before = np.concatenate([np.zeros((2, 1), np.int64), counts[:, held].cumsum(1)], 1)
+    parted = 0 if threshold is None else int(np.searchsorted(held, edge(threshold)))
+    if not (_enough(before[:, parted], cell) & _enough(before[:, -1] - before[:, parted], cell)).all():
+        parted = 0
     pairs, start = np.zeros(len(held) + 1), np.zeros(len(held) + 1, np.int64)
     for end in range(1, len(held) + 1):
         inside = before[:, end : end + 1] - before[:, :end]
-        allowed = ((inside == 0) | (inside >= cell)).all(0)
+        allowed = _enough(inside, cell).all(0)
+        if parted < end:  # the slices that begin before the threshold and end after it
+            below = before[:, [parted]] - before[:, :parted]
+            allowed[:parted] &= (_enough(below, cell) & _enough(inside[:, :parted] - below, cell)).all(0)
         lost = np.where(allowed, pairs[:end] + inside[0] * inside[1], math.inf)
         start[end] = lost.argmin()
         pairs[end] = lost[start[end]]
@@ -91,6 +100,20 @@ def groups(counts: Counts, cell: int) -> list[slice]:
         end = int(start[end])
     borders.append(0)
     return [slice(low, high) for high, low in itertools.pairwise(borders)][::-1]
+
+
+def edge(threshold: float) -> int:
+    """Which edge of the grid is nearest to a probability."""
+    return int((EDGES - threshold).abs().argmin())
+
+
+def on_grid(threshold: float) -> float:
+    """The edge of the grid that is nearest to a probability, at most .0022 away."""
+    return float(EDGES[edge(threshold)])
+
+
+def _enough(rows: Counts, cell: int) -> NDArray[np.bool_]:
+    return (rows == 0) | (rows >= cell)
 
 
 def in_order(negatives: Tensor, positives: Tensor) -> Tensor:
@@ -108,12 +131,14 @@ def _short(counts: Tensor, cell: int) -> bool:
 class Counted(Metric):
     """A metric of counts in bins that may leave a site once its thin bins are merged, and says where they may not.
 
-    `tolerance` is how far merging may move the site's own value, which it knows both ways.
+    `tolerance` is how far merging may move the site's own value, which it knows both ways. `threshold` is where the
+    decisions on the same rows are made, None where none are.
     """
 
     full_state_update = False
     higher_is_better: bool | None = True
     tolerance: float
+    threshold: float | None = None
 
     def counts(self) -> Tensor:
         """Counts int64 [2, curves, bins] of the rows of this site, on the processor."""
@@ -195,7 +220,7 @@ class Binned(Counted):
         """As `Counted.merged`."""
         ends, within = torch.zeros_like(self.ends, device="cpu"), torch.zeros_like(self.within, device="cpu")
         for curve, counts in enumerate(self.counts().unbind(1)):
-            for group in groups(counts.numpy(), cell):
+            for group in groups(counts.numpy(), cell, self.threshold):
                 inside = counts[:, group]
                 low, high = self.places(inside, group)
                 ends[0, :, curve, low] += inside.sum(1)

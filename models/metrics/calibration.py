@@ -128,7 +128,7 @@ class BinnedCalibrationError(Counted):
     def merged(self, cell: int) -> dict[str, Tensor]:
         """As `Counted.merged`."""
         states = {name: torch.zeros_like(getattr(self, name), device="cpu") for name in self._defaults}
-        for group in groups(self.fine[:, 0].numpy(), cell):
+        for group in groups(self.fine[:, 0].numpy(), cell, self.threshold):
             rows, total = self.fine[:, 0, group].sum(), self.sums[group].sum()
             place = even((total / rows.clamp(min=1)).float())
             states["rows"][place] += rows

@@ -11,10 +11,11 @@ from sklearn.metrics import average_precision_score
 
 from models.heads.classification import Binary
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC
-from models.metrics.bins import BINS, groups
+from models.metrics.bins import BINS, edge, groups
 from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope
-from models.metrics.classes import BinnedClassAUROC
+from models.metrics.classes import BinnedClassAUROC, Sensitivity, Specificity
 from models.metrics.survival import WeightedCIndex
+from models.metrics.thresholds import decide_at
 
 SCORES = {
     "plain": (lambda z: z, 0.5),
@@ -99,6 +100,29 @@ def test_metrics_of_the_same_rows_send_the_same_groups():
     assert torch.equal(areas, precision)
     held = [[counts[counts > 0].tolist() for counts in each[0, :, 0]] for each in (areas, slope)]
     assert held[0] == held[1]
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.3, 0.1773])
+def test_decisions_and_curves_of_the_same_rows_tell_no_count_of_few_between_a_border_and_the_threshold(threshold):
+    rng, cell, told = np.random.default_rng(7), 5, 0
+    for _ in range(40):
+        curve, error = BinnedAUROC(), BinnedCalibrationError()
+        decisions = {1: Sensitivity(), 0: Specificity()}
+        at = decide_at([curve, error, *decisions.values()], threshold)
+        site = draw(rng, 150)
+        for metric in (curve, error, *decisions.values()):
+            metric.update(*site)
+        counts = {1: (decisions[1].fn, decisions[1].tp), 0: (decisions[0].tn, decisions[0].fp)}
+        if any(0 < int(each) < cell for pair in counts.values() for each in pair):
+            continue  # which stay at the site
+        told += 1
+        starts = curve.coarse(cell)["ends"][0, :, 0]
+        parted = starts[:, int(starts[:, : edge(at)].any(0).nonzero()[-1])]  # the last group that begins below it
+        for label in (0, 1):
+            over = int(counts[label][1]) - int(starts[label, edge(at) :].sum())
+            assert over == 0 or over >= cell
+            assert parted[label] - over == 0 or parted[label] - over >= cell
+    assert told >= 15
 
 
 def test_groups_are_those_with_the_fewest_pairs_inside():

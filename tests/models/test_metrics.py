@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 
 from flip.metrics import metric_states
 from flip.site.bootstrap import bootstrap
-from models.heads.classification import Binary, just_below
+from models.heads.classification import Binary
 from models.heads.survival import Cox, breslow, cox_loss
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC, delong
 from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope
@@ -32,6 +32,7 @@ from models.metrics.counts import BaselineHazard
 from models.metrics.exact import AUPRC, AUROC, CalibrationSlope, ClassAUROC, LabelAUROC
 from models.metrics.intervals import Mean, wilson
 from models.metrics.survival import CIndex, IntegratedBrier, WeightedCIndex
+from models.metrics.thresholds import decide_at
 
 EXACT, BIN = 1e-6, 1e-3
 DRAW = np.random.default_rng(0)
@@ -353,7 +354,8 @@ def test_a_probability_that_is_the_threshold_is_a_yes():
     head = Binary(4, threshold={"sensitivity": 0.9})
     same, label = torch.full((4,), 0.75), torch.tensor([1, 1, 0, 0])
     chosen = head.choose({"auroc_binned": of(BinnedAUROC(), same.numpy(), label.numpy())})
-    sensitivity = Sensitivity(just_below(chosen))
+    sensitivity = Sensitivity()
+    assert decide_at([sensitivity], chosen) == chosen
     sensitivity.update(torch.full((4,), chosen), label)
     assert sensitivity.compute() == 1
 
