@@ -13,6 +13,7 @@ from models.fusion import Attention, Late
 from models.heads.classification import Binary, MultiClass, MultiLabel
 from models.heads.regression import Regression
 from models.heads.survival import Cox, DiscreteTime
+from models.metrics.bins import Counted, on_grid
 from models.multimodal import MultimodalModel
 from tests.models.suite import ModuleSuite, cut, states
 
@@ -187,6 +188,16 @@ def test_a_subgroup_is_scored_and_never_an_input():
     counts = {level: int(module.subgroup_metrics[f"sex/{level}/examples"].compute()) for level in ("female", "male")}
     assert counts == {"female": 2, "male": 3}  # one row's is not known
     assert torch.equal(module(rows), module({**rows, "subgroup_sex": -rows["subgroup_sex"]}))
+
+
+@pytest.mark.parametrize(
+    ("head", "declared", "at"), [(Binary, {}, 0.5), (Binary, {"threshold": 0.3}, 0.3), (MultiLabel, {"labels": 2}, 0.5)]
+)
+def test_curves_know_where_decisions_on_their_rows_are_made_in_each_subgroup_too(head, declared, at):
+    module = model(head, subgroups={"sex": ["female", "male"]}, **declared)
+    every = [*module.metrics.values(), *module.subgroup_metrics.values()]
+    curves = [each.threshold for each in every if isinstance(each, Counted)]
+    assert len(curves) >= 3 and {*curves} == {on_grid(at)}
 
 
 def test_rows_stay_in_the_metrics_that_never_leave_and_are_forgotten():
