@@ -135,10 +135,8 @@ def test_who_prepares_the_kits_cannot_stand_in_for_a_site_without_another_finger
 def test_a_request_with_another_key_in_sums_than_its_site_signed_is_refused(kings):
     path = kings.kit / "peers" / "guys.csr"
     whole = x509.load_pem_x509_csr(path.read_bytes())
-    theirs, mine = (
-        bytes.fromhex(read(kings.kit / "peers" / f"{name}.csr", "flower").identity) for name in ("guys", "kings")
-    )
-    changed = whole.public_bytes(Encoding.DER).replace(theirs, mine)
+    theirs = bytes.fromhex(read(path, "flower").identity)
+    changed = whole.public_bytes(Encoding.DER).replace(theirs, OWN)
     path.write_bytes(x509.load_der_x509_csr(changed).public_bytes(Encoding.PEM))
     assert "guys.csr: was changed after it was signed" in kings.refused()
 
