@@ -19,6 +19,7 @@ from flip.errors import UserError
 from flip.federation.kit import Kit
 from flip.federation.peers import public_key
 from flip.federation.requests import IDENTITY, OCTETS, fingerprint, read
+from flip.site.identity import identity
 from flip.site.secret import make_secret
 from tests.deploy.kits import BACKENDS, PROVISION, asked, contents, own_key, put_in, request, said
 
@@ -149,9 +150,9 @@ def test_another_sites_key_in_sums_is_nobodys_to_take(kings):
 
 
 def test_two_sites_with_one_key_in_sums_are_refused(kings):
-    identity = ed25519.Ed25519PrivateKey.generate()
+    shared = ed25519.Ed25519PrivateKey.generate()
     for name, key in (("bruno", KEY), ("thomas", ec.generate_private_key(ec.SECP384R1()))):
-        text = request(name, key, SHA, told=said(key, name, identity))
+        text = request(name, key, SHA, told=said(key, name, shared))
         (kings.kit / "peers" / f"{name}.csr").write_bytes(text)
     assert "bruno and thomas have the same key for secure sums; each site has its own" in kings.refused()
 
@@ -213,8 +214,8 @@ def test_a_kit_takes_the_secret_that_it_was_asked_for_with(backend, deployed, tm
     assert PROVISION[backend].children(kit)
     assert main(["site", "check", str(file)]) == 0
     assert main(["site", "peer", str(file)]) == 0
-    identity = read(kits / "guys" / "peers" / "kings.csr", backend).identity
-    assert capsys.readouterr().out.splitlines()[-1] == identity
+    told = read(kits / "guys" / "peers" / "kings.csr", backend).identity
+    assert capsys.readouterr().out.splitlines()[-1] == told
     secret.unlink()
     refusals(kit, file, f"{secret}: is missing; put the file secret that flip site request made there", capsys)
     assert not secret.exists()
@@ -281,6 +282,16 @@ def test_a_request_that_is_not_of_the_rosters_key_goes_into_no_kit(kings):
     status, told = added(kings)
     assert status == 2 and "peers/guys.csr: is not of the key in sites/guys.pub" in told
     assert not (kings.folder / "added").exists()
+
+
+def test_a_site_that_comes_with_the_key_in_sums_of_another_is_not_let_in(kings):
+    theirs = identity((kings.folder / "own-guys" / "secret").read_bytes())
+    sent = kings.folder / "bruno.csr"
+    sent.write_bytes(request("bruno", KEY, SHA, told=said(KEY, "bruno", theirs)))
+    before = contents(kings.folder)
+    assert main(["deploy", "add", f"{kings.folder}/kits/authority", str(sent), f"out={kings.folder}/added"]) == 2
+    assert "guys and bruno have the same key for secure sums" in kings.capsys.readouterr().err
+    assert contents(kings.folder) == before
 
 
 def test_an_authority_of_before_gives_the_new_site_its_own_request_alone(kings):
