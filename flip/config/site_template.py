@@ -93,7 +93,7 @@ person: ???             # this site's own column that says whose a row is, e.g. 
 opt_out: null           # file of the persons who opted out or withdrew, one a line; null: none; e.g. /data/opt_out.txt
 sources: {}             # where table, images and notes come from, if not from files in root; see conf/README.md
 cache: {folder: null, gigabytes: 20}  # decoded images, kept for later runs; folder: e.g. /data/flip_cache, null: none
-peers: {}               # other site: its public key, as flip site peer site.yaml says it there; {}: no secure sums here
+peers: {}               # other site: its public key, as flip site peers prints this line; {}: no secure sums here
 cohort: null            # name under which the privacy budget of the data is kept; null: one for all; e.g. ct_2019
 trains: true            # false: this site's data are only tested on
 accelerator: cpu        # what computes; gpu
@@ -105,6 +105,6 @@ policy:                 # what a study may; flip site check says it in words
 """
     + "".join(f"  {rule}: {value}  # {words}\n" for rule, (value, words) in RULES.items())
     + """\
-secret: null            # null: made on first use, beside this file; or a file of 32 bytes that privacy noise comes from
+secret: null            # file of 32 bytes, of which noise and this site's key in sums come; null: made on first use
 """
 )

@@ -170,11 +170,7 @@ def _site_name(file: Path) -> str:
     """The site's name, from the kit that its file lies in. Raises UserError where it lies in none."""
     if not (file.parent / KIT).is_file():
         raise UserError(f"--site: has no value, and beside {file} lies no {KIT} with the site's name; state it")
-    settings = Kit.read(file.parent).settings
-    found = settings.get("site") or settings.get("name")  # Flower's and FLARE's word for it
-    if not found:
-        raise UserError(f"{file.parent / KIT}: does not say the site's name; state it by --site")
-    return str(found)
+    return Kit.read(file.parent).site
 
 
 def listed_key(given: argparse.Namespace, rule: str, persons: Approvers) -> Ed25519PrivateKey:

@@ -1,4 +1,7 @@
-"""`flip site peers ROSTER site.yaml`: what a roster of public keys would change in a file; its owner writes it."""
+"""`flip site peers FOLDER site.yaml`: what the public keys of others would change in a file; its owner writes it.
+
+FOLDER is `peers` of the site's kit, with the request of each site; in its place may stand a file of keys by name.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,34 +10,59 @@ import yaml
 
 from flip.config.rules import is_sha256
 from flip.config.site_file import load_site
-from flip.deploy.site_file import public_key
 from flip.errors import UserError
+from flip.federation.kit import Kit
+from flip.federation.peers import public_key
+from flip.federation.requests import SUFFIX, fingerprint, read_all
 
-USAGE = "flip site peers ROSTER site.yaml: ROSTER is a file with a line 'name: key' for each site, this one too"
+USAGE = "flip site peers peers/ site.yaml: a kit's folder of requests, or a file with a line 'name: key' for each site"
 
 
 def command(arguments: Sequence[str]) -> None:
-    """Print each peer of a roster beside the file's, and the line that accepts them. Raises UserError.
+    """Print each peer beside the file's, and the line that accepts them. Raises UserError.
 
-    Nothing is written: whoever sends a roster could else stand in for a site, and so open sums.
+    Nothing is written: whoever sends keys could else stand in for a site, and so open sums.
     """
     if {"--help", "-h"} & {*arguments}:
         print(USAGE)
         return
     if len(arguments) != 2:
-        raise UserError(f"site peers: takes two files: {USAGE}")
-    roster, path = (Path(each).expanduser() for each in arguments)
-    keys, known, own = read(roster), load_site(path).peers, public_key(path)
+        raise UserError(f"site peers: takes a folder or file, and the site's file: {USAGE}")
+    place, path = (Path(each).expanduser() for each in arguments)
+    own = public_key(path)
+    keys, fingerprints = _requests(place, path) if place.is_dir() else (read(place), {})
     here = [name for name, key in keys.items() if key == own]
     if not here:
         raise UserError(
-            f"{roster}: has not the key of this site, {own}, so that it is wrong or old; give it to who made the roster"
+            f"{place}: has not the key of this site, {own}, so that it is wrong or old; give it to who made it"
         )
-    peers = {name: key for name, key in keys.items() if name not in here}
-    for name in sorted({*peers, *known} - {*here}):
+    _show(load_site(path).peers, {name: key for name, key in keys.items() if name not in here}, fingerprints, here[0])
+    ask = "fingerprint, by another way" if fingerprints else "key"
+    print(f"This site is {here[0]}. Ask each new or changed site itself for its {ask}, then write into {path}:")
+    print(f"peers: {{{', '.join(f'{name}: {key}' for name, key in sorted(keys.items()) if name not in here)}}}")
+
+
+def _show(known: Mapping[str, str], peers: Mapping[str, str], fingerprints: Mapping[str, str], here: str) -> None:
+    """A line for each peer that is known or told, and one for the fingerprint by which to ask for it."""
+    for name in sorted({*peers, *known} - {here}):
         print(f"{name:<20} {_change(known.get(name), peers.get(name))}  {peers.get(name, known.get(name))}")
-    print(f"This site is {here[0]}. Ask each new or changed site itself for its key, then write into {path}:")
-    print(f"peers: {{{', '.join(f'{name}: {key}' for name, key in sorted(peers.items()))}}}")
+        if name in fingerprints:
+            print(f"{'':<20} fingerprint {fingerprints[name]}")
+
+
+def _requests(folder: Path, file: Path) -> tuple[Mapping[str, str], Mapping[str, str]]:
+    """By site the public key in secure sums, and the fingerprint of the key that it joins with. Raises UserError.
+
+    The request is signed by the key of that fingerprint, so that who has compared it has compared all.
+    """
+    kit = Kit.read(file.absolute().parent)
+    found = read_all(folder, sorted(path.stem for path in folder.glob(f"*{SUFFIX}")), kit.backend)
+    if kit.site not in found:
+        raise UserError(f"{folder / kit.site}{SUFFIX}: is not there, this site's own request; put it back")
+    return (
+        {name: each.identity for name, each in found.items()},
+        {name: fingerprint(each.key) for name, each in found.items()},
+    )
 
 
 def read(roster: Path) -> Mapping[str, str]:

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 HELP = """\
 flip site init site.yaml     a site's own file, with every rule and what it means, to be filled in
 flip site check site.yaml    what it permits, in words; or every mistake in it
-flip site request flower kings own/            this site's own key, and the request to join that is sent away
+flip site request flower kings own/            this site's own key and secret, and the request to join that is sent away
 flip site audit site.yaml    what the site was asked and what left it, and whether its journal is whole; --help
 flip site peer site.yaml     this site's public key, which the other sites of a secure sum write under peers
-flip site peers roster.yaml site.yaml          which peers of a roster are new or changed; the line that accepts them
+flip site peers peers/ site.yaml               which peers of the kit are new or changed; the line that accepts them
+flip site peers roster.yaml site.yaml          the same of a file of keys, as flip site peer says each
 flip site key ada --key ada.pem                a private key for who may approve studies, and what the file says of it
 flip site review RUN site.yaml                 what a study would run and send, in words; RUN or its manifest.json
 flip site approve RUN site.yaml --name ada --key ada.pem --reason WHY --ethics NUMBER --expires 2027-06-30
@@ -76,6 +77,7 @@ def check(path: Path) -> None:
     from flip.config.site_file import load_site
     from flip.deploy.permits import permits
     from flip.errors import UserError, unique
+    from flip.federation.peers import check_own
 
     own = load_site(path)
     problems = []
@@ -84,31 +86,18 @@ def check(path: Path) -> None:
     except UserError as error:
         problems += [each.replace("sites.NAME.", "", 1) for each in error.problems]
     problems += list(_mistakes(path, own))
+    if not problems:
+        check_own(path)
     if problems:
         raise UserError(unique(f"{path}: {each}" for each in problems))
     print(permits(own, policy))
 
 
 def peer(path: Path) -> None:
-    """Print the public key of a site. Raises UserError for an unfit secret."""
+    """Print the public key of a site. Raises UserError for an unfit secret, and one that is not its request's."""
+    from flip.federation.peers import public_key
+
     print(public_key(path))
-
-
-def public_key(path: Path) -> str:
-    """The key by which others know a site in secure sums, in hexadecimal. Raises UserError for an unfit secret."""
-    from flip.config.site_file import load_site
-    from flip.errors import UserError
-    from flip.privacy.secure.keys import identity_of
-    from flip.privacy.secure_aggregation import SecureAggregation
-    from flip.site.secret import mechanism_key, own_secret
-
-    own = load_site(path)
-    try:
-        secret = own_secret(own, path.absolute().with_suffix(""))
-    except (OSError, ValueError) as error:
-        raise UserError(f"secret ({path}): {error}") from error
-    identity = identity_of(mechanism_key(secret, SecureAggregation))
-    return identity.public_key().public_bytes_raw().hex()
 
 
 def _mistakes(path: Path, own: "Site") -> Iterator[str]:

@@ -21,13 +21,16 @@ from flip.errors import UserError
 from flip.files import POOLED
 from flip.numerics import FAST, PORTABLE, VARIABLES, able
 
-KIT, SITE_FILE, README = "kit.yaml", "site.yaml", "README.md"
+KIT, SITE_FILE, README, SECRET = "kit.yaml", "site.yaml", "README.md", "secret"
 SERVER, ADMIN, SITE, AUTHORITY = "server", "admin", "site", "authority"
 BACKENDS = ("flower", "nvflare")
 ROSTER = (
     "sites"  # in the server's kit, which believes it, and in the authority's: a public key of each site, `<site>.pub`
 )
 LONGEST_NAME = 64  # letters, as many as a certificate's common name has
+PEERS_README = (
+    "For secure sums: `python -m flip site peers peers/ site.yaml` says whom to ask for what, and writes nothing.\n"
+)
 HANDOVER = "The private key in it was made here: hand the folder over safely, and delete it here."
 
 
@@ -66,6 +69,11 @@ class Kit:
         if self.settings.get(key) is None:
             raise UserError(f"{key} ({self.folder / KIT}): has no value; set it")
         return self.settings[key]
+
+    @property
+    def site(self) -> str:
+        """The name of the site that a site's kit is of. Raises UserError."""
+        return str(self.setting("site" if self.backend == "flower" else "name"))
 
     def numerics(self) -> Mapping[str, str]:
         """The variables of `numerics: portable`, where the kit asks for it, for every process of the party.
@@ -106,6 +114,12 @@ def write(path: Path, content: bytes | str) -> None:
         file.write(data)
 
 
+def enlist(kits: Path, site: str, public: bytes) -> None:
+    """Write a site's public key into the rosters of the server and of who lets further sites in."""
+    for party in (SERVER, AUTHORITY):
+        write(kits / party / ROSTER / f"{site}.pub", public)
+
+
 def keep_private(path: Path) -> None:
     """Refuse a key that is missing or that others can read. Raises UserError."""
     if not path.is_file():
@@ -122,10 +136,14 @@ def temporary_files(folder: Path) -> Path:
     return temporary
 
 
-def write_site(folder: Path, readme: str) -> None:
-    """What a site's folder holds on every backend: the file to fill in, and three lines of how to start."""
-    write(folder / SITE_FILE, SITE_TEMPLATE)
-    write(folder / README, readme)
+def write_site(folder: Path, readme: str, *, made_here: bool) -> None:
+    """What a site's folder holds on every backend: the file to fill in, and how to start.
+
+    A site that has made its own keys has made its secret with them: its file names where that belongs.
+    """
+    named = SITE_TEMPLATE.replace("\nsecret: null  ", f"\nsecret: {SECRET}")
+    write(folder / SITE_FILE, SITE_TEMPLATE if made_here else named)
+    write(folder / README, readme if made_here else f"{readme}{PEERS_README}")
 
 
 def check_numerics(word: str) -> None:

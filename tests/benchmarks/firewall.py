@@ -23,6 +23,7 @@ import yaml
 
 from flip.__main__ import main
 from flip.federation.flower.certificates import certificates
+from flip.federation.kit import SECRET
 from flip.federation.requests import KEYS, SUFFIX
 from tests.cohorts.heart import write_tiny_heart
 from tests.federation.live import Deployment, until
@@ -150,12 +151,13 @@ async def network(role: str, folder: Path) -> None:
 
 
 def fill(kit: Path, own: Path, site: str, backend: str, data: Path) -> None:
-    """What a site does with its kit: puts its key there, and fills in its file."""
-    place = kit / KEYS[backend]
-    place.write_bytes((own / place.name).read_bytes())
-    place.chmod(0o600)
+    """What a site does with its kit: puts its key and secret there, and fills in its file."""
+    for place in (kit / KEYS[backend], kit / SECRET):
+        place.write_bytes((own / place.name).read_bytes())
+        place.chmod(0o600)
     policy = {"minimum_persons": 2, "minimum_cell": 1, "persons_per_parameter": 0, "approval": "none"}
     values = {"root": str(data / "uci_heart" / f"processed.{site}.data"), "person": "row", "policy": policy}
+    values["secret"] = SECRET
     (kit / "site.yaml").write_text(yaml.safe_dump(values))
 
 

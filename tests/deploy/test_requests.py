@@ -14,7 +14,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key, load_ssh_private_key
-from cryptography.x509.oid import NameOID
 
 from flip.__main__ import main
 from flip.deploy.admit import check_new
@@ -25,64 +24,12 @@ from flip.federation.kit import Kit, check_names
 from flip.federation.nvflare import provision as nvflare
 from flip.federation.nvflare.certificates import Root
 from flip.federation.nvflare.roster import Roster, guard
-from flip.federation.requests import KEYS, SUFFIX, fingerprint, read
+from flip.federation.requests import IDENTITY, KEYS, SUFFIX, fingerprint, read
+from tests.deploy.kits import BACKENDS, PROVISION, asked, contents, fresh, own_key, request
 
-BACKENDS = ["flower", "nvflare"]
+PLACES = ("server/sites", "pub"), ("authority/sites", "pub"), ("authority/peers", "csr")  # where a site that came is
 ABOUT = ("cn__destination", "cn__channel", "cn__topic")  # FLARE's headers of a message
 OUTSIDE, INSIDE = "ipv4:127.0.0.1:50462", "127.0.0.1:50462"  # how FLARE names the other end, by gRPC and within
-PROVISION: dict[str, Any] = {"flower": flower, "nvflare": nvflare}
-
-
-def asked(folder: Path, backend: str, *sites: str) -> Path:
-    """The folder of requests that a coordinator has got; each site's own folder lies beside it."""
-    (folder / "requests").mkdir(exist_ok=True)
-    for site in sites:
-        assert main(["site", "request", backend, site, str(folder / f"own-{site}")]) == 0
-        sent = folder / f"own-{site}" / f"{site}{SUFFIX}"
-        (folder / "requests" / sent.name).write_bytes(sent.read_bytes())
-    return folder / "requests"
-
-
-def fresh(folder: Path, backend: str) -> Path:
-    """The kits of two sites that have made their own keys."""
-    requests = asked(folder, backend, "kings", "guys")
-    PROVISION[backend].prepare(["kings", "guys"], folder / "kits", requests=requests)
-    return folder / "kits"
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Such kits, of each backend."""
-    places = {backend: tmp_path_factory.mktemp(backend) for backend in BACKENDS}
-    for backend, place in places.items():
-        fresh(place, backend)
-    return places
-
-
-@pytest.fixture
-def deployed(made: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
-    """A copy of a backend's kits, of the requests and of the sites' own folders."""
-
-    def copied(backend: str) -> Path:
-        shutil.copytree(made[backend], tmp_path, dirs_exist_ok=True)
-        return tmp_path / "kits"
-
-    return copied
-
-
-def own_key(folder: Path, backend: str, site: str) -> Path:
-    return folder / f"own-{site}" / Path(KEYS[backend]).name
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def request(name: str, key: Any, digest: Any = None) -> bytes:
-    """A request with a name, signed by a key."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    made = x509.CertificateSigningRequestBuilder().subject_name(subject)
-    return made.sign(key, digest).public_bytes(Encoding.PEM)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -96,9 +43,12 @@ def test_the_private_key_is_its_owners_alone_and_is_neither_in_the_request_nor_i
     said = capsys.readouterr().out
     assert said.count(fingerprint(public)) == 2  # the site and the coordinator can compare it
     lines = [line for line in private.read_bytes().splitlines()[1:-1] if len(line) > 40]
-    holders = [path for path, text in contents(tmp_path).items() if any(line in text for line in lines[2:])]
-    assert holders == [str(private.relative_to(tmp_path))]
-    assert not (kits / "kings" / KEYS[backend]).exists()
+    secret = private.with_name("secret")
+    for made, parts in ((private, lines[2:]), (secret, [secret.read_bytes()])):
+        holders = [path for path, text in contents(tmp_path).items() if any(part in text for part in parts)]
+        assert holders == [str(made.relative_to(tmp_path))]
+        assert stat.S_IMODE(made.stat().st_mode) == 0o600
+    assert not {KEYS[backend], "secret"} & {*contents(kits / "kings")}
     assert KEYS[backend] in (kits / "kings" / "README.md").read_text()
 
 
@@ -122,12 +72,9 @@ def test_a_kit_takes_the_key_that_it_was_asked_for_with(backend, deployed, tmp_p
 
 def test_a_certificate_says_what_the_root_says_and_nothing_of_what_a_request_asks_for(tmp_path):
     key = rsa.generate_private_key(65537, 3072)
-    wanted = x509.CertificateSigningRequestBuilder().subject_name(
-        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kings")])
-    )
-    wanted = wanted.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    wanted = request("kings", key, hashes.SHA384(), x509.BasicConstraints(ca=True, path_length=None))
     (tmp_path / "requests").mkdir()
-    (tmp_path / "requests" / "kings.csr").write_bytes(wanted.sign(key, hashes.SHA384()).public_bytes(Encoding.PEM))
+    (tmp_path / "requests" / "kings.csr").write_bytes(wanted)
     nvflare.prepare(["kings"], tmp_path / "kits", requests=tmp_path / "requests")
     startup = tmp_path / "kits" / "kings" / "startup"
     made = x509.load_pem_x509_certificate((startup / "client.crt").read_bytes())
@@ -136,8 +83,7 @@ def test_a_certificate_says_what_the_root_says_and_nothing_of_what_a_request_ask
     assert made.public_key() == key.public_key()
     assert made.not_valid_after_utc == root.not_valid_after_utc
     assert made.subject.rfc4514_string() == "O=flip,CN=kings"
-    with pytest.raises(x509.ExtensionNotFound):
-        made.extensions.get_extension_for_class(x509.BasicConstraints)
+    assert not {IDENTITY, x509.BasicConstraints.oid} & {each.oid for each in made.extensions}
 
 
 STRONG = ec.generate_private_key(ec.SECP384R1())
@@ -240,10 +186,10 @@ def test_a_site_is_let_in_and_another_put_out_while_all_other_kits_stay_to_the_b
     added = later(tmp_path, backend, kits)
     (kits / "server" / "sites" / "guys.pub").unlink()
     after = contents(kits)
-    assert {*after} - {*before} == {"server/sites/bruno.pub", "authority/sites/bruno.pub"}
+    assert {*after} - {*before} == {f"{place}/bruno.{kind}" for place, kind in PLACES}
     assert {*before} - {*after} == {"server/sites/guys.pub"}
     assert {path: text for path, text in before.items() if path != "server/sites/guys.pub"}.items() <= after.items()
-    assert {*contents(added)} == {*contents(kits / "kings")}
+    assert {*contents(added)} == {*contents(kits / "kings"), "peers/bruno.csr"}
     names = {"flower": "site", "nvflare": "name"}
     assert Kit.read(added).setting(names[backend]) == "bruno"
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -45,12 +46,17 @@ class Manager:
         """A command of the page, with the names that it leaves open filled in."""
         folder = words[1] in ("review", "approve") or "--head" in words
         names = {"RUN": str(self.run) if folder else "run", "OUT": "out", "~/ada.pem": str(self.key), "ID": "17"}
+        names["kings"] = "cleveland"  # as its kit has it
         if words[1] == "revoke":
             [names[words[2]]] = map(str, Path("approvals").glob("*.json"))
         return [names.get(word, word) for word in words]
 
     def before(self, words: list[str]) -> None:
         """What has happened at the hospital before a command makes sense."""
+        if words[1] == "peer":  # the kit has come, and the secret is where its file has it
+            for name, folder in (("cleveland.csr", "peers"), ("secret", "site")):
+                Path(folder).mkdir(exist_ok=True)
+                shutil.copy(f"own/{name}", folder)
         if words[1] == "audit" and not (self.run / "rounds.jsonl").exists():
             reply = self.hospital.silo.answer(self.hospital.asked("statistics"))
             assert reply.fault is None  # the sweep's approval holds

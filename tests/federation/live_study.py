@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from flip.deploy.site_file import public_key
+from flip.federation.peers import public_key
 from flip.files import write_atomic
 from tests.cohorts.heart import write_tiny_heart
 from tests.commands import Finished, flip

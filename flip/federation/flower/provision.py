@@ -21,17 +21,20 @@ from flip.federation.kit import (
     KIT,
     README,
     ROSTER,
+    SECRET,
     SERVER,
     SITE,
     SITE_FILE,
     Kit,
     check_numerics,
+    enlist,
     keep_private,
     temporary_files,
     whole_or_not,
     write,
     write_site,
 )
+from flip.federation.peers import check_own, write_peers
 from flip.federation.requests import KEYS, PublicKey, openssh, read_all, same_key, shown
 from flip.federation.supervise import Child
 from flip.numerics import FAST
@@ -79,10 +82,10 @@ def prepare(
         write_admin(folder / ADMIN, address, authority, token)
         write_authority(folder / AUTHORITY, {"address": address, "numerics": numerics}, authority)
         for name in sites:
-            private, public = (None, openssh(known[name])) if name in known else key_pair()
-            for party in (SERVER, AUTHORITY):
-                write(folder / party / ROSTER / f"{name}.pub", public)
+            private, public = (None, openssh(known[name].key)) if name in known else key_pair()
+            enlist(folder, name, public)
             write_site_kit(folder / name, {"address": address, "numerics": numerics}, authority, (private, public))
+        write_peers([folder / each for each in (AUTHORITY, *sites)], known.values())
     made = ", ".join([SERVER, ADMIN, *(name for name in sites if name not in known)])
     print(f"{out}: kits of {SERVER}, {ADMIN}, {', '.join(sites)}\nSecrets were made here for {made}: "
           f"hand those folders over safely, and delete them here.\n{shown(known)}".rstrip())  # fmt: skip
@@ -104,6 +107,7 @@ def children(kit: Kit) -> list[Child]:
     if kit.party == SITE:
         check_key(kit.folder)
         load_site(kit.folder / SITE_FILE)
+        check_own(kit.folder / SITE_FILE)
         return [Child([sys.executable, "-m", "flip.federation.flower.supernode", str(kit.folder)], surroundings(kit))]
     raise UserError(f"{kit.folder}: is nothing to start; use it as federation.kit={kit.folder}")
 
@@ -185,7 +189,8 @@ def write_site_kit(folder: Path, values: dict[str, object], authority: bytes, ke
     write(folder / PUBLIC, public)
     if private:
         write(folder / KEY, private)
-    write_site(folder, site_readme(folder.name, made_here=private is not None))
+    made_here = private is not None
+    write_site(folder, site_readme(folder.name, made_here=made_here), made_here=made_here)
 
 
 def admin_readme() -> str:
@@ -200,7 +205,8 @@ def admin_readme() -> str:
 
 def site_readme(name: str, *, made_here: bool) -> str:
     """The three lines of a site's kit."""
-    key = HANDOVER if made_here else f"Put the private key that you made beside this file, as `{KEY}` (chmod 600)."
+    own = f"Put what you made beside this file (chmod 600): the private key as `{KEY}`, and `{SECRET}`."
+    key = HANDOVER if made_here else own
     return (
         f"1. {key}\n"
         f"2. Fill in each ??? of {SITE_FILE}: where the data of {name} lie here, and what {name} permits.\n"

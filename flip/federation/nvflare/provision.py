@@ -23,11 +23,13 @@ from flip.federation.kit import (
     KIT,
     README,
     ROSTER,
+    SECRET,
     SERVER,
     SITE,
     SITE_FILE,
     Kit,
     check_numerics,
+    enlist,
     keep_private,
     temporary_files,
     whole_or_not,
@@ -38,6 +40,7 @@ from flip.federation.nvflare.certificates import ORGANIZATION, ROLE, ROOT, ROOT_
 from flip.federation.nvflare.resources import server_resources, site_resources
 from flip.federation.nvflare.roster import RESEARCHER
 from flip.federation.nvflare.session import USER
+from flip.federation.peers import check_own, write_peers
 from flip.federation.requests import KEYS, PublicKey, pem, read_all, same_key, shown
 from flip.federation.supervise import Child
 from flip.numerics import FAST
@@ -88,9 +91,9 @@ def prepare(
         write(folder / SERVER / RESEARCHER, public_of(made / USER))
         write_authority(folder / AUTHORITY, root, {"host": host, "port": port, "numerics": numerics})
         for site in sites:
-            public = write_site_kit(folder / site, made / site, root, known.get(site), numerics)
-            for party in (SERVER, AUTHORITY):
-                write(folder / party / ROSTER / f"{site}.pub", public)
+            own = known[site].key if site in known else None
+            enlist(folder, site, write_site_kit(folder / site, made / site, root, own, numerics))
+        write_peers([folder / each for each in (AUTHORITY, *sites)], known.values())
         shutil.rmtree(folder / ".provisioned")
     made_here = [SERVER, ADMIN, AUTHORITY, *(site for site in sites if site not in known)]
     print(
@@ -157,8 +160,9 @@ def write_kit(kit: Path, made: Path, kind: str, settings: dict[str, str]) -> Non
         "here; then start it in this folder: python -m flip start .\n",
     }[kind]
     if kind == SITE:
-        own = f"Put the private key that you made into it, as {KEYS['nvflare']} (chmod 600)."
-        write_site(kit, f"{readme}{HANDOVER if 'client.key' in here else own}\n")
+        own = f"Put what you made into it (chmod 600): the key as {KEYS['nvflare']}, {SECRET} beside this file."
+        made_here = "client.key" in here
+        write_site(kit, f"{readme}{HANDOVER if made_here else own}\n", made_here=made_here)
     else:
         write(kit / README, readme + HANDOVER + "\n")
 
@@ -173,6 +177,7 @@ def children(kit: Kit) -> list[Child]:
     if kit.party == SITE:
         check_key(kit.folder)
         check_site(name, kit.folder / SITE_FILE)
+        check_own(kit.folder / SITE_FILE)
     elif not (kit.folder / ROSTER).is_dir():
         raise UserError(f"{kit.folder / ROSTER}: is not there, so that no site would be let in; make the kits anew")
     os.umask(0o077)  # what FLARE writes is for the owner of the kit alone
