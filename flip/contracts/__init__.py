@@ -48,9 +48,11 @@ from flip.contracts.model import (
     FitsBaseline,
     HasInterval,
     HasSubgroups,
+    HasUnit,
     KnowsThin,
     MeasuresScans,
     NamesMethod,
+    NamesUnits,
     Outcomes,
     PredictsWith,
     ScoresExactly,
@@ -68,10 +70,10 @@ __all__ = [
     "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes",
     "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule",
     "Fingerprinted", "Fits", "FitsBaseline", "GivesScans", "GivesStudies", "HasInterval", "HasSources",
-    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly",
-    "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "Outcomes", "Plans",
-    "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling",
-    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome",
+    "HasSubgroups", "HasUnit", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly",
+    "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "NamesUnits",
+    "Outcomes", "Plans", "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
+    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome",
     "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
@@ -87,9 +89,9 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
         SaysInference, WritesPredictions, PredictsWith,
     ),
-    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
+    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval, HasUnit),
     "strategy": (VisitsSome,),
-    "outcomes": (Outcomes, MeasuresScans),
+    "outcomes": (Outcomes, MeasuresScans, NamesUnits),
 }  # fmt: skip
 
 

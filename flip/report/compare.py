@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flip.files import FINE_TUNED, NOT_SETTINGS, POOLED
+from flip.report.units import titled
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Comparison:
 
     settings: Sequence[str]
     metrics: Sequence[str]
+    titles: Sequence[str]  # short names of the metrics' columns, as "accuracy, pooled", and the sites' alone
     best: Sequence[float]  # the best value of each metric among the rows, NaN where all are alike
     rows: Sequence[Row]
     means: Sequence[Row]
@@ -79,13 +81,8 @@ class Comparison:
         means = _means(rows, keys)
         rows = [each for run, row in zip(runs, rows, strict=True) for each in (row, *_tuned(run, row, names))]
         best = [_best(rows, index, _higher(runs, name)) for index, name in enumerate(names)]
-        return cls(keys, names, best, rows, means, len(sites) > MANY_SITES, len(runs))
-
-    @property
-    def titles(self) -> list[str]:
-        """Short names of the metrics' columns: "accuracy, pooled", then the sites."""
-        parts = [name.split("/", 3 if name.startswith("test/site/") else 2) for name in self.metrics]
-        return [f"{part[2]}, {POOLED}" if part[1] == POOLED else part[2] for part in parts]
+        titles = [_title(runs, name) for name in names]
+        return cls(keys, names, titles, best, rows, means, len(sites) > MANY_SITES, len(runs))
 
     def table(self, width: int = 1000) -> "Table":
         """The comparison for a terminal of so many columns: without losses, and without settings that others imply.
@@ -186,9 +183,18 @@ def _tuned(run: RunRecord, row: Row, names: Sequence[str]) -> list[Row]:
     return [replace(row, label=f"{row.label}, fine-tuned", metrics=found, worst="", digest="", same="")]
 
 
+def _parts(name: str) -> list[str]:
+    return name.split("/", 3 if name.startswith("test/site/") else 2)
+
+
+def _title(runs: Sequence[RunRecord], name: str) -> str:
+    _, where, *rest = _parts(name)
+    told = [titled(run, rest[0]) for run in runs if name in run.metrics]
+    return f"{told[0]}, {POOLED}" if where == POOLED else rest[0]
+
+
 def _higher(runs: Sequence[RunRecord], name: str) -> bool:
-    own = name.split("/", 3 if name.startswith("test/site/") else 2)[-1]
-    return runs[0].higher_is_better(own)
+    return runs[0].higher_is_better(_parts(name)[-1])
 
 
 def _best(rows: Sequence[Row], index: int, higher: bool) -> float:
