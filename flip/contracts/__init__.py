@@ -73,8 +73,8 @@ __all__ = [
     "HasSubgroups", "HasUnit", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly",
     "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "NamesUnits",
     "Outcomes", "Plans", "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
-    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome",
-    "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
+    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
+    "VisitsSome", "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
