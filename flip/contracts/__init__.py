@@ -63,7 +63,7 @@ from flip.contracts.model import (
 )
 from flip.contracts.persons import ListsPersons
 from flip.contracts.planning import Plans
-from flip.contracts.prediction import GivesStudies, NamesRows, WritesPredictions
+from flip.contracts.prediction import GivesStudies, NamesInputs, NamesRows, WritesPredictions
 
 __all__ = [
     "KINDS", "Adjusts", "Agrees", "BinsShares", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites",
@@ -71,8 +71,8 @@ __all__ = [
     "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule",
     "Fingerprinted", "Fits", "FitsBaseline", "GivesScans", "GivesStudies", "HasInterval", "HasSources",
     "HasSubgroups", "HasUnit", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly",
-    "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "NamesUnits",
-    "Outcomes", "Plans", "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
+    "MeasuresScans", "NamesInputs", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups",
+    "NamesUnits", "Outcomes", "Plans", "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
     "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
     "VisitsSome", "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
@@ -80,7 +80,8 @@ __all__ = [
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesLevels, NamesSubgroups,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesInputs, NamesLevels,
+        NamesSubgroups,
         DeclaresSizes, Agrees, BinsShares, Adjusts, Weighs, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites,
         Describes, Plans, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms,
         HasSources, SaysPreprocessing, GivesScans, GivesStudies, RefusesBundle,
