@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 NOT_COMPARED = (*NOT_SETTINGS, "federation")  # a backend changes nothing of a study
 ABSENT = "\u2013"
 BAD = ("failed", "refused", "interrupted", "held")  # statuses
+IDEAL = {"calibration_slope": 1.0, "bias": 0.0, "volume_error": 0.0, "area_error": 0.0}
+"""By part of its name, the value of a metric of which neither more nor less is better: the nearest to it is best."""
 MANY_SITES = 6  # above this the table names the worst site in place of a column a site
 
 
@@ -41,6 +43,7 @@ class Comparison:
     settings: Sequence[str]
     metrics: Sequence[str]
     titles: Sequence[str]  # short names of the metrics' columns, as "accuracy, pooled", and the sites' alone
+    main: str  # the metric of the sites' columns; empty without one
     best: Sequence[float]  # the best value of each metric among the rows, NaN where all are alike
     rows: Sequence[Row]
     means: Sequence[Row]
@@ -80,9 +83,15 @@ class Comparison:
         ]
         means = _means(rows, keys)
         rows = [each for run, row in zip(runs, rows, strict=True) for each in (row, *_tuned(run, row, names))]
-        best = [_best(rows, index, _higher(runs, name)) for index, name in enumerate(names)]
+        best = [_best(rows, index, runs[0], name) for index, name in enumerate(names)]
         titles = [_title(runs, name) for name in names]
-        return cls(keys, names, titles, best, rows, means, len(sites) > MANY_SITES, len(runs))
+        by = next((titled(run, main) for run in runs if main), "")
+        return cls(keys, names, titles, by, best, rows, means, len(sites) > MANY_SITES, len(runs))
+
+    @property
+    def of_sites(self) -> list[int]:
+        """Which of the metrics are of single sites."""
+        return [index for index, name in enumerate(self.metrics) if name.startswith("test/site/")]
 
     def table(self, width: int = 1000) -> "Table":
         """The comparison for a terminal of so many columns: without losses, and without settings that others imply.
@@ -109,7 +118,9 @@ class Comparison:
                 fitting[title] = cells
         missing = [title for title in scores if title not in fitting]
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", caption_justify="left")
-        table.caption = f"too wide for this terminal: {'; '.join(missing)}" if missing else None
+        said = [f"at each site: {self.main}"] if any(self.titles[index] in fitting for index in self.of_sites) else []
+        said += [f"too wide for this terminal: {'; '.join(missing)}"] if missing else []
+        table.caption = "\n".join(said) or None
         shown = {**first, **fitting, **last}
         for title in shown:
             justify: Literal["left", "right"] = "right" if title in fitting else "left"
@@ -193,14 +204,16 @@ def _title(runs: Sequence[RunRecord], name: str) -> str:
     return f"{told[0]}, {POOLED}" if where == POOLED else rest[0]
 
 
-def _higher(runs: Sequence[RunRecord], name: str) -> bool:
-    return runs[0].higher_is_better(_parts(name)[-1])
-
-
-def _best(rows: Sequence[Row], index: int, higher: bool) -> float:
+def _best(rows: Sequence[Row], index: int, run: RunRecord, name: str) -> float:
     """The best value of a column; NaN where all are alike."""
     known = {row.metrics[index][0] for row in rows if math.isfinite(row.metrics[index][0])}
-    return (max if higher else min)(known) if len(known) > 1 else math.nan
+    if len(known) < 2:
+        return math.nan
+    own = _parts(name)[-1]
+    for part, ideal in IDEAL.items():
+        if part in own:
+            return min(known, key=lambda value: abs(value - ideal))
+    return (max if run.higher_is_better(own) else min)(known)
 
 
 def _means(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:

@@ -172,3 +172,4 @@ def test_a_metric_with_a_unit_is_shown_with_it_on_card_page_terminal_and_compari
     for text in (page, markdown, report(run).read_text(), *printed):
         assert "hd95_liver (mm)" in text
         assert "error_mm (mm)" not in text
+    assert "| hd95_liver (mm) |" in markdown
