@@ -67,7 +67,7 @@ def test_personal_models_are_compared_by_site_and_with_fine_tuning_at_the_end(tm
     assert "2 runs compared" in Page(text).text
     assert re.findall(r"<td><b>([\d.]+)</b>", text) == ["0.800", "0.800", "0.801"]  # in green, whichever row it is
     assert "at each site: accuracy" in compared(runs)
-    by_site = re.search(r"Test accuracy at each site.*?<table>(.*?)</table>", text, re.DOTALL)
+    by_site = re.search(r"Test accuracy at each site.*?<table[^>]*>(.*?)</table>", text, re.DOTALL)
     rows = [re.findall(r">([\w., -]+)<", row) for row in by_site[1].split("<tr>")[1:]] if by_site else []
     assert rows[0] == ["site", "shared", "shared, fine-tuned", "ditto"]
     assert ["va", "0.701", "0.801", "0.751"] in rows
