@@ -1,7 +1,7 @@
 """Whole CT scans without labels, from a folder in any layout, a site's table or a PACS: for a model to be used on.
 
 What is not read has a reason. `levels.csv` (`accession`, `level_mm`) beside the scans, which a reader writes, says
-where L3 is in scans in which a model is not to look for it.
+where L3 is in scans in which a model is not to look for it; `none` says that it is not in the scan.
 """
 
 from __future__ import annotations

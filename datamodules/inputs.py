@@ -88,25 +88,23 @@ class Inputs:
         """The text of each row, as the part reads it; none where the study does not use any."""
         return [] if self.text is None else self.text.read(cohort.table[self.text.column])
 
-    def lacking_all(self, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> Remark:
-        """The rows that have nothing to predict from.
+    def there(self, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> tuple[dict[str, np.ndarray], Remark]:
+        """By part that the study uses which rows have it, bool [rows], and those that have nothing to predict from.
 
         Raises ValueError where that is all of them, and for values that are no numbers, before anything is trained.
         """
-        some = np.zeros(len(cohort.person), bool)
+        parts = {"image": pixels.index >= 0} if pixels is not None else {}
         if self.tabular is not None:
-            some |= self.tabular.read(cohort.table).notna().any(axis=1).to_numpy()
-        if pixels is not None:
-            some |= pixels.index >= 0
+            parts["tabular"] = self.tabular.read(cohort.table).notna().any(axis=1).to_numpy()
         if self.text is not None:
-            some |= np.array([each is not None for each in texts], bool)
-        if not some.any():
+            parts["text"] = np.array([each is not None for each in texts], bool)
+        if not (some := np.logical_or.reduce([*parts.values()])).any():
             columns = ", ".join(self.columns)
             raise ValueError(
                 f"no row has anything to predict from ({columns}): map the site's own columns, give their source, or "
                 "leave the site out"
             )
-        return Remark(NOTHING, NOTHING, ~some)
+        return parts, Remark(NOTHING, NOTHING, ~some)
 
     def describe(self, told: Description, cohort: Cohort, pixels: Pixels | None, texts: list[Any]) -> None:
         """Say of each column, and of how many persons image and text are there; `texts` as the part reads them."""

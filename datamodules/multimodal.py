@@ -175,13 +175,13 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
             remarks += self._pixels.remarks(cohort.accession)
             lines += self._pixels.series_lines()
         self._texts = self.inputs.texts(cohort)
-        nothing = self.inputs.lacking_all(cohort, self._pixels, self._texts)
+        there, nothing = self.inputs.there(cohort, self._pixels, self._texts)
         self.remarks, self.remarks_persons, words = counted([*remarks, nothing], cohort.person)
         self.remarks_in_words = [*words, *lines]
         self._splits = np.full(len(kept), "test")
         if self.trains:
             self._splits = self.split.split(cohort.table, cohort.person, self.target.strata(self._target))
-        self._name_splits(self._splits, nothing)
+        self._name_splits(self._splits, nothing, there)
 
     def _read(self) -> Cohort:
         """The aligned cohort, or the site's part of it."""

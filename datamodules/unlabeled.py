@@ -78,13 +78,20 @@ class NamedRows:
         self._why = np.array([each if isinstance(each, str) else None for each in reasons], dtype=object)
         self._split_of = np.full(len(reasons), "", dtype=object)
 
-    def _name_splits(self, splits: np.ndarray, nothing: Remark | None = None) -> None:
-        """Know of each row that is kept, in order, its split, and whether there is `nothing` to predict it from."""
+    def _name_splits(
+        self, splits: np.ndarray, nothing: Remark | None = None, there: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Know of each row that is kept, in order, its split, whether there is `nothing` to predict it from, and which
+        of several inputs are `there`, by name bool [rows]."""
         kept = [why is None for why in self._why]
         self._split_of[kept] = splits
         self._unfounded = np.full(len(self._why), "", dtype=object)
         if nothing is not None:
             self._unfounded[kept] = np.where(nothing.rows, nothing.reason, "")
+        self._inputs = None if there is None or len(there) < 2 else np.full(len(self._why), "", dtype=object)
+        if there is not None and self._inputs is not None:
+            rows = zip(*there.values(), strict=True)
+            self._inputs[kept] = [" ".join(name for name, has in zip(there, row, strict=True) if has) for row in rows]
 
     def row_names(self, split: str) -> dict[str, list[str]]:
         """By column the site's own name of each row of a split, in the order of its loader."""
@@ -95,6 +102,11 @@ class NamedRows:
         """Why each row of a split has nothing to predict from, in the order of its loader; empty where it has."""
         self.setup()
         return list(self._unfounded[self._split_of == split])
+
+    def row_inputs(self, split: str) -> list[str]:
+        """The inputs that each row of a split has, in the order of its loader; nothing where the study has only one."""
+        self.setup()
+        return [] if self._inputs is None else list(self._inputs[self._split_of == split])
 
     def skipped_rows(self) -> dict[str, list[str]]:
         """The same of the rows that were left out, and the `reason`."""

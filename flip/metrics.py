@@ -19,6 +19,7 @@ from flip.contracts.model import (
     FederatedModule,
     HasInterval,
     HasSubgroups,
+    HasUnit,
     Metrics,
     NamesMethod,
     ScoresExactly,
@@ -76,6 +77,12 @@ def methods_of(
         own = {name: f"{method}, {TOGETHER if name in together else APART}" for name, method in own.items()}
         own |= {SUBGROUPS: APART} if levels_of(module) else {}
     return {**own, **{name: BOOTSTRAP for name in exact_of(module) if name not in own}}
+
+
+def units_of(module: FederatedModule) -> dict[str, str]:
+    """The unit of each metric that has one, by the metric's name."""
+    named = {**dict(module.metrics.items()), **exact_of(module)}
+    return {name: metric.unit for name, metric in named.items() if isinstance(metric, HasUnit)}
 
 
 def metric_states(metric: SummableMetric) -> dict[str, torch.Tensor]:

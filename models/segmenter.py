@@ -16,11 +16,12 @@ from models.losses import compares
 from models.masks import Apply, Masked, write_masks
 from models.metrics.intervals import Examples
 from models.metrics.segmentation import (
+    CaseAreaError,
     CaseDistance,
-    CaseError,
     CaseHits,
     CaseOverlap,
     CaseTotal,
+    CaseVolumeError,
     cut,
     lesions,
     overlaps,
@@ -33,6 +34,7 @@ from models.whole_scan import classes_on_own_grid, outputs_of
 
 Batch = Mapping[str, Tensor]
 SOFT = {2: "bilinear", 3: "trilinear"}
+ERRORS = {2: ("area_error", CaseAreaError), 3: ("volume_error", CaseVolumeError)}  # by the number of dimensions
 LESIONS = ("lesions_found", "lesions_missed", "lesions_false")
 
 
@@ -110,15 +112,12 @@ class Segmenter(lightning.LightningModule):
         )
 
     def _scores(self) -> dict[str, Metric]:
-        kinds = {"dice": CaseOverlap, "hd95": CaseDistance, "surface_dice": CaseOverlap, self._error: CaseError}
+        kinds = {"dice": CaseOverlap, "hd95": CaseDistance, "surface_dice": CaseOverlap}
+        kinds |= [ERRORS[len(self.roi)]]
         named = {f"{kind}_{name}": made() for kind, made in kinds.items() for name in self.structures}
         counted = dict(zip(LESIONS, (CaseHits, CaseTotal, CaseTotal), strict=True))
         counts = {f"{kind}_{name}": made() for kind, made in counted.items() for name in self.lesions}
         return {"dice": CaseOverlap(), **named, **counts}
-
-    @property
-    def _error(self) -> str:
-        return "volume_error" if len(self.roi) == 3 else "area_error"
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits [B, 1 + K, *S], the finest where there are several."""
@@ -204,7 +203,7 @@ class Segmenter(lightning.LightningModule):
         scores = {"dice": overlaps(cuts, number)}
         if surface:
             made = surfaces(cuts, number, spacing_mm=spacing, tolerance_mm=self.tolerance_mm)
-            scores |= dict(zip(("hd95", "surface_dice", self._error), made, strict=True))
+            scores |= dict(zip(("hd95", "surface_dice", ERRORS[len(self.roi)][0]), made, strict=True))
             which = [self.structures.index(name) for name in self.lesions]
             scores |= dict(zip(LESIONS, lesions(cuts, number, which), strict=True))
         known = {kind: each.masked_fill(unknown, torch.nan) for kind, each in scores.items()}

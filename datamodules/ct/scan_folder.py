@@ -22,6 +22,7 @@ NOT_WHOLE = "the source has the study not whole, or of several patients"
 MIXED = "a folder holds images of several studies: give each study a folder of its own"
 PLACES = (MIXED, NOT_WHOLE, NO_PERSON, NO_ACCESSION)
 TABLE, LEVELS = "cohort.csv", "levels.csv"
+NO_LEVEL = "none"  # in LEVELS: the reader looked, and L3 is not in the scan
 _TAGS = ("AccessionNumber", "StudyInstanceUID", "PatientID")
 
 
@@ -137,7 +138,8 @@ def _common(folders: set[Path]) -> Path:
 def corrections(root: Path, accessions: Collection[str]) -> dict[str, str]:
     """By accession, the coordinate of L3 as text that a reader gives in `levels.csv` (`accession`, `level_mm`), if any.
 
-    Raises ValueError for a table without these columns, with an accession twice, or one that the site does not have.
+    It is NO_LEVEL for a scan without L3. Raises ValueError for a table without these columns, with an accession twice
+    or one that the site does not have, and for a row that says nothing.
     """
     path = root / LEVELS
     if not path.is_file():
@@ -149,4 +151,10 @@ def corrections(root: Path, accessions: Collection[str]) -> dict[str, str]:
         raise ValueError(f"{path} has {len(twice)} accessions twice: keep one row of each")
     if strange := set(table["accession"]) - set(accessions):
         raise ValueError(f"{path} corrects {len(strange)} accessions that the site does not have: correct them")
-    return {name: text for name, text in zip(table["accession"], table["level_mm"], strict=True) if text}
+    for number, text in enumerate(table["level_mm"], start=1):
+        if not text:
+            raise ValueError(
+                f"{path}, row {number} below the header: level_mm is empty; give the mm at which L3 is, `{NO_LEVEL}` "
+                "where L3 is not in the scan, or leave the row out for the model to look"
+            )
+    return dict(zip(table["accession"], table["level_mm"], strict=True))

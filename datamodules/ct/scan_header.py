@@ -46,7 +46,12 @@ def _within(value: object, low: float, high: float) -> float:
 
 
 def has_contrast(head: Dataset) -> bool:
-    """Whether the header names a contrast agent, which is not to be had from the pixels alone."""
+    """Whether the header names a contrast agent, which is not to be had from the pixels alone.
+
+    Of its phase nothing is told: DICOM has it for enhanced multi-frame images alone (ContrastBolusAgentPhase, of the
+    Contrast/Bolus Usage macro), and seconds after ContrastBolusStartTime, where there is one, part no phases, since
+    protocols follow each patient's bolus.
+    """
     agent = str(head.get("ContrastBolusAgent") or "").strip().lower()
     named = agent not in ("", "none", "no", "n")
     return named or bool(head.get("ContrastBolusAgentSequence"))

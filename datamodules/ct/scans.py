@@ -9,7 +9,7 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from datamodules.ct.planes import Skip
-from datamodules.ct.scan_folder import Place
+from datamodules.ct.scan_folder import NO_LEVEL, Place
 from datamodules.ct.scan_header import about_person, has_contrast
 from datamodules.dicom import Decoder, Unreadable, Volume, read_series
 from datamodules.dicom.instances import headers_of
@@ -24,7 +24,8 @@ OF_READER = {
     TILTED: "the scan is tilted, so that the reader's level_mm (levels.csv) names no slice",
 }
 """A reader's level that names no slice, by the reason that the same has of a training's table."""
-UNFIT_SCANS = (TOO_THICK, CONTRAST, NO_CONTRAST, *OF_READER.values())
+ABSENT = "the reader saw no L3 in the scan (levels.csv)"
+UNFIT_SCANS = (TOO_THICK, CONTRAST, NO_CONTRAST, *OF_READER.values(), ABSENT)
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,12 @@ class ScanReader:
             raise Skip(NO_CONTRAST if self.contrast else CONTRAST)
 
     def _level(self, accession: str, volume: Volume) -> float | None:
-        """Where a reader says that L3 is. Raises `Skip` for a coordinate that is none of this scan."""
+        """Where a reader says that L3 is. Raises `Skip` for a coordinate that is none of this scan, and for no L3."""
         text = self.levels.get(accession)
         if text is None:
             return None
+        if text.lower() == NO_LEVEL:
+            raise Skip(ABSENT)
         try:
             return position_of(float(text), volume)
         except ValueError:

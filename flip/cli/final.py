@@ -9,6 +9,7 @@ from flip.report.forest import tested_examples
 from flip.report.format import number
 from flip.report.notices import notes, notices
 from flip.report.tables import withheld
+from flip.report.units import titled
 from flip.report.verdict import Verdict
 from flip.runs.record import RunRecord
 from flip.text import LONGEST_LINE, printable
@@ -59,7 +60,7 @@ def table(run: RunRecord) -> "Table":
     shown = {name: column for name, column in cells.items() if name == own or any(column)}
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     names = max(len(site or POOLED) for site in rows)
-    found.add_column(Text(f"test {main}"), overflow="fold", min_width=min(names, WIDEST), max_width=WIDEST)
+    found.add_column(Text(f"test {titled(run, main)}"), overflow="fold", min_width=min(names, WIDEST), max_width=WIDEST)
     tested = [run.examples(site, "test") if site else tested_examples(run) for site in rows]
     if any(tested):
         found.add_column("n", justify="right", no_wrap=True)

@@ -48,9 +48,11 @@ from flip.contracts.model import (
     FitsBaseline,
     HasInterval,
     HasSubgroups,
+    HasUnit,
     KnowsThin,
     MeasuresScans,
     NamesMethod,
+    NamesUnits,
     Outcomes,
     PredictsWith,
     ScoresExactly,
@@ -61,24 +63,25 @@ from flip.contracts.model import (
 )
 from flip.contracts.persons import ListsPersons
 from flip.contracts.planning import Plans
-from flip.contracts.prediction import GivesStudies, NamesRows, WritesPredictions
+from flip.contracts.prediction import GivesStudies, NamesInputs, NamesRows, WritesPredictions
 
 __all__ = [
     "KINDS", "Adjusts", "Agrees", "BinsShares", "BoundedByRow", "Coarsens", "ComparesExamples", "ComparesSites",
     "ConvertsColumns", "CountsExamples", "Decides", "DeclaresReasons", "DeclaresRemarks", "DeclaresSizes",
     "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule",
     "Fingerprinted", "Fits", "FitsBaseline", "GivesScans", "GivesStudies", "HasInterval", "HasSources",
-    "HasSubgroups", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly",
-    "MeasuresScans", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups", "Outcomes", "Plans",
-    "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing", "ScaledForPooling",
-    "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms", "VisitsSome",
-    "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
+    "HasSubgroups", "HasUnit", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly",
+    "MeasuresScans", "NamesInputs", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups",
+    "NamesUnits", "Outcomes", "Plans", "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
+    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
+    "VisitsSome", "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesLevels, NamesSubgroups,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesInputs, NamesLevels,
+        NamesSubgroups,
         DeclaresSizes, Agrees, BinsShares, Adjusts, Weighs, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites,
         Describes, Plans, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms,
         HasSources, SaysPreprocessing, GivesScans, GivesStudies, RefusesBundle,
@@ -87,9 +90,9 @@ KINDS: Mapping[str, tuple[type, ...]] = {
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,
         SaysInference, WritesPredictions, PredictsWith,
     ),
-    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval),
+    "metric": (SummableMetric, Coarsens, Withholds, KnowsThin, BoundedByRow, NamesMethod, HasInterval, HasUnit),
     "strategy": (VisitsSome,),
-    "outcomes": (Outcomes, MeasuresScans),
+    "outcomes": (Outcomes, MeasuresScans, NamesUnits),
 }  # fmt: skip
 
 

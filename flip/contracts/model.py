@@ -74,6 +74,13 @@ class NamesMethod(Protocol):
 
 
 @runtime_checkable
+class HasUnit(Protocol):
+    """A metric whose value has a physical unit."""
+
+    unit: str  # as the report shows it, such as mm
+
+
+@runtime_checkable
 class HasInterval(Protocol):
     """A metric that knows its 95 % interval."""
 
@@ -216,6 +223,13 @@ class MeasuresScans(Protocol):
         `companions`: trained modules of other studies, by the name under which the user gave them (`companions`).
         `scores`: of the module's own evaluation, by the names of result.json; `digest`: of its weights.
         """
+
+
+@runtime_checkable
+class NamesUnits(Protocol):
+    """Outcomes whose metrics have physical units."""
+
+    units: Mapping[str, str]  # by metric, as the report shows them
 
 
 class Outcomes(Protocol):

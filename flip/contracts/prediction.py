@@ -27,6 +27,14 @@ class NamesRows(Protocol):
 
 
 @runtime_checkable
+class NamesInputs(Protocol):
+    """A dataset of several inputs, as images and a table, of which a row may lack some and have a prediction."""
+
+    def row_inputs(self, split: str) -> Sequence[str]:
+        """The inputs that each row of a split has, as words between spaces; no row where the study has only one."""
+
+
+@runtime_checkable
 class GivesStudies(Protocol):
     """A dataset of images that takes `labeled=False`, to give its studies one by one to a model that marks them."""
 

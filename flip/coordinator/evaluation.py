@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from flip.contracts import Decides, FederatedModule, Outcomes
+from flip.contracts import Decides, FederatedModule, NamesUnits, Outcomes
 from flip.coordinator.panels import panels_of
 from flip.coordinator.pooled_metrics import Scored, merge_scores, site_values, threshold_from, wanted_scores
 from flip.coordinator.roster import Roster, noting
@@ -38,6 +38,7 @@ class Evaluation:
         metrics: what was found on the test split, by the names of `result.json`.
         withheld: by the same names, why a metric is missing there.
         methods: how the intervals were made, by metric; under "subgroups" what is to know of those.
+        units: the unit of each metric that has one.
         best: the best pooled validation score so far, or None.
         threshold: from which the main model decides yes, chosen or given; None where it chooses none.
         noise: by metric of the study's own model, the deviation of the noise on each of its counts at a site, in rows.
@@ -51,6 +52,7 @@ class Evaluation:
     metrics: dict[str, float] = field(default_factory=dict)
     withheld: dict[str, str] = field(default_factory=dict)
     methods: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
     best: float | None = None
     threshold: float | None = None
     noise: dict[str, float] = field(default_factory=dict)
@@ -117,10 +119,11 @@ class Evaluation:
 
     def _tell(self, scored: Scored, decided: Mapping[str, float], undecided: Collection[str]) -> None:
         """What is to know of the scores of the model that the run is about, and what is drawn of them."""
-        from flip.metrics import methods_of
+        from flip.metrics import methods_of, units_of
 
         self.threshold = decided.get("threshold")
         self.noise = noise_of(self.private, self.module)
+        self.units = units_of(self.module)
         if self.private is None:
             self.methods = methods_of(self.module, repeats=scored.repeats, together=scored.together)
         self.roster.recorder.panels(panels_of(self.module, scored, self.roster.manifest, undecided))
@@ -143,6 +146,7 @@ class Evaluation:
         """What the study adds to the report, and its own metrics, the pooled ones over the sites that train."""
         found = {site: reply.summaries.get(Topic.OUTCOMES, {}) for site, reply in scored.replies.items()}
         self.roster.recorder.outcomes(found)
+        self.units |= outcomes.units if isinstance(outcomes, NamesUnits) else {}
         arrays = {site: {name: summary.values for name, summary in named.items()} for site, named in found.items()}
         trained = {site: found for site, found in arrays.items() if self.roster.trains[site]}
         of_sites = {name: value for name, value in outcomes.metrics(arrays).items() if not name.startswith(POOLED_TEST)}

@@ -20,6 +20,7 @@ from flip.report.notices import notes, notices
 from flip.report.panels import without_intervals
 from flip.report.subgroups import Cell, subgroups
 from flip.report.tables import counted, metric_groups, site_rows, withheld
+from flip.report.units import titled
 from flip.report.verdict import Verdict
 from flip.runs.record import RunRecord
 
@@ -92,7 +93,7 @@ def _metrics(run: RunRecord) -> Section:
     said = []
     if run.main:
         better = "higher" if run.higher_is_better(run.main) else "lower"
-        said.append(f"The main one is {run.main}; {better} is better.")
+        said.append(f"The main one is {titled(run, run.main)}; {better} is better.")
     methods: dict[str, list[str]] = {}
     for name in run.metric_names:
         if name in run.intervals:
@@ -139,10 +140,11 @@ def _results(run: RunRecord) -> Section:
     sites = [row for row in site_rows(run) if row["site"] or len(run.sites) > 1]
     for names in metric_groups(run.metric_names) if run.metric_names else ():
         rows = [(row["site"] or POOLED, *(_score(row, name) for name in names)) for row in sites]
-        tables.append(Table("" if tables else "By site, in brackets 95 % intervals", ["site", *names], rows))
+        titles = [titled(run, name) for name in names]
+        tables.append(Table("" if tables else "By site, in brackets 95 % intervals", ["site", *titles], rows))
     if len(verdict.models) > 1:
         others = [(each.name, _measured(each.value, each.interval)) for each in verdict.models]
-        tables.append(Table("Against the baselines, pooled", ["model", str(run.main)], others))
+        tables.append(Table("Against the baselines, pooled", ["model", titled(run, str(run.main))], others))
     tables += [*_by_subgroup(run), *_calibration(run)]
     return Section("Quantitative analyses", [verdict.sentence] if verdict.sentence else [], tables, ["scores", "bins"])
 
@@ -160,7 +162,7 @@ def _by_subgroup(run: RunRecord) -> Iterator[Table]:
 
     for group in subgroups(run):
         rows = [
-            (f"{row.metric}, {row.site or POOLED}", *(told(cell) for cell in row.cells), number(row.gap))
+            (f"{titled(run, row.metric)}, {row.site or POOLED}", *(told(cell) for cell in row.cells), number(row.gap))
             for row in group.rows
         ]
         yield Table(f"By {group.name}", ["metric", *group.levels, "gap"], rows)

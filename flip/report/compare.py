@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from flip.files import FINE_TUNED, NOT_SETTINGS, POOLED
+from flip.report.units import titled
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 NOT_COMPARED = (*NOT_SETTINGS, "federation")  # a backend changes nothing of a study
 ABSENT = "\u2013"
 BAD = ("failed", "refused", "interrupted", "held")  # statuses
+IDEAL = {"calibration_slope": 1.0, "bias": 0.0, "volume_error": 0.0, "area_error": 0.0}
+"""By part of its name, the value of a metric of which neither more nor less is better: the nearest to it is best."""
 MANY_SITES = 6  # above this the table names the worst site in place of a column a site
 
 
@@ -39,6 +42,8 @@ class Comparison:
 
     settings: Sequence[str]
     metrics: Sequence[str]
+    titles: Sequence[str]  # short names of the metrics' columns, as "accuracy, pooled", and the sites' alone
+    main: str  # the metric of the sites' columns; empty without one
     best: Sequence[float]  # the best value of each metric among the rows, NaN where all are alike
     rows: Sequence[Row]
     means: Sequence[Row]
@@ -78,14 +83,15 @@ class Comparison:
         ]
         means = _means(rows, keys)
         rows = [each for run, row in zip(runs, rows, strict=True) for each in (row, *_tuned(run, row, names))]
-        best = [_best(rows, index, _higher(runs, name)) for index, name in enumerate(names)]
-        return cls(keys, names, best, rows, means, len(sites) > MANY_SITES, len(runs))
+        best = [_best(rows, index, runs[0], name) for index, name in enumerate(names)]
+        titles = [_title(runs, name) for name in names]
+        by = next((titled(run, main) for run in runs if main), "")
+        return cls(keys, names, titles, by, best, rows, means, len(sites) > MANY_SITES, len(runs))
 
     @property
-    def titles(self) -> list[str]:
-        """Short names of the metrics' columns: "accuracy, pooled", then the sites."""
-        parts = [name.split("/", 3 if name.startswith("test/site/") else 2) for name in self.metrics]
-        return [f"{part[2]}, {POOLED}" if part[1] == POOLED else part[2] for part in parts]
+    def of_sites(self) -> list[int]:
+        """Which of the metrics are of single sites."""
+        return [index for index, name in enumerate(self.metrics) if name.startswith("test/site/")]
 
     def table(self, width: int = 1000) -> "Table":
         """The comparison for a terminal of so many columns: without losses, and without settings that others imply.
@@ -112,7 +118,9 @@ class Comparison:
                 fitting[title] = cells
         missing = [title for title in scores if title not in fitting]
         table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold", caption_justify="left")
-        table.caption = f"too wide for this terminal: {'; '.join(missing)}" if missing else None
+        said = [f"at each site: {self.main}"] if any(self.titles[index] in fitting for index in self.of_sites) else []
+        said += [f"too wide for this terminal: {'; '.join(missing)}"] if missing else []
+        table.caption = "\n".join(said) or None
         shown = {**first, **fitting, **last}
         for title in shown:
             justify: Literal["left", "right"] = "right" if title in fitting else "left"
@@ -186,15 +194,26 @@ def _tuned(run: RunRecord, row: Row, names: Sequence[str]) -> list[Row]:
     return [replace(row, label=f"{row.label}, fine-tuned", metrics=found, worst="", digest="", same="")]
 
 
-def _higher(runs: Sequence[RunRecord], name: str) -> bool:
-    own = name.split("/", 3 if name.startswith("test/site/") else 2)[-1]
-    return runs[0].higher_is_better(own)
+def _parts(name: str) -> list[str]:
+    return name.split("/", 3 if name.startswith("test/site/") else 2)
 
 
-def _best(rows: Sequence[Row], index: int, higher: bool) -> float:
+def _title(runs: Sequence[RunRecord], name: str) -> str:
+    _, where, *rest = _parts(name)
+    told = [titled(run, rest[0]) for run in runs if name in run.metrics]
+    return f"{told[0]}, {POOLED}" if where == POOLED else rest[0]
+
+
+def _best(rows: Sequence[Row], index: int, run: RunRecord, name: str) -> float:
     """The best value of a column; NaN where all are alike."""
     known = {row.metrics[index][0] for row in rows if math.isfinite(row.metrics[index][0])}
-    return (max if higher else min)(known) if len(known) > 1 else math.nan
+    if len(known) < 2:
+        return math.nan
+    own = _parts(name)[-1]
+    for part, ideal in IDEAL.items():
+        if part in own:
+            return min(known, key=lambda value: abs(value - ideal))
+    return (max if run.higher_is_better(own) else min)(known)
 
 
 def _means(rows: Sequence[Row], keys: Sequence[str]) -> list[Row]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flip.files import CENTRALIZED, FINE_TUNED, POOLED
 from flip.report.figures import INK, MUTED, RULE, WIDTH, colors
 from flip.report.format import number
+from flip.report.units import titled
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def forest(run: RunRecord, metric: str) -> "Figure | None":
             _estimate(axes, y + below, run, metric, site, prefix=prefix, marker=marker, color=MUTED)
         _estimate(axes, y, run, metric, site, prefix="", marker="o", color=paint[site] if site else INK)
         said.append(_said(run, metric, site))
-    _labels(axes, rows, said, metric)
+    _labels(axes, rows, said, titled(run, metric))
     return figure
 
 
@@ -80,12 +81,12 @@ def in_lines(name: str) -> str:
     return "\n".join(textwrap.fill(line, LONGEST) for line in lines)
 
 
-def _labels(axes: "Axes", rows: list[str | None], said: list[str], metric: str) -> None:
+def _labels(axes: "Axes", rows: list[str | None], said: list[str], title: str) -> None:
     """Sites at the left, values at the right, both whole."""
     axes.set_yticks(range(len(rows)), [in_lines(site) if site else "pooled" for site in rows])
     axes.set_ylim(len(rows) - 0.4, -0.5)
     axes.tick_params(axis="y", labelcolor=INK)
-    axes.set_xlabel(f"test {metric}")
+    axes.set_xlabel(f"test {title}")
     axes.axhline(len(rows) - 1.45, color=RULE, linewidth=0.8)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)

@@ -15,6 +15,7 @@ from flip.report.format import breakable, crowded, number, seconds, signed, size
 from flip.report.notices import notes, notices
 from flip.report.subgroups import subgroups
 from flip.report.tables import costs, counted, matrix, metric_groups, participation, site_rows, withheld
+from flip.report.units import titled
 from flip.report.verdict import Verdict
 from flip.runs.record import THRESHOLD, RunRecord
 from flip.text import LONGEST_LINE, printable
@@ -49,7 +50,7 @@ def render(template: str, values: Mapping[str, object]) -> str:
     folder = Path(__file__).parent / "templates"
     pages = Environment(loader=FileSystemLoader(folder), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     pages.tests["finite"] = math.isfinite
-    pages.globals["crowded"] = crowded
+    pages.globals |= {"crowded": crowded, "titled": titled}
     pages.filters["breakable"] = breakable
     pages.filters |= {"whole": whole, "number": number, "signed": signed, "size": size, "seconds": seconds}
     pages.filters["line"] = lambda text: printable(text, LONGEST_LINE)

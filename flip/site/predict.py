@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from flip.config import build
-from flip.contracts import Decides, GivesStudies, NamesRows, PredictsWith, WritesPredictions
+from flip.contracts import Decides, GivesStudies, NamesInputs, NamesRows, PredictsWith, WritesPredictions
 from flip.files import write_atomic
 from flip.messages import Fault, Task
 from flip.messages.applied import Applied
@@ -35,6 +35,7 @@ Columns = Mapping[str, list[object]]
 def predict(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> None:
     """Write `predictions.csv`: the site's own name of each row, what the model predicts, or why it does not.
 
+    Where the study has several inputs, such as a photograph and a table, `inputs` are those that the row has.
     Its last columns are the sha256 of the weights and what the file may be used for. The owner alone can read it.
     Raises Refusal for a dataset that cannot name its rows.
     """
@@ -53,6 +54,8 @@ def predict(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> No
     rows, _ = scalings(data, "test", pooled=bool(task.params.get("pooled")))
     predicted = named(predictions(module, rows, device_of(loaded.manifest, place.site)), data.predicted_names)
     read, skipped, unfounded = data.row_names("test"), data.skipped_rows(), data.unfounded_rows("test")
+    if isinstance(data, NamesInputs) and (inputs := data.row_inputs("test")):
+        predicted = {**predicted, "inputs": texts({"inputs": inputs})["inputs"]}
     lines = [
         {**name, **({"reason": printable(why)} if why else numbers)}
         for name, numbers, why in zip(records(texts(read)), records(predicted), unfounded, strict=True)

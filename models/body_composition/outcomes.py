@@ -28,6 +28,10 @@ ERRORS = {  # by column of what is measured in whole scans, the metric that is i
     "muscle_index": "test/pooled/index_mae",
     **{name: f"test/pooled/{name}_mae" for name in MEASURED},
 }
+UNITS = {
+    **{"index_mae": "cm2/m2", "index_bias": "cm2/m2", "density_bias": "HU"},
+    **{f"{name}_mae": "HU" if name.endswith("_hu") else "cm2" for name in MEASURED},
+}
 KNOWN = ("height_m", "weight_kg", "age", "sex", "followup_days", "event")
 Arrays = Mapping[str, NDArray[np.float64]]
 
@@ -53,6 +57,8 @@ class BodyCompositionOutcomes:
         bin_days: width of the bins in which deaths and censorings are counted, days.
         bins: their number; what lies beyond is counted in the last.
     """
+
+    units = UNITS
 
     def __init__(self, cut_off: CutOff, bin_days: float = 180.0, bins: int = 12) -> None:
         if bin_days <= 0 or bins < 1:

@@ -21,6 +21,7 @@ class BinnedErrorQuantile(Metric):
     higher_is_better = False
     full_state_update = False
     plot_lower_bound = 0.0
+    unit = "mm"
     counts: Tensor
 
     def __init__(self, share: float) -> None:

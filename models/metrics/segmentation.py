@@ -64,6 +64,7 @@ class CaseOverlap(CaseMean):
 class CaseDistance(CaseMean):
     """Mean over cases of a distance, mm."""
 
+    unit = "mm"
     plot_lower_bound = 0.0
 
 
@@ -71,6 +72,18 @@ class CaseError(CaseMean):
     """Mean over cases of an error with its sign, of which 0 is best."""
 
     higher_is_better = None
+
+
+class CaseVolumeError(CaseError):
+    """Mean over cases of the predicted volume less the labeled one, mL."""
+
+    unit = "mL"
+
+
+class CaseAreaError(CaseError):
+    """Mean over cases of the predicted area less the labeled one, cm2."""
+
+    unit = "cm2"
 
 
 class CaseTotal(CaseMean):

@@ -54,6 +54,7 @@ def test_a_site_that_labels_one_structure_trains_along_and_is_scored_by_it(conf,
     assert min(found[f"test/site/{name}/dice_liver"] for name in COLUMNS) > 0.8
     assert found["test/site/north/dice_spleen"] > 0.8
     assert found.get("test/site/south/dice_spleen") is None
+    assert result["units"].items() >= {"hd95_liver": "mm", "volume_error_liver": "mL"}.items()
     cohort = json.loads((tmp_path / "run" / "cohort.json").read_text())
     assert cohort["south"]["outcomes"].keys() == {"liver"} and cohort["north"]["outcomes"].keys() == {"liver", "spleen"}
     scans = sum(cohort[name][split] for name in COLUMNS for split in ("train", "validate", "test"))

@@ -7,7 +7,7 @@ import pytest
 
 from datamodules.ct.cohort import NO_PERSON
 from datamodules.ct.scan_folder import MIXED
-from datamodules.ct.scans import CONTRAST, NO_CONTRAST, OF_READER, TOO_THICK
+from datamodules.ct.scans import ABSENT, CONTRAST, NO_CONTRAST, OF_READER, TOO_THICK
 from datamodules.ct_scans import OTHER_VALUES, CTScans
 from datamodules.dicom import Reason
 from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE
@@ -85,20 +85,29 @@ def test_what_the_study_is_not_for_has_a_reason(tmp_path, headers, options, reas
 
 @pytest.mark.parametrize(
     ("level", "position", "reason"),
-    [("106", 2.0, ""), ("900", None, OF_READER[OUTSIDE]), ("L3", None, OF_READER[NOT_A_NUMBER])],
+    [
+        ("106", 2.0, ""),
+        ("none", None, ABSENT),
+        ("None", None, ABSENT),
+        ("900", None, OF_READER[OUTSIDE]),
+        ("L3", None, OF_READER[NOT_A_NUMBER]),
+    ],
 )
 def test_a_readers_level_is_a_place_in_this_scan(tmp_path, level, position, reason):
     study(tmp_path / "1", 1)
     (tmp_path / "levels.csv").write_text(f"accession,level_mm\nA-1,{level}\n")
-    (scan,) = CTScans(str(tmp_path)).scans()
+    data = CTScans(str(tmp_path))
+    (scan,) = data.scans()
     assert (scan.reason, scan.reader_level) == (reason, pytest.approx(position) if position else None)
+    assert data.skipped == ({reason: 1} if reason else {}) and set(data.skipped) <= data.REASONS
 
 
 @pytest.mark.parametrize(
     ("text", "mistake"),
     [("accession,mm\nA-1,106\n", "has no column level_mm"),
      ("accession,level_mm\nA-1,106\nA-1,107\n", "1 accessions twice"),
-     ("accession,level_mm\nA-9,106\n", "1 accessions that the site does not have")],
+     ("accession,level_mm\nA-9,106\n", "1 accessions that the site does not have"),
+     ("accession,level_mm\nA-1,\n", "levels.csv, row 1 below the header: level_mm is empty; give .* `none` where L3")],
 )  # fmt: skip
 def test_a_correction_of_nothing_is_a_mistake(tmp_path, text, mistake):
     study(tmp_path / "1", 1)

@@ -242,6 +242,12 @@ def test_a_site_with_nothing_to_predict_from_is_refused_and_single_rows_are_coun
         dataset(tmp_path, **notes).setup()
 
 
+def test_of_several_inputs_it_is_known_which_a_row_has(cohort):
+    found = dataset(cohort, labeled=False).row_inputs("test")
+    assert found[:4] == ["image tabular text", "tabular", "image tabular", "tabular text"]
+    assert dataset(cohort, image=None, text=None, labeled=False).row_inputs("test") == []
+
+
 @pytest.mark.parametrize(("note", "number"), [("\u00c3\u00a9t\u00e9", 60), ("caf\ufffd", 60), ("\u00e9t\u00e9", 0)])
 def test_notes_of_a_wrong_encoding_are_counted(note, number, tmp_path):
     write_cohort(tmp_path)

@@ -10,6 +10,7 @@ from monai.inferers import sliding_window_inference
 from monai.losses import DiceCELoss, DiceFocalLoss, DiceLoss, TverskyLoss
 from monai.networks.nets import AttentionUnet, DynUNet, SegResNet, SegResNetDS, SwinUNETR, UNet
 
+from flip.metrics import units_of
 from models import whole_scan
 from models.metrics.segmentation import CaseTotal, cut, lesions, overlaps, surfaces
 from models.partial_labels import marginal
@@ -177,6 +178,12 @@ def test_scores_are_those_worked_out_by_hand():
     assert hd95[0] == 5.0 and surface[0] == 1.0
     assert hd95[1:].isnan().all() and surface[1] == 0 and surface[2].isnan()
     assert error.tolist() == pytest.approx([0.0, 8 * 0.25, 0.0])  # mL
+
+
+@pytest.mark.parametrize(("dims", "name", "unit"), [(3, "volume_error_liver", "mL"), (2, "area_error_liver", "cm2")])
+def test_errors_of_volume_and_of_area_have_their_units(dims, name, unit):
+    units = units_of(segmenter(NETWORKS["UNet"](dims), dims))
+    assert units == {name: unit, name.replace("liver", "spleen"): unit, "hd95_liver": "mm", "hd95_spleen": "mm"}
 
 
 def test_lesions_are_counted_by_their_parts_and_a_touch_of_a_tenth():

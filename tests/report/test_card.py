@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from flip.__main__ import main
+from flip.cli.final import table
 from flip.report import card
 from flip.report.card_page import DISCLAIMER, write
+from flip.report.compare import compare_table
 from flip.report.model_details import AUTHORS, TITLE
+from flip.report.page import write as report
+from flip.runs.record import RunRecord
 from tests.report.fixture import Page, write_json, write_run
 from tests.test_layout import ROOT
 
@@ -151,3 +156,20 @@ def test_the_command_writes_both_into_the_run_folder(tmp_path: Path, capsys: pyt
 def test_it_cites_the_engine_as_its_citation_file_says() -> None:
     said = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert (said["title"], said["authors"][0]["name"]) == (TITLE, AUTHORS)
+
+
+def test_a_metric_with_a_unit_is_shown_with_it_on_card_page_terminal_and_comparison(tmp_path: Path) -> None:
+    metrics = {f"test/{at}/{name}": 2.5 for at in ("pooled", "site/va") for name in ("hd95_liver", "error_mm")}
+    result = {"monitor": "hd95_liver", "metrics": metrics, "units": {"hd95_liver": "mm", "error_mm": "mm"}}
+    run = write_run(tmp_path / "run", baselines=False, result=result)
+    page, markdown = (path.read_text() for path in write(run, tmp_path))
+    printed = []
+    for shown in (table(RunRecord.read(run)), compare_table([run, run])):
+        console = Console(width=120, color_system=None)
+        with console.capture() as terminal:
+            console.print(shown)
+        printed.append(" ".join(terminal.get().split()))
+    for text in (page, markdown, report(run).read_text(), *printed):
+        assert "hd95_liver (mm)" in text
+        assert "error_mm (mm)" not in text
+    assert "| hd95_liver (mm) |" in markdown

@@ -66,6 +66,25 @@ def test_personal_models_are_compared_by_site_and_with_fine_tuning_at_the_end(tm
     text = (tmp_path / "comparison.html").read_text()
     assert "2 runs compared" in Page(text).text
     assert re.findall(r"<td><b>([\d.]+)</b>", text) == ["0.800", "0.800", "0.801"]  # in green, whichever row it is
+    assert "at each site: accuracy" in compared(runs)
+    by_site = re.search(r"Test accuracy at each site.*?<table[^>]*>(.*?)</table>", text, re.DOTALL)
+    rows = [re.findall(r">([\w., -]+)<", row) for row in by_site[1].split("<tr>")[1:]] if by_site else []
+    assert rows[0] == ["site", "shared", "shared, fine-tuned", "ditto"]
+    assert ["va", "0.701", "0.801", "0.751"] in rows
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "best"),
+    [("calibration_slope_binned", (1.4, 0.9), "0.900"), ("index_bias", (-3.0, 0.5), "0.500"),
+     ("volume_error_liver", (-9.0, 2.0), "2.000"), ("brier", (0.2, 0.1), "0.100"), ("auroc", (0.7, 0.8), "0.800")],
+)  # fmt: skip
+def test_the_best_is_the_nearest_where_neither_more_nor_less_is_better(
+    metric: str, values: tuple[float, float], best: str, tmp_path: Path
+) -> None:
+    results = [{"metrics": {f"test/pooled/{metric}": each}} for each in values]
+    runs = [write_run(tmp_path / str(at), rounds=1, result=each) for at, each in enumerate(results)]
+    assert main(["report", *map(str, runs), "--out", str(tmp_path / "comparison.html")]) == 0
+    assert re.findall(r"<td><b>([\d.]+)</b>", (tmp_path / "comparison.html").read_text()) == [best]
 
 
 def test_several_runs_give_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

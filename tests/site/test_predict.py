@@ -104,6 +104,7 @@ def test_a_table_without_the_label_is_predicted_by_the_agreed_means(heart, tmp_p
     assert np.abs(found["probability"] - wanted).max() < 1e-6
     assert found["positive"].tolist() == (wanted > 0.5).astype(int).tolist()
     assert found["row"].tolist() == [1, 2, 3, 4, 5]
+    assert "inputs" not in found  # of a study that has only one
     assert set(found["model"]) == {model.digest}
     assert set(found["use"]) == {"research use only, not a medical device"}
 
@@ -255,6 +256,21 @@ def test_a_row_with_nothing_to_predict_from_has_the_reason_in_place_of_a_predict
     found = pd.read_csv(out / "sites" / "own" / "predictions.csv").set_index("person")
     assert found["probability"].notna().to_dict() == {"ann": True, "bob": False}
     assert found.loc["bob", "reason"] == NOTHING
+
+
+def test_of_several_inputs_those_that_a_row_has_stand_beside_its_prediction(stays, tmp_path):
+    arguments, run = stays
+    names = ["sex", "heart_rate", "lactate", "conditions", "pressure", "saturation", "creatinine"]
+    rows = pd.DataFrame({"person": ["ann", "bob", "cy"], "accession": ["s1", "s2", "s3"], "age": [71, 22, None]})
+    (tmp_path / "one").mkdir()
+    rows.assign(**dict.fromkeys(names), note=["chest pain", None, "fever"]).to_csv(
+        tmp_path / "one" / "cohort.csv", index=False
+    )
+    file = at_hospital(tmp_path, tmp_path / "one", load_model(run).whole_digest, person="person")
+    out = predicted(arguments, run, tmp_path / "out", file)
+    found = pd.read_csv(out / "sites" / "own" / "predictions.csv").set_index("person")
+    assert found["inputs"].to_dict() == {"ann": "tabular text", "bob": "tabular", "cy": "text"}
+    assert found["probability"].notna().all()
 
 
 def test_nothing_that_was_predicted_leaves_the_sites(simulated):
