@@ -182,13 +182,17 @@ class MultimodalModel(lightning.LightningModule):
         return chosen
 
     def decide_at(self, threshold: float | None) -> None:
-        """Score decisions at this probability from now on; at the head's own, or .5 until it is chosen, with None."""
+        """Score decisions at this probability from now on; at .5 until it is chosen, with None.
+
+        A head whose threshold is its own keeps that one. Raises ValueError beyond 0 to 1.
+        """
         own = getattr(self.head, "at", None)
-        if own is not None:
-            metrics = [*self.metrics.values(), *self.subgroup_metrics.values()]
-            at = decide_at(metrics, own if threshold is None else threshold)
-            if self.chooses_threshold:
-                self.head.known = None if threshold is None else at
+        if own is None:
+            return
+        wanted = threshold if self.chooses_threshold and threshold is not None else own
+        at = decide_at([*self.metrics.values(), *self.subgroup_metrics.values()], wanted)
+        if self.chooses_threshold:
+            self.head.known = None if threshold is None else at
 
     def panels(self, scored: Mapping[str, Mapping[str, Metric]], names: Sequence[str]) -> list[dict[str, Any]]:
         """What the head shows in the report: tables and lines (`models.panels`) of the test metrics of each place."""

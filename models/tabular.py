@@ -37,6 +37,8 @@ class LinearClassifier(lightning.LightningModule):
         threshold: float = 0.5,
     ) -> None:
         super().__init__()
+        if not 0 < threshold < 1:
+            raise ValueError(f"model.threshold={threshold}: write a number in (0, 1), as 0.5")
         self.linear = torch.nn.Linear(features, 1)
         self.make_optimizer = optimizer
         self.metrics = torch.nn.ModuleDict(

@@ -129,7 +129,7 @@ def counted(question: Question) -> None:
     """
     task, study = question.task, question.study
     counter = Counter(question.place.store(task.run).folder / "asked.jsonl")
-    for name, asked, most in [*agreed_once(task), *slots(task, study.expected)]:
+    for name, asked, most in [*agreed_once(task), *threshold_once(task), *slots(task, study.expected)]:
         if not counter.take(f"{study.digest[:16]}/{name}", asked, most):
             raise Refusal(Fault.REFUSED_PROTOCOL, f"{name}: this run has asked {most} times already, which are all")
 
@@ -139,6 +139,14 @@ def agreed_once(task: Task) -> list[tuple[str, str, int]]:
     elsewhere brings its own, which are named with it."""
     own = task.step in ("describe", "fit", "evaluate") and task.stage != APPLIED
     return [("statistics/agreed", digest(take(task.state, "statistics")), 1)] if own else []
+
+
+def threshold_once(task: Task) -> list[tuple[str, str, int]]:
+    """A model is scored at one threshold beside its own: two would tell of the few rows between them."""
+    if (chosen := task.params.get("threshold")) is None:
+        return []
+    model = "tuned" if task.stage == "fine_tuned" else "model"
+    return [(f"threshold/{task.params['split']}/{model}/{digest(task.weights)[:16]}", str(float(chosen)), 1)]
 
 
 def slots(task: Task, expected: Expected) -> list[tuple[str, str, int]]:

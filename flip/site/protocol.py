@@ -144,6 +144,9 @@ def unknown_params(task: Task) -> Iterator[str]:
             yield f"parameter {name!r} of {task.step}: {_shown(value)}"
     if task.step == "evaluate" and task.params.get("split") not in SPLITS:
         yield f"split: {_shown(task.params.get('split'))}"
+    chosen = task.params.get("threshold", 0)
+    if isinstance(chosen, int | float) and not 0 <= chosen <= 1:
+        yield f"threshold: {_shown(chosen)}"
     if (task.step, task.stage) == ("evaluate", "study"):
         yield from (f"parameter {name!r} among the rounds" for name in AFTERWARDS if name in task.params)
     if ("alone" in task.params) != (task.stage == "alone") and "alone" in known:

@@ -135,7 +135,7 @@ class MultiClass(nn.Module):
 
     Args:
         width: size of the embedding that it gets.
-        classes: number of classes.
+        classes: number of classes, from three.
         weights: weight of each class in the loss; `agreed`: of each row the batch's `class_weight` float32 [n], by the
             persons of each class over all sites (datamodules.agreed_target); null: all alike.
     """
@@ -144,14 +144,15 @@ class MultiClass(nn.Module):
 
     def __init__(self, width: int, classes: int, weights: Sequence[float] | Literal["agreed"] | None = None) -> None:
         super().__init__()
+        if classes < 3:
+            raise ValueError(f"model.head.classes={classes}: of two, {Binary.__module__}.Binary decides")
         self.agreed = weights == "agreed"
         if isinstance(weights, str) and not self.agreed:
             raise ValueError(f"model.head.weights={weights}: write agreed, one number a class, or null")
         own = None if self.agreed or weights is None else [float(each) for each in weights]
         if own is not None and len(own) != classes:
             raise ValueError(f"model.head.weights: has {len(own)} numbers for {classes} classes; give one a class")
-        self.linear, self.classes = nn.Linear(width, classes), classes
-        self.wanted_sizes = {"target.classes": classes}
+        self.linear, self.classes, self.wanted_sizes = nn.Linear(width, classes), classes, {"target.classes": classes}
         self.register_buffer("weights", torch.tensor(own) if own else None, persistent=False)
 
     def forward(self, embedding: Tensor) -> Tensor:

@@ -23,8 +23,11 @@ def yes(probability: Tensor, threshold: float) -> Tensor:
 def decide_at(metrics: Iterable[Metric], threshold: float) -> float:
     """Score decisions at the edge of the grid nearest to a probability, and have curves on the same rows know it.
 
-    Returns that edge. A threshold between two edges, whoever chose it, would tell how many rows lie between.
+    Returns that edge. A threshold between two edges, whoever chose it, would tell how many rows lie between. Raises
+    ValueError for what is no probability.
     """
+    if not 0 <= threshold <= 1:
+        raise ValueError(f"threshold={threshold}: write a number in (0, 1), as 0.5")
     at = on_grid(threshold)
     for metric in metrics:
         if isinstance(metric, BinaryStatScores):

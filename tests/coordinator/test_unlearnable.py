@@ -197,11 +197,6 @@ def test_a_dataset_of_a_column_with_a_limit_is_refused_too(tmp_path):
             "target.classes=4, and dataset.target gives target.classes=3",
         ),
         (
-            HEADS["MultiClass"].replace("3", "2"),
-            CLASSES,
-            "target.classes=2, and dataset.target gives target.classes=3",
-        ),
-        (
             HEADS["MultiLabel"].replace("2", "3"),
             LABELS,
             "target.labels=3, and dataset.target gives target.labels=2",

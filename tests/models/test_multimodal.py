@@ -235,9 +235,24 @@ def test_another_number_of_features_is_named(encoder):
 
 
 def test_a_class_too_many_is_named():
-    declared = {"head": MultiClass, "classes": 2}
-    with pytest.raises(ValueError, match=r"model\.head\.classes=2: the data have class 3"):
-        model(**declared).training_step(batch(label=torch.tensor([0, 1, 2, 0, 1, 0])), 0)
+    declared = {"head": MultiClass, "classes": 3}
+    with pytest.raises(ValueError, match=r"model\.head\.classes=3: the data have class 4"):
+        model(**declared).training_step(batch(label=torch.tensor([0, 1, 3, 0, 1, 0])), 0)
+
+
+def test_of_two_classes_the_most_probable_is_no_other_rule_than_a_threshold():
+    with pytest.raises(
+        ValueError, match=r"model\.head\.classes=2: of two, models\.heads\.classification\.Binary decides"
+    ):
+        model(MultiClass, classes=2)
+
+
+def test_a_coordinators_threshold_does_not_move_a_head_that_has_its_own():
+    for module in (model(MultiLabel, labels=2), model(threshold=0.3)):
+        curve = module.metrics["auroc_binned"]
+        before = curve.threshold
+        module.decide_at(0.95)
+        assert curve.threshold == before
 
 
 def test_a_network_of_another_size_is_refused_in_words():

@@ -217,13 +217,13 @@ def test_a_number_is_learned_on_the_agreed_scale_and_scored_in_its_unit() -> Non
 
 
 def test_classes_weigh_in_the_loss_as_agreed() -> None:
-    output, label = torch.randn(4, 2), torch.tensor([0, 0, 0, 1])
+    output, label = torch.randn(4, 3), torch.tensor([0, 0, 0, 1])
     weights = torch.tensor([0.5, 0.5, 0.5, 3.0])
     plain = torch.nn.functional.cross_entropy(output, label, reduction="none")
-    agreed = MultiClass(4, 2, weights="agreed").loss(output, {"label": label, "class_weight": weights})
+    agreed = MultiClass(4, 3, weights="agreed").loss(output, {"label": label, "class_weight": weights})
     assert float(agreed) == pytest.approx(float((plain * weights).mean()))
 
 
 def test_another_word_for_weights_is_refused() -> None:
     with pytest.raises(ValueError, match="write agreed, one number a class, or null"):
-        MultiClass(4, 2, weights="balanced")  # type: ignore[arg-type]
+        MultiClass(4, 3, weights="balanced")  # type: ignore[arg-type]

@@ -158,7 +158,8 @@ HOSTILE = {
     "an unknown parameter": lambda h: h.task("evaluate", split="test", rows=True),
     "a parameter of another step": lambda h: h.task(tries=True),
     "a parameter of another type": lambda h: h.task("evaluate", split="test", outcomes="yes"),
-    "a threshold that is no number": lambda h: h.task("evaluate", split="test", threshold=float("nan")),
+    "a threshold that is no number": lambda h: h.task("evaluate", stage="test", split="test", threshold=float("nan")),
+    "a threshold above one": lambda h: h.task("evaluate", stage="test", split="test", threshold=50.0),
     "a threshold among the rounds": lambda h: h.task("evaluate", split="validate", threshold=0.5),
     "outcomes among the rounds": lambda h: h.task("evaluate", split="validate", outcomes=True),
     "a split that there is not": lambda h: h.task("evaluate", split="train"),
@@ -225,6 +226,14 @@ def test_sixty_evaluations_of_other_weights_are_two_a_round(hospital):
     asked = [hospital.moved(0.01 * number, number % 3, "evaluate", split="test") for number in range(60)]
     answered = [hospital.silo.answer(task).fault for task in asked]
     assert answered == [None] * 6 + [Fault.REFUSED_PROTOCOL] * 54
+
+
+def test_a_model_is_scored_at_one_threshold_in_a_run(hospital):
+    asked = [
+        hospital.task("evaluate", stage=stage, split="test", threshold=at)
+        for stage, at in [("test", 0.5), ("test", 0.5), ("test", 0.3)]
+    ]
+    assert [hospital.silo.answer(task).fault for task in asked] == [None, None, Fault.REFUSED_PROTOCOL]
 
 
 def test_no_round_takes_the_evaluations_of_another(hospital):

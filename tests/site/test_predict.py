@@ -284,7 +284,11 @@ def test_nothing_that_was_predicted_leaves_the_sites(simulated):
     ("head", "output", "columns"),
     [
         (Binary(2), torch.zeros(3), {"probability": [0.5] * 3, "positive": [1] * 3}),
-        (MultiClass(2, 2), torch.zeros(1, 2), {"probability": [[0.5, 0.5]], "predicted": [0]}),
+        (
+            MultiClass(2, 3),
+            torch.tensor([[0.0, 0.0, -torch.inf]]),
+            {"probability": [[0.5, 0.5, 0.0]], "predicted": [0]},
+        ),
         (MultiLabel(2, 2), torch.zeros(1, 2), {"probability": [[0.5, 0.5]]}),
         (Cox(2), torch.zeros(2), {"relative_hazard": [1.0, 1.0]}),
         (DiscreteTime(2, [90, 180]), torch.zeros(1, 2), {"survival_90": [0.5], "survival_180": [0.25]}),
