@@ -12,7 +12,9 @@ from torch.optim import Optimizer
 from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import BinaryStatScores
 
+from models.metrics.bins import Counted
 from models.metrics.counts import FOR_FIGURES
+from models.metrics.groups import Levels
 from models.metrics.intervals import Examples
 from models.metrics.thresholds import decide_at
 
@@ -68,7 +70,18 @@ class MultimodalModel(lightning.LightningModule):
                 if not isinstance(metric, FOR_FIGURES)
             }
         )
+        self._levels_stand_beside_all_rows()
         self.decide_at(None)
+
+    def _levels_stand_beside_all_rows(self) -> None:
+        counted = {name: metric for name, metric in self.metrics.items() if isinstance(metric, Counted)}
+        for group, levels in self.levels.items():
+            for name, whole in counted.items():
+                keys = [f"{group}/{level}/{name}" for level in levels]
+                parts = [self.subgroup_metrics[key] for key in keys if key in self.subgroup_metrics]
+                beside = Levels(whole, parts)
+                for part in parts:
+                    part.levels = beside
 
     def forward(self, batch: Batch) -> Tensor:
         """The head's output for a batch; what an absent part holds is not read."""

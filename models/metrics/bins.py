@@ -25,18 +25,15 @@ Nonparametrics, 1975, 1.4; of an area from few groups: Hanley JA, McNeil BJ, Rad
 from __future__ import annotations
 
 import copy
-import itertools
 import math
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from models.metrics.groups import LEAST_CELLS, Levels, groups, short
+
 STEP, WIDTH, LOWEST, HIGHEST = 0.02, 0.1, -87.0, 17.0  # logits beyond are 0 and 1 as float32
-LEAST_CELLS = 5  # groups of a class at a site, without which a curve is not unbiased any more
-Counts = NDArray[np.int64]
 
 
 def _edges() -> Tensor:
@@ -67,41 +64,6 @@ def histogram(predicted: Tensor, label: Tensor) -> Tensor:
     return torch.bincount(place[label >= 0], minlength=2 * curves * BINS).reshape(2, curves, BINS)
 
 
-def groups(counts: Counts, cell: int, threshold: float | None = None) -> list[slice]:
-    """Slices of the bins of `counts` [2, bins], each with `cell` rows of a class or none of it, that tile them.
-
-    Of all such slices those with the fewest pairs of a negative and a positive in one slice, by dynamic programming
-    over the bins that hold rows; borders lie in the middle between these. With a `threshold`, on both sides of it each
-    slice has `cell` rows of a class or none, unless the whole has not: then its decisions leave no site. Raises
-    ValueError where a class has fewer.
-    """
-    held = np.flatnonzero(counts.any(0))
-    if not len(held):
-        return [slice(0, counts.shape[1])]
-    before = np.concatenate([np.zeros((2, 1), np.int64), counts[:, held].cumsum(1)], 1)
-    parted = 0 if threshold is None else int(np.searchsorted(held, edge(threshold)))
-    if not (_enough(before[:, parted], cell) & _enough(before[:, -1] - before[:, parted], cell)).all():
-        parted = 0
-    pairs, start = np.zeros(len(held) + 1), np.zeros(len(held) + 1, np.int64)
-    for end in range(1, len(held) + 1):
-        inside = before[:, end : end + 1] - before[:, :end]
-        allowed = _enough(inside, cell).all(0)
-        if parted < end:  # the slices that begin before the threshold and end after it
-            below = before[:, [parted]] - before[:, :parted]
-            allowed[:parted] &= (_enough(below, cell) & _enough(inside[:, :parted] - below, cell)).all(0)
-        lost = np.where(allowed, pairs[:end] + inside[0] * inside[1], math.inf)
-        start[end] = lost.argmin()
-        pairs[end] = lost[start[end]]
-    if math.isinf(pairs[-1]):
-        raise ValueError(f"a class has fewer than {cell} rows: its counts cannot leave in groups of {cell}")
-    borders, end = [counts.shape[1]], int(start[-1])
-    while end:
-        borders.append(int(held[end - 1] + held[end] + 1) // 2)
-        end = int(start[end])
-    borders.append(0)
-    return [slice(low, high) for high, low in itertools.pairwise(borders)][::-1]
-
-
 def edge(threshold: float) -> int:
     """Which edge of the grid is nearest to a probability."""
     return int((EDGES - threshold).abs().argmin())
@@ -112,45 +74,43 @@ def on_grid(threshold: float) -> float:
     return float(EDGES[edge(threshold)])
 
 
-def _enough(rows: Counts, cell: int) -> NDArray[np.bool_]:
-    return (rows == 0) | (rows >= cell)
-
-
 def in_order(negatives: Tensor, positives: Tensor) -> Tensor:
     """Pairs [...] of a negative below a positive in counts [..., bins], those in one bin as half a pair."""
     below = negatives.double().cumsum(-1) - negatives.double() / 2
     return (below * positives.double()).sum(-1)
 
 
-def _short(counts: Tensor, cell: int) -> bool:
-    """Whether a class of any curve in counts [2, curves, bins] has fewer rows than `cell`, but some."""
-    rows = counts.sum(-1)
-    return bool(((rows > 0) & (rows < cell)).any())
-
-
 class Counted(Metric):
     """A metric of counts in bins that may leave a site once its thin bins are merged, and says where they may not.
 
     `tolerance` is how far merging may move the site's own value, which it knows both ways. `threshold` is where the
-    decisions on the same rows are made, None where none are.
+    decisions on the same rows are made, None where none are; `levels` are those that this one stands beside.
     """
 
     full_state_update = False
     higher_is_better: bool | None = True
     tolerance: float
     threshold: float | None = None
+    levels: Levels | None = None
 
     def counts(self) -> Tensor:
         """Counts int64 [2, curves, bins] of the rows of this site, on the processor."""
         raise NotImplementedError
 
     def merged(self, cell: int) -> dict[str, Tensor]:
-        """The states in groups that hold `cell` rows of a class or none of it."""
+        """States in groups of `cell` rows of a class or none. Raises ValueError where there are no such groups."""
         raise NotImplementedError
+
+    def slices(self, curve: int, cell: int) -> list[slice]:
+        """The groups of a curve's bins. Raises ValueError where there are none."""
+        parted = None if self.threshold is None else edge(self.threshold)
+        if self.levels is not None:
+            return self.levels.slices(curve, cell, parted)
+        return groups(self.counts()[:, curve].numpy(), cell, parted=parted)
 
     def thin(self, cell: int) -> bool:
         """Whether a class has fewer than `cell` rows, but some: then nothing of these rows may leave a site."""
-        return _short(self.counts(), cell)
+        return short(self.counts(), cell)
 
     def withheld(self, cell: int) -> str:
         """The rule by which a site with this minimum cell keeps the states, in words; "" where they may leave.
@@ -170,9 +130,13 @@ class Counted(Metric):
         own = {name: getattr(self, name) for name in self._defaults}
         if cell <= 1:
             return "", own
-        if _short(self.counts(), LEAST_CELLS * cell):
+        if short(self.counts(), LEAST_CELLS * cell):
             return f"a class has fewer than {LEAST_CELLS} minimum cells ({LEAST_CELLS * cell} examples)", {}
-        states, before = self.merged(cell), self._value(own)
+        try:
+            states = self.merged(cell)
+        except ValueError:
+            return f"the others of its subgroup would be told in groups of fewer than {cell} examples", {}
+        before = self._value(own)
         if not math.isnan(before) and not abs(self._value(states) - before) <= self.tolerance:
             return f"merged bins of {cell} examples move the site's own value by more than {self.tolerance}", {}
         return "", states
@@ -220,7 +184,7 @@ class Binned(Counted):
         """As `Counted.merged`."""
         ends, within = torch.zeros_like(self.ends, device="cpu"), torch.zeros_like(self.within, device="cpu")
         for curve, counts in enumerate(self.counts().unbind(1)):
-            for group in groups(counts.numpy(), cell, self.threshold):
+            for group in self.slices(curve, cell):
                 inside = counts[:, group]
                 low, high = self.places(inside, group)
                 ends[0, :, curve, low] += inside.sum(1)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.metrics.bins import BINS, EDGES, Binned, Counted, bins, groups, histogram
+from models.metrics.bins import BINS, EDGES, Binned, Counted, bins, histogram
 from models.metrics.intervals import UNKNOWN, Bounds, Z, around
 
 Floats = NDArray[np.float64]
@@ -128,7 +128,7 @@ class BinnedCalibrationError(Counted):
     def merged(self, cell: int) -> dict[str, Tensor]:
         """As `Counted.merged`."""
         states = {name: torch.zeros_like(getattr(self, name), device="cpu") for name in self._defaults}
-        for group in groups(self.fine[:, 0].numpy(), cell, self.threshold):
+        for group in self.slices(0, cell):
             rows, total = self.fine[:, 0, group].sum(), self.sums[group].sum()
             place = even((total / rows.clamp(min=1)).float())
             states["rows"][place] += rows

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from models.metrics.bins import Counted, groups
+from models.metrics.bins import Counted
 
 Counts = NDArray[np.int64]
 
@@ -160,7 +160,7 @@ class FollowUp(Counted):
     def merged(self, cell: int) -> dict[str, Tensor]:
         """As `Counted.merged`."""
         seen = torch.zeros_like(self.seen, device="cpu")
-        for group in groups(self.counts()[:, 0].numpy(), cell):
+        for group in self.slices(0, cell):
             held = self.counts()[:, 0, group]
             last = group.start + int(held.sum(0).nonzero().max()) if held.any() else group.start
             seen[:, 0, last] += held.sum(1)

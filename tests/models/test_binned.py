@@ -11,9 +11,10 @@ from sklearn.metrics import average_precision_score
 
 from models.heads.classification import Binary
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC
-from models.metrics.bins import BINS, edge, groups
+from models.metrics.bins import BINS, edge
 from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope
 from models.metrics.classes import BinnedClassAUROC, Sensitivity, Specificity
+from models.metrics.groups import groups
 from models.metrics.survival import WeightedCIndex
 from models.metrics.thresholds import decide_at
 
