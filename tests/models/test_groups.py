@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC
-from models.metrics.bins import Counted
+from models.metrics.bins import Counted, edge
 from models.metrics.calibration import BinnedCalibrationError
 from models.metrics.groups import LEAST_CELLS, Levels, short
 
@@ -48,6 +48,14 @@ def test_between_two_borders_each_level_and_the_others_have_enough_rows_or_none(
             for counts in (*(part.counts() for part in told), rest):
                 rows = counts[:, 0, group].sum(1)
                 assert ((rows == 0) | (rows >= CELL)).all()
+            if threshold and group.start < edge(threshold) < group.stop:
+                for part in told:
+                    both = part.counts()[:, 0]
+                    if not any(
+                        short(each[:, None], CELL) for each in (both[:, : edge(threshold)], both[:, edge(threshold) :])
+                    ):
+                        rows = both[:, group.start : edge(threshold)].sum(1)
+                        assert ((rows == 0) | (rows >= CELL)).all()
         borders += len(found)
     assert borders >= 40  # more than one group in the mean: the curve of a level still says something
 

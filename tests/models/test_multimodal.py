@@ -200,6 +200,14 @@ def test_curves_know_where_decisions_on_their_rows_are_made_in_each_subgroup_too
     assert len(curves) >= 3 and {*curves} == {on_grid(at)}
 
 
+def test_each_curve_of_a_level_stands_beside_that_of_all_rows_and_of_the_other_levels():
+    module = model(subgroups={"sex": ["female", "male"]})
+    for name, whole in module.metrics.items():
+        if isinstance(whole, Counted):
+            parts = [module.subgroup_metrics[f"sex/{level}/{name}"] for level in ("female", "male")]
+            assert all(part.levels.whole is whole and part.levels.levels == parts for part in parts)
+
+
 def test_rows_stay_in_the_metrics_that_never_leave_and_are_forgotten():
     module = model(subgroups={"sex": ["female", "male"]}).eval()
     module.test_step(batch(label=LABELS), 0)
