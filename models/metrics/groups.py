@@ -18,20 +18,21 @@ Counts = NDArray[np.int64]
 def groups(
     counts: Counts, cell: int, *, parted: int | None = None, borders: Iterable[int] | None = None
 ) -> list[slice]:
-    """Slices of the bins of `counts` [2 or more, bins], each with `cell` rows of a class or none of it, that tile them.
+    """Slices of the bins of `counts` [2 k, bins], each with `cell` rows of a class or none of it, that tile them.
 
-    Of all such slices those with the fewest pairs of a negative and a positive in one slice (the first two rows), by
-    dynamic programming over the bins that hold rows; borders lie in the middle between these, or are of `borders`
-    alone. On both sides of the bin `parted`, where decisions begin, each slice has `cell` rows of a class or none too,
-    unless the whole has not: then its decisions leave no site. Raises ValueError where there are no such slices.
+    `counts` are negatives and positives of all, then of parts. Of all such slices those with the fewest pairs of a
+    negative and a positive of all in one slice, by dynamic programming over the bins that hold rows; borders lie in the
+    middle between these, or are of `borders` alone. On both sides of the bin `parted`, where decisions begin, a slice
+    has `cell` rows of a class or none too, of each part that has so over all bins: of others no decision leaves a site.
+    Raises ValueError where there are no such slices.
     """
     held = np.flatnonzero(counts.any(0))
     if not len(held):
         return [slice(0, counts.shape[1])]
     before = np.concatenate([np.zeros((len(counts), 1), np.int64), counts[:, held].cumsum(1)], 1)
     decided = 0 if parted is None else int(np.searchsorted(held, parted))
-    if not (_enough(before[:, decided], cell) & _enough(before[:, -1] - before[:, decided], cell)).all():
-        decided = 0
+    sides = _enough(before[:, decided], cell) & _enough(before[:, -1] - before[:, decided], cell)
+    free = ~sides.reshape(-1, 2).all(1).repeat(2)[:, None]  # whose decisions leave no site
     places = _places(held, borders)
     begins = np.array([0, *sorted(places)])
     pairs, start = np.full(len(held) + 1, math.inf), np.zeros(len(held) + 1, np.int64)
@@ -42,7 +43,8 @@ def groups(
         allowed = _enough(inside, cell).all(0)
         if decided < end:  # the slices that begin before the decision and end after it
             below = before[:, [decided]] - before[:, from_]
-            allowed &= (from_ >= decided) | (_enough(below, cell) & _enough(inside - below, cell)).all(0)
+            kept = free | (_enough(below, cell) & _enough(inside - below, cell))
+            allowed &= (from_ >= decided) | kept.all(0)
         lost = np.where(allowed, pairs[from_] + inside[0] * inside[1], math.inf)
         start[end], pairs[end] = from_[lost.argmin()], lost.min()
     if math.isinf(pairs[-1]):
