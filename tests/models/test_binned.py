@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score
 
 from models.heads.classification import Binary
 from models.metrics.binned import BinnedAUPRC, BinnedAUROC
-from models.metrics.bins import BINS, edge
+from models.metrics.bins import BINS, edge, on_grid
 from models.metrics.calibration import BinnedCalibrationError, BinnedCalibrationSlope
 from models.metrics.classes import BinnedClassAUROC, Sensitivity, Specificity
 from models.metrics.groups import groups
@@ -124,6 +124,14 @@ def test_decisions_and_curves_of_the_same_rows_tell_no_count_of_few_between_a_bo
             assert over == 0 or over >= cell
             assert parted[label] - over == 0 or parted[label] - over >= cell
     assert told >= 15
+
+
+def test_a_threshold_that_few_rows_reach_withholds_no_curve_since_its_decisions_stay():
+    predicted, label = draw(np.random.default_rng(7), 150)
+    curve = of(BinnedAUROC, (predicted, label))
+    curve.threshold = float(predicted[label == 1].sort().values[-3])
+    assert 0 < int((predicted[label == 1] >= on_grid(curve.threshold)).sum()) < 5
+    assert not curve.withheld(5)
 
 
 def test_groups_are_those_with_the_fewest_pairs_inside():
