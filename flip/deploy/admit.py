@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_public_key, load_ssh_public_key
 
 from flip.errors import UserError
@@ -43,11 +45,12 @@ def add(arguments: Sequence[str]) -> None:
     print(f"{out / name}: for {name}; no key of the site is in it, and nobody else needs a new folder")
     print(f"{out / SERVER / ROSTER / name}.pub: belongs into the server's kit, as {ROSTER}/{name}.pub")
     print("With Flower start the server again; FLARE's lets the site in from then on.")
-    told = ", ".join(sorted({*peers} - {name})) or "no other site, since the kits were made without requests"
-    print(
-        f"For secure sums its kit has the requests of {told}; give {path} to each other site, for {PEERS}/ of its kit:"
-    )
-    print("flip site peers peers/ site.yaml says there what that changes.")
+    if others := sorted({*peers} - {name}):
+        print(f"For secure sums its kit has the requests of {', '.join(others)}; give {path} to each other site, for")
+        print(f"{PEERS}/ of its kit: flip site peers peers/ site.yaml says there what that changes.")
+    else:
+        print("No other site is known by a request: for secure sums each takes the keys of a roster that you make,")
+        print("as each site's flip site peer site.yaml says its own: flip site peers roster.yaml site.yaml")
 
 
 def known(authority: Kit) -> dict[str, Request]:
@@ -69,13 +72,16 @@ def known(authority: Kit) -> dict[str, Request]:
 
 
 def held(roster: Path) -> Mapping[Path, PublicKey]:
-    """The public keys of a roster's folder, by file."""
-    texts = {path: path.read_bytes() for path in sorted(roster.glob("*.pub"))}
-    keys = {
-        path: load_ssh_public_key(text) if text.startswith(b"ecdsa-") else load_pem_public_key(text)
-        for path, text in texts.items()
-    }
-    return {path: key for path, key in keys.items() if isinstance(key, PublicKey)}
+    """The public keys of a roster's folder, by file. Raises UserError for one that cannot be read."""
+    return {path: key for path in sorted(roster.glob("*.pub")) if isinstance(key := _public(path), PublicKey)}
+
+
+def _public(path: Path) -> PublicKeyTypes:
+    text = path.read_bytes()
+    try:
+        return load_ssh_public_key(text) if text.startswith(b"ecdsa-") else load_pem_public_key(text)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise UserError(f"{path}: is no public key; put that of the server's kit there") from error
 
 
 def check_new(roster: Path, name: str, public: PublicKey) -> None:

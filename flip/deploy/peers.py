@@ -36,10 +36,14 @@ def command(arguments: Sequence[str]) -> None:
         raise UserError(
             f"{place}: has not the key of this site, {own}, so that it is wrong or old; give it to who made it"
         )
-    _show(load_site(path).peers, {name: key for name, key in keys.items() if name not in here}, fingerprints, here[0])
+    peers = {name: key for name, key in sorted(keys.items()) if name not in here}
+    _show(load_site(path).peers, peers, fingerprints, here[0])
+    if not peers:
+        print(f"This site is {here[0]}, and no other is there: a secure sum needs the keys of others too")
+        return
     ask = "fingerprint, by another way" if fingerprints else "key"
     print(f"This site is {here[0]}. Ask each new or changed site itself for its {ask}, then write into {path}:")
-    print(f"peers: {{{', '.join(f'{name}: {key}' for name, key in sorted(keys.items()) if name not in here)}}}")
+    print(f"peers: {{{', '.join(f'{name}: {key}' for name, key in peers.items())}}}")
 
 
 def _show(known: Mapping[str, str], peers: Mapping[str, str], fingerprints: Mapping[str, str], here: str) -> None:

@@ -24,20 +24,22 @@ def write_peers(kits: Iterable[Path], requests: Collection[Request]) -> None:
             write(path, each.text)
 
 
-def own_request(folder: Path) -> Request | None:
-    """A site's own request, in its kit; None where there is no kit, or one that was made without requests.
+def own_request(file: Path) -> Request | None:
+    """The request of the site of a file, in its kit; None where there is no kit, or one that was made without requests.
 
-    Raises UserError.
+    Others' requests may be in such a one: then the site's file names no secret. Raises UserError.
     """
+    folder = file.absolute().parent
     if not (folder / KIT).is_file() or not (folder / PEERS).is_dir():
         return None
     kit = Kit.read(folder)
-    return read(folder / PEERS / f"{kit.site}{SUFFIX}", kit.backend)
+    own = folder / PEERS / f"{kit.site}{SUFFIX}"
+    return read(own, kit.backend) if own.exists() or load_site(file).secret is not None else None
 
 
 def check_own(file: Path) -> None:
     """Refuse a site's file, in a kit made from requests, of another secret than its own request. Raises UserError."""
-    if own_request(file.absolute().parent):
+    if own_request(file):
         public_key(file)
 
 
@@ -51,14 +53,18 @@ def public_key(file: Path) -> str:
     from flip.site.secret import secret_file
 
     own, home = load_site(file), file.absolute().with_suffix("")
-    request, place = own_request(file.absolute().parent), secret_file(own, home)
-    remedy = f"put the file {SECRET} that flip site request made there, or name its place by secret in {file}"
+    request, place = own_request(file), secret_file(own, home)
+    remedy = (
+        f"put the file {SECRET} that flip site request made there, or name its place by secret in {file}; a site whose "
+        "secret is lost asks to be let in under another name, by a new request"
+    )
     if request and not place.is_file():
         raise UserError(f"{place}: is missing; {remedy}")
     try:
         found = public_identity(own, home)
     except (OSError, ValueError) as error:
-        raise UserError(f"secret ({file}): {error}") from error
+        damaged = request and isinstance(error, ValueError)
+        raise UserError(f"{place}: is no secret; {remedy}" if damaged else f"secret ({file}): {error}") from error
     if request and found != request.identity:
         raise UserError(f"{place}: is not the secret that {PEERS}/{request.site}{SUFFIX} was made with; {remedy}")
     return found

@@ -221,6 +221,8 @@ def test_a_kit_takes_the_secret_that_it_was_asked_for_with(backend, deployed, tm
     assert not secret.exists()
     make_secret(secret)
     refusals(kit, file, f"{secret}: is not the secret that peers/kings.csr was made with", capsys)
+    secret.write_bytes(b"short")
+    refusals(kit, file, f"{secret}: is no secret; put the file secret that flip site request made there", capsys)
     secret.chmod(0o640)
     refusals(kit, file, "others can read the site's secret", capsys)
 
@@ -244,7 +246,23 @@ def test_a_kit_without_requests_makes_its_own_secret_and_starts_as_before(kings)
     assert (kings.kit / "secret").stat().st_mode & 0o777 == 0o600
 
 
+def test_the_requests_of_others_in_a_kit_without_its_own_change_nothing_there(kings):
+    (kings.kit / "peers" / "kings.csr").unlink()
+    file = yaml.safe_load(kings.file.read_text())
+    kings.file.write_text(yaml.safe_dump({**file, "secret": None}))
+    assert PROVISION["flower"].children(Kit.read(kings.kit))
+    for command in ("check", "peer"):
+        assert kings.says(command, str(kings.file))[0] == 0
+
+
 # A site that comes.
+
+
+def test_a_key_of_the_roster_that_cannot_be_read_is_named(kings):
+    (kings.folder / "kits/authority/sites/guys.pub").write_text("-----BEGIN PUBLIC KEY-----")
+    status, told = added(kings)
+    assert status == 2 and "sites/guys.pub: is no public key; put that of the server's kit there" in told
+    assert not (kings.folder / "added").exists()
 
 
 def added(kings: Hospital, name: str = "bruno") -> tuple[int, str]:
@@ -297,5 +315,5 @@ def test_a_site_that_comes_with_the_key_in_sums_of_another_is_not_let_in(kings):
 def test_an_authority_of_before_gives_the_new_site_its_own_request_alone(kings):
     shutil.rmtree(kings.folder / "kits/authority/peers")
     status, told = added(kings)
-    assert status == 0 and "the requests of no other site, since the kits were made without requests" in told
+    assert status == 0 and "No other site is known by a request" in told
     assert [path.name for path in (kings.folder / "added/bruno/peers").iterdir()] == ["bruno.csr"]
