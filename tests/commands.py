@@ -48,10 +48,11 @@ class Finished:
 def run_flip(folder: Path, *arguments: str, seconds: int, **environment: str) -> "subprocess.CompletedProcess[str]":
     """`python -m flip ARGUMENTS` in a folder, on one thread, for so many seconds at most.
 
-    Where it computes as this process does, it is forked from one that has loaded the libraries.
+    Where Python and the libraries start as in this process, it is forked from one that has loaded them.
     """
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    if not any("numerics" in each for each in arguments):
+    own = [name for name in environment if name.startswith(("PYTHON", "OMP", "MKL", "LC_", "LANG"))]
+    if not (any("numerics" in each for each in arguments) or {*own} - {"PYTHONPATH"}):
         return warm().run(arguments, folder=folder, environment=surroundings, seconds=seconds)
     return subprocess.run(
         [sys.executable, "-m", "flip", *arguments],

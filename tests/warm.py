@@ -7,6 +7,7 @@ one that is started anew: see `tests/commands.py`.
 
 import json
 import os
+import random
 import runpy
 import signal
 import subprocess
@@ -20,6 +21,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle, send_handle
 from pathlib import Path
 from typing import IO
+
+import numpy
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = (
@@ -115,6 +118,8 @@ def main(number: int) -> None:
     os.environ.clear()
     os.environ.update(environment)
     tempfile.tempdir = None
+    random.seed()  # else each would draw the same numbers, as no two processes of a user do
+    numpy.random.seed()
     sys.path[:] = [folder, *paths(environment), *libraries]
     sys.argv = ["flip", *words]
     runpy.run_module("flip", run_name="__main__", alter_sys=True)

@@ -200,8 +200,8 @@ def _parts(name: str) -> list[str]:
 
 def _title(runs: Sequence[RunRecord], name: str) -> str:
     _, where, *rest = _parts(name)
-    told = [titled(run, rest[0]) for run in runs if name in run.metrics]
-    return f"{told[0]}, {POOLED}" if where == POOLED else rest[0]
+    told = max((titled(run, rest[0]) for run in runs if name in run.metrics), key=len)  # a run of before tells no unit
+    return f"{told}, {POOLED}" if where == POOLED else rest[0]
 
 
 def _best(rows: Sequence[Row], index: int, run: RunRecord, name: str) -> float:

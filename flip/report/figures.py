@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from flip.files import POOLED
 from flip.report.series import mean_series, series, validation_metric, validation_phase
+from flip.report.units import titled
 from flip.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def learning_curves(run: RunRecord) -> "Figure | None":
     if run.backend != "none":
         panels[0][1][POOLED] = mean_series(run)
     if metric := validation_metric(run):
-        panels.append((f"validation {metric}", series(run, validation_phase(run), metric)))
+        panels.append((f"validation {titled(run, metric)}", series(run, validation_phase(run), metric)))
     panels = [(title, lines) for title, lines in panels if any(len(x) for x, _ in lines.values())]
     if not panels:
         return None

@@ -6,6 +6,7 @@ from flip.files import POOLED
 from flip.report.format import number
 from flip.report.series import mean_series, validation_metric, validation_phase
 from flip.report.tables import warnings
+from flip.report.units import titled
 from flip.runs.record import RunRecord
 
 DIVERGED = 10.0  # a last training loss so many times the first
@@ -77,7 +78,9 @@ def _not_converged(run: RunRecord) -> list[str]:
     if values[-1] != best or values.count(best) > 1:
         return []
     unit = _unit(run)
-    return [f"Not converged: validation {metric} is best in the last of {len(values)} {unit}s; train for more."]
+    return [
+        f"Not converged: validation {titled(run, metric)} is best in the last of {len(values)} {unit}s; train for more."
+    ]
 
 
 def _unit(run: RunRecord) -> str:
