@@ -124,7 +124,7 @@ class Cox(nn.Module):
 
     def metrics(self) -> dict[str, Metric]:
         """Metrics that can be summed over sites."""
-        ranks: dict[str, Metric] = {"c_index_weighted": WeightedCIndex(), "follow_up": FollowUp()}
+        ranks: dict[str, Metric] = {"c_index_weighted": WeightedCIndex(), "follow_up": FollowUp(self.times)}
         if not self.times:
             return ranks
         hazards = {name: BaselineHazard(self.times[:end]) for end, name in enumerate(self.predicts_with, start=1)}

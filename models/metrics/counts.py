@@ -5,6 +5,7 @@ Their states sum over sites and have no value of their own (NaN), so that none s
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from models.metrics.bins import Counted
+from models.metrics.groups import short
 
 Counts = NDArray[np.int64]
 
@@ -129,33 +131,54 @@ class LabelDecisions(Tally):
 
 STEP, FIRST, LAST = 0.02, 1e-3, 1e6  # of the time bins: two in a hundred wide, from 86 seconds to 2,700 years in days
 TIMES = FIRST * np.exp(np.arange(0, math.ceil(math.log(LAST / FIRST) / STEP) + 1) * STEP)
-"""Upper ends of the time bins, the same everywhere; what lies beyond is in the last."""
+"""Upper ends of the time bins; what lies beyond is in the last. Those of a hazard's intervals come in between."""
 
 
 class FollowUp(Counted):
-    """When follow-up ended: counts int64 [2 (censored, event), 1, bins] over `TIMES`, in the study's unit of time.
+    """When follow-up ended: counts int64 [2 (censored, event), 1, bins] over `ends`, in the study's unit of time.
 
     A Kaplan-Meier curve of these differs from the rows' by the width of a bin, 2 % of the time. Under a minimum cell
-    bins are merged until each holds that many of either kind, or none, and stand at their group's last time.
+    bins are merged until each holds that many of either kind, or none, and stand at their group's last time. Beside a
+    `BaselineHazard` they are merged to its intervals, since other borders would tell the few between, and from the
+    first interval with few of a kind on to one: the hazard of that one and later ones stays at its site.
+
+    Args:
+        times: ends of the intervals of a hazard that leaves too, ascending; none: there is no hazard.
     """
 
     tolerance = math.inf
     higher_is_better = None
     seen: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, times: Sequence[float] = ()) -> None:
         super().__init__()
-        self.add_state("seen", torch.zeros(2, 1, len(TIMES), dtype=torch.long), dist_reduce_fx="sum")
+        self.ends = np.union1d(TIMES, np.asarray(times, np.float64))
+        self.times = [int(np.searchsorted(self.ends, time)) + 1 for time in times]  # bins until each
+        self.add_state("seen", torch.zeros(2, 1, len(self.ends), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, risk: Tensor, time: Tensor, event: Tensor, *_: Any) -> None:
         """Add rows: follow-up time [n], event [n] (1, or 0 censored)."""
-        bin_ = torch.bucketize(time.double().cpu() * (1 - 1e-6), torch.from_numpy(TIMES)).clamp(max=len(TIMES) - 1)
-        place = (event > 0).long().cpu() * len(TIMES) + bin_
+        bins = len(self.ends)
+        bin_ = torch.bucketize(time.double().cpu(), torch.from_numpy(self.ends)).clamp(max=bins - 1)
+        place = (event > 0).long().cpu() * bins + bin_
         self.seen += torch.bincount(place, minlength=self.seen.numel()).reshape(self.seen.shape).to(self.seen)
 
     def counts(self) -> Tensor:
         """As `Counted.counts`."""
         return self.seen.cpu()
+
+    def slices(self, curve: int, cell: int) -> list[slice]:
+        """As `Counted.slices`."""
+        if not self.times:
+            return super().slices(curve, cell)
+        borders = [0, *self.times, len(self.ends)]
+        found = [slice(*each) for each in itertools.pairwise(borders)]
+        few = [short(self.counts()[:, :, each], cell) for each in found]
+        first = few.index(True) if True in few else len(found) - 1
+        rest = slice(found[first].start, len(self.ends))
+        if short(self.counts()[:, :, rest], cell):
+            raise ValueError(f"fewer than {cell} of a kind are left after the last interval of the hazard")
+        return [*found[:first], rest]
 
     def merged(self, cell: int) -> dict[str, Tensor]:
         """As `Counted.merged`."""

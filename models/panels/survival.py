@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torchmetrics import Metric
 
-from models.metrics.counts import TIMES, FollowUp
+from models.metrics.counts import FollowUp
 from models.metrics.intervals import Z
 from models.panels.outcomes import POOLED, named, outcome_panel
 
@@ -21,20 +21,21 @@ SHOWN = 7  # columns of numbers at risk
 
 def panels(scored: Scored, names: Sequence[str]) -> list[dict[str, Any]]:
     """Of the metric `follow_up` by place; `names` are those of the censored and of the event."""
-    told = {
-        place: each.counts()[:, 0].numpy()
+    found = {
+        place: each
         for place, metrics in scored.items()
         if isinstance(each := metrics.get("follow_up"), FollowUp) and each.counts().any()
     }
+    told = {place: each.counts()[:, 0].numpy() for place, each in found.items()}
     if not told:
         return []
     names = named(names, 2)
-    found = [outcome_panel({place: counts.sum(1).tolist() for place, counts in told.items()}, names)]
-    return [*found, curve(told[POOLED], names)] if POOLED in told else found
+    table = outcome_panel({place: counts.sum(1).tolist() for place, counts in told.items()}, names)
+    return [table, curve(told[POOLED], found[POOLED].ends, names)] if POOLED in told else [table]
 
 
-def kaplan_meier(counts: NDArray[np.int64]) -> tuple[Floats, Floats, Floats, Floats]:
-    """Times, survival and its 95 % limits from counts [2 (censored, event), bins] over `TIMES`, from time 0 on.
+def kaplan_meier(counts: NDArray[np.int64], ends: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Times, survival and its 95 % limits from counts [2 (censored, event), bins] over `ends`, from time 0 on.
 
     Those who are censored in an event's bin are at risk in it, as at an event's own time. Variance by Greenwood, limits
     on the log-log scale. Source: Kaplan EL, Meier P, J Am Stat Assoc 1958;53:457-481.
@@ -42,7 +43,7 @@ def kaplan_meier(counts: NDArray[np.int64]) -> tuple[Floats, Floats, Floats, Flo
     censored, died = counts.astype(np.float64)
     at_risk = counts.sum() - np.concatenate([[0.0], np.cumsum(censored + died)[:-1]])
     seen = died > 0
-    died, at_risk, times = died[seen], at_risk[seen], TIMES[seen]
+    died, at_risk, times = died[seen], at_risk[seen], ends[seen]
     survival = np.cumprod(1 - died / at_risk)
     with np.errstate(divide="ignore", invalid="ignore"):
         half = Z * np.sqrt(np.cumsum(died / (at_risk * (at_risk - died)))) / np.abs(np.log(survival))
@@ -52,13 +53,13 @@ def kaplan_meier(counts: NDArray[np.int64]) -> tuple[Floats, Floats, Floats, Flo
     return (np.concatenate([[0.0], times]), *(np.concatenate([[1.0], each]) for each in (survival, low, high)))
 
 
-def curve(counts: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+def curve(counts: NDArray[np.int64], ends: Floats, names: Sequence[str]) -> dict[str, Any]:
     """The curve of the sites that train together, and how many are at risk at even times."""
-    times, survival, low, high = kaplan_meier(counts)
-    last = float(TIMES[np.flatnonzero(counts.any(0)).max()])
+    times, survival, low, high = kaplan_meier(counts, ends)
+    last = float(ends[np.flatnonzero(counts.any(0)).max()])
     ticks = _even(last)
-    at_risk = [int(counts[:, tick <= TIMES].sum()) for tick in ticks]
-    events = [int(counts[1, tick > TIMES].sum()) for tick in ticks]
+    at_risk = [int(counts[:, tick <= ends].sum()) for tick in ticks]
+    events = [int(counts[1, tick > ends].sum()) for tick in ticks]
     lines = {
         key: [*values.tolist(), float(values[-1])] for key, values in (("y", survival), ("low", low), ("high", high))
     }

@@ -12,7 +12,7 @@ from sklearn.metrics import confusion_matrix, r2_score, recall_score, roc_curve,
 from models.heads.classification import Binary, MultiClass, MultiLabel
 from models.heads.regression import Determination, Regression, RootMeanSquaredError
 from models.heads.survival import Cox
-from models.metrics.counts import Confusion, FollowUp, LabelDecisions, told
+from models.metrics.counts import BaselineHazard, Confusion, FollowUp, LabelDecisions, told
 from models.panels.outcomes import outcome_panel
 from models.panels.survival import kaplan_meier
 
@@ -157,7 +157,7 @@ def test_the_survival_curve_is_lifelines_but_for_the_width_of_a_bin() -> None:
     _, time, event = rows = survival_rows()
     metric = FollowUp()
     metric.update(*rows)
-    times, survival, low, high = kaplan_meier(metric.counts()[:, 0].numpy())
+    times, survival, low, high = kaplan_meier(metric.counts()[:, 0].numpy(), metric.ends)
     fitted = KaplanMeierFitter().fit(time, event)
     exact = fitted.survival_function_at_times(times).to_numpy()
     assert survival == pytest.approx(exact, abs=0.01)
@@ -184,6 +184,31 @@ def test_times_leave_a_site_in_groups_that_hold_the_cell_and_keep_the_events() -
     left = metric.coarse(5)["seen"]
     assert left.sum((1, 2)).tolist() == metric.seen.sum((1, 2)).tolist()
     assert not ((left > 0) & (left < 5)).any()
+
+
+def test_beside_a_hazard_no_few_rows_lie_between_its_intervals_and_the_groups_of_the_follow_up() -> None:
+    times, told = [100.0, 365.0, 730.0], 0
+    for number in (60, 100, 150, 200, 300, 400):
+        rows = survival_rows(number)
+        metric = FollowUp(times)
+        metric.update(*rows)
+        hazards = [BaselineHazard(times[:end]) for end in range(1, 4)]
+        for each in hazards:
+            each.update(*rows)
+        left = [each for each in hazards if not each.thin(5)]
+        if metric.withheld(5):
+            continue
+        told += len(left)
+        seen = metric.coarse(5)["seen"][:, 0]
+        for hazard in left:
+            died = hazard.deaths.cumsum(0)
+            for until, deaths in zip(hazard.ends.numpy(), died.tolist(), strict=True):
+                before = int(seen[1, metric.ends <= until].sum())  # of the groups that end until then
+                assert deaths - before == 0 or deaths - before >= 5
+                after = int(seen[1].sum()) - deaths
+                assert after == 0 or after >= 5
+        assert not ((seen > 0) & (seen < 5)).any()
+    assert told >= 5
 
 
 def test_few_events_keep_their_times_at_the_site() -> None:
