@@ -131,7 +131,7 @@ def test_a_function_that_can_be_led_astray_is_no_argument(target: str, acme: Acm
 
 def test_a_function_of_ones_own_is_an_argument(acme: Acme) -> None:
     model = {"_target_": "acme.parts.Model", "optimizer": None, "threshold": {"_target_": "acme.parts.halved"}}
-    assert build.instantiate(model, "model", "model").metrics["accuracy"].threshold == 0.5
+    assert build.instantiate(model, "model", "model").metrics["accuracy"].threshold == pytest.approx(0.5)
 
 
 def test_a_cohort_that_is_not_there_is_an_error_of_the_data(acme: Acme, tmp_path: Path) -> None:
