@@ -120,9 +120,12 @@ def to_result(
 
 
 def ended(files: RunFolder, started: float, reason: str, status: str) -> ResultFile:
-    """The result that the run has, else one that says why there is no other."""
+    """The result that the run has, else one that says why there is no other.
+
+    Of an interrupt nothing has failed: a server's program that is stopped may say so before we do.
+    """
     result = files.result()
-    if result is None:
+    if result is None or (status == INTERRUPTED and result["status"] == "failed"):
         seconds, rounds = time.perf_counter() - started, files.last_round() + 1
         result = no_result(reason, seconds, rounds=rounds, status=status)
         files.json("result.json", result)
