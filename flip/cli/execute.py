@@ -120,10 +120,7 @@ def to_result(
 
 
 def ended(files: RunFolder, started: float, reason: str, status: str) -> ResultFile:
-    """The result that the run has, else one that says why there is no other.
-
-    Of an interrupt nothing has failed: a server's program that is stopped may say so before we do.
-    """
+    """The result that the run has, else one that says why; a server that we interrupt may say first that it failed."""
     result = files.result()
     if result is None or (status == INTERRUPTED and result["status"] == "failed"):
         seconds, rounds = time.perf_counter() - started, files.last_round() + 1
