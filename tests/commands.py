@@ -51,8 +51,8 @@ def run_flip(folder: Path, *arguments: str, seconds: int, **environment: str) ->
     Where Python and the libraries start as in this process, it is forked from one that has loaded them.
     """
     surroundings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    own = [name for name in environment if name.startswith(("PYTHON", "OMP", "MKL", "LC_", "LANG"))]
-    if not (any("numerics" in each for each in arguments) or {*own} - {"PYTHONPATH"}):
+    others = {name for name in environment if name.startswith(("PYTHON", "OMP", "MKL", "LC_", "LANG"))} - {"PYTHONPATH"}
+    if not others and not any("numerics" in each for each in arguments):
         return warm().run(arguments, folder=folder, environment=surroundings, seconds=seconds)
     return subprocess.run(
         [sys.executable, "-m", "flip", *arguments],

@@ -88,15 +88,14 @@ def serve(pipe: Connection) -> tuple[list[str], str, dict[str, str]]:
         except EOFError:
             sys.exit()
         streams = [recv_handle(pipe), recv_handle(pipe)]
-        number = os.fork()
-        if not number:
+        if not (number := os.fork()):
             for stream, standard in zip(streams, (1, 2), strict=True):
                 os.dup2(stream, standard)
-        for stream in streams:
-            os.close(stream)
-        if not number:
+                os.close(stream)
             words, folder, environment = asked
             return words, folder, environment
+        for stream in streams:
+            os.close(stream)
         pipe.send_bytes(json.dumps(number).encode())
         _, status = os.waitpid(number, 0)
         pipe.send_bytes(json.dumps(os.waitstatus_to_exitcode(status)).encode())

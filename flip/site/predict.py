@@ -55,7 +55,7 @@ def predict(place: Place, loaded: Loaded, task: Task, log: logging.Logger) -> No
     predicted = named(predictions(module, rows, device_of(loaded.manifest, place.site)), data.predicted_names)
     read, skipped, unfounded = data.row_names("test"), data.skipped_rows(), data.unfounded_rows("test")
     if isinstance(data, NamesInputs) and (inputs := data.row_inputs("test")):
-        predicted = {**predicted, "inputs": texts({"inputs": inputs})["inputs"]}
+        predicted = {**predicted, **texts({"inputs": inputs})}
     lines = [
         {**name, **({"reason": printable(why)} if why else numbers)}
         for name, numbers, why in zip(records(texts(read)), records(predicted), unfounded, strict=True)

@@ -8,9 +8,10 @@ exactly 0 and 1 have bins of their own.
 **Groups.** A site whose policy has a minimum cell puts neighboring bins together until each group holds that many rows
 of a class, or none: one set of groups for both classes, of all such sets the one with the fewest pairs within groups.
 A group's rows are sent twice, all at its lower end and all at its upper end; the ends tile the grid, so that none is a
-person's own value. Groups are a function of the histogram and the decision's threshold alone: metrics of the same rows
-send the same groups, and nothing follows from their difference. Decisions that leave too are counts on the two sides of
-the threshold, an edge of the grid: no group has few rows on one of them, since subtraction would tell these.
+person's own value. Groups are a function of the histogram and the decision's threshold alone, and of a subgroup's level
+of the histograms that it stands beside: metrics of the same rows send the same groups, and nothing follows from their
+difference. Decisions that leave too are counts on the two sides of the threshold, an edge of the grid: no group has few
+rows on one of them, since subtraction would tell these.
 
 **What is lost** is the order within a group. In the curve each group is a pair of points: a share s of its negatives
 lies at its lower end and the rest at the upper one, of its positives the share s at the upper one. A negative and a
@@ -134,8 +135,8 @@ class Counted(Metric):
             return f"a class has fewer than {LEAST_CELLS} minimum cells ({LEAST_CELLS * cell} examples)", {}
         try:
             states = self.merged(cell)
-        except ValueError:
-            return f"the others of its subgroup would be told in groups of fewer than {cell} examples", {}
+        except ValueError as rule:
+            return str(rule), {}
         before = self._value(own)
         if not math.isnan(before) and not abs(self._value(states) - before) <= self.tolerance:
             return f"merged bins of {cell} examples move the site's own value by more than {self.tolerance}", {}

@@ -153,7 +153,7 @@ class FollowUp(Counted):
     def __init__(self, times: Sequence[float] = ()) -> None:
         super().__init__()
         self.ends = np.union1d(TIMES, np.asarray(times, np.float64))
-        self.times = [int(np.searchsorted(self.ends, time)) + 1 for time in times]  # bins until each
+        self.until = [int(np.searchsorted(self.ends, time)) + 1 for time in times]  # how many bins end by each
         self.add_state("seen", torch.zeros(2, 1, len(self.ends), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, risk: Tensor, time: Tensor, event: Tensor, *_: Any) -> None:
@@ -169,9 +169,9 @@ class FollowUp(Counted):
 
     def slices(self, curve: int, cell: int) -> list[slice]:
         """As `Counted.slices`."""
-        if not self.times:
+        if not self.until:
             return super().slices(curve, cell)
-        borders = [0, *self.times, len(self.ends)]
+        borders = [0, *self.until, len(self.ends)]
         found = [slice(*each) for each in itertools.pairwise(borders)]
         few = [short(self.counts()[:, :, each], cell) for each in found]
         first = few.index(True) if True in few else len(found) - 1

@@ -48,7 +48,7 @@ def groups(
         lost = np.where(allowed, pairs[from_] + inside[0] * inside[1], math.inf)
         start[end], pairs[end] = from_[lost.argmin()], lost.min()
     if math.isinf(pairs[-1]):
-        raise ValueError(f"a class has fewer than {cell} rows: its counts cannot leave in groups of {cell}")
+        raise ValueError(f"a class, or the others of its subgroup, would be told in groups of fewer than {cell} rows")
     found, end = [counts.shape[1]], int(start[-1])
     while end:
         found.append(places[end])
