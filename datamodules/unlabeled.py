@@ -114,10 +114,11 @@ class NamedRows:
         left = np.array([why is not None for why in self._why], bool)
         return {**self._named(left), "reason": list(self._why[left])}
 
-    def person_names(self) -> list[str]:
-        """The site's own name of each person, once; none where no column names them."""
+    def person_names(self, split: str = "") -> list[str]:
+        """The site's own name of each person, of a split or of all, once; none where no column names them."""
         self.setup()
-        return [name for name in dict.fromkeys(self._all_names.get("person", ())) if name]
+        names = self.row_names(split) if split else self._all_names
+        return [name for name in dict.fromkeys(names.get("person", ())) if name]
 
     def _named(self, chosen: np.ndarray) -> dict[str, list[str]]:
         return {name: [values[row] for row in np.flatnonzero(chosen)] for name, values in self._all_names.items()}

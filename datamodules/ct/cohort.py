@@ -109,9 +109,15 @@ class OfTable:
         self.prepare_data()
         return len({study.person for study in self._studies()})
 
-    def person_names(self) -> list[str]:
-        """The site's own name of each person, once."""
-        return [name for name in dict.fromkeys(study.person for study in self._studies()) if name]
+    def person_names(self, split: str = "") -> list[str]:
+        """The site's own name of each person, of a split or of all, once."""
+        studies = self._studies()
+        chosen = [studies[code] for code in self.whose(split)] if split else studies
+        return [name for name in dict.fromkeys(study.person for study in chosen) if name]
+
+    def whose(self, split: str) -> NDArray[np.int64]:
+        """A code of the person of each example of a split, int64 [n]: the row of a study."""
+        raise NotImplementedError
 
     def _studies(self) -> list[Study]:
         studies, self.opted_out = read_cohort(self.root, self.columns, self.opt_out)

@@ -15,7 +15,7 @@ from flip.config import rules
 from flip.config.approvers import NOBODY, Approvers, Release
 from flip.config.demands import Demand, moved_by_noise, refused_strategy
 from flip.config.places import refusals
-from flip.config.rules import DEPLOYED, RELEASES, REQUIRED, UNITS
+from flip.config.rules import DEPLOYED, REFUSED, RELEASES, REQUIRED, UNITS
 from flip.config.study import Manifest
 from flip.config.targets import STUDY_TARGETS, prefix_problems
 from flip.errors import UserError, close, nearest
@@ -34,6 +34,8 @@ class Policy:
     Attributes:
         minimum_persons: distinct persons that a cohort must hold before anything is computed on it.
         minimum_cell: persons that must stand behind every number that leaves the site.
+        near_cohorts: `REFUSED` is a cohort that differs by fewer persons than minimum_cell from one that was answered
+            about, in whichever study, since the two answers together tell of these few; `ANSWERED` asks for nothing.
         rounding: what every count that leaves is a multiple of; 1: as it is.
         targets: prefixes of the code that a study may name here, and single classes by name; of libraries and of the
             engine only what is listed (`flip.config.places`), unless its name stands here.
@@ -70,6 +72,7 @@ class Policy:
     minimum_persons: int
     minimum_cell: int
     targets: Sequence[str] = STUDY_TARGETS
+    near_cohorts: str = REFUSED
     rounding: int = 1
     minimum_batch: int = 1
     persons_per_parameter: int = 0
@@ -133,7 +136,7 @@ class Policy:
         release = None if held is None else part(Release.read, f"{where}.release", held, problems)
         if problems:
             raise UserError(problems)
-        stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation") if key in value}
+        stated = {key: value[key] for key in (*UNITS, *DEPLOYED, "secure_aggregation", "near_cohorts") if key in value}
         stated = {**(DEPLOYED if deployed else {}), **stated, **rules.lists(value, deployed=deployed)}
         return cls(**stated, privacy=privacy, approval=approval, release=release)
 

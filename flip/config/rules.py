@@ -9,6 +9,7 @@ from typing import Any
 from flip.errors import nearest
 
 REQUIRED = "required"
+REFUSED, ANSWERED = "refused", "answered"  # what becomes of a cohort that differs by few from one answered about
 SHA256 = re.compile("[0-9a-f]{64}")
 UNITS = {
     "minimum_persons": "persons",
@@ -95,7 +96,9 @@ def models(where: str, value: Mapping[str, object]) -> Iterator[str]:
 
 
 def releases(where: str, value: Mapping[str, object]) -> Iterator[str]:
-    """What is no kind of what may leave, or no way of asking that it leaves in sums alone."""
+    """What is no kind of what may leave, or no way of asking that it leaves in sums alone, or of cohorts far apart."""
+    if (near := value.get("near_cohorts", REFUSED)) not in (REFUSED, ANSWERED):
+        yield f"{where}.near_cohorts={near!r}: must be {REFUSED}, or {ANSWERED} for no such rule"
     if (secure := value.get("secure_aggregation")) not in (None, REQUIRED):
         yield f"{where}.secure_aggregation={secure!r}: must be {REQUIRED}, or null for no such rule"
     told = value.get("trackers")

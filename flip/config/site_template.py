@@ -35,6 +35,11 @@ RULES: Mapping[str, tuple[str, str]] = {
         "0.05",
         "root mean square by which weights that are sent may have moved in a round; 0.05 if left out; e.g. 0.02",
     ),
+    "near_cohorts": (
+        "refused",
+        "a cohort that differs by 1 person or more, and fewer than minimum_cell, from one that was answered about: the "
+        "two answers together tell of them; refused if left out; answered: no such rule",
+    ),
     "maximum_questions": (
         "10",
         "different questions about the cohort that are ever answered; 10 if left out; e.g. 3",

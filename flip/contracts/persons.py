@@ -14,5 +14,5 @@ class ListsPersons(Protocol):
 
     opted_out: tuple[int, int]  # rows that it left out so, and of how many distinct persons; after `persons`
 
-    def person_names(self) -> Sequence[str]:
-        """The site's own name of each person, once; after `persons`."""
+    def person_names(self, split: str = "") -> Sequence[str]:
+        """The site's own name of each person, once; after `persons`. Of a split: of those whose examples it has."""

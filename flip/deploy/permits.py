@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 from flip.config.opt_out import ROW, opted_out
 from flip.config.policy import Policy
-from flip.config.rules import RELEASES, REQUIRED
+from flip.config.rules import REFUSED, RELEASES, REQUIRED
 from flip.config.schema import Site
 from flip.config.targets import STUDY_TARGETS
 
@@ -94,6 +94,11 @@ WORDS: Mapping[str, Callable[[Policy], str]] = {
     "minimum_batch": lambda each: f"train on batches of which most are of {each.minimum_batch} persons or more",
     "maximum_change": lambda each: (
         f"send weights that have moved by {each.maximum_change:g} (root mean square) a round"
+    ),
+    "near_cohorts": lambda each: (
+        f"ask about cohorts of the same persons, or that differ by {each.minimum_cell} or more"
+        if each.near_cohorts == REFUSED
+        else "ask about cohorts that differ by any number of persons"
     ),
     "maximum_questions": lambda each: f"ask {each.maximum_questions} different questions about the cohort, ever",
     "share": lambda each: f"state weights that give one site {each.share:g} of a round",

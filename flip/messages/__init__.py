@@ -74,6 +74,10 @@ class Fault(Enum):
         "refused by the site's policy: no further question about its cohort than its maximum_questions; a cohort "
         "described as before is answered"
     )
+    REFUSED_NEAR = (
+        "refused by the site's policy: its cohort differs by fewer persons than its minimum_cell from one that it has "
+        "answered about, and both answers together would tell of them (near_cohorts)"
+    )
     REFUSED_MANIFEST = "refused: the site's own check finds a mistake in the study, which its own log names"
     REFUSED_CODE = "refused: the site has another version of the engine or of the study's code installed"
     REFUSED_NUMERICS = (

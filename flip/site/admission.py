@@ -128,6 +128,7 @@ class Loaded:
     deployed: bool
     pooled: bool = False  # its owner has taken the rows out, to train on them with those of other sites
     cohort: str = ""  # what the site's journal calls the persons that it has
+    apart: bool = False  # from every other cohort that was answered about
     vetted: bool = True  # what is agreed is held against this site's own rows
 
     def agree(self, task: Task) -> None:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tests.commands import Finished
 from tests.conftest import ROOT
 
 TOLERANCE = 0.02  # another processor takes other code paths: test scores of a few hundred examples move by some of them
@@ -37,6 +38,15 @@ def alone(metrics: Mapping[str, float], name: str) -> tuple[float, float]:
     """The worst and the best score on the test data of all sites of models that a site trained alone."""
     found = [value for key, value in metrics.items() if re.fullmatch(rf"baseline/alone/[^/]+/test/pooled/{name}", key)]
     return min(found), max(found)
+
+
+def score(ran: Finished, name: str, prefix: str = "test/pooled/") -> tuple[float, float, float]:
+    """A score of a finished run between the two ends of its interval."""
+    assert ran.status == 0, ran.err
+    low, value, high = (ran.result["metrics"][f"{prefix}{name}{end}"] for end in ("/low", "", "/high"))
+    print(f"{prefix}{name} {value:.3f} ({low:.3f} to {high:.3f})")
+    assert low < value < high
+    return low, value, high
 
 
 def stated_without(experiment: str, part: str) -> float:

@@ -1,4 +1,4 @@
-"""The demo study at its full size: what the README says of it."""
+"""The demo study at its full size, and what its model is used for: what the README says of both."""
 
 import re
 from pathlib import Path
@@ -8,10 +8,11 @@ import pytest
 from datamodules.phantom.cohort import main
 from flip.runs.folder import RunFolder
 from tests.commands import Finished, flip
-from tests.conf.stated import TOLERANCE, stated
+from tests.conf.stated import TOLERANCE, alone, score, stated
 from tests.conftest import ROOT
 
 NAMES = ("dice_muscle", "index_mae", "index_bias")
+CLINICAL = ("dataset.tabular.numeric=[age,sex,height_m,weight_kg]",)
 ROW = r"^\| \**(\w+) \(\d+\)[^|]*\| \**(\.\d+)\** \| \**([\d.]+)\** \| ([+-][\d.]+) \|$"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
@@ -65,3 +66,28 @@ def test_a_round_at_full_size_gives_the_same_weights_over_flower(demo, trained, 
     ran = flip(tmp_path, *one, "federation.workers=2")
     assert ran.status == 0, ran.err
     assert RunFolder(trained.runs[0], []).digests()[0] == ran.result["digest"]
+
+
+@pytest.fixture(scope="module")
+def muscles(trained: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Biomarkers that the trained model measured in persons that it was not trained on."""
+    folder = tmp_path_factory.mktemp("muscles")
+    assert main([str(folder / "measured"), "--patients", "30", "--seed", "1"]) == 0
+    words = ("job=measure", f"model_from={trained.runs[0]}", f"hydra.run.dir={folder / 'biomarkers'}")
+    measured = flip(folder, "experiment=sarcopenia", *words, f"paths.demo_dir={folder / 'measured'}")
+    assert measured.status == 0, measured.err
+    return folder
+
+
+def test_measured_muscle_and_clinical_data_rank_survival(muscles, tmp_path):
+    baselines, name = ("baselines.centralized=true", "baselines.alone=true"), "c_index_weighted"
+    words = ("experiment=sarcopenia_outcome", "federation=inprocess", f"paths.demo_dir={muscles}")
+    for each in ("both", "clinical"):
+        (tmp_path / each).mkdir()
+    survival = flip(tmp_path / "both", *words, *baselines)
+    clinical = flip(tmp_path / "clinical", *words, *CLINICAL)
+    said = stated("sarcopenia_outcome")
+    found = [score(survival, name, prefix)[1] for prefix in ("test/pooled/", "baseline/centralized/test/pooled/")]
+    assert found == pytest.approx([said.federated, said.centralized], abs=TOLERANCE)
+    assert alone(survival.result["metrics"], name) == pytest.approx(said.alone, abs=TOLERANCE)
+    assert score(clinical, name)[1] < found[0] - 0.04

@@ -127,6 +127,19 @@ def test_what_a_dataset_gives_is_that_of_a_cohort_of_which_they_were_deleted(sit
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_the_persons_of_a_split_are_named_as_they_are_counted(sites, name):
+    data = CASES[name].read(sites(name)[0])
+    data.persons()
+    data.setup("fit")
+    named = {split: data.person_names(split) for split in ("train", "validate", "test")}
+    for split, names in named.items():
+        assert len(names) == len({*names}) == len(np.unique(data.whose(split))), split
+        assert {*names} <= {*data.person_names()}
+        assert all({*names}.isdisjoint(others) for other, others in named.items() if other != split)
+    assert any(named.values())
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_their_rows_are_counted_and_no_name_of_theirs_is_left(sites, name):
     case = CASES[name]
     data = case.read(sites(name)[0], opt_out=(*case.gone, "somebody elsewhere"))

@@ -27,6 +27,7 @@ DP = {"mechanism": "dp_sgd", "epsilon": 8.0, "delta": 1e-4}
 SCALES: Mapping[str, Sequence[object]] = {
     "minimum_persons": [2, 10, 72, 80, 5000],
     "minimum_cell": [1, 2, 5, 8, 20, 100],
+    "near_cohorts": ["answered", "refused"],
     "rounding": [1, 5, 20, 10**4],
     "targets": [list(STUDY_TARGETS), [each for each in STUDY_TARGETS if each != "torch."], ["models."]],
     "minimum_batch": [1, 2, 8, 17, 100],
