@@ -67,9 +67,9 @@ def _cohorts(data: FederatedDataModule) -> Iterator[Collection[str]]:
 
 
 def _nearest(journal: Journal, ours: Collection[str], before: Collection[str], least: int) -> int:
-    """The fewest persons by which one of our cohorts differs from one of those before; 0 where that is enough."""
+    """The fewest persons by which one of our cohorts differs from another of those before; 0 where that is enough."""
     mine, others = ([journal.persons_in(name) for name in sorted(names)] for names in (ours, before))
-    return min((number for a in mine for b in others if 0 < (number := len(a ^ b)) < least), default=0)
+    return min((number for a in mine for b in others if (number := len(a ^ b)) < least), default=0)
 
 
 def _words(persons: int, least: int) -> str:
