@@ -24,7 +24,7 @@ def ran(request: pytest.FixtureRequest, data_dir: Path, tmp_path_factory: pytest
     return ended
 
 
-# The baselines of the two largest are five processor minutes more: `make published`.
+# The two largest, with baselines, are seven processor minutes more: `make published`.
 @pytest.mark.parametrize(
     "ran",
     [*(pytest.param(name, marks=pytest.mark.long) for name in LARGEST), "clinical_notes", "lung_survival"],
@@ -40,12 +40,11 @@ def test_every_number_of_the_row_is_what_the_readme_states(ran: Finished, reques
     assert alone(metrics, main) == pytest.approx(said.alone, abs=TOLERANCE)
 
 
-@pytest.mark.parametrize("name", LARGEST)
-def test_federated_the_largest_are_as_good_as_the_readme_states(name: str, data_dir: Path, tmp_path: Path) -> None:
-    ran = flip(tmp_path, f"experiment={name}", "federation=inprocess", FLIP_DATA_DIR=str(data_dir))
+def test_federated_radiographs_are_classified_as_well_as_the_readme_states(data_dir: Path, tmp_path: Path) -> None:
+    ran = flip(tmp_path, "experiment=chest_xray", "federation=inprocess", FLIP_DATA_DIR=str(data_dir))
     assert ran.status == 0, ran.err
     found = ran.result["metrics"][f"test/pooled/{ran.result['monitor']}"]
-    assert found == pytest.approx(stated(name).federated, abs=TOLERANCE)
+    assert found == pytest.approx(stated("chest_xray").federated, abs=TOLERANCE)
 
 
 @pytest.mark.parametrize("ran", ["lung_survival"], indirect=True, scope="module")

@@ -61,6 +61,7 @@ def test_the_muscle_index_there_is_right_to_3_cm2_m2(trained):
     assert trained.result["metrics"]["test/site/west/index_mae"] <= 3.0
 
 
+@pytest.mark.long  # at a smaller one: test_experiments.py
 def test_a_round_at_full_size_gives_the_same_weights_over_flower(demo, trained, tmp_path):
     one = ["experiment=sarcopenia", "strategy.rounds=1", "federation=flower", f"paths.demo_dir={demo}"]
     ran = flip(tmp_path, *one, "federation.workers=2")
