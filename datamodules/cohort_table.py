@@ -1,6 +1,7 @@
 """A cohort table (one row a person) with declared feature and label columns: CSV in, batches of numbers out."""
 
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -108,13 +109,13 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
 
     def persons(self) -> int:
         """Number of distinct persons in the table, rows with missing values included."""
-        return len(np.unique(self._persons(self._table())))
+        return len(np.unique(self._persons(self._table)))
 
     def setup(self, stage: str | None = None) -> None:
         """Read the table once, leave out rows with missing values, split."""
         if self._rows:
             return
-        table = self._table()
+        table = self._table
         used = [*self.numeric, *self.categorical, *([self.label] if self.labeled else [])]
         values = np.array([numbers(table[name], name).to_numpy() for name in used]).T
         complete = ~np.isnan(values).any(axis=1)
@@ -137,8 +138,9 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
         self._name_splits(splits)
         self._rows = {name: tuple(each[splits == name] for each in (features, label, person)) for name in SPLITS}
 
+    @cached_property
     def _table(self) -> pd.DataFrame:
-        """The declared columns as text, None where a value is missing."""
+        """The declared columns as text, None where a value is missing; read once: what is told is of what was split."""
         header = self.header if self.labeled or not self.header else header_of(self.root, self.header, self.label)
         gone, own = [str(self.missing)], read_csv(self.root, header)
         own, _, self.opted_out = without(own, self.person, self.columns, opt_out=self.opt_out, missing=gone)
@@ -153,7 +155,7 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
     def describe(self, edges: Edges, minimum_cell: int = 1) -> tuple[dict[str, np.ndarray], dict[str, int]]:
         """The cohort by column, rows with missing values included: see `datamodules.description`."""
         self.setup()
-        table = self._table()
+        table = self._table
         told = Description(self._persons(table), edges, parts_of(self._why, self._split_of), minimum_cell)
         told.rows("studies", np.ones(len(table), bool))
         for name in self.numeric:

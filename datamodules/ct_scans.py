@@ -122,11 +122,16 @@ class CTScans(lightning.LightningDataModule):
             self._places = list(itertools.compress(listed, stays(names, self.opt_out)))
             self._listed, self.opted_out = [place.accession for place in listed], gone(names, self.opt_out)
 
-    def person_names(self, split: str = "") -> list[str]:
-        """The site's own name of each person, once; of a split nobody's, as `whose` says."""
+    def person_names(self) -> list[str]:
+        """The site's own name of each person, once."""
         self.setup()
-        chosen = () if split else self._places or ()
-        return [name for name in dict.fromkeys(identifier(place.person) for place in chosen) if name]
+        return [name for name in dict.fromkeys(identifier(place.person) for place in self._places or ()) if name]
+
+    def example_persons(self, split: str) -> list[str]:
+        """The site's own name of the person of each study; of a split nobody's, as `whose` says."""
+        self.setup()
+        places = () if split else self._places or ()
+        return [identifier(place.person) or f"accession {place.accession}" for place in places]
 
     def _whose(self) -> list[int]:
         """A code of the person of each study; one who is not named is another each time."""

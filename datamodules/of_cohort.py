@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import compress
-
 import numpy as np
 
 from datamodules.cohort import Cohort
@@ -27,11 +25,16 @@ class OfCohort:
         """Number of distinct persons in the cohort. Raises FileNotFoundError or ValueError for an unusable one."""
         return self._read().persons
 
-    def person_names(self, split: str = "") -> list[str]:
-        """The site's own name of each person, of a split or of all, once; none where no column names them."""
+    def person_names(self) -> list[str]:
+        """The site's own name of each person, once; none where no column names them."""
+        return [name for name in dict.fromkeys(self._read().names) if name]
+
+    def example_persons(self, split: str) -> list[str]:
+        """The site's own name of the person of each example of a split, or of each row: see `flip.contracts`."""
         cohort = self._read()
-        chosen = np.isin(cohort.person, self.whose(split)) if split else np.ones(len(cohort.names), bool)
-        return [name for name in dict.fromkeys(compress(cohort.names, chosen)) if name]
+        known = {code: name for code, name in zip(cohort.person.tolist(), cohort.names, strict=False) if name}
+        codes = self.whose(split) if split else cohort.person
+        return [known.get(code) or f"row {code + 1}" for code in codes.tolist()]
 
     @property
     def opted_out(self) -> Gone:

@@ -114,11 +114,17 @@ class NamedRows:
         left = np.array([why is not None for why in self._why], bool)
         return {**self._named(left), "reason": list(self._why[left])}
 
-    def person_names(self, split: str = "") -> list[str]:
-        """The site's own name of each person, of a split or of all, once; none where no column names them."""
+    def person_names(self) -> list[str]:
+        """The site's own name of each person, once; none where no column names them."""
         self.setup()
-        names = self.row_names(split) if split else self._all_names
-        return [name for name in dict.fromkeys(names.get("person", ())) if name]
+        return [name for name in dict.fromkeys(self._all_names.get("person", ())) if name]
+
+    def example_persons(self, split: str) -> list[str]:
+        """The site's own name of the person of each example of a split, or of each row: see `flip.contracts`."""
+        self.setup()
+        rows = np.flatnonzero(self._split_of == split) if split else np.arange(len(self._split_of))
+        names = self._all_names.get("person") or [""] * len(self._split_of)
+        return [names[row] or f"row {row + 1}" for row in rows]
 
     def _named(self, chosen: np.ndarray) -> dict[str, list[str]]:
         return {name: [values[row] for row in np.flatnonzero(chosen)] for name, values in self._all_names.items()}

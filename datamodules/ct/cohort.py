@@ -100,6 +100,7 @@ class OfTable:
     columns: Mapping[str, str]
     opt_out: Collection[str]
     opted_out: Gone = (0, 0)
+    _table: list[Study] | None = None
 
     def prepare_data(self) -> None:
         """Whatever must be on disk before the table is read."""
@@ -109,19 +110,25 @@ class OfTable:
         self.prepare_data()
         return len({study.person for study in self._studies()})
 
-    def person_names(self, split: str = "") -> list[str]:
-        """The site's own name of each person, of a split or of all, once."""
+    def person_names(self) -> list[str]:
+        """The site's own name of each person, once."""
+        return [name for name in dict.fromkeys(study.person for study in self._studies()) if name]
+
+    def example_persons(self, split: str) -> list[str]:
+        """The site's own name of the person of each example of a split, or of each row: see `flip.contracts`."""
         studies = self._studies()
-        chosen = [studies[code] for code in self.whose(split)] if split else studies
-        return [name for name in dict.fromkeys(study.person for study in chosen) if name]
+        rows = self.whose(split).tolist() if split else range(len(studies))
+        return [studies[row].person or f"row {row + 1}" for row in rows]
 
     def whose(self, split: str) -> NDArray[np.int64]:
         """A code of the person of each example of a split, int64 [n]: the row of a study."""
         raise NotImplementedError
 
     def _studies(self) -> list[Study]:
-        studies, self.opted_out = read_cohort(self.root, self.columns, self.opt_out)
-        return studies
+        """The rows of the table, read once: what is told later is of what was split."""
+        if self._table is None:
+            self._table, self.opted_out = read_cohort(self.root, self.columns, self.opt_out)
+        return self._table
 
 
 def unread(studies: Sequence[Study]) -> tuple[dict[str, int], dict[str, int]]:

@@ -37,8 +37,8 @@ RULES: Mapping[str, tuple[str, str]] = {
     ),
     "near_cohorts": (
         "refused",
-        "a cohort that differs by 1 person or more, and fewer than minimum_cell, from one that was answered about: the "
-        "two answers together tell of them; refused if left out; answered: no such rule",
+        "a cohort that differs by 1 person or more, and fewer than minimum_cell, from one answered about: both answers "
+        "tell of them; where rows change daily, give studies an extract; refused if left out; answered: no such rule",
     ),
     "maximum_questions": (
         "10",

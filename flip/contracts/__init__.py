@@ -61,7 +61,7 @@ from flip.contracts.model import (
     WantsSizes,
     Withholds,
 )
-from flip.contracts.persons import ListsPersons
+from flip.contracts.persons import ListsPersons, NamesExamples
 from flip.contracts.planning import Plans
 from flip.contracts.prediction import GivesStudies, NamesInputs, NamesRows, WritesPredictions
 
@@ -71,20 +71,19 @@ __all__ = [
     "DeclaresWarnings", "Describes", "DrawsScores", "ExplainsRemarks", "FederatedDataModule", "FederatedModule",
     "Fingerprinted", "Fits", "FitsBaseline", "GivesScans", "GivesStudies", "HasInterval", "HasSources",
     "HasSubgroups", "HasUnit", "KnowsPersonsBehind", "KnowsThin", "KnowsWhatOccurs", "ListsPersons", "LoadsQuickly",
-    "MeasuresScans", "NamesInputs", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows", "NamesSubgroups",
-    "NamesUnits", "Outcomes", "Plans", "PredictsWith", "RefusesBundle", "Remarks", "SaysInference", "SaysPreprocessing",
-    "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric", "TakesTerms",
-    "VisitsSome", "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
+    "MeasuresScans", "NamesExamples", "NamesInputs", "NamesLevels", "NamesMethod", "NamesPersons", "NamesRows",
+    "NamesSubgroups", "NamesUnits", "Outcomes", "Plans", "PredictsWith", "RefusesBundle", "Remarks", "SaysInference",
+    "SaysPreprocessing", "ScaledForPooling", "ScoresExactly", "ShowsImages", "Skips", "SkipsPersons", "SummableMetric",
+    "TakesTerms", "VisitsSome", "WantsSizes", "Weighs", "Withholds", "WritesPredictions", "hooks", "is_hook",
 ]  # fmt: skip
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "dataset": (
         FederatedDataModule, CountsExamples, Skips, DeclaresReasons, SkipsPersons, DeclaresRemarks, Remarks,
-        ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesRows, NamesInputs, NamesLevels,
-        NamesSubgroups,
-        DeclaresSizes, Agrees, BinsShares, Adjusts, Weighs, Fits, KnowsPersonsBehind, KnowsWhatOccurs, ComparesSites,
-        Describes, Plans, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly, ConvertsColumns, TakesTerms,
-        HasSources, SaysPreprocessing, GivesScans, GivesStudies, RefusesBundle,
+        ExplainsRemarks, DeclaresWarnings, NamesPersons, ListsPersons, NamesExamples, NamesRows, NamesInputs,
+        NamesLevels, NamesSubgroups, DeclaresSizes, Agrees, BinsShares, Adjusts, Weighs, Fits, KnowsPersonsBehind,
+        KnowsWhatOccurs, ComparesSites, Describes, Plans, ShowsImages, Fingerprinted, ScaledForPooling, LoadsQuickly,
+        ConvertsColumns, TakesTerms, HasSources, SaysPreprocessing, GivesScans, GivesStudies, RefusesBundle,
     ),
     "model": (
         FederatedModule, HasSubgroups, ScoresExactly, Decides, ComparesExamples, FitsBaseline, WantsSizes, DrawsScores,

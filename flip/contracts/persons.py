@@ -14,5 +14,14 @@ class ListsPersons(Protocol):
 
     opted_out: tuple[int, int]  # rows that it left out so, and of how many distinct persons; after `persons`
 
-    def person_names(self, split: str = "") -> Sequence[str]:
-        """The site's own name of each person, once; after `persons`. Of a split: of those whose examples it has."""
+    def person_names(self) -> Sequence[str]:
+        """The site's own name of each person, once; after `persons`."""
+
+
+@runtime_checkable
+class NamesExamples(Protocol):
+    """A dataset that says by name, for its own site alone, whose each example is; a site tells cohorts apart by it."""
+
+    def example_persons(self, split: str) -> Sequence[str]:
+        """The site's own name of the person of each example of a split; of "" that of each row of the cohort, also of
+        those left out. In any order; a row that names nobody goes by its number in the table. After `setup`."""

@@ -72,9 +72,9 @@ def persons_of(data: FederatedDataModule, split: str, cell: int) -> Persons:
     return Persons.of(np.arange(split_size(data, split)))
 
 
-def persons_named(data: FederatedDataModule, split: str = "") -> Sequence[str]:
-    """The site's own names of the persons whose rows a cohort or a split has; none where it does not know them."""
-    return data.person_names(split) if isinstance(data, ListsPersons) else ()
+def persons_named(data: FederatedDataModule) -> Sequence[str]:
+    """The site's own names of the persons whose rows a cohort has; none where a dataset does not know them."""
+    return data.person_names() if isinstance(data, ListsPersons) else ()
 
 
 def loader(data: FederatedDataModule, split: str) -> "Loader | None":

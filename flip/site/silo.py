@@ -16,7 +16,7 @@ from flip.site.admission import Accepted, Loaded, Place, accept, admit
 from flip.site.audit import audited
 from flip.site.bounds import memory_limit, time_limit
 from flip.site.cohort_answers import answered_once, asks_about_cohort
-from flip.site.cohorts_apart import refuse_near
+from flip.site.cohorts_apart import answered_about
 from flip.site.disclosure import released
 from flip.site.gate import OF_ROWS, Question, let_in
 from flip.site.held import Waiting
@@ -166,7 +166,12 @@ class Silo:
             return found
         loaded = self._load(question.study)
         behind.cohort = self._names_kept(loaded)
-        refuse_near(task, loaded, self._journal())
+        with answered_about(task, loaded, self.home, self._journal().person):
+            return self._computed(task, loaded, policy, behind)
+
+    def _computed(self, task: Task, loaded: Loaded, policy: Policy, behind: Behind) -> Reply:
+        """A reply that was not given before, kept where it can be asked for again."""
+        store = self.place.store(task.run)
         if task.step == "statistics" and loaded.mechanisms:
             from flip.site.fit import LocalFit
 

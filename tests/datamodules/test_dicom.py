@@ -612,7 +612,9 @@ def test_a_decoder_that_was_killed_is_no_fault_of_the_next_series(tmp_path):
     others = set(children.read_text().split())  # the session's own, which serve the tests after this one
     with Decoder() as decoder:
         read_series(tmp_path, decoder=decoder)
-        for child in set(children.read_text().split()) - others:
+        decoding = set(children.read_text().split()) - others
+        assert decoding
+        for child in decoding:
             os.kill(int(child), signal.SIGKILL)
             os.waitid(os.P_PID, int(child), os.WEXITED | os.WNOWAIT)
         assert_is(read_series(tmp_path, decoder=decoder), body())

@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,15 +128,18 @@ def test_what_a_dataset_gives_is_that_of_a_cohort_of_which_they_were_deleted(sit
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_persons_of_a_split_are_named_as_they_are_counted(sites, name):
+def test_whose_each_example_is_has_a_name_as_it_has_a_code(sites, name):
     data = CASES[name].read(sites(name)[0])
     data.persons()
+    everybody = {*data.person_names()}
     data.setup("fit")
-    named = {split: data.person_names(split) for split in ("train", "validate", "test")}
+    named = {split: data.example_persons(split) for split in ("train", "validate", "test")}
     for split, names in named.items():
-        assert len(names) == len({*names}) == len(np.unique(data.whose(split))), split
-        assert {*names} <= {*data.person_names()}
+        codes = data.whose(split).tolist()
+        assert sorted(Counter(names).values()) == sorted(Counter(codes).values()), split
+        assert {*names} <= everybody | {*data.example_persons("")}
         assert all({*names}.isdisjoint(others) for other, others in named.items() if other != split)
+    assert everybody <= {*data.example_persons("")}
     assert any(named.values())
 
 

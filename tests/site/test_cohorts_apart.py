@@ -1,19 +1,22 @@
 """What is withheld of few persons cannot be had from the answers about two cohorts: the second one is refused."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from flip.config.policy import Policy
 from flip.errors import UserError
 from flip.messages import Fault
+from flip.site.cohorts_apart import _cohorts
 from flip.site.journal import journal_of
 from flip.site.silo import Silo
 from tests.site.test_disclosure import CELL, POLICY, Site
 from tests.site.test_gate import Hospital
 
 STEPS = [("statistics", {}), ("fit", {}), ("evaluate", {"split": "test"})]
-ANSWERED = "state/cohorts/answered.txt"
+KEPT = "state/cohorts/persons"
 
 
 def without(site: Site, *numbers: int) -> Site:
@@ -34,6 +37,10 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path, "dataset.batch_size=64")
 
 
+def kept(site: Site) -> list[Path]:
+    return sorted((site.silo.home / KEPT).glob("*.*")) if (site.silo.home / KEPT).exists() else []
+
+
 def log(site: Site) -> str:
     return (site.silo.home / "site.log").read_text()
 
@@ -50,7 +57,8 @@ def test_a_cohort_that_differs_by_fewer_persons_than_the_minimum_cell_is_refused
         {},
     )
     assert not refused.summaries
-    assert f"differs by {len(gone)} of its persons (minimum_cell: {CELL})" in log(site)
+    assert f"the cohort differs by {len(gone)} persons" in log(site)
+    assert f"(minimum_cell: {CELL})" in log(site)
 
 
 @pytest.mark.parametrize(("step", "params"), STEPS)
@@ -82,7 +90,32 @@ def test_one_that_was_refused_is_in_nobodys_way(site):
 def test_rounds_go_on_while_nobody_comes_or_goes(site):
     for step, params in STEPS * 2:
         assert site.ask(step, **params).fault is None
-    assert len({*(site.silo.home / ANSWERED).read_text().split()}) == 3  # all, and the splits but one of few
+    assert len(kept(site)) == 3  # all, and two splits, as the study validates on nobody
+
+
+def test_a_row_of_a_person_counts_as_the_person(site):
+    assert site.ask("statistics").fault is None
+    table = site.silo.home.parent / "cohort.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    table.write_text("".join(lines[:35] + lines[36:]))
+    site.silo = Silo("west", site.silo.site, site.silo.home)
+    assert site.ask("statistics").fault is Fault.REFUSED_NEAR
+    assert "the cohort differs by 1 persons" in log(site)
+
+
+def test_a_split_of_few_that_is_withheld_is_not_had_from_another_split(tmp_path):
+    whole = Site(tmp_path, "dataset.batch_size=64")
+    less = Site(tmp_path, "dataset.batch_size=64", "dataset.split.validate=0.05", "dataset.split.seed=7")
+    assert whole.ask("statistics").metrics["persons"] == 42
+    assert less.ask("statistics").fault is Fault.REFUSED_NEAR
+    assert "what is described of it differs by" in log(less)
+
+
+def test_what_was_answered_while_it_was_permitted_counts(tmp_path):
+    site = Site(tmp_path, "dataset.batch_size=64", policy=POLICY | {"near_cohorts": "answered"})
+    assert site.ask("statistics").fault is None
+    site.silo = Silo("west", replace(site.silo.site, policy=POLICY), site.silo.home)
+    assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
 
 
 def test_splits_that_few_persons_change_are_refused(tmp_path):
@@ -117,25 +150,35 @@ def test_a_minimum_cell_of_one_and_noise_for_each_person_ask_for_nothing(tmp_pat
 
 def test_what_is_kept_of_it_names_nobody_and_is_the_owners_alone(site):
     site.ask("statistics")
-    path = site.silo.home / ANSWERED
-    assert path.stat().st_mode & 0o777 == 0o600
-    names = path.read_text().split()
-    journal = journal_of("west", site.silo.site, site.silo.home)
-    assert max(len(journal.persons_in(name)) for name in names) == 42
-    assert journal.person("p3") in set().union(*map(journal.persons_in, names))
+    assert {path.stat().st_mode & 0o777 for path in (site.silo.home / KEPT).iterdir()} == {0o600}
+    lines = {line for path in kept(site) for line in path.read_text().splitlines()}
+    assert f"{journal_of('west', site.silo.site, site.silo.home).person('p3')} 10" in lines
+    assert not any("p3" in path.read_text() for path in kept(site))
 
 
-def test_a_line_that_a_crash_cut_off_hides_no_other(site):
-    path = site.silo.home / ANSWERED
-    path.parent.mkdir(parents=True)
-    path.write_text("0123456789abcdef")
-    assert site.ask("statistics").fault is None
-    assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
+def test_of_what_was_refused_otherwise_nothing_is_kept(tmp_path):
+    site = Site(tmp_path, "dataset.split.train=0.12", "dataset.batch_size=4")
+    assert site.ask("fit").fault is Fault.REFUSED_FEW_PERSONS
+    assert kept(site) == []
 
 
 def test_a_set_of_persons_that_was_changed_is_noticed(site):
     assert site.ask("statistics").fault is None
-    for path in (site.silo.home / "persons").iterdir():
-        path.write_text(path.read_text()[65:])
-    assert without(site, 3).ask("statistics").fault is not None
+    for path in kept(site):
+        path.write_text(path.read_text()[67:])
+    assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
     assert "is not as it was written" in log(site)
+
+
+def test_a_dataset_that_names_nobody_is_known_by_its_codes():
+    class Codes:
+        def whose(self, split: str) -> np.ndarray:
+            return np.array({"train": [0, 0, 1], "validate": [2], "test": []}[split], np.int64)
+
+    assert {name: dict(persons) for name, persons in _cohorts(Codes(), 2)} == {  # type: ignore[arg-type]
+        "the cohort": {"row 1": 2, "row 2": 1, "row 3": 1},
+        "its split 'train'": {"row 1": 2, "row 2": 1},
+        "its split 'validate'": {"row 3": 1},
+        "its split 'test'": {},
+        "what is described of it": {"row 1": 2, "row 2": 1},
+    }
