@@ -96,8 +96,6 @@ class CohortTable(NamedRows, lightning.LightningDataModule):
         self._rows: dict[str, tuple[np.ndarray, ...]] = {}  # features, label, person
         self._pooled: tuple[np.ndarray, np.ndarray] | None = None
 
-    # Reading.
-
     def declared_sizes(self) -> dict[str, int]:
         """`features`: the width of `features`, from the declared columns alone."""
         return {"features": len(self.numeric) + sum(len(levels) - 1 for levels in self.categorical.values())}

@@ -244,8 +244,6 @@ class Multimodal(OfCohort, NamedRows, SplitLoaders, lightning.LightningDataModul
         self.setup()
         return {"data": self._read().digest([self._pixels.index, self._pixels.kept] if self._pixels else [])}
 
-    example_persons = NamedRows.example_persons  # which knows those too who are left out
-
     def whose(self, split: str) -> np.ndarray:
         """A code of the person of each row of a split, int64 [n]."""
         self.setup()

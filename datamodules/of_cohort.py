@@ -6,6 +6,7 @@ import numpy as np
 
 from datamodules.cohort import Cohort
 from datamodules.opt_out import Gone
+from datamodules.unlabeled import NamedRows
 
 
 class OfCohort:
@@ -31,6 +32,8 @@ class OfCohort:
 
     def example_persons(self, split: str) -> list[str]:
         """The site's own name of the person of each example of a split, or of each row: see `flip.contracts`."""
+        if isinstance(self, NamedRows):  # which knows those too who are left out
+            return NamedRows.example_persons(self, split)
         cohort = self._read()
         known = {code: name for code, name in zip(cohort.person.tolist(), cohort.names, strict=False) if name}
         codes = self.whose(split) if split else cohort.person
