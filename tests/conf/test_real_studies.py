@@ -47,6 +47,7 @@ def test_federated_radiographs_are_classified_as_well_as_the_readme_states(data_
     assert found == pytest.approx(stated("chest_xray").federated, abs=TOLERANCE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ran", ["lung_survival"], indirect=True, scope="module")
 def test_federated_cox_ranks_patients_as_well_as_the_pooled_fit(ran: Finished, tmp_path: Path) -> None:
     # 91 patients of 18 institutions are tested on: one split tells the two apart by chance alone.

@@ -80,6 +80,7 @@ def muscles(trained: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
+@pytest.mark.long
 def test_measured_muscle_and_clinical_data_rank_survival(muscles, tmp_path):
     baselines, name = ("baselines.centralized=true", "baselines.alone=true"), "c_index_weighted"
     words = ("experiment=sarcopenia_outcome", "federation=inprocess", f"paths.demo_dir={muscles}")
