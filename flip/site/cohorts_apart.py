@@ -8,9 +8,10 @@ so is what is described: all parts but those of too few persons.
 import fcntl
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from flip.config.rules import ANSWERED, REFUSED
 from flip.contracts import FederatedDataModule, NamesExamples, NamesPersons
@@ -28,6 +29,25 @@ FOLDER = Path("state", "cohorts", "persons")
 
 Persons = Mapping[str, int]
 """By person, as an HMAC, how many examples a cohort has."""
+
+
+class Kept(NamedTuple):
+    """The file of a set of persons: the number of the cohort that it is of, in the order of answers, and its size."""
+
+    order: int
+    digest: str
+    persons: int
+
+    @classmethod
+    def named(cls, path: Path) -> "Kept":
+        """From a file's name."""
+        order, digest, persons = path.name.split(".")
+        return cls(int(order), digest, int(persons))
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return f"{self.order}.{self.digest}.{self.persons}"
 
 
 @contextmanager
@@ -53,24 +73,29 @@ def answered_about(task: Task, loaded: Loaded, home: Path, hidden: Callable[[str
 
 
 def _reserved(loaded: Loaded, folder: Path, hidden: Callable[[str], str]) -> list[Path]:
-    """Keep the sets of persons of a cohort that are not there yet; returns their files."""
+    """Keep the sets of persons of a cohort that are not there yet; returns their files.
+
+    A set is held against those that were kept before it alone, and against none of the same cohort.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    ours = {name: persons for name, persons in _cohorts(loaded.datamodule, loaded.policy.minimum_cell) if persons}
+    new: dict[Path, bytes] = {}
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        new: dict[Path, bytes] = {}
-        for name, persons in ours.items():
+        kept = {each.digest: each for each in map(Kept.named, folder.glob("*.*.*"))}
+        last = max((each.order for each in kept.values()), default=0)
+        for name, persons in _cohorts(loaded.datamodule, loaded.policy.minimum_cell):
             told = {hidden(person): number for person, number in persons.items()}
             text = "".join(f"{person} {told[person]}\n" for person in sorted(told)).encode()
-            path = folder / f"{hashlib.sha256(text).hexdigest()[:32]}.{len(told)}"
-            if path in new or path.exists():
-                continue
+            ours = Kept(last + 1, hashlib.sha256(text).hexdigest()[:32], len(told))
+            ours = kept.get(ours.digest, ours)
             if loaded.policy.near_cohorts == REFUSED:
-                _refuse_near(name, told, folder, loaded.policy.minimum_cell)
-            new[path] = text
+                before = [each for each in kept.values() if each.order < ours.order]
+                _refuse_near(name, told, folder, before, least=loaded.policy.minimum_cell)
+            if told and ours.digest not in kept:
+                new[folder / ours.name] = text
         for path, text in new.items():
             write_atomic(path, text, PRIVATE)
-        return [*new]
+    return [*new]
 
 
 def _cohorts(data: FederatedDataModule, least: int) -> Iterator[tuple[str, Persons]]:
@@ -89,13 +114,12 @@ def _cohorts(data: FederatedDataModule, least: int) -> Iterator[tuple[str, Perso
     yield "what is described of it", sum((each for each in parts if enough(len(each), least)), Counter[str]())
 
 
-def _refuse_near(name: str, ours: Persons, folder: Path, least: int) -> None:
-    """Raise Refusal where a set differs from one that is kept by at least 1 person and fewer than `least`."""
-    for path in sorted(folder.glob("*.*")):
-        number = int(path.suffix[1:])
-        if not (enough(number, least) and enough(len(ours), least) and abs(number - len(ours)) < least):
+def _refuse_near(name: str, ours: Persons, folder: Path, before: Sequence[Kept], *, least: int) -> None:
+    """Raise Refusal where a set differs from one of those before by at least 1 person and fewer than `least`."""
+    for each in before:
+        if not (enough(each.persons, least) and enough(len(ours), least) and abs(each.persons - len(ours)) < least):
             continue  # of a set of fewer nothing has left
-        other = _kept(path)
+        other = _read(folder / each.name, each.digest)
         few = sum(ours.get(person) != other.get(person) for person in {*ours, *other})
         if 0 < few < least:
             raise Refusal(
@@ -106,9 +130,9 @@ def _refuse_near(name: str, ours: Persons, folder: Path, least: int) -> None:
             )
 
 
-def _kept(path: Path) -> Persons:
+def _read(path: Path, digest: str) -> Persons:
     """A set as it was written. Raises Refusal for one that was changed."""
     text = path.read_bytes()
-    if hashlib.sha256(text).hexdigest()[:32] != path.stem:
+    if hashlib.sha256(text).hexdigest()[:32] != digest:
         raise Refusal(Fault.REFUSED_NEAR, f"{FOLDER / path.name} is not as it was written; put it back")
     return {person: int(number) for person, number in (line.split() for line in text.decode().splitlines())}

@@ -38,7 +38,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def kept(site: Site) -> list[Path]:
-    return sorted((site.silo.home / KEPT).glob("*.*")) if (site.silo.home / KEPT).exists() else []
+    return sorted((site.silo.home / KEPT).glob("*.*.*")) if (site.silo.home / KEPT).exists() else []
 
 
 def log(site: Site) -> str:
