@@ -57,7 +57,7 @@ def test_a_cohort_that_differs_by_fewer_persons_than_the_minimum_cell_is_refused
         {},
     )
     assert not refused.summaries
-    assert f"the cohort differs by {len(gone)} persons" in log(site)
+    assert f"the cohort differs by {len(gone)} of its persons" in log(site)
     assert f"(minimum_cell: {CELL})" in log(site)
 
 
@@ -100,7 +100,7 @@ def test_a_row_of_a_person_counts_as_the_person(site):
     table.write_text("".join(lines[:35] + lines[36:]))
     site.silo = Silo("west", site.silo.site, site.silo.home)
     assert site.ask("statistics").fault is Fault.REFUSED_NEAR
-    assert "the cohort differs by 1 persons" in log(site)
+    assert "the cohort differs by 1 of its persons" in log(site)
 
 
 def test_a_split_of_few_that_is_withheld_is_not_had_from_another_split(tmp_path):
