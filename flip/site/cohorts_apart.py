@@ -125,8 +125,8 @@ def _refuse_near(name: str, ours: Persons, folder: Path, before: Sequence[Kept],
             raise Refusal(
                 Fault.REFUSED_NEAR,
                 f"{name} differs by {few} of its persons, who came, went or have other examples, from one that was "
-                f"answered about (minimum_cell: {least}): both answers together would tell of them. Ask about the persons of "
-                f"before, or once {least} differ; near_cohorts: {ANSWERED} in the site's policy permits it",
+                f"answered about (minimum_cell: {least}): both answers together would tell of them. Ask about the "
+                f"persons of before, or once {least} differ; near_cohorts: {ANSWERED} in the site's policy permits it",
             )
 
 
