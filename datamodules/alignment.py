@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, time, timedelta
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -109,3 +110,9 @@ def identifier(value: Any) -> str | None:
 def _plain(value: Any) -> Any:
     """Truth values as their words in tables and numpy's scalars as Python's."""
     return str(bool(value)) if isinstance(value, bool | np.bool_) else value
+
+
+def numbered(names: Sequence[str | None]) -> list[str]:
+    """The name of whose each row is; those that name nobody are numbered among themselves, each its own person."""
+    number = count(1)
+    return [name or f"row {next(number)}" for name in names]

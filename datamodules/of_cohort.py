@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from datamodules.alignment import numbered
 from datamodules.cohort import Cohort
 from datamodules.opt_out import Gone
 from datamodules.unlabeled import NamedRows
@@ -35,9 +36,9 @@ class OfCohort:
         if isinstance(self, NamedRows):  # which knows those too who are left out
             return NamedRows.example_persons(self, split)
         cohort = self._read()
-        known = {code: name for code, name in zip(cohort.person.tolist(), cohort.names, strict=False) if name}
-        codes = self.whose(split) if split else cohort.person
-        return [known.get(code) or f"row {code + 1}" for code in codes.tolist()]
+        rows = numbered(cohort.names or [None] * len(cohort.person))
+        known = dict(zip(cohort.person.tolist(), rows, strict=True))
+        return [known[code] for code in self.whose(split).tolist()] if split else rows
 
     @property
     def opted_out(self) -> Gone:

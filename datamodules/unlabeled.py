@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from datamodules.alignment import numbered
 from datamodules.remarks import Remark
 from datamodules.targets import Arrays, MultiClass, MultiLabel, Target
 
@@ -123,8 +124,8 @@ class NamedRows:
         """The site's own name of the person of each example of a split, or of each row: see `flip.contracts`."""
         self.setup()
         rows = np.flatnonzero(self._split_of == split) if split else np.arange(len(self._split_of))
-        names = self._all_names.get("person") or [""] * len(self._split_of)
-        return [names[row] or f"row {row + 1}" for row in rows]
+        names = numbered(self._all_names.get("person") or [""] * len(self._split_of))
+        return [names[row] for row in rows]
 
     def _named(self, chosen: np.ndarray) -> dict[str, list[str]]:
         return {name: [values[row] for row in np.flatnonzero(chosen)] for name, values in self._all_names.items()}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from datamodules.alignment import aligned, identifier
+from datamodules.alignment import aligned, identifier, numbered
 from datamodules.csv_table import read_csv
 from datamodules.description import Description, Edges
 from datamodules.opt_out import Gone, without
@@ -116,9 +116,8 @@ class OfTable:
 
     def example_persons(self, split: str) -> list[str]:
         """The site's own name of the person of each example of a split, or of each row: see `flip.contracts`."""
-        studies = self._studies()
-        rows = self.whose(split).tolist() if split else range(len(studies))
-        return [studies[row].person or f"row {row + 1}" for row in rows]
+        rows = numbered([study.person for study in self._studies()])
+        return [rows[code] for code in self.whose(split).tolist()] if split else rows
 
     def whose(self, split: str) -> NDArray[np.int64]:
         """A code of the person of each example of a split, int64 [n]: the row of a study."""

@@ -7,8 +7,9 @@ so is what is described: all parts but those of too few persons.
 
 import fcntl
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from flip.site.state import PRIVATE
 
 TELLING = ("statistics", "plan", "describe", "fit", "evaluate")  # steps whose answers are numbers of a cohort
 FOLDER = Path("state", "cohorts", "persons")
+NAME = re.compile(r"(\d+)\.([0-9a-f]{32})\.(\d+)")
 
 Persons = Mapping[str, int]
 """By person, as an HMAC, how many examples a cohort has."""
@@ -39,10 +41,10 @@ class Kept(NamedTuple):
     persons: int
 
     @classmethod
-    def named(cls, path: Path) -> "Kept":
-        """From a file's name."""
-        order, digest, persons = path.name.split(".")
-        return cls(int(order), digest, int(persons))
+    def named(cls, path: Path) -> "Kept | None":
+        """From a file's name; None for any other file."""
+        found = NAME.fullmatch(path.name)
+        return cls(int(found[1]), found[2], int(found[3])) if found else None
 
     @property
     def name(self) -> str:
@@ -58,18 +60,34 @@ def answered_about(task: Task, loaded: Loaded, home: Path, hidden: Callable[[str
     Raises Refusal where the cohort, or a split, differs by at least 1 person and fewer than the policy's minimum cell
     from one that was answered about, unless the policy permits it.
     """
-    counts = task.step in TELLING and not private_among(loaded.mechanisms)
+    counts = task.step in TELLING and not task.params.get("tries") and not private_among(loaded.mechanisms)
     if loaded.apart or not counts or not (loaded.deployed or loaded.policy.minimum_cell > 1):
         yield
         return
-    new = _reserved(loaded, home / FOLDER, hidden)
+    folder = home / FOLDER
+    new = _reserved(loaded, folder, hidden)
     try:
         yield
+        _reserved(loaded, folder, hidden)  # another task of these persons may have failed, and taken them away
     except BaseException:
-        for path in new:
-            path.unlink(missing_ok=True)
+        _taken_back(folder, new)
         raise
     loaded.apart = True
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No other process is in the folder meanwhile."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _taken_back(folder: Path, new: Iterable[Path]) -> None:
+    with _alone(folder):
+        for path in new:
+            path.unlink(missing_ok=True)
 
 
 def _reserved(loaded: Loaded, folder: Path, hidden: Callable[[str], str]) -> list[Path]:
@@ -77,21 +95,21 @@ def _reserved(loaded: Loaded, folder: Path, hidden: Callable[[str], str]) -> lis
 
     A set is held against those that were kept before it alone, and against none of the same cohort.
     """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new: dict[Path, bytes] = {}
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = {each.digest: each for each in map(Kept.named, folder.glob("*.*.*"))}
+    least, new = loaded.policy.minimum_cell, dict[Path, bytes]()
+    with _alone(folder):
+        kept = {each.digest: each for path in folder.iterdir() if (each := Kept.named(path))}
         last = max((each.order for each in kept.values()), default=0)
-        for name, persons in _cohorts(loaded.datamodule, loaded.policy.minimum_cell):
+        for name, persons in _cohorts(loaded.datamodule, least):
+            if not persons or not enough(len(persons), least):
+                continue  # nothing of it leaves
             told = {hidden(person): number for person, number in persons.items()}
             text = "".join(f"{person} {told[person]}\n" for person in sorted(told)).encode()
             ours = Kept(last + 1, hashlib.sha256(text).hexdigest()[:32], len(told))
             ours = kept.get(ours.digest, ours)
-            if loaded.policy.near_cohorts == REFUSED:
+            if least > 1 and loaded.policy.near_cohorts == REFUSED:
                 before = [each for each in kept.values() if each.order < ours.order]
-                _refuse_near(name, told, folder, before, least=loaded.policy.minimum_cell)
-            if told and ours.digest not in kept:
+                _refuse_near(name, told, folder, before, least=least)
+            if ours.digest not in kept:
                 new[folder / ours.name] = text
         for path, text in new.items():
             write_atomic(path, text, PRIVATE)
@@ -99,7 +117,7 @@ def _reserved(loaded: Loaded, folder: Path, hidden: Callable[[str], str]) -> lis
 
 
 def _cohorts(data: FederatedDataModule, least: int) -> Iterator[tuple[str, Persons]]:
-    """By what the site's log calls them: a dataset's rows, each split, and what is described of it."""
+    """By what the site's log calls them: what is described of a dataset, without parts of too few, and each split."""
     if isinstance(data, NamesExamples):
         splits = {each: Counter(data.example_persons(each)) for each in SPLITS}
         whole = Counter(data.example_persons(""))
@@ -108,17 +126,16 @@ def _cohorts(data: FederatedDataModule, least: int) -> Iterator[tuple[str, Perso
         whole = sum(splits.values(), Counter[str]())
     else:
         return
-    yield "the cohort", whole
-    yield from ((f"its split '{name}'", persons) for name, persons in splits.items())
     parts = [*splits.values(), whole - sum(splits.values(), Counter[str]())]
-    yield "what is described of it", sum((each for each in parts if enough(len(each), least)), Counter[str]())
+    yield "the cohort", sum((each for each in parts if enough(len(each), least)), Counter[str]())
+    yield from ((f"its split '{name}'", persons) for name, persons in splits.items())
 
 
 def _refuse_near(name: str, ours: Persons, folder: Path, before: Sequence[Kept], *, least: int) -> None:
     """Raise Refusal where a set differs from one of those before by at least 1 person and fewer than `least`."""
     for each in before:
-        if not (enough(each.persons, least) and enough(len(ours), least) and abs(each.persons - len(ours)) < least):
-            continue  # of a set of fewer nothing has left
+        if abs(each.persons - len(ours)) >= least:
+            continue
         other = _read(folder / each.name, each.digest)
         few = sum(ours.get(person) != other.get(person) for person in {*ours, *other})
         if 0 < few < least:
