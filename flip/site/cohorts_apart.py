@@ -65,10 +65,11 @@ def answered_about(task: Task, loaded: Loaded, home: Path, hidden: Callable[[str
         yield
         return
     folder = home / FOLDER
-    new = _reserved(loaded, folder, hidden)
+    sets = _sets(loaded, hidden)
+    new = _reserved(loaded, folder, sets)
     try:
         yield
-        _reserved(loaded, folder, hidden)  # another task of these persons may have failed, and taken them away
+        _reserved(loaded, folder, sets)  # another task of these persons may have failed, and taken them away
     except BaseException:
         _taken_back(folder, new)
         raise
@@ -90,7 +91,15 @@ def _taken_back(folder: Path, new: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _reserved(loaded: Loaded, folder: Path, hidden: Callable[[str], str]) -> list[Path]:
+def _sets(loaded: Loaded, hidden: Callable[[str], str]) -> list[tuple[str, Persons]]:
+    """The sets of persons of a cohort of which anything leaves, each person by what stands for the name."""
+    least = loaded.policy.minimum_cell
+    cohorts = _cohorts(loaded.datamodule, least)
+    told = [(name, persons) for name, persons in cohorts if persons and enough(len(persons), least)]
+    return [(name, {hidden(person): number for person, number in persons.items()}) for name, persons in told]
+
+
+def _reserved(loaded: Loaded, folder: Path, sets: Iterable[tuple[str, Persons]]) -> list[Path]:
     """Keep the sets of persons of a cohort that are not there yet; returns their files.
 
     A set is held against those that were kept before it alone, and against none of the same cohort.
@@ -99,10 +108,7 @@ def _reserved(loaded: Loaded, folder: Path, hidden: Callable[[str], str]) -> lis
     with _alone(folder):
         kept = {each.digest: each for path in folder.iterdir() if (each := Kept.named(path))}
         last = max((each.order for each in kept.values()), default=0)
-        for name, persons in _cohorts(loaded.datamodule, least):
-            if not persons or not enough(len(persons), least):
-                continue  # nothing of it leaves
-            told = {hidden(person): number for person, number in persons.items()}
+        for name, told in sets:
             text = "".join(f"{person} {told[person]}\n" for person in sorted(told)).encode()
             ours = Kept(last + 1, hashlib.sha256(text).hexdigest()[:32], len(told))
             ours = kept.get(ours.digest, ours)

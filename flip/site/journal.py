@@ -123,15 +123,14 @@ class Journal:
 
     def cohorts_of(self, name: str) -> set[str]:
         """The names of the files that a person stands in. Raises Broken, of line 0, for a file that was changed."""
-        wanted, files = self.person(name), sorted((self.folder / PERSONS).glob("*"))
-        return {path.name for path in files if wanted in self.persons_in(path.name)}
-
-    def persons_in(self, cohort: str) -> set[str]:
-        """The HMACs of a cohort's persons, by the name of its file. Raises Broken, of line 0, if it was changed."""
-        content = (self.folder / PERSONS / cohort).read_bytes()
-        if hashlib.sha256(content).hexdigest()[:32] != cohort:
-            raise Broken(0, f"{PERSONS}/{cohort} is not as it was written")
-        return {*content.decode().split()}
+        found, wanted = set(), self.person(name)
+        for path in sorted((self.folder / PERSONS).glob("*")):
+            content = path.read_bytes()
+            if hashlib.sha256(content).hexdigest()[:32] != path.name:
+                raise Broken(0, f"{PERSONS}/{path.name} is not as it was written")
+            if wanted in content.decode().split("\n"):
+                found.add(path.name)
+        return found
 
     def entries(self) -> Iterator[Entry]:
         """Every whole line, in order. Raises Broken of the first that is not as it was written."""

@@ -17,6 +17,7 @@ def test_death_in_intensive_care_is_predicted_as_well_federated_as_pooled(tmp_pa
     both = flip(tmp_path, *words, *baselines)
     low, federated, _ = score(both, "auroc_binned")
     _, pooled, _ = score(both, "auroc_binned", "baseline/centralized/test/pooled/")
+    score(both, "auroc_binned", "baseline/alone/unit_0/test/pooled/")
     assert low > 0.6
     said = stated("icu_outcome")
     assert (federated, pooled) == pytest.approx((said.federated, said.centralized), abs=TOLERANCE)
