@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +94,14 @@ class Federation:
         until(lambda: study.round() + 1 >= rounds or study.process.poll() is not None, PATIENCE, "nothing began")
         assert study.process.poll() is None, study.finish()
         return study
+
+    def resume(self, study: "Study") -> "Study":
+        """A study that goes on and has written down a further round."""
+        reached = study.round()
+        resumed = replace(study, process=self.parties.begin(self.root, f"resume={study.folder}"))
+        until(lambda: resumed.round() > reached or resumed.process.poll() is not None, PATIENCE, "nothing went on")
+        assert resumed.process.poll() is None, resumed.finish()
+        return resumed
 
     @contextmanager
     def owner_writes(self, site: str, rules: Mapping[str, object]) -> Iterator[None]:

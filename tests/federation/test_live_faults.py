@@ -45,6 +45,7 @@ pytestmark = pytest.mark.slow
 # Who has died or stands still sends no heartbeats. FLARE takes it for lost after 20 s, Flower 38 to 60 s later.
 SILENT = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 ENDLESS = "strategy.rounds=100000"
+TWO = f"~sites.{COMPROMISED}"  # are enough where a study is killed: each hospital starts processes for each run of it
 # Of a study that is killed by its half: a round takes 0.3 s and more on Flower, and 0.1 s on FLARE, seen 0.3 s later.
 ROUNDS = {"flower": 16, "nvflare": 40}
 
@@ -199,31 +200,26 @@ class LiveFaults:
         assert named
         assert [path for path in named if not path.is_relative_to(federation.root / "kits" / COMPROMISED)] == []
 
-    def test_a_server_killed_at_a_random_moment_is_started_again_and_the_run_ends_with_the_same_weights(
-        self, federation
-    ):
+    def test_a_run_ends_with_the_same_weights_though_its_server_and_then_its_command_line_are_killed(self, federation):
+        """The server at a random moment, the command line once the resumed run has gone on by a round."""
         rounds = ROUNDS[self.backend]
-        words = [*STUDIES[killed_on(f"live {self.backend}")], f"strategy.rounds={rounds}"]
+        words = [*STUDIES[killed_on(f"live {self.backend}")], f"strategy.rounds={rounds}", TWO]
         study = federation.begin(*words, rounds=random.randint(1, rounds // 2))
         federation.parties.kill("server")
         federation.start("server")
         ended = study.finish()
         assert ended.status == 1, ended.out + ended.err
-        goes_on(study, federation, words)
-
-    def test_a_command_line_killed_at_a_random_moment_is_resumed_to_the_same_weights(self, federation):
-        words = [f"strategy.rounds={ROUNDS[self.backend]}"]
-        study = federation.begin(*words, rounds=random.randint(1, ROUNDS[self.backend] // 2))
-        study.process.kill()
-        study.finish()
-        goes_on(study, federation, words)
+        resumed = federation.resume(study)
+        resumed.process.kill()
+        resumed.finish()
+        goes_on(resumed, federation, words)
 
     def test_hospitals_make_secure_sums_of_one_digest_and_pay_for_noise_by_one_ledger(self, federation, tmp_path):
         for mechanism in MECHANISMS[self.backend]:
             protected(federation, mechanism, tmp_path / mechanism)
 
     def test_without_enough_sites_the_run_fails_and_names_who_is_missing(self, federation):
-        study = federation.begin(ENDLESS, "strategy.min_sites=3", rounds=2)  # so that one is complete
+        study = federation.begin(ENDLESS, TWO, "strategy.min_sites=2", rounds=2)  # so that one is complete
         federation.parties.kill("va")
         ended = study.finish()
         federation.start("va")
@@ -242,7 +238,7 @@ class LiveFaults:
             pytest.skip("a disk can be mounted by root alone")
         if (federation.backend, disk) == ("flower", "server"):
             pytest.skip("the run's folder is on the shared disk alone")
-        study = federation.begin(ENDLESS)
+        study = federation.begin(ENDLESS, TWO)
         fill(federation.small_disks[disk])
         ended = study.finish()
         (federation.small_disks[disk] / "filler").unlink()
