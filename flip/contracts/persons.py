@@ -24,4 +24,4 @@ class NamesExamples(Protocol):
 
     def example_persons(self, split: str) -> Sequence[str]:
         """The site's own name of the person of each example of a split; of "" that of each row of the cohort, also of
-        those left out. In any order; rows that name nobody are numbered among themselves. After `setup`."""
+        those left out. In any order; a row of nobody has any name that stays the same. After `setup`."""

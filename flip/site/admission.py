@@ -28,8 +28,7 @@ from flip.messages.weights import load_arrays, to_arrays
 from flip.messages.wire import take
 from flip.privacy import Mechanism
 from flip.site.agreed import refuse_made_up, refuse_weighed
-from flip.site.bounds import bounded_numbers, refuse_size
-from flip.site.disclosure import enough
+from flip.site.bounds import bounded_numbers, few_persons, refuse_size
 from flip.site.given import start_of
 from flip.site.log import site_log
 from flip.site.persons import persons_of
@@ -124,6 +123,7 @@ class Loaded:
     mechanisms: list[Mechanism]
     outcomes: Outcomes | None
     persons: int
+    few: Refusal | None  # as it trains on fewer persons than the policy permits, or too few for its model
     agreed: Payload
     deployed: bool
     pooled: bool = False  # its owner has taken the rows out, to train on them with those of other sites
@@ -194,6 +194,7 @@ def accept(text: str, place: Place, policy: Policy) -> Accepted:
         raise Refusal(Fault.REFUSED_MANIFEST, "; ".join(error.problems)) from error
     shared, unfit = rounds_of(manifest, module, strategy)
     expected = Expected.of(strategy, module, shared, models=len(manifest["given"] or ()), mechanisms=mechanisms)
+    refuse_size(policy, module, strategy)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Accepted(manifest, digest, policy, expected, unfit, strategy, mechanisms, module)
 
@@ -215,10 +216,6 @@ def admit(accepted: Accepted, place: Place) -> Loaded:
     build.load_cohort(datamodule)
     if words := without_list(datamodule, place.site):
         site_log(place.name, place.home).info("%s", words)
-    trained = persons_of(datamodule, "train", policy.minimum_cell).number
-    if trained and not enough(trained, policy.minimum_cell):
-        raise Refusal(Fault.REFUSED_FEW_PERSONS, f"fewer persons to train on than minimum_cell: {policy.minimum_cell}")
-    refuse_size(policy, accepted.module, accepted.strategy, trained)
     return Loaded(
         manifest=manifest,
         policy=policy,
@@ -228,6 +225,7 @@ def admit(accepted: Accepted, place: Place) -> Loaded:
         outcomes=build.outcomes(manifest),
         module=protected(accepted.module, manifest, place.site, accepted.mechanisms),
         persons=persons,
+        few=few_persons(policy, accepted.module, persons_of(datamodule, "train", policy.minimum_cell).number),
         agreed={},
         deployed=place.deployed,
     )

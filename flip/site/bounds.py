@@ -16,6 +16,7 @@ from flip.config.policy import Policy
 from flip.errors import UserError
 from flip.messages import Fault
 from flip.processes import every
+from flip.site.disclosure import enough
 from flip.site.refusal import Refusal
 from flip.strategies.fedavg import FedAvg
 
@@ -74,19 +75,28 @@ def bounded_numbers(policy: Policy) -> Iterator[None]:
         raise stopped[0] if stopped else error from None
 
 
-def refuse_size(policy: Policy, module: "torch.nn.Module", strategy: FedAvg, trained: int) -> None:
-    """Raises Refusal for a model or study larger than the policy permits; `trained` are the persons it trains on."""
+def refuse_size(policy: Policy, module: "torch.nn.Module", strategy: FedAvg) -> None:
+    """Raises Refusal for a model or study larger than the policy permits."""
     numbers = sum(tensor.numel() for tensor in module.state_dict().values())
     if policy.maximum_parameters is not None and numbers > policy.maximum_parameters:
         raise refused(f"policy.maximum_parameters={policy.maximum_parameters}: the model has {numbers} numbers")
     if policy.maximum_rounds is not None and strategy.rounds > policy.maximum_rounds:
         raise refused(f"policy.maximum_rounds={policy.maximum_rounds}: the study has {strategy.rounds} rounds")
+
+
+def few_persons(policy: Policy, module: "torch.nn.Module", trained: int) -> Refusal | None:
+    """The site's no where so many persons to train on are fewer than the policy permits, at all or for a linear model
+    of as many parameters; None otherwise, and where nobody is trained on."""
+    if trained and not enough(trained, policy.minimum_cell):
+        why = f"fewer persons to train on than minimum_cell: {policy.minimum_cell}"
+        return Refusal(Fault.REFUSED_FEW_PERSONS, why)
     free = sum(each.numel() for each in module.parameters() if each.requires_grad)
     if trained and is_linear(module) and free * policy.persons_per_parameter > trained:
-        raise refused(
+        return refused(
             f"policy.persons_per_parameter={policy.persons_per_parameter}: a linear model of {free} parameters on "
             f"{trained} persons"
         )
+    return None
 
 
 def is_linear(module: "torch.nn.Module") -> bool:

@@ -1,161 +1,213 @@
 """Cohorts that differ by few persons: what is answered about both, subtracted, tells of these few.
 
-Of the persons of two cohorts those count who are in one of them alone, or with more examples in one than in the other:
-the control of overlap of Dobkin, Jones and Lipton (ACM Trans. Database Syst. 4(1), 1979). Splits are cohorts too, and
-so is what is described: all parts but those of too few persons.
+The control of overlap of Dobkin, Jones and Lipton (ACM Trans. Database Syst. 4(1), 1979), for whatever a task tells of:
+each split of a cohort, any of them together, and the rows of its table. Of two such sets those persons count who are in
+one of them alone, and those who have more examples in one than in the other.
 """
 
 import fcntl
-import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from flip.config.policy import Policy
 from flip.config.rules import ANSWERED, REFUSED
 from flip.contracts import FederatedDataModule, NamesExamples, NamesPersons
 from flip.files import write_atomic
-from flip.messages import Fault, Task
+from flip.messages import Fault
+from flip.messages.safetensors import load_file, pack
 from flip.privacy import private_among
 from flip.site.admission import Loaded
 from flip.site.disclosure import enough
 from flip.site.persons import SPLITS
 from flip.site.refusal import Refusal
-from flip.site.state import PRIVATE
+from flip.site.state import PRIVATE, content_name
 
-TELLING = ("statistics", "plan", "describe", "fit", "evaluate")  # steps whose answers are numbers of a cohort
 FOLDER = Path("state", "cohorts", "persons")
-NAME = re.compile(r"(\d+)\.([0-9a-f]{32})\.(\d+)")
-
-Persons = Mapping[str, int]
-"""By person, as an HMAC, how many examples a cohort has."""
+NAME = re.compile(r"(\d+)\.(\d+)\.([0-9a-f]{32})")
+SETS = {
+    "the cohort": SPLITS,
+    "its table": ("",),
+    **{f"its split '{name}'": (name,) for name in SPLITS},
+    **{f"its splits '{one}' and '{other}'": (one, other) for one, other in combinations(SPLITS, 2)},
+}
+"""What a task may tell of, as the site's log calls it, and the columns of `Cohort.examples` that it adds up."""
+COLUMNS = (*SPLITS, "")
+ADDED = np.array([[column in columns for columns in SETS.values()] for column in COLUMNS], np.int64)
 
 
 class Kept(NamedTuple):
-    """The file of a set of persons: the number of the cohort that it is of, in the order of answers, and its size."""
+    """The file of a cohort: its number in the order of answers, the minimum cell then, and what it is of."""
 
     order: int
+    cell: int
     digest: str
-    persons: int
 
     @classmethod
     def named(cls, path: Path) -> "Kept | None":
         """From a file's name; None for any other file."""
         found = NAME.fullmatch(path.name)
-        return cls(int(found[1]), found[2], int(found[3])) if found else None
+        return cls(int(found[1]), int(found[2]), found[3]) if found else None
 
     @property
     def name(self) -> str:
         """The file's name."""
-        return f"{self.order}.{self.digest}.{self.persons}"
+        return f"{self.order}.{self.cell}.{self.digest}"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Who is in a cohort: what stands for each person, uint64 [n] in ascending order, and how many examples each has in
+    each of COLUMNS, int64 [n, 4]: the splits, and the rows of the table."""
+
+    persons: NDArray[np.uint64]
+    examples: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Mapping[str, int]], hidden: Callable[[str], str]) -> "Cohort":
+        """From the examples of each person in each of COLUMNS; `hidden` makes hexadecimal digits of a name."""
+        names = {name: int(hidden(name)[:16], 16) for each in columns.values() for name in each}
+        persons, places = np.unique(np.array([*names.values()], np.uint64), return_inverse=True)
+        examples = np.zeros((len(persons), len(COLUMNS)), np.int64)
+        for name, place in zip(names, places, strict=True):
+            examples[place] += [columns[column].get(name, 0) for column in COLUMNS]
+        return cls(persons, examples)
+
+    def sets(self, everybody: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """How many examples each of `everybody` has in each of SETS, [persons, sets]."""
+        spread = np.zeros((len(everybody), len(COLUMNS)), np.int64)
+        spread[np.searchsorted(everybody, self.persons)] = self.examples
+        return spread @ ADDED
+
+    def near(self, other: "Cohort", least: int, then: int) -> tuple[str, int] | None:
+        """The first set that a task may tell of and that is near one of another's, and by how many persons; or None.
+
+        `least`, `then`: persons that a set has at least of which anything is told, of this cohort and of the other.
+        """
+        everybody = np.union1d(self.persons, other.persons)
+        ours, theirs = self.sets(everybody), other.sets(everybody)
+        of_other = [each for each in theirs.T if each.any() and enough(int((each > 0).sum()), then)]
+        for name, mine in zip(SETS, ours.T, strict=True):
+            if mine.any() and enough(int((mine > 0).sum()), least):
+                for each in of_other:
+                    for differ in ((mine > 0) != (each > 0), mine != each):
+                        if 0 < (few := int(differ.sum())) < least:
+                            return name, few
+        return None
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A cohort that is about to be answered about, and the folder of those that were.
+
+    Args:
+        folder: where they are kept.
+        cohort: the one that is asked about.
+        policy: says whether one near another is refused.
+    """
+
+    folder: Path
+    cohort: Cohort
+    policy: Policy
+
+    def refuse_near(self) -> None:
+        """Raises Refusal, unless the policy permits it, where a set of the cohort differs by at least 1 person and
+        fewer than the minimum cell from one that was answered about before."""
+        with self._alone() as kept:
+            self._held(kept, self._place(kept))
+
+    def keep(self) -> None:
+        """Once the answer is there and before it leaves: the same, since another process may have answered meanwhile,
+        and then the cohort is on the disk as one that was answered about. Raises OSError besides."""
+        with self._alone() as kept:
+            ours = self._place(kept)
+            self._held(kept, ours)
+            if ours not in kept:
+                write_atomic(self.folder / ours.name, self._content, PRIVATE)
+
+    @contextmanager
+    def _alone(self) -> Iterator[list[Kept]]:
+        """The files of cohorts in the order of answers; no other process is in the folder meanwhile."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield sorted(each for path in self.folder.iterdir() if (each := Kept.named(path)))
+
+    @property
+    def _content(self) -> bytes:
+        return pack({"persons": self.cohort.persons, "examples": self.cohort.examples}, {})
+
+    def _place(self, kept: list[Kept]) -> Kept:
+        """The file of this cohort: one that tells of no fewer sets than the policy does now, else the next."""
+        digest, cell = content_name(self._content), self.policy.minimum_cell
+        there = (each for each in kept if each.digest == digest and each.cell <= cell)
+        return next(there, Kept(kept[-1].order + 1 if kept else 1, cell, digest))
+
+    def _held(self, kept: list[Kept], ours: Kept) -> None:
+        """Hold the cohort against those that were answered about before it."""
+        least = self.policy.minimum_cell
+        if least > 1 and self.policy.near_cohorts == REFUSED:
+            for each in kept:
+                if each.order < ours.order and (found := self.cohort.near(self._read(each), least, each.cell)):
+                    raise near(*found, least, when=(self.folder / each.name).stat().st_mtime)
+
+    def _read(self, kept: Kept) -> Cohort:
+        """A cohort as it was written. Raises Refusal for one that was changed."""
+        path = self.folder / kept.name
+        if content_name(path.read_bytes()) != kept.digest:
+            raise Refusal(Fault.REFUSED_NEAR, f"{FOLDER / path.name} is not as it was written; put it back")
+        arrays, _ = load_file(path)
+        return Cohort(arrays["persons"], arrays["examples"])
+
+
+def near(name: str, few: int, least: int, *, when: float) -> Refusal:
+    """What the log says of a set of persons that differs by few from one of an answer of `when`, in Unix seconds."""
+    return Refusal(
+        Fault.REFUSED_NEAR,
+        f"{few} of the persons of {name} came, went, changed splits, or have other examples than in what was answered "
+        f"about on {datetime.fromtimestamp(when).date()} (minimum_cell: {least}): both answers together would tell of "
+        f"them. Ask about the persons of before, with another dataset.split.seed where a split alone is near, or once "
+        f"{least} differ; near_cohorts: {ANSWERED} in the site's policy permits it",
+    )
 
 
 @contextmanager
-def answered_about(task: Task, loaded: Loaded, home: Path, hidden: Callable[[str], str]) -> Iterator[None]:
-    """While a task is answered: its cohort is on disk before anything leaves, and gone again where that raises.
+def answered_about(loaded: Loaded, home: Path, hidden: Callable[[str], str]) -> Iterator[None]:
+    """While a task is answered: its cohort is held against others before, and is kept as one of them before it leaves.
 
-    Asks nothing of a study whose noise hides each person. `hidden` makes of a name what stands for it on the disk.
-    Raises Refusal where the cohort, or a split, differs by at least 1 person and fewer than the policy's minimum cell
-    from one that was answered about, unless the policy permits it.
+    A refusal for the number of persons to train on tells of them as an answer does, and comes after it, too. Nothing is
+    held against others once a process has answered about the study, where its noise hides each person, and in
+    simulations of a minimum cell of 1. `hidden` makes of a name what stands for it on the disk. Raises Refusal, and
+    OSError where the cohort cannot be kept.
     """
-    counts = task.step in TELLING and not task.params.get("tries") and not private_among(loaded.mechanisms)
-    if loaded.apart or not counts or not (loaded.deployed or loaded.policy.minimum_cell > 1):
+    private, of_patients = private_among(loaded.mechanisms), loaded.deployed or loaded.policy.minimum_cell > 1
+    apart = None
+    if of_patients and not (loaded.apart or private):
+        apart = Apart(home / FOLDER, Cohort.of(columns_of(loaded.datamodule), hidden), loaded.policy)
+        apart.refuse_near()
+    if loaded.few is None:
         yield
-        return
-    folder = home / FOLDER
-    sets = _sets(loaded, hidden)
-    new = _reserved(loaded, folder, sets)
-    try:
-        yield
-        _reserved(loaded, folder, sets)  # another task of these persons may have failed, and taken them away
-    except BaseException:
-        _taken_back(folder, new)
-        raise
-    loaded.apart = True
+    if apart is not None:
+        apart.keep()
+        loaded.apart = True
+    if loaded.few is not None:
+        raise loaded.few
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """No other process is in the folder meanwhile."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _taken_back(folder: Path, new: Iterable[Path]) -> None:
-    with _alone(folder):
-        for path in new:
-            path.unlink(missing_ok=True)
-
-
-def _sets(loaded: Loaded, hidden: Callable[[str], str]) -> list[tuple[str, Persons]]:
-    """The sets of persons of a cohort of which anything leaves, each person by what stands for the name."""
-    least = loaded.policy.minimum_cell
-    cohorts = _cohorts(loaded.datamodule, least)
-    told = [(name, persons) for name, persons in cohorts if persons and enough(len(persons), least)]
-    return [(name, {hidden(person): number for person, number in persons.items()}) for name, persons in told]
-
-
-def _reserved(loaded: Loaded, folder: Path, sets: Iterable[tuple[str, Persons]]) -> list[Path]:
-    """Keep the sets of persons of a cohort that are not there yet; returns their files.
-
-    A set is held against those that were kept before it alone, and against none of the same cohort.
-    """
-    least, new = loaded.policy.minimum_cell, dict[Path, bytes]()
-    with _alone(folder):
-        kept = {each.digest: each for path in folder.iterdir() if (each := Kept.named(path))}
-        last = max((each.order for each in kept.values()), default=0)
-        for name, told in sets:
-            text = "".join(f"{person} {told[person]}\n" for person in sorted(told)).encode()
-            ours = Kept(last + 1, hashlib.sha256(text).hexdigest()[:32], len(told))
-            ours = kept.get(ours.digest, ours)
-            if least > 1 and loaded.policy.near_cohorts == REFUSED:
-                before = [each for each in kept.values() if each.order < ours.order]
-                _refuse_near(name, told, folder, before, least=least)
-            if ours.digest not in kept:
-                new[folder / ours.name] = text
-        for path, text in new.items():
-            write_atomic(path, text, PRIVATE)
-    return [*new]
-
-
-def _cohorts(data: FederatedDataModule, least: int) -> Iterator[tuple[str, Persons]]:
-    """By what the site's log calls them: what is described of a dataset, without parts of too few, and each split."""
+def columns_of(data: FederatedDataModule) -> dict[str, Counter[str]]:
+    """By column of COLUMNS the examples of each person of a dataset, by name, else by code."""
     if isinstance(data, NamesExamples):
-        splits = {each: Counter(data.example_persons(each)) for each in SPLITS}
-        whole = Counter(data.example_persons(""))
-    elif isinstance(data, NamesPersons):
-        splits = {each: Counter(f"row {code + 1}" for code in data.whose(each).tolist()) for each in SPLITS}
-        whole = sum(splits.values(), Counter[str]())
-    else:
-        return
-    parts = [*splits.values(), whole - sum(splits.values(), Counter[str]())]
-    yield "the cohort", sum((each for each in parts if enough(len(each), least)), Counter[str]())
-    yield from ((f"its split '{name}'", persons) for name, persons in splits.items())
-
-
-def _refuse_near(name: str, ours: Persons, folder: Path, before: Sequence[Kept], *, least: int) -> None:
-    """Raise Refusal where a set differs from one of those before by at least 1 person and fewer than `least`."""
-    for each in before:
-        if abs(each.persons - len(ours)) >= least:
-            continue
-        other = _read(folder / each.name, each.digest)
-        few = sum(ours.get(person) != other.get(person) for person in {*ours, *other})
-        if 0 < few < least:
-            raise Refusal(
-                Fault.REFUSED_NEAR,
-                f"{name} differs by {few} of its persons, who came, went or have other examples, from one that was "
-                f"answered about (minimum_cell: {least}): both answers together would tell of them. Ask about the "
-                f"persons of before, or once {least} differ; near_cohorts: {ANSWERED} in the site's policy permits it",
-            )
-
-
-def _read(path: Path, digest: str) -> Persons:
-    """A set as it was written. Raises Refusal for one that was changed."""
-    text = path.read_bytes()
-    if hashlib.sha256(text).hexdigest()[:32] != digest:
-        raise Refusal(Fault.REFUSED_NEAR, f"{FOLDER / path.name} is not as it was written; put it back")
-    return {person: int(number) for person, number in (line.split() for line in text.decode().splitlines())}
+        return {column: Counter(data.example_persons(column)) for column in COLUMNS}
+    splits: dict[str, Counter[str]] = {name: Counter() for name in SPLITS}
+    if isinstance(data, NamesPersons):
+        splits = {name: Counter(f"row {code + 1}" for code in data.whose(name).tolist()) for name in SPLITS}
+    return splits | {"": sum(splits.values(), Counter[str]())}

@@ -30,7 +30,7 @@ from flip.messages.forms import is_whole
 from flip.messages.wire import reply_parts
 from flip.site.chain import SEAL, START, fits, read, sealed, written
 from flip.site.secret import own_secret
-from flip.site.state import PRIVATE
+from flip.site.state import PRIVATE, content_name
 from flip.text import printable
 
 FILE, PERSONS = "journal.jsonl", "persons"
@@ -110,12 +110,11 @@ class Journal:
         """Keep whose rows a cohort has; returns the name of the file, which is of its content. Empty for nobody."""
         if not names:
             return ""
-        text = "".join(f"{each}\n" for each in sorted({self.person(name) for name in names}))
-        name = hashlib.sha256(text.encode()).hexdigest()[:32]
-        path = self.folder / PERSONS / name
+        content = "".join(f"{each}\n" for each in sorted({self.person(name) for name in names})).encode()
+        path = self.folder / PERSONS / content_name(content)
         if not path.exists():
-            write_atomic(path, text.encode(), PRIVATE)
-        return name
+            write_atomic(path, content, PRIVATE)
+        return path.name
 
     def person(self, name: str) -> str:
         """The HMAC that stands for a person, 64 hexadecimal digits."""
@@ -126,7 +125,7 @@ class Journal:
         found, wanted = set(), self.person(name)
         for path in sorted((self.folder / PERSONS).glob("*")):
             content = path.read_bytes()
-            if hashlib.sha256(content).hexdigest()[:32] != path.name:
+            if content_name(content) != path.name:
                 raise Broken(0, f"{PERSONS}/{path.name} is not as it was written")
             if wanted in content.decode().split("\n"):
                 found.add(path.name)

@@ -143,6 +143,8 @@ class Silo:
         for rule in OF_ROWS:
             rule(question)
         loaded = self._load(question.study)
+        if loaded.few:
+            raise loaded.few
         loaded.agree(task)
         loaded.pooled = True
         return loaded
@@ -166,11 +168,14 @@ class Silo:
             return found
         loaded = self._load(question.study)
         behind.cohort = self._names_kept(loaded)
-        with answered_about(task, loaded, self.home, self._journal().person):
-            return self._computed(task, loaded, policy, behind)
+        with answered_about(loaded, self.home, self._journal().person):
+            reply = self._computed(task, loaded, behind)
+        if task.step in ("fit", "evaluate", *SHAPES):  # as it leaves: a repeated task gets nothing that did not
+            store.keep_reply(task, reply, policy)
+        return reply
 
-    def _computed(self, task: Task, loaded: Loaded, policy: Policy, behind: Behind) -> Reply:
-        """A reply that was not given before, kept where it can be asked for again."""
+    def _computed(self, task: Task, loaded: Loaded, behind: Behind) -> Reply:
+        """A reply that was not given before."""
         store = self.place.store(task.run)
         if task.step == "statistics" and loaded.mechanisms:
             from flip.site.fit import LocalFit
@@ -179,10 +184,7 @@ class Silo:
         wrapped = through_mechanisms(Steps(self.place, loaded, self._log, behind).answer, self.place, loaded, task)
         if asks_about_cohort(task):
             return answered_once(self.place, loaded, task, wrapped)
-        reply = wrapped(task)
-        if task.step in ("fit", "evaluate", *SHAPES):  # as it leaves: a repeated task gets nothing that did not
-            store.keep_reply(task, reply, policy)
-        return reply
+        return wrapped(task)
 
     def _journal(self) -> Journal:
         return journal_of(self.name, self.site, self.home)

@@ -19,6 +19,11 @@ RECENT = 32  # versions that are kept besides while they are young: a coordinato
 YOUNG = 60.0  # seconds; a copy lags by 3 at most, which are 30 rounds of the fastest study
 
 
+def content_name(content: bytes) -> str:
+    """The name of a file that is called by what is in it: 128 bits of its sha256, as hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
 class LocalState:
     """A site's own store for one run.
 

@@ -1,5 +1,9 @@
 """What is withheld of few persons cannot be had from the answers about two cohorts: the second one is refused."""
 
+import errno
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +12,15 @@ import pytest
 
 from flip.config.policy import Policy
 from flip.errors import UserError
-from flip.messages import Fault
-from flip.site.cohorts_apart import _cohorts
+from flip.messages import Fault, Reply
+from flip.messages.safetensors import load_file
+from flip.site import cohorts_apart
+from flip.site.cohorts_apart import Cohort, Kept, columns_of
 from flip.site.journal import journal_of
 from flip.site.silo import Silo
+from flip.site.steps import Steps
 from tests.site.test_disclosure import CELL, POLICY, Site
-from tests.site.test_gate import Hospital
+from tests.site.test_gate import RULES, Hospital
 
 STEPS = [("statistics", {}), ("fit", {}), ("evaluate", {"split": "test"})]
 KEPT = "state/cohorts/persons"
@@ -38,7 +45,7 @@ def site(tmp_path: Path) -> Site:
 
 
 def kept(site: Site) -> list[Path]:
-    return sorted((site.silo.home / KEPT).glob("[0-9]*[0-9]")) if (site.silo.home / KEPT).exists() else []
+    return sorted(path for path in (site.silo.home / KEPT).glob("*") if Kept.named(path))
 
 
 def log(site: Site) -> str:
@@ -47,8 +54,11 @@ def log(site: Site) -> str:
 
 @pytest.mark.parametrize("gone", [(3,), (3, 17, 20, 41)])
 @pytest.mark.parametrize(("step", "params"), STEPS)
-def test_a_cohort_that_differs_by_fewer_persons_than_the_minimum_cell_is_refused(site, step, params, gone):
+def test_a_cohort_that_differs_by_fewer_persons_than_the_minimum_cell_is_refused_before_anything_is_computed(
+    site, step, params, gone, monkeypatch
+):
     assert site.ask("statistics").fault is None
+    monkeypatch.setattr(Steps, "answer", lambda *_: pytest.fail("it was computed"))
     refused = without(site, *gone).ask(step, **params)
     assert (refused.fault, refused.examples, dict(refused.metrics), dict(refused.weights)) == (
         Fault.REFUSED_NEAR,
@@ -57,7 +67,7 @@ def test_a_cohort_that_differs_by_fewer_persons_than_the_minimum_cell_is_refused
         {},
     )
     assert not refused.summaries
-    assert f"the cohort differs by {len(gone)} of its persons" in log(site)
+    assert f"{len(gone)} of the persons of the cohort came, went" in log(site)
     assert f"(minimum_cell: {CELL})" in log(site)
 
 
@@ -90,7 +100,7 @@ def test_one_that_was_refused_is_in_nobodys_way(site):
 def test_rounds_go_on_while_nobody_comes_or_goes(site):
     for step, params in STEPS * 2:
         assert site.ask(step, **params).fault is None
-    assert len(kept(site)) == 3  # all, and two splits, as the study validates on nobody
+    assert len(kept(site)) == 1
 
 
 def test_a_row_of_a_person_counts_as_the_person(site):
@@ -100,7 +110,7 @@ def test_a_row_of_a_person_counts_as_the_person(site):
     table.write_text("".join(lines[:35] + lines[36:]))
     site.silo = Silo("west", site.silo.site, site.silo.home)
     assert site.ask("statistics").fault is Fault.REFUSED_NEAR
-    assert "the cohort differs by 1 of its persons" in log(site)
+    assert "1 of the persons of the cohort came, went" in log(site)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -110,7 +120,7 @@ def test_a_split_of_few_that_is_withheld_is_not_had_from_another_split(tmp_path,
     sites = [whole, less]
     assert sites[first].ask("statistics").fault is None
     assert sites[1 - first].ask("statistics").fault is Fault.REFUSED_NEAR
-    assert "the cohort differs by" in log(whole)
+    assert "3 of the persons of " + ("its splits 'train' and 'test'", "the cohort")[first] in log(whole)
 
 
 def test_a_row_that_names_nobody_hides_no_withdrawal(site):
@@ -132,11 +142,14 @@ def test_splits_that_few_persons_change_are_refused(tmp_path):
     assert [each.ask("statistics").fault for each in shares] == [None, Fault.REFUSED_NEAR, None]
 
 
-def test_rows_without_names_are_known_by_their_number(tmp_path):
+@pytest.mark.parametrize("cell", [1, 5])
+def test_rows_without_names_are_known_by_their_number_and_count_since_a_cell_of_one(tmp_path, cell):
     hospital = Hospital(tmp_path)
+    hospital.policy(RULES | {"minimum_cell": cell})
     assert hospital.silo.answer(hospital.task("statistics")).fault is None
     table = tmp_path / "data" / "uci_heart" / "processed.cleveland.data"
     table.write_text("\n".join(table.read_text().splitlines()[1:]) + "\n")
+    hospital.policy(RULES)
     hospital.open()
     assert hospital.silo.answer(hospital.task("statistics", run="next")).fault is Fault.REFUSED_NEAR
 
@@ -160,30 +173,134 @@ def test_a_minimum_cell_of_one_and_noise_for_each_person_ask_for_nothing(tmp_pat
 def test_what_is_kept_of_it_names_nobody_and_is_the_owners_alone(site):
     site.ask("statistics")
     assert {path.stat().st_mode & 0o777 for path in (site.silo.home / KEPT).iterdir()} == {0o600}
-    lines = {line for path in kept(site) for line in path.read_text().splitlines()}
-    assert f"{journal_of('west', site.silo.site, site.silo.home).person('p3')} 10" in lines
-    assert not any("p3" in path.read_text() for path in kept(site))
+    [path] = kept(site)
+    cohort, _ = load_file(path)
+    mine = int(journal_of("west", site.silo.site, site.silo.home).person("p3")[:16], 16)
+    [place] = np.flatnonzero(cohort["persons"] == mine)
+    assert sorted(cohort["examples"][place].tolist()) == [0, 0, 10, 10]  # in one split, and in the table
+    assert b"p3" not in path.read_bytes()
 
 
 def test_a_file_that_is_none_of_ours_is_in_nobodys_way(site):
     folder = site.silo.home / KEPT
     folder.mkdir(parents=True)
-    for name in (".1.0123456789abcdef0123456789abcdef.42.4711.tmp", "1.0123456789abcdef0123456789abcdef.42~"):
+    for name in (".1.5.0123456789abcdef0123456789abcdef.4711.tmp", "1.5.0123456789abcdef0123456789abcdef~"):
         (folder / name).write_text("half")
     assert site.ask("statistics").fault is None
     assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
 
 
-def test_of_what_was_refused_otherwise_nothing_is_kept(tmp_path):
-    site = Site(tmp_path, "dataset.split.train=0.12", "dataset.batch_size=4")
-    assert site.ask("fit").fault is Fault.REFUSED_FEW_PERSONS
+def test_of_what_was_refused_before_the_cohort_was_read_nothing_is_kept(tmp_path):
+    site = Site(tmp_path, "dataset.batch_size=64", policy=POLICY | {"maximum_parameters": 1})
+    assert site.ask("statistics").fault is Fault.REFUSED_RULE
     assert kept(site) == []
+
+
+def test_a_refusal_for_few_to_train_on_counts_as_an_answer(tmp_path):
+    """By the share at which it begins, the number of persons would be found of both, and subtracted."""
+    few = ("dataset.split.train=0.1", "dataset.batch_size=4")
+    site = Site(tmp_path, *few)
+    assert site.ask("fit").fault is Fault.REFUSED_FEW_PERSONS
+    assert without(site, 3).ask("fit").fault is Fault.REFUSED_NEAR
+    assert without(site, 3, 11, 12, 20, 25).ask("fit").fault is Fault.REFUSED_FEW_PERSONS
+
+
+def test_what_could_not_be_answered_is_in_nobodys_way(site, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr(Steps, "statistics", lambda *_: 1 / 0)
+        assert site.ask("statistics").fault is Fault.RAISED
+    assert kept(site) == []
+    assert site.ask("fit").fault is None
+    assert len(kept(site)) == 1
+
+
+def test_an_answer_that_cannot_be_kept_as_one_leaves_neither_then_nor_when_it_is_asked_again(site, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(cohorts_apart, "write_atomic", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        assert site.ask("fit").fault is Fault.DISK
+        assert site.ask("fit").fault is Fault.DISK
+    assert kept(site) == []
+    assert site.ask("fit").fault is None
+    assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
+
+
+def test_of_two_that_are_answered_at_a_time_one_is_refused(site, monkeypatch):
+    """As by two processes at one home."""
+    said, computed = [], Silo._computed
+
+    def meanwhile(silo: Silo, *args: object) -> Reply:
+        if not said:
+            said.append(None)
+            said[0] = without(site, 3).ask("statistics").fault
+        return computed(silo, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Silo, "_computed", meanwhile)
+    assert site.ask("fit").fault is Fault.REFUSED_NEAR
+    assert said == [None]
+
+
+def test_one_of_before_is_answered_again_whatever_was_permitted_since(tmp_path):
+    site = Site(tmp_path, "dataset.batch_size=64", policy=POLICY | {"near_cohorts": "answered"})
+    for gone in ((), (3,)):
+        assert without(site, *gone).ask("statistics").fault is None
+    for gone, fault in (((3,), Fault.REFUSED_NEAR), ((), None)):
+        site.silo = Silo("west", replace(site.silo.site, policy=POLICY), site.silo.home)
+        assert without(site, *gone).ask("fit").fault is fault
+
+
+def test_a_tighter_policy_refuses_nothing_of_before_and_a_looser_one_counts_anew(tmp_path):
+    site = Site(tmp_path, "dataset.batch_size=64", "dataset.split.validate=0.15")
+    assert site.ask("statistics").fault is None
+    for cell, files in ((10, 1), (3, 2)):
+        own = replace(site.silo.site, policy=POLICY | {"minimum_cell": cell})
+        site.silo = Silo("west", own, site.silo.home)
+        assert (site.ask("statistics").fault, len(kept(site))) == (None, files)
+
+
+NAMES = [f"p{number}" for number in range(40)]
+
+
+def cohort(train: Sequence[str], test: Sequence[str] = (), rows: Sequence[str] | None = None) -> Cohort:
+    columns = {"train": Counter(train), "validate": Counter[str](), "test": Counter(test)}
+    columns[""] = Counter([*train, *test] if rows is None else rows)
+    return Cohort.of(columns, lambda name: hashlib.sha256(name.encode()).hexdigest())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "found"),
+    [
+        (cohort(NAMES), cohort(NAMES), None),
+        (cohort(NAMES), cohort(NAMES[1:]), ("the cohort", 1)),
+        (cohort(NAMES), cohort(NAMES[4:]), ("the cohort", 4)),
+        (cohort(NAMES), cohort(NAMES[5:]), None),
+        # all have another number of examples, and one of them has gone
+        (cohort(NAMES * 3), cohort(NAMES[1:] * 2), ("the cohort", 1)),
+        (cohort(NAMES * 3, rows=NAMES), cohort(NAMES * 2, rows=NAMES), None),
+        # what is used differs by one, and what is left out is of as many as may be told
+        (cohort(NAMES[:30], rows=NAMES), cohort(NAMES[:29], rows=NAMES), ("the cohort", 1)),
+        (cohort(NAMES[:15], NAMES[15:30], NAMES), cohort(NAMES[14:20], NAMES[20:29] + NAMES[:14], NAMES),
+         ("the cohort", 1)),
+        (cohort(NAMES[:20], rows=NAMES), cohort(NAMES[20:], rows=NAMES[1:]), ("its table", 1)),
+        # a split is near a whole cohort, or another's other split
+        (cohort(NAMES[:20], NAMES[20:]), cohort(NAMES[1:20]), ("its split 'train'", 1)),
+        (cohort(NAMES[:20], NAMES[20:]), cohort([*NAMES[20:], "new"], NAMES[5:15]), ("its split 'test'", 1)),
+        # of fewer than a cell nothing is told
+        (cohort(NAMES[:20], NAMES[20:23]), cohort(NAMES[:10], NAMES[20:24]), None),
+    ],
+)  # fmt: skip
+def test_sets_of_persons_are_near_where_few_are_in_one_alone_or_have_other_examples_there(ours, theirs, found):
+    assert ours.near(theirs, 5, 5) == found
+
+
+def test_of_an_answer_under_a_smaller_cell_smaller_sets_were_told():
+    ours, theirs = cohort(NAMES[:20], NAMES[20:25]), cohort(NAMES[:10], NAMES[20:24])
+    assert [ours.near(theirs, 5, then) for then in (4, 5)] == [("its split 'test'", 1), None]
 
 
 def test_a_set_of_persons_that_was_changed_is_noticed(site):
     assert site.ask("statistics").fault is None
     for path in kept(site):
-        path.write_text(path.read_text()[67:])
+        path.write_bytes(path.read_bytes()[:-8])
     assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
     assert "is not as it was written" in log(site)
 
@@ -193,9 +310,9 @@ def test_a_dataset_that_names_nobody_is_known_by_its_codes():
         def whose(self, split: str) -> np.ndarray:
             return np.array({"train": [0, 0, 1], "validate": [2], "test": []}[split], np.int64)
 
-    assert {name: dict(persons) for name, persons in _cohorts(Codes(), 2)} == {  # type: ignore[arg-type]
-        "the cohort": {"row 1": 2, "row 2": 1},
-        "its split 'train'": {"row 1": 2, "row 2": 1},
-        "its split 'validate'": {"row 3": 1},
-        "its split 'test'": {},
+    assert {name: dict(persons) for name, persons in columns_of(Codes()).items()} == {  # type: ignore[arg-type]
+        "train": {"row 1": 2, "row 2": 1},
+        "validate": {"row 3": 1},
+        "test": {},
+        "": {"row 1": 2, "row 2": 1, "row 3": 1},
     }
