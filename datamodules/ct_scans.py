@@ -47,6 +47,8 @@ class CTScans(lightning.LightningDataModule):
         grid: the pixels that the network sees, as in the training; scans are measured on all of their own.
         thickest_mm: thickest slices that are measured, mm.
         contrast: True for scans that name a contrast agent alone, False for those that name none; None takes any.
+        contrast_seconds: least and most s from the start of the contrast agent to the scan, as in the training; others,
+            and those that do not say it, are not measured. None takes any.
         usual_hu: percentiles 5, 25, 50, 75 and 95 of the HU within the window, of planes of the training; None does not
             compare.
         farthest_hu: mean distance from these up to which a plane is measured, HU.
@@ -74,6 +76,7 @@ class CTScans(lightning.LightningDataModule):
         grid: Grid | None = None,
         thickest_mm: float = 10.0,
         contrast: bool | None = None,
+        contrast_seconds: Sequence[float] | None = None,
         usual_hu: Sequence[float] | None = None,
         farthest_hu: float = 30.0,
         demo: bool = False,
@@ -84,10 +87,12 @@ class CTScans(lightning.LightningDataModule):
         self.opt_out, self._listed = frozenset(opt_out), list[str]()
         if usual_hu is not None and (len(usual_hu) != len(SHARES) or list(usual_hu) != sorted(usual_hu)):
             raise ValueError(f"usual_hu: must be the percentiles {', '.join(map(str, SHARES))}, in ascending order")
+        if contrast_seconds is not None and (len(contrast_seconds) != 2 or contrast_seconds[0] > contrast_seconds[1]):
+            raise ValueError("contrast_seconds: must be the least and the most, as [55, 90]")
         self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo
         self.demo_patients = demo_patients
         self.source, self.grid = (sources or {}).get("images"), grid or Grid()
-        self.thickest_mm, self.contrast = thickest_mm, contrast
+        self.thickest_mm, self.contrast, self.contrast_seconds = thickest_mm, contrast, contrast_seconds
         self.usual_hu, self.farthest_hu = usual_hu, farthest_hu
         self.skipped, self.skipped_persons = dict[str, int](), dict[str, int]()
         self.skipped_accessions: list[tuple[str, str]] = []
@@ -146,7 +151,8 @@ class CTScans(lightning.LightningDataModule):
         """
         self.setup()
         levels = corrections(self.root, self._listed)
-        reader, skipped = ScanReader(self.thickest_mm, self.contrast, levels), list[tuple[str, int]]()
+        reader = ScanReader(self.thickest_mm, self.contrast, self.contrast_seconds, levels)
+        skipped = list[tuple[str, int]]()
         self.skipped_accessions, self.series = [], SeriesRead()
         with Decoder() as decoder:
             for place, person in zip(self._places or (), self._whose(), strict=True):

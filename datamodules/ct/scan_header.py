@@ -1,16 +1,19 @@
-"""What a table and the header of an image say of the person, and whether there was contrast agent."""
+"""What a table and the header of an image say of the person, and whether and when there was contrast agent."""
 
 from __future__ import annotations
 
 import math
 import re
+from datetime import time
 
 from pydicom.dataset import Dataset
+from pydicom.valuerep import TM
 
 from datamodules.ct.cohort import Study
 
 _SEXES = {"F": 0, "M": 1}
 _YEARS = {"Y": 1.0, "M": 1 / 12, "W": 7 / 365.25, "D": 1 / 365.25}
+_DAY = 86_400.0  # s
 NAMES = ("sex", "height_m", "weight_kg", "age", "followup_days", "event")
 
 
@@ -48,10 +51,28 @@ def _within(value: object, low: float, high: float) -> float:
 def has_contrast(head: Dataset) -> bool:
     """Whether the header names a contrast agent, which is not to be had from the pixels alone.
 
-    Of its phase nothing is told: DICOM has it for enhanced multi-frame images alone (ContrastBolusAgentPhase, of the
-    Contrast/Bolus Usage macro), and seconds after ContrastBolusStartTime, where there is one, part no phases, since
-    protocols follow each patient's bolus.
+    Its phase DICOM names for enhanced multi-frame images alone (ContrastBolusAgentPhase, of the Contrast/Bolus Usage
+    macro); of others `contrast_seconds` tells.
     """
     agent = str(head.get("ContrastBolusAgent") or "").strip().lower()
     named = agent not in ("", "none", "no", "n")
     return named or bool(head.get("ContrastBolusAgentSequence"))
+
+
+def contrast_seconds(head: Dataset) -> float:
+    """From the start of the contrast agent (ContrastBolusStartTime) to the image (AcquisitionTime), s; NaN where the
+    header does not say both (DICOM PS3.3 C.7.6.4 and C.7.6.1).
+
+    Both are times of a day: an image of the next day is taken for one of up to 12 hours later, and is negative else.
+    """
+    try:
+        start, image = (TM(str(head.get(name) or "")) for name in ("ContrastBolusStartTime", "AcquisitionTime"))
+    except ValueError:
+        return math.nan
+    if not (isinstance(start, time) and isinstance(image, time)):
+        return math.nan
+    return (_seconds(image) - _seconds(start) + _DAY / 2) % _DAY - _DAY / 2
+
+
+def _seconds(at: time) -> float:
+    return 3600 * at.hour + 60 * at.minute + at.second + at.microsecond / 1e6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydicom.dataset import Dataset
 
 from datamodules.ct.planes import Skip
 from datamodules.ct.scan_folder import NO_LEVEL, Place
-from datamodules.ct.scan_header import about_person, has_contrast
+from datamodules.ct.scan_header import about_person, contrast_seconds, has_contrast
 from datamodules.dicom import Decoder, Unreadable, Volume, read_series
 from datamodules.dicom.instances import headers_of
 from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE, TILTED, level_mm_of, position_of
@@ -18,6 +19,8 @@ from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE, TILTED, level_mm
 TOO_THICK = "the slices are thicker than those that the study is for (dataset.thickest_mm)"
 CONTRAST = "the scan names a contrast agent, and the study is for scans without (dataset.contrast)"
 NO_CONTRAST = "the scan names no contrast agent, and the study is for scans with one (dataset.contrast)"
+OTHER_SECONDS = "the scan was taken sooner or later after contrast agent than the training's (dataset.contrast_seconds)"
+NO_SECONDS = "the scan does not say how long after a contrast agent it was taken (dataset.contrast_seconds)"
 OF_READER = {
     NOT_A_NUMBER: "the reader's level_mm (levels.csv) is no number in mm",
     OUTSIDE: "the reader's level_mm (levels.csv) lies outside the scan, as that of another series does",
@@ -25,7 +28,7 @@ OF_READER = {
 }
 """A reader's level that names no slice, by the reason that the same has of a training's table."""
 ABSENT = "the reader saw no L3 in the scan (levels.csv)"
-UNFIT_SCANS = (TOO_THICK, CONTRAST, NO_CONTRAST, *OF_READER.values(), ABSENT)
+UNFIT_SCANS = (TOO_THICK, CONTRAST, NO_CONTRAST, OTHER_SECONDS, NO_SECONDS, *OF_READER.values(), ABSENT)
 
 
 @dataclass(frozen=True)
@@ -59,11 +62,11 @@ class Scan:
 
 @dataclass(frozen=True)
 class ScanReader:
-    """Reads studies. `thickest_mm`, `contrast`: as of `datamodules.ct_scans.CTScans`; `levels`: by accession, what a
-    reader says of L3, mm."""
+    """Reads studies. `levels`: by accession, what a reader says of L3, mm; others as `datamodules.ct_scans.CTScans`."""
 
     thickest_mm: float
     contrast: bool | None
+    contrast_seconds: Sequence[float] | None
     levels: Mapping[str, str]
 
     def read(self, place: Place, decoder: Decoder) -> Scan:
@@ -84,6 +87,10 @@ class ScanReader:
             raise Skip(TOO_THICK)
         if self.contrast is not None and has_contrast(head) != self.contrast:
             raise Skip(NO_CONTRAST if self.contrast else CONTRAST)
+        if self.contrast_seconds is not None:
+            seconds, (least, most) = contrast_seconds(head), self.contrast_seconds
+            if not least <= seconds <= most:
+                raise Skip(NO_SECONDS if math.isnan(seconds) else OTHER_SECONDS)
 
     def _level(self, accession: str, volume: Volume) -> float | None:
         """Where a reader says that L3 is. Raises `Skip` for a coordinate that is none of this scan, and for no L3."""

@@ -7,7 +7,7 @@ import pytest
 
 from datamodules.ct.cohort import NO_PERSON
 from datamodules.ct.scan_folder import MIXED
-from datamodules.ct.scans import ABSENT, CONTRAST, NO_CONTRAST, OF_READER, TOO_THICK
+from datamodules.ct.scans import ABSENT, CONTRAST, NO_CONTRAST, NO_SECONDS, OF_READER, OTHER_SECONDS, TOO_THICK
 from datamodules.ct_scans import OTHER_VALUES, CTScans
 from datamodules.dicom import Reason
 from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE
@@ -22,6 +22,10 @@ def study(folder, number, **headers):
         for name, value in headers.items():
             setattr(image, name, value)
     return save(folder, images)
+
+
+def given(start, image):
+    return {"ContrastBolusAgent": "OMNIPAQUE", "ContrastBolusStartTime": start, "AcquisitionTime": image}
 
 
 def reasons(data):
@@ -74,6 +78,14 @@ def test_studies_whose_files_were_all_cut_are_counted(tmp_path, kept):
      ({"ContrastBolusAgent": "OMNIPAQUE"}, {"contrast": False}, CONTRAST),
      ({"ContrastBolusAgent": "OMNIPAQUE"}, {"contrast": True}, ""),
      ({"ContrastBolusAgent": "None"}, {"contrast": True}, NO_CONTRAST),
+     (given("100000", "100110.5"), {"contrast_seconds": [55, 90]}, ""),
+     (given("235930", "000030"), {"contrast_seconds": [55, 90]}, ""),
+     (given("100000", "100130.1"), {"contrast_seconds": [55, 90]}, OTHER_SECONDS),
+     (given("100000", "100025"), {"contrast_seconds": [55, 90]}, OTHER_SECONDS),
+     (given("100100", "100000"), {"contrast_seconds": [0, 90]}, OTHER_SECONDS),
+     (given("", "100110"), {"contrast_seconds": [55, 90]}, NO_SECONDS),
+     (given("100000", "100110"), {"contrast_seconds": None}, ""),
+     ({}, {"contrast_seconds": [55, 90]}, NO_SECONDS),
      ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, {}, Reason.NOT_AXIAL.value)],
 )  # fmt: skip
 def test_what_the_study_is_not_for_has_a_reason(tmp_path, headers, options, reason):
@@ -81,6 +93,12 @@ def test_what_the_study_is_not_for_has_a_reason(tmp_path, headers, options, reas
     data = CTScans(str(tmp_path), **options)
     assert reasons(data) == {"A-1": reason}
     assert data.skipped == ({reason: 1} if reason else {}) and set(data.skipped) <= data.REASONS
+
+
+@pytest.mark.parametrize("range", [[55], [90, 55], [55, 60, 90]])
+def test_a_range_of_seconds_is_two_numbers(tmp_path, range):
+    with pytest.raises(ValueError, match=r"contrast_seconds: must be the least and the most, as \[55, 90\]"):
+        CTScans(str(tmp_path), contrast_seconds=range)
 
 
 @pytest.mark.parametrize(
