@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, time, timedelta
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -113,6 +112,5 @@ def _plain(value: Any) -> Any:
 
 
 def numbered(names: Sequence[str | None]) -> list[str]:
-    """The name of whose each row is; those that name nobody are numbered among themselves, each its own person."""
-    number = count(1)
-    return [name or f"row {next(number)}" for name in names]
+    """The name of whose each row is, all that name nobody being one person's; where none names anybody, its number."""
+    return [name or "" for name in names] if any(names) else [f"row {number}" for number, _ in enumerate(names, 1)]

@@ -28,7 +28,7 @@ from flip.messages.weights import load_arrays, to_arrays
 from flip.messages.wire import take
 from flip.privacy import Mechanism
 from flip.site.agreed import refuse_made_up, refuse_weighed
-from flip.site.bounds import bounded_numbers, few_persons, refuse_size
+from flip.site.bounds import Refused, bounded_numbers, few_persons, refuse_size
 from flip.site.given import start_of
 from flip.site.log import site_log
 from flip.site.persons import persons_of
@@ -123,7 +123,7 @@ class Loaded:
     mechanisms: list[Mechanism]
     outcomes: Outcomes | None
     persons: int
-    few: Refusal | None  # as it trains on fewer persons than the policy permits, or too few for its model
+    few: Refused | None  # where it trains on fewer persons than the policy permits, or too few for its model
     agreed: Payload
     deployed: bool
     pooled: bool = False  # its owner has taken the rows out, to train on them with those of other sites

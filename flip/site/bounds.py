@@ -23,6 +23,9 @@ from flip.strategies.fedavg import FedAvg
 if TYPE_CHECKING:
     import torch
 
+Refused = tuple[Fault, str]
+"""What a Refusal is made of."""
+
 PASSING = 4  # numbers made while a model is built, of those that it then holds: initializations take copies
 GRACE = 5.0  # seconds that the log's last line may take before the process is ended without it
 ENDED = 70  # exit status of a process whose task took too long, or too much memory
@@ -84,15 +87,14 @@ def refuse_size(policy: Policy, module: "torch.nn.Module", strategy: FedAvg) -> 
         raise refused(f"policy.maximum_rounds={policy.maximum_rounds}: the study has {strategy.rounds} rounds")
 
 
-def few_persons(policy: Policy, module: "torch.nn.Module", trained: int) -> Refusal | None:
+def few_persons(policy: Policy, module: "torch.nn.Module", trained: int) -> Refused | None:
     """The site's no where so many persons to train on are fewer than the policy permits, at all or for a linear model
     of as many parameters; None otherwise, and where nobody is trained on."""
     if trained and not enough(trained, policy.minimum_cell):
-        why = f"fewer persons to train on than minimum_cell: {policy.minimum_cell}"
-        return Refusal(Fault.REFUSED_FEW_PERSONS, why)
+        return Fault.REFUSED_FEW_PERSONS, f"fewer persons to train on than minimum_cell: {policy.minimum_cell}"
     free = sum(each.numel() for each in module.parameters() if each.requires_grad)
     if trained and is_linear(module) and free * policy.persons_per_parameter > trained:
-        return refused(
+        return Fault.REFUSED_RULE, (
             f"policy.persons_per_parameter={policy.persons_per_parameter}: a linear model of {free} parameters on "
             f"{trained} persons"
         )

@@ -1,8 +1,8 @@
 """Cohorts that differ by few persons: what is answered about both, subtracted, tells of these few.
 
 The control of overlap of Dobkin, Jones and Lipton (ACM Trans. Database Syst. 4(1), 1979), for whatever a task tells of:
-each split of a cohort, any of them together, and the rows of its table. Of two such sets those persons count who are in
-one of them alone, and those who have more examples in one than in the other.
+each split of a cohort, the rows that are left out, any of them together, and the table. Of two such sets those persons
+count who are in one of them alone, and those who have more examples in one than in the other.
 """
 
 import fcntl
@@ -34,15 +34,10 @@ from flip.site.state import PRIVATE, content_name
 
 FOLDER = Path("state", "cohorts", "persons")
 NAME = re.compile(r"(\d+)\.(\d+)\.([0-9a-f]{32})")
-SETS = {
-    "the cohort": SPLITS,
-    "its table": ("",),
-    **{f"its split '{name}'": (name,) for name in SPLITS},
-    **{f"its splits '{one}' and '{other}'": (one, other) for one, other in combinations(SPLITS, 2)},
-}
-"""What a task may tell of, as the site's log calls it, and the columns of `Cohort.examples` that it adds up."""
 COLUMNS = (*SPLITS, "")
-ADDED = np.array([[column in columns for columns in SETS.values()] for column in COLUMNS], np.int64)
+"""Whose examples are counted: those of each split, and the rows of the table."""
+PARTS = (*(f"split '{name}'" for name in SPLITS), "rows that are left out")
+"""What a task tells of together or apart, as the site's log calls it."""
 
 
 class Kept(NamedTuple):
@@ -82,11 +77,16 @@ class Cohort:
             examples[place] += [columns[column].get(name, 0) for column in COLUMNS]
         return cls(persons, examples)
 
-    def sets(self, everybody: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """How many examples each of `everybody` has in each of SETS, [persons, sets]."""
-        spread = np.zeros((len(everybody), len(COLUMNS)), np.int64)
-        spread[np.searchsorted(everybody, self.persons)] = self.examples
-        return spread @ ADDED
+    def sets(self, everybody: NDArray[np.uint64], least: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
+        """What tasks tell of: by name, how many examples each of `everybody` has in it, of `least` persons or more."""
+        spread = np.zeros((len(COLUMNS), len(everybody)), np.int64)
+        spread[:, np.searchsorted(everybody, self.persons)] = self.examples.T
+        *splits, table = spread
+        parts = dict(zip(PARTS, [*splits, (table - sum(splits)).clip(0)], strict=True))
+        there = [name for name, each in parts.items() if each.any()]
+        together = [names for many in range(len(there), 0, -1) for names in combinations(there, many)]
+        told = [(" and ".join(names), np.sum([parts[name] for name in names], axis=0)) for names in together]
+        yield from ((name, each) for name, each in [*told, ("table", table)] if enough(persons_in(each), least))
 
     def near(self, other: "Cohort", least: int, then: int) -> tuple[str, int] | None:
         """The first set that a task may tell of and that is near one of another's, and by how many persons; or None.
@@ -94,15 +94,19 @@ class Cohort:
         `least`, `then`: persons that a set has at least of which anything is told, of this cohort and of the other.
         """
         everybody = np.union1d(self.persons, other.persons)
-        ours, theirs = self.sets(everybody), other.sets(everybody)
-        of_other = [each for each in theirs.T if each.any() and enough(int((each > 0).sum()), then)]
-        for name, mine in zip(SETS, ours.T, strict=True):
-            if mine.any() and enough(int((mine > 0).sum()), least):
-                for each in of_other:
-                    for differ in ((mine > 0) != (each > 0), mine != each):
-                        if 0 < (few := int(differ.sum())) < least:
+        of_other = [(persons_in(each), each) for _, each in other.sets(everybody, then)]
+        for name, ours in self.sets(everybody, least):
+            for size, theirs in of_other:
+                if abs(size - persons_in(ours)) < least:  # else as many are in one alone
+                    for differ in ((ours > 0) != (theirs > 0), ours != theirs):
+                        if 0 < (few := persons_in(differ)) < least:
                             return name, few
         return None
+
+
+def persons_in(examples: NDArray[np.int64 | np.bool_]) -> int:
+    """How many persons have examples."""
+    return int(np.count_nonzero(examples))
 
 
 @dataclass(frozen=True)
@@ -119,28 +123,30 @@ class Apart:
     cohort: Cohort
     policy: Policy
 
-    def refuse_near(self) -> None:
+    def refuse_near(self) -> int:
         """Raises Refusal, unless the policy permits it, where a set of the cohort differs by at least 1 person and
-        fewer than the minimum cell from one that was answered about before."""
-        with self._alone() as kept:
-            self._held(kept, self._place(kept))
+        fewer than the minimum cell from one that was answered about before; returns the last cohort's number."""
+        kept = self._kept()
+        self._held(kept, self._place(kept), after=0)
+        return max((each.order for each in kept), default=0)
 
-    def keep(self) -> None:
-        """Once the answer is there and before it leaves: the same, since another process may have answered meanwhile,
-        and then the cohort is on the disk as one that was answered about. Raises OSError besides."""
-        with self._alone() as kept:
-            ours = self._place(kept)
-            self._held(kept, ours)
-            if ours not in kept:
-                write_atomic(self.folder / ours.name, self._content, PRIVATE)
+    def keep(self, after: int) -> None:
+        """Put the cohort on the disk as one that was answered about, once there is an answer and before it leaves.
 
-    @contextmanager
-    def _alone(self) -> Iterator[list[Kept]]:
-        """The files of cohorts in the order of answers; no other process is in the folder meanwhile."""
+        Another process may have answered since: raises as `refuse_near`, of those beyond the number `after`; OSError.
+        """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield sorted(each for path in self.folder.iterdir() if (each := Kept.named(path)))
+            kept = self._kept()
+            ours = self._place(kept)
+            self._held(kept, ours, after)
+            if ours not in kept:
+                write_atomic(self.folder / ours.name, self._content, PRIVATE)
+
+    def _kept(self) -> list[Kept]:
+        """The files of cohorts in the order of answers; each is whole as long as it is there."""
+        return sorted(each for path in self.folder.glob("*") if (each := Kept.named(path)))
 
     @property
     def _content(self) -> bytes:
@@ -152,12 +158,12 @@ class Apart:
         there = (each for each in kept if each.digest == digest and each.cell <= cell)
         return next(there, Kept(kept[-1].order + 1 if kept else 1, cell, digest))
 
-    def _held(self, kept: list[Kept], ours: Kept) -> None:
-        """Hold the cohort against those that were answered about before it."""
+    def _held(self, kept: list[Kept], ours: Kept, after: int) -> None:
+        """Hold the cohort against those that were answered about before it, and beyond the number `after`."""
         least = self.policy.minimum_cell
         if least > 1 and self.policy.near_cohorts == REFUSED:
             for each in kept:
-                if each.order < ours.order and (found := self.cohort.near(self._read(each), least, each.cell)):
+                if after < each.order < ours.order and (found := self.cohort.near(self._read(each), least, each.cell)):
                     raise near(*found, least, when=(self.folder / each.name).stat().st_mtime)
 
     def _read(self, kept: Kept) -> Cohort:
@@ -173,10 +179,10 @@ def near(name: str, few: int, least: int, *, when: float) -> Refusal:
     """What the log says of a set of persons that differs by few from one of an answer of `when`, in Unix seconds."""
     return Refusal(
         Fault.REFUSED_NEAR,
-        f"{few} of the persons of {name} came, went, changed splits, or have other examples than in what was answered "
-        f"about on {datetime.fromtimestamp(when).date()} (minimum_cell: {least}): both answers together would tell of "
-        f"them. Ask about the persons of before, with another dataset.split.seed where a split alone is near, or once "
-        f"{least} differ; near_cohorts: {ANSWERED} in the site's policy permits it",
+        f"its {name}: {few} person{'s' * (few > 1)}, fewer than minimum_cell: {least}, came, went, changed splits, or "
+        f"differ in examples from those answered about on {datetime.fromtimestamp(when).date()}; both answers together "
+        f"would tell of them. Ask about the persons of before, or once {least} differ; where splits alone are near, "
+        f"with another dataset.split.seed, and none of fewer than {least}. near_cohorts: {ANSWERED} permits it",
     )
 
 
@@ -184,23 +190,33 @@ def near(name: str, few: int, least: int, *, when: float) -> Refusal:
 def answered_about(loaded: Loaded, home: Path, hidden: Callable[[str], str]) -> Iterator[None]:
     """While a task is answered: its cohort is held against others before, and is kept as one of them before it leaves.
 
-    A refusal for the number of persons to train on tells of them as an answer does, and comes after it, too. Nothing is
-    held against others once a process has answered about the study, where its noise hides each person, and in
-    simulations of a minimum cell of 1. `hidden` makes of a name what stands for it on the disk. Raises Refusal, and
-    OSError where the cohort cannot be kept.
+    That there are few persons to train on is said after it, and kept: the share at which it begins gives their number
+    away. So is whatever goes wrong, but for a disk: a refusal in the middle depends on the rows. Nothing is held
+    against others once a process has answered about the study, where noise hides each person, and in simulations of a
+    minimum cell of 1. `hidden` makes of a name what stands for it on the disk. Raises Refusal, and OSError where the
+    cohort cannot be kept.
     """
-    private, of_patients = private_among(loaded.mechanisms), loaded.deployed or loaded.policy.minimum_cell > 1
-    apart = None
-    if of_patients and not (loaded.apart or private):
-        apart = Apart(home / FOLDER, Cohort.of(columns_of(loaded.datamodule), hidden), loaded.policy)
-        apart.refuse_near()
-    if loaded.few is None:
+    of_patients = loaded.deployed or loaded.policy.minimum_cell > 1
+    hides = private_among(loaded.mechanisms) and not loaded.few
+    if loaded.apart or hides or not of_patients:
+        if loaded.few:
+            raise Refusal(*loaded.few)
         yield
-    if apart is not None:
-        apart.keep()
-        loaded.apart = True
-    if loaded.few is not None:
-        raise loaded.few
+        return
+    apart = Apart(home / FOLDER, Cohort.of(columns_of(loaded.datamodule), hidden), loaded.policy)
+    after = apart.refuse_near()
+    wrong: Exception | None = Refusal(*loaded.few) if loaded.few else None
+    if wrong is None:
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:  # of the site's own answer: said once it is known that it may be
+            wrong = error
+    apart.keep(after)
+    if wrong is not None:
+        raise wrong
+    loaded.apart = True
 
 
 def columns_of(data: FederatedDataModule) -> dict[str, Counter[str]]:

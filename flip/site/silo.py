@@ -144,7 +144,7 @@ class Silo:
             rule(question)
         loaded = self._load(question.study)
         if loaded.few:
-            raise loaded.few
+            raise Refusal(*loaded.few)
         loaded.agree(task)
         loaded.pooled = True
         return loaded

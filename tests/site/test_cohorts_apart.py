@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flip.config import build
 from flip.config.policy import Policy
 from flip.errors import UserError
 from flip.messages import Fault, Reply
@@ -17,6 +18,7 @@ from flip.messages.safetensors import load_file
 from flip.site import cohorts_apart
 from flip.site.cohorts_apart import Cohort, Kept, columns_of
 from flip.site.journal import journal_of
+from flip.site.refusal import Refusal
 from flip.site.silo import Silo
 from flip.site.steps import Steps
 from tests.site.test_disclosure import CELL, POLICY, Site
@@ -67,8 +69,8 @@ def test_a_cohort_that_differs_by_fewer_persons_than_the_minimum_cell_is_refused
         {},
     )
     assert not refused.summaries
-    assert f"{len(gone)} of the persons of the cohort came, went" in log(site)
-    assert f"(minimum_cell: {CELL})" in log(site)
+    number = "1 person" if len(gone) == 1 else f"{len(gone)} persons"
+    assert f"its split 'train' and split 'test': {number}, fewer than minimum_cell: {CELL}" in log(site)
 
 
 @pytest.mark.parametrize(("step", "params"), STEPS)
@@ -110,7 +112,7 @@ def test_a_row_of_a_person_counts_as_the_person(site):
     table.write_text("".join(lines[:35] + lines[36:]))
     site.silo = Silo("west", site.silo.site, site.silo.home)
     assert site.ask("statistics").fault is Fault.REFUSED_NEAR
-    assert "1 of the persons of the cohort came, went" in log(site)
+    assert "its split 'train' and split 'test': 1 person, fewer than" in log(site)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -120,7 +122,7 @@ def test_a_split_of_few_that_is_withheld_is_not_had_from_another_split(tmp_path,
     sites = [whole, less]
     assert sites[first].ask("statistics").fault is None
     assert sites[1 - first].ask("statistics").fault is Fault.REFUSED_NEAR
-    assert "3 of the persons of " + ("its splits 'train' and 'test'", "the cohort")[first] in log(whole)
+    assert "split 'train' and split 'test': 3 persons" in log(whole)
 
 
 def test_a_row_that_names_nobody_hides_no_withdrawal(site):
@@ -190,28 +192,38 @@ def test_a_file_that_is_none_of_ours_is_in_nobodys_way(site):
     assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
 
 
-def test_of_what_was_refused_before_the_cohort_was_read_nothing_is_kept(tmp_path):
+def test_of_what_was_refused_before_the_cohort_was_read_nothing_is_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(build, "datamodule", lambda *_: pytest.fail("the cohort was read"))
     site = Site(tmp_path, "dataset.batch_size=64", policy=POLICY | {"maximum_parameters": 1})
     assert site.ask("statistics").fault is Fault.REFUSED_RULE
     assert kept(site) == []
 
 
-def test_a_refusal_for_few_to_train_on_counts_as_an_answer(tmp_path):
+@pytest.mark.parametrize("words", [(), ("privacy=dp_sgd", "dataset.scaling=declared")])
+def test_a_refusal_for_few_to_train_on_counts_as_an_answer(tmp_path, words):
     """By the share at which it begins, the number of persons would be found of both, and subtracted."""
-    few = ("dataset.split.train=0.1", "dataset.batch_size=4")
-    site = Site(tmp_path, *few)
+    site = Site(tmp_path, "dataset.split.train=0.1", "dataset.batch_size=4", *words)
     assert site.ask("fit").fault is Fault.REFUSED_FEW_PERSONS
     assert without(site, 3).ask("fit").fault is Fault.REFUSED_NEAR
     assert without(site, 3, 11, 12, 20, 25).ask("fit").fault is Fault.REFUSED_FEW_PERSONS
 
 
-def test_what_could_not_be_answered_is_in_nobodys_way(site, monkeypatch):
+@pytest.mark.parametrize(
+    ("wrong", "fault"), [(ZeroDivisionError(), Fault.RAISED), (Refusal(Fault.REFUSED_PROTOCOL), Fault.REFUSED_PROTOCOL)]
+)
+def test_what_goes_wrong_counts_as_an_answer_too(site, monkeypatch, wrong, fault):
+    """Which it is depends on the rows, as where sums that were sent are held against those of the site."""
     with monkeypatch.context() as broken:
-        broken.setattr(Steps, "statistics", lambda *_: 1 / 0)
-        assert site.ask("statistics").fault is Fault.RAISED
+        broken.setattr(Steps, "answer", lambda *_: (_ for _ in ()).throw(wrong))
+        assert site.ask("statistics").fault is fault
+        assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
+
+
+def test_a_full_disk_counts_as_none(site, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(Steps, "answer", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+        assert site.ask("statistics").fault is Fault.DISK
     assert kept(site) == []
-    assert site.ask("fit").fault is None
-    assert len(kept(site)) == 1
 
 
 def test_an_answer_that_cannot_be_kept_as_one_leaves_neither_then_nor_when_it_is_asked_again(site, monkeypatch):
@@ -248,7 +260,7 @@ def test_one_of_before_is_answered_again_whatever_was_permitted_since(tmp_path):
         assert without(site, *gone).ask("fit").fault is fault
 
 
-def test_a_tighter_policy_refuses_nothing_of_before_and_a_looser_one_counts_anew(tmp_path):
+def test_a_tighter_policy_refuses_no_cohort_that_is_near_none_of_before_and_a_looser_one_counts_anew(tmp_path):
     site = Site(tmp_path, "dataset.batch_size=64", "dataset.split.validate=0.15")
     assert site.ask("statistics").fault is None
     for cell, files in ((10, 1), (3, 2)):
@@ -266,26 +278,36 @@ def cohort(train: Sequence[str], test: Sequence[str] = (), rows: Sequence[str] |
     return Cohort.of(columns, lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
+BOTH = "split 'train' and split 'test'"
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "found"),
     [
         (cohort(NAMES), cohort(NAMES), None),
-        (cohort(NAMES), cohort(NAMES[1:]), ("the cohort", 1)),
-        (cohort(NAMES), cohort(NAMES[4:]), ("the cohort", 4)),
+        (cohort(NAMES), cohort(NAMES[1:]), ("split 'train'", 1)),
+        (cohort(NAMES), cohort(NAMES[4:]), ("split 'train'", 4)),
         (cohort(NAMES), cohort(NAMES[5:]), None),
         # all have another number of examples, and one of them has gone
-        (cohort(NAMES * 3), cohort(NAMES[1:] * 2), ("the cohort", 1)),
+        (cohort(NAMES * 3), cohort(NAMES[1:] * 2), ("split 'train'", 1)),
         (cohort(NAMES * 3, rows=NAMES), cohort(NAMES * 2, rows=NAMES), None),
+        # one has another number of rows
+        (cohort(NAMES, rows=NAMES), cohort(NAMES, rows=[*NAMES, "p3"]), ("split 'train'", 1)),
+        (cohort(NAMES * 3, rows=NAMES), cohort(NAMES * 2, rows=[*NAMES, "p3"]), ("table", 1)),
         # what is used differs by one, and what is left out is of as many as may be told
-        (cohort(NAMES[:30], rows=NAMES), cohort(NAMES[:29], rows=NAMES), ("the cohort", 1)),
-        (cohort(NAMES[:15], NAMES[15:30], NAMES), cohort(NAMES[14:20], NAMES[20:29] + NAMES[:14], NAMES),
-         ("the cohort", 1)),
-        (cohort(NAMES[:20], rows=NAMES), cohort(NAMES[20:], rows=NAMES[1:]), ("its table", 1)),
+        (cohort(NAMES[:30], rows=NAMES), cohort(NAMES[:29], rows=NAMES), ("split 'train'", 1)),
+        (cohort(NAMES[:15], NAMES[15:30], NAMES), cohort(NAMES[14:20], NAMES[20:29] + NAMES[:14], NAMES), (BOTH, 1)),
+        (cohort(NAMES[:20], rows=NAMES), cohort(NAMES[20:], rows=NAMES[1:]),
+         ("split 'train' and rows that are left out", 1)),
+        # three of a test set are in nothing that is told of the first
+        (cohort(NAMES[:27], NAMES[27:30], NAMES), cohort(NAMES[5:17], NAMES[17:30] + NAMES[35:] + NAMES[:5], NAMES),
+         ("split 'train' and rows that are left out", 3)),
         # a split is near a whole cohort, or another's other split
-        (cohort(NAMES[:20], NAMES[20:]), cohort(NAMES[1:20]), ("its split 'train'", 1)),
-        (cohort(NAMES[:20], NAMES[20:]), cohort([*NAMES[20:], "new"], NAMES[5:15]), ("its split 'test'", 1)),
+        (cohort(NAMES[:20], NAMES[20:]), cohort(NAMES[1:20]), ("split 'train'", 1)),
+        (cohort(NAMES[:20], NAMES[20:]), cohort([*NAMES[20:], "new"], NAMES[5:15]), ("split 'test'", 1)),
         # of fewer than a cell nothing is told
         (cohort(NAMES[:20], NAMES[20:23]), cohort(NAMES[:10], NAMES[20:24]), None),
+        (cohort(NAMES[:20], NAMES[20:23]), cohort(NAMES[:10], NAMES[20:25]), None),
     ],
 )  # fmt: skip
 def test_sets_of_persons_are_near_where_few_are_in_one_alone_or_have_other_examples_there(ours, theirs, found):
@@ -294,7 +316,7 @@ def test_sets_of_persons_are_near_where_few_are_in_one_alone_or_have_other_examp
 
 def test_of_an_answer_under_a_smaller_cell_smaller_sets_were_told():
     ours, theirs = cohort(NAMES[:20], NAMES[20:25]), cohort(NAMES[:10], NAMES[20:24])
-    assert [ours.near(theirs, 5, then) for then in (4, 5)] == [("its split 'test'", 1), None]
+    assert [ours.near(theirs, 5, then) for then in (4, 5)] == [("split 'test'", 1), None]
 
 
 def test_a_set_of_persons_that_was_changed_is_noticed(site):

@@ -296,7 +296,7 @@ def test_a_cohort_that_was_described_is_told_again_as_it_left_whichever_run_asks
 
 
 def test_a_split_that_is_moved_again_and_again_is_refused(hospital):
-    hospital.policy(RULES | {"maximum_questions": 3})
+    hospital.policy(RULES | {"maximum_questions": 3, "near_cohorts": "answered"})
     shares = [0.6 + 0.01 * number for number in range(6)]
     found = [hospital.silo.answer(hospital.other_split(each, f"run {each}")).fault for each in shares]
     assert found == [None] * 3 + [Fault.REFUSED_QUESTION] * 3
@@ -309,7 +309,7 @@ def test_thirty_histograms_over_shifted_edges_in_as_many_runs_are_refused(hospit
 
 
 def test_the_same_question_about_other_data_is_another(hospital, computed):
-    hospital.policy(RULES | {"maximum_questions": 1})
+    hospital.policy(RULES | {"maximum_questions": 1, "near_cohorts": "answered"})
     before = hospital.silo.answer(hospital.task("statistics"))
     table = hospital.folder / "data" / "uci_heart" / "processed.cleveland.data"
     table.write_text("\n".join(table.read_text().splitlines()[:-1]) + "\n")
