@@ -47,8 +47,9 @@ class CTScans(lightning.LightningDataModule):
         grid: the pixels that the network sees, as in the training; scans are measured on all of their own.
         thickest_mm: thickest slices that are measured, mm.
         contrast: True for scans that name a contrast agent alone, False for those that name none; None takes any.
-        contrast_seconds: least and most s from the start of the contrast agent to the scan, as in the training; others,
-            and those that do not say it, are not measured. None takes any.
+        contrast_seconds: shortest and longest time from the start of the contrast agent to the scan's lowest image, s,
+            as in the training; others, and those that do not say it, as enhanced images, are not measured. None takes
+            any.
         usual_hu: percentiles 5, 25, 50, 75 and 95 of the HU within the window, of planes of the training; None does not
             compare.
         farthest_hu: mean distance from these up to which a plane is measured, HU.
@@ -87,8 +88,7 @@ class CTScans(lightning.LightningDataModule):
         self.opt_out, self._listed = frozenset(opt_out), list[str]()
         if usual_hu is not None and (len(usual_hu) != len(SHARES) or list(usual_hu) != sorted(usual_hu)):
             raise ValueError(f"usual_hu: must be the percentiles {', '.join(map(str, SHARES))}, in ascending order")
-        if contrast_seconds is not None and (len(contrast_seconds) != 2 or contrast_seconds[0] > contrast_seconds[1]):
-            raise ValueError("contrast_seconds: must be the least and the most, as [55, 90]")
+        check_seconds(contrast_seconds, contrast)
         self.root, self.columns, self.trains, self.synthetic = Path(root), dict(columns or {}), trains, demo
         self.demo_patients = demo_patients
         self.source, self.grid = (sources or {}).get("images"), grid or Grid()
@@ -212,3 +212,13 @@ class CTScans(lightning.LightningDataModule):
     def test_dataloader(self) -> list[Any]:
         """Nothing."""
         return []
+
+
+def check_seconds(seconds: Sequence[float] | None, contrast: bool | None) -> None:
+    """Raises ValueError for a range of seconds after contrast that is none, or of scans without contrast."""
+    if seconds is None:
+        return
+    if not isinstance(seconds, Sequence) or len(seconds) != 2 or seconds[0] > seconds[1]:
+        raise ValueError("contrast_seconds: must be the shortest and the longest, as [55, 90]")
+    if contrast is False:
+        raise ValueError("contrast_seconds: is of scans with contrast agent; leave it out, or contrast: false")

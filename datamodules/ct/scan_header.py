@@ -60,18 +60,19 @@ def has_contrast(head: Dataset) -> bool:
 
 
 def contrast_seconds(head: Dataset) -> float:
-    """From the start of the contrast agent (ContrastBolusStartTime) to the image (AcquisitionTime), s; NaN where the
-    header does not say both (DICOM PS3.3 C.7.6.4 and C.7.6.1).
+    """From the start of the contrast agent (ContrastBolusStartTime) to an image (AcquisitionTime), s; NaN where the
+    header does not say both to the second (DICOM PS3.3 C.7.6.4 and C.7.10.1), as that of an enhanced image.
 
     Both are times of a day: an image of the next day is taken for one of up to 12 hours later, and is negative else.
     """
+    told = [str(head.get(name) or "") for name in ("ContrastBolusStartTime", "AcquisitionTime")]
+    if not all(re.match(r"\d{6}", each) for each in told):
+        return math.nan
     try:
-        start, image = (TM(str(head.get(name) or "")) for name in ("ContrastBolusStartTime", "AcquisitionTime"))
+        start, image = (_seconds(TM(each)) for each in told)
     except ValueError:
         return math.nan
-    if not (isinstance(start, time) and isinstance(image, time)):
-        return math.nan
-    return (_seconds(image) - _seconds(start) + _DAY / 2) % _DAY - _DAY / 2
+    return (image - start + _DAY / 2) % _DAY - _DAY / 2
 
 
 def _seconds(at: time) -> float:

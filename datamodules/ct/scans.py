@@ -19,7 +19,9 @@ from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE, TILTED, level_mm
 TOO_THICK = "the slices are thicker than those that the study is for (dataset.thickest_mm)"
 CONTRAST = "the scan names a contrast agent, and the study is for scans without (dataset.contrast)"
 NO_CONTRAST = "the scan names no contrast agent, and the study is for scans with one (dataset.contrast)"
-OTHER_SECONDS = "the scan was taken sooner or later after contrast agent than the training's (dataset.contrast_seconds)"
+OTHER_SECONDS = (
+    "the time from the start of the contrast agent to the scan is outside the training's (dataset.contrast_seconds)"
+)
 NO_SECONDS = "the scan does not say how long after a contrast agent it was taken (dataset.contrast_seconds)"
 OF_READER = {
     NOT_A_NUMBER: "the reader's level_mm (levels.csv) is no number in mm",
@@ -85,8 +87,9 @@ class ScanReader:
         """Raises `Skip` for a scan that is none of those that the study is for."""
         if max(_thickness(head), volume.spacing[0]) > self.thickest_mm:
             raise Skip(TOO_THICK)
-        if self.contrast is not None and has_contrast(head) != self.contrast:
-            raise Skip(NO_CONTRAST if self.contrast else CONTRAST)
+        wanted = True if self.contrast_seconds is not None else self.contrast
+        if wanted is not None and has_contrast(head) != wanted:
+            raise Skip(NO_CONTRAST if wanted else CONTRAST)
         if self.contrast_seconds is not None:
             seconds, (least, most) = contrast_seconds(head), self.contrast_seconds
             if not least <= seconds <= most:

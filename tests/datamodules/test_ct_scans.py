@@ -85,7 +85,10 @@ def test_studies_whose_files_were_all_cut_are_counted(tmp_path, kept):
      (given("100100", "100000"), {"contrast_seconds": [0, 90]}, OTHER_SECONDS),
      (given("", "100110"), {"contrast_seconds": [55, 90]}, NO_SECONDS),
      (given("100000", "100110"), {"contrast_seconds": None}, ""),
-     ({}, {"contrast_seconds": [55, 90]}, NO_SECONDS),
+     (given("1000", "100110"), {"contrast_seconds": [55, 90]}, NO_SECONDS),
+     (given("100000", "106110"), {"contrast_seconds": [55, 90]}, NO_SECONDS),
+     ({}, {"contrast_seconds": [55, 90]}, NO_CONTRAST),
+     (given("100000", "100110") | {"ContrastBolusAgent": "NONE"}, {"contrast_seconds": [55, 90]}, NO_CONTRAST),
      ({"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]}, {}, Reason.NOT_AXIAL.value)],
 )  # fmt: skip
 def test_what_the_study_is_not_for_has_a_reason(tmp_path, headers, options, reason):
@@ -95,10 +98,15 @@ def test_what_the_study_is_not_for_has_a_reason(tmp_path, headers, options, reas
     assert data.skipped == ({reason: 1} if reason else {}) and set(data.skipped) <= data.REASONS
 
 
-@pytest.mark.parametrize("range", [[55], [90, 55], [55, 60, 90]])
-def test_a_range_of_seconds_is_two_numbers(tmp_path, range):
-    with pytest.raises(ValueError, match=r"contrast_seconds: must be the least and the most, as \[55, 90\]"):
-        CTScans(str(tmp_path), contrast_seconds=range)
+@pytest.mark.parametrize("seconds", [[55], [90, 55], [55, 60, 90], 60])
+def test_a_range_of_seconds_is_two_numbers(tmp_path, seconds):
+    with pytest.raises(ValueError, match=r"contrast_seconds: must be the shortest and the longest, as \[55, 90\]"):
+        CTScans(str(tmp_path), contrast_seconds=seconds)
+
+
+def test_scans_without_contrast_have_no_range_of_seconds(tmp_path):
+    with pytest.raises(ValueError, match="contrast_seconds: is of scans with contrast agent"):
+        CTScans(str(tmp_path), contrast=False, contrast_seconds=[55, 90])
 
 
 @pytest.mark.parametrize(
