@@ -211,7 +211,7 @@ class LiveFaults:
         assert ended.status == 1, ended.out + ended.err
         resumed = federation.resume(study)
         resumed.process.kill()
-        resumed.finish()
+        assert (resumed.finish().status, resumed.round() + 1 < rounds) == (-signal.SIGKILL, True)
         goes_on(resumed, federation, words)
 
     def test_hospitals_make_secure_sums_of_one_digest_and_pay_for_noise_by_one_ledger(self, federation, tmp_path):
