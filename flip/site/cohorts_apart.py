@@ -9,7 +9,6 @@ import fcntl
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import combinations
@@ -78,15 +77,20 @@ class Cohort:
         return cls(persons, examples)
 
     def sets(self, everybody: NDArray[np.uint64], least: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        """What tasks tell of: by name, how many examples each of `everybody` has in it, of `least` persons or more."""
+        """What tasks tell of, by name: how many examples each of `everybody` has in it, int64 [persons].
+
+        Of a part of fewer than `least` persons nothing is told, alone or together with others.
+        """
         spread = np.zeros((len(COLUMNS), len(everybody)), np.int64)
         spread[:, np.searchsorted(everybody, self.persons)] = self.examples.T
         *splits, table = spread
         parts = dict(zip(PARTS, [*splits, (table - sum(splits)).clip(0)], strict=True))
-        there = [name for name, each in parts.items() if each.any()]
-        together = [names for many in range(len(there), 0, -1) for names in combinations(there, many)]
-        told = [(" and ".join(names), np.sum([parts[name] for name in names], axis=0)) for names in together]
-        yield from ((name, each) for name, each in [*told, ("table", table)] if enough(persons_in(each), least))
+        told = [name for name, each in parts.items() if each.any() and enough(persons_in(each), least)]
+        for many in range(len(told), 0, -1):
+            for names in combinations(told, many):
+                yield " and its ".join(names), np.sum([parts[name] for name in names], axis=0)
+        if told and not any(each.any() for name, each in parts.items() if name not in told):
+            yield "table", table
 
     def near(self, other: "Cohort", least: int, then: int) -> tuple[str, int] | None:
         """The first set that a task may tell of and that is near one of another's, and by how many persons; or None.
@@ -123,24 +127,18 @@ class Apart:
     cohort: Cohort
     policy: Policy
 
-    def refuse_near(self) -> int:
-        """Raises Refusal, unless the policy permits it, where a set of the cohort differs by at least 1 person and
-        fewer than the minimum cell from one that was answered about before; returns the last cohort's number."""
-        kept = self._kept()
-        self._held(kept, self._place(kept), after=0)
-        return max((each.order for each in kept), default=0)
+    def keep(self) -> None:
+        """Put the cohort on the disk as one that was answered about, before anything is computed.
 
-    def keep(self, after: int) -> None:
-        """Put the cohort on the disk as one that was answered about, once there is an answer and before it leaves.
-
-        Another process may have answered since: raises as `refuse_near`, of those beyond the number `after`; OSError.
+        Raises Refusal, unless the policy permits it, where a set of the cohort differs by at least 1 person and fewer
+        than the minimum cell from one that was answered about before; OSError where it cannot be kept.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
+        with (self.folder / "lock").open("w") as lock:  # two processes may be asked about two cohorts at a time
             fcntl.flock(lock, fcntl.LOCK_EX)
             kept = self._kept()
             ours = self._place(kept)
-            self._held(kept, ours, after)
+            self._held(kept, ours)
             if ours not in kept:
                 write_atomic(self.folder / ours.name, self._content, PRIVATE)
 
@@ -158,12 +156,12 @@ class Apart:
         there = (each for each in kept if each.digest == digest and each.cell <= cell)
         return next(there, Kept(kept[-1].order + 1 if kept else 1, cell, digest))
 
-    def _held(self, kept: list[Kept], ours: Kept, after: int) -> None:
-        """Hold the cohort against those that were answered about before it, and beyond the number `after`."""
+    def _held(self, kept: list[Kept], ours: Kept) -> None:
+        """Hold the cohort against those that were answered about before it."""
         least = self.policy.minimum_cell
         if least > 1 and self.policy.near_cohorts == REFUSED:
             for each in kept:
-                if after < each.order < ours.order and (found := self.cohort.near(self._read(each), least, each.cell)):
+                if each.order < ours.order and (found := self.cohort.near(self._read(each), least, each.cell)):
                     raise near(*found, least, when=(self.folder / each.name).stat().st_mtime)
 
     def _read(self, kept: Kept) -> Cohort:
@@ -179,44 +177,28 @@ def near(name: str, few: int, least: int, *, when: float) -> Refusal:
     """What the log says of a set of persons that differs by few from one of an answer of `when`, in Unix seconds."""
     return Refusal(
         Fault.REFUSED_NEAR,
-        f"its {name}: {few} person{'s' * (few > 1)}, fewer than minimum_cell: {least}, came, went, changed splits, or "
-        f"differ in examples from those answered about on {datetime.fromtimestamp(when).date()}; both answers together "
-        f"would tell of them. Ask about the persons of before, or once {least} differ; where splits alone are near, "
-        f"with another dataset.split.seed, and none of fewer than {least}. near_cohorts: {ANSWERED} permits it",
+        f"its {name}, against what was answered about on {datetime.fromtimestamp(when).date()}: {few} "
+        f"person{'s' * (few > 1)} came, went, or changed in examples, fewer than minimum_cell: {least}, so both "
+        f"answers together would tell of them. Ask about the persons of before, or once {least} differ; where splits "
+        f"alone are near, with another dataset.split.seed, and no split of fewer than {least}. "
+        f"near_cohorts: {ANSWERED} permits it",
     )
 
 
-@contextmanager
-def answered_about(loaded: Loaded, home: Path, hidden: Callable[[str], str]) -> Iterator[None]:
-    """While a task is answered: its cohort is held against others before, and is kept as one of them before it leaves.
+def keep_apart(loaded: Loaded, home: Path, hidden: Callable[[str], str]) -> None:
+    """Before a task of a study is answered: hold its cohort against others, and keep it as one of them.
 
-    That there are few persons to train on is said after it, and kept: the share at which it begins gives their number
-    away. So is whatever goes wrong, but for a disk: a refusal in the middle depends on the rows. Nothing is held
-    against others once a process has answered about the study, where noise hides each person, and in simulations of a
-    minimum cell of 1. `hidden` makes of a name what stands for it on the disk. Raises Refusal, and OSError where the
-    cohort cannot be kept.
+    It stays whatever comes of the task, since that may depend on the rows. Asked once in a process; never of a study
+    whose noise hides each person, but where it has few to train on, since the share of a split at which that is said
+    gives their number away; and not in simulations of a minimum cell of 1. `hidden` makes of a name what stands for it
+    on the disk. Raises Refusal, and OSError where the cohort cannot be kept.
     """
-    of_patients = loaded.deployed or loaded.policy.minimum_cell > 1
     hides = private_among(loaded.mechanisms) and not loaded.few
-    if loaded.apart or hides or not of_patients:
-        if loaded.few:
-            raise Refusal(*loaded.few)
-        yield
-        return
-    apart = Apart(home / FOLDER, Cohort.of(columns_of(loaded.datamodule), hidden), loaded.policy)
-    after = apart.refuse_near()
-    wrong: Exception | None = Refusal(*loaded.few) if loaded.few else None
-    if wrong is None:
-        try:
-            yield
-        except OSError:
-            raise
-        except Exception as error:  # of the site's own answer: said once it is known that it may be
-            wrong = error
-    apart.keep(after)
-    if wrong is not None:
-        raise wrong
-    loaded.apart = True
+    if not loaded.apart and not hides and (loaded.deployed or loaded.policy.minimum_cell > 1):
+        Apart(home / FOLDER, Cohort.of(columns_of(loaded.datamodule), hidden), loaded.policy).keep()
+        loaded.apart = True
+    if loaded.few:
+        raise Refusal(*loaded.few)
 
 
 def columns_of(data: FederatedDataModule) -> dict[str, Counter[str]]:

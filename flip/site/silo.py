@@ -16,7 +16,7 @@ from flip.site.admission import Accepted, Loaded, Place, accept, admit
 from flip.site.audit import audited
 from flip.site.bounds import memory_limit, time_limit
 from flip.site.cohort_answers import answered_once, asks_about_cohort
-from flip.site.cohorts_apart import answered_about
+from flip.site.cohorts_apart import keep_apart
 from flip.site.disclosure import released
 from flip.site.gate import OF_ROWS, Question, let_in
 from flip.site.held import Waiting
@@ -168,14 +168,11 @@ class Silo:
             return found
         loaded = self._load(question.study)
         behind.cohort = self._names_kept(loaded)
-        with answered_about(loaded, self.home, self._journal().person):
-            reply = self._computed(task, loaded, behind)
-        if task.step in ("fit", "evaluate", *SHAPES):  # as it leaves: a repeated task gets nothing that did not
-            store.keep_reply(task, reply, policy)
-        return reply
+        keep_apart(loaded, self.home, self._journal().person)
+        return self._computed(task, loaded, policy, behind)
 
-    def _computed(self, task: Task, loaded: Loaded, behind: Behind) -> Reply:
-        """A reply that was not given before."""
+    def _computed(self, task: Task, loaded: Loaded, policy: Policy, behind: Behind) -> Reply:
+        """A reply that was not given before, kept where it can be asked for again."""
         store = self.place.store(task.run)
         if task.step == "statistics" and loaded.mechanisms:
             from flip.site.fit import LocalFit
@@ -184,7 +181,10 @@ class Silo:
         wrapped = through_mechanisms(Steps(self.place, loaded, self._log, behind).answer, self.place, loaded, task)
         if asks_about_cohort(task):
             return answered_once(self.place, loaded, task, wrapped)
-        return wrapped(task)
+        reply = wrapped(task)
+        if task.step in ("fit", "evaluate", *SHAPES):  # as it leaves: a repeated task gets nothing that did not
+            store.keep_reply(task, reply, policy)
+        return reply
 
     def _journal(self) -> Journal:
         return journal_of(self.name, self.site, self.home)

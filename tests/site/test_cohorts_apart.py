@@ -1,9 +1,11 @@
 """What is withheld of few persons cannot be had from the answers about two cohorts: the second one is refused."""
 
 import errno
+import fcntl
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ import pytest
 from flip.config import build
 from flip.config.policy import Policy
 from flip.errors import UserError
-from flip.messages import Fault, Reply
+from flip.messages import Fault
 from flip.messages.safetensors import load_file
 from flip.site import cohorts_apart
 from flip.site.cohorts_apart import Cohort, Kept, columns_of
@@ -70,7 +72,8 @@ def test_a_cohort_that_differs_by_fewer_persons_than_the_minimum_cell_is_refused
     )
     assert not refused.summaries
     number = "1 person" if len(gone) == 1 else f"{len(gone)} persons"
-    assert f"its split 'train' and split 'test': {number}, fewer than minimum_cell: {CELL}" in log(site)
+    assert "its split 'train' and its split 'test', against" in log(site)
+    assert f": {number} came, went, or changed in examples, fewer than minimum_cell: {CELL}, so" in log(site)
 
 
 @pytest.mark.parametrize(("step", "params"), STEPS)
@@ -112,7 +115,7 @@ def test_a_row_of_a_person_counts_as_the_person(site):
     table.write_text("".join(lines[:35] + lines[36:]))
     site.silo = Silo("west", site.silo.site, site.silo.home)
     assert site.ask("statistics").fault is Fault.REFUSED_NEAR
-    assert "its split 'train' and split 'test': 1 person, fewer than" in log(site)
+    assert ": 1 person came, went, or changed in examples" in log(site)
 
 
 @pytest.mark.parametrize("first", [0, 1])
@@ -122,7 +125,7 @@ def test_a_split_of_few_that_is_withheld_is_not_had_from_another_split(tmp_path,
     sites = [whole, less]
     assert sites[first].ask("statistics").fault is None
     assert sites[1 - first].ask("statistics").fault is Fault.REFUSED_NEAR
-    assert "split 'train' and split 'test': 3 persons" in log(whole)
+    assert ": 3 persons came, went, or changed in examples" in log(whole)
 
 
 def test_a_row_that_names_nobody_hides_no_withdrawal(site):
@@ -209,46 +212,47 @@ def test_a_refusal_for_few_to_train_on_counts_as_an_answer(tmp_path, words):
 
 
 @pytest.mark.parametrize(
-    ("wrong", "fault"), [(ZeroDivisionError(), Fault.RAISED), (Refusal(Fault.REFUSED_PROTOCOL), Fault.REFUSED_PROTOCOL)]
+    ("wrong", "fault"),
+    [
+        (ZeroDivisionError(), Fault.RAISED),
+        (Refusal(Fault.REFUSED_PROTOCOL), Fault.REFUSED_PROTOCOL),
+        (OSError(errno.ENOSPC, "full"), Fault.DISK),
+    ],
 )
 def test_what_goes_wrong_counts_as_an_answer_too(site, monkeypatch, wrong, fault):
     """Which it is depends on the rows, as where sums that were sent are held against those of the site."""
     with monkeypatch.context() as broken:
         broken.setattr(Steps, "answer", lambda *_: (_ for _ in ()).throw(wrong))
         assert site.ask("statistics").fault is fault
-        assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
+    assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
 
 
-def test_a_full_disk_counts_as_none(site, monkeypatch):
-    with monkeypatch.context() as full:
-        full.setattr(Steps, "answer", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-        assert site.ask("statistics").fault is Fault.DISK
-    assert kept(site) == []
-
-
-def test_an_answer_that_cannot_be_kept_as_one_leaves_neither_then_nor_when_it_is_asked_again(site, monkeypatch):
+def test_of_a_cohort_that_cannot_be_kept_nothing_leaves(site, monkeypatch):
     with monkeypatch.context() as full:
         full.setattr(cohorts_apart, "write_atomic", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
-        assert site.ask("fit").fault is Fault.DISK
-        assert site.ask("fit").fault is Fault.DISK
+        full.setattr(Steps, "answer", lambda *_: pytest.fail("it was computed"))
+        assert [site.ask(step, **params).fault for step, params in STEPS] == [Fault.DISK] * 3
     assert kept(site) == []
     assert site.ask("fit").fault is None
     assert without(site, 3).ask("statistics").fault is Fault.REFUSED_NEAR
 
 
-def test_of_two_that_are_answered_at_a_time_one_is_refused(site, monkeypatch):
-    """As by two processes at one home."""
-    said, computed = [], Silo._computed
-
-    def meanwhile(silo: Silo, *args: object) -> Reply:
-        if not said:
-            said.append(None)
-            said[0] = without(site, 3).ask("statistics").fault
-        return computed(silo, *args)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Silo, "_computed", meanwhile)
+def test_of_two_that_are_asked_about_at_a_time_one_is_refused(site, tmp_path):
+    """As by two processes at one home: each waits until the other has put its cohort down."""
+    (tmp_path / "there").mkdir()
+    there = Site(tmp_path / "there", "dataset.batch_size=64")
+    there.silo = Silo("west", there.silo.site, site.silo.home)
+    without(there, 3)
+    there.silo = Silo("west", there.silo.site, site.silo.home)
+    (folder := site.silo.home / KEPT).mkdir(parents=True)
+    with (folder / "lock").open("w") as lock, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waits = pool.submit(there.ask, "statistics")
+        with pytest.raises(TimeoutError):
+            waits.result(timeout=1)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        assert waits.result(timeout=60).fault is None
     assert site.ask("fit").fault is Fault.REFUSED_NEAR
-    assert said == [None]
 
 
 def test_one_of_before_is_answered_again_whatever_was_permitted_since(tmp_path):
@@ -278,7 +282,8 @@ def cohort(train: Sequence[str], test: Sequence[str] = (), rows: Sequence[str] |
     return Cohort.of(columns, lambda name: hashlib.sha256(name.encode()).hexdigest())
 
 
-BOTH = "split 'train' and split 'test'"
+BOTH = "split 'train' and its split 'test'"
+WITH_REST = "split 'train' and its rows that are left out"
 
 
 @pytest.mark.parametrize(
@@ -291,21 +296,25 @@ BOTH = "split 'train' and split 'test'"
         # all have another number of examples, and one of them has gone
         (cohort(NAMES * 3), cohort(NAMES[1:] * 2), ("split 'train'", 1)),
         (cohort(NAMES * 3, rows=NAMES), cohort(NAMES * 2, rows=NAMES), None),
-        # one has another number of rows
-        (cohort(NAMES, rows=NAMES), cohort(NAMES, rows=[*NAMES, "p3"]), ("split 'train'", 1)),
+        # one has another number of rows; where the rest is of few, nothing is told of it
+        (cohort(NAMES), cohort([*NAMES, "p3"]), ("split 'train'", 1)),
+        (cohort(NAMES, rows=NAMES), cohort(NAMES, rows=[*NAMES, "p3"]), None),
         (cohort(NAMES * 3, rows=NAMES), cohort(NAMES * 2, rows=[*NAMES, "p3"]), ("table", 1)),
         # what is used differs by one, and what is left out is of as many as may be told
         (cohort(NAMES[:30], rows=NAMES), cohort(NAMES[:29], rows=NAMES), ("split 'train'", 1)),
         (cohort(NAMES[:15], NAMES[15:30], NAMES), cohort(NAMES[14:20], NAMES[20:29] + NAMES[:14], NAMES), (BOTH, 1)),
         (cohort(NAMES[:20], rows=NAMES), cohort(NAMES[20:], rows=NAMES[1:]),
-         ("split 'train' and rows that are left out", 1)),
+         (WITH_REST, 1)),
         # three of a test set are in nothing that is told of the first
         (cohort(NAMES[:27], NAMES[27:30], NAMES), cohort(NAMES[5:17], NAMES[17:30] + NAMES[35:] + NAMES[:5], NAMES),
-         ("split 'train' and rows that are left out", 3)),
+         (WITH_REST, 3)),
         # a split is near a whole cohort, or another's other split
         (cohort(NAMES[:20], NAMES[20:]), cohort(NAMES[1:20]), ("split 'train'", 1)),
         (cohort(NAMES[:20], NAMES[20:]), cohort([*NAMES[20:], "new"], NAMES[5:15]), ("split 'test'", 1)),
-        # of fewer than a cell nothing is told
+        # of fewer than a cell nothing is told, alone or with others
+        (cohort(NAMES[:20], NAMES[20:36], NAMES), cohort(NAMES[10:30], NAMES[30:36] + NAMES[:10], NAMES), None),
+        (cohort(NAMES[:20], NAMES[20:], NAMES), cohort(NAMES[:20], NAMES[20:37], NAMES), (BOTH, 3)),
+        (cohort(NAMES[:20], NAMES[20:], NAMES), cohort(NAMES[10:30], NAMES[30:37] + NAMES[:10], NAMES), (BOTH, 3)),
         (cohort(NAMES[:20], NAMES[20:23]), cohort(NAMES[:10], NAMES[20:24]), None),
         (cohort(NAMES[:20], NAMES[20:23]), cohort(NAMES[:10], NAMES[20:25]), None),
     ],
