@@ -46,7 +46,8 @@ class CTScans(lightning.LightningDataModule):
         sources: `images`: where the scans come from instead, as a PACS.
         grid: the pixels that the network sees, as in the training; scans are measured on all of their own.
         thickest_mm: thickest slices that are measured, mm.
-        contrast: True for scans that name a contrast agent alone, False for those that name none; None takes any.
+        contrast: True for scans that name a contrast agent alone, False for those that name none; None takes any, but
+            with `contrast_seconds` those that name one.
         contrast_seconds: shortest and longest time from the start of the contrast agent to the scan's lowest image, s,
             as in the training; others, and those that do not say it, as enhanced images, are not measured. None takes
             any.
@@ -218,7 +219,8 @@ def check_seconds(seconds: Sequence[float] | None, contrast: bool | None) -> Non
     """Raises ValueError for a range of seconds after contrast that is none, or of scans without contrast."""
     if seconds is None:
         return
-    if not isinstance(seconds, Sequence) or len(seconds) != 2 or seconds[0] > seconds[1]:
+    numbers = [each for each in seconds if isinstance(each, int | float)] if isinstance(seconds, Sequence) else []
+    if len(numbers) != 2 or len(numbers) != len(seconds) or not 0 <= numbers[0] <= numbers[1]:
         raise ValueError("contrast_seconds: must be the shortest and the longest, as [55, 90]")
     if contrast is False:
-        raise ValueError("contrast_seconds: is of scans with contrast agent; leave it out, or contrast: false")
+        raise ValueError("contrast_seconds: is for scans with a contrast agent, and contrast is false; leave one out")

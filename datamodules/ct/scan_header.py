@@ -61,9 +61,10 @@ def has_contrast(head: Dataset) -> bool:
 
 def contrast_seconds(head: Dataset) -> float:
     """From the start of the contrast agent (ContrastBolusStartTime) to an image (AcquisitionTime), s; NaN where the
-    header does not say both to the second (DICOM PS3.3 C.7.6.4 and C.7.10.1), as that of an enhanced image.
+    header does not say both to the second (DICOM PS3.3 C.7.6.4 and C.7.10.1), as that of an enhanced image does not.
 
-    Both are times of a day: an image of the next day is taken for one of up to 12 hours later, and is negative else.
+    Both are times of day, so the image is taken to lie within 12 hours of the start: past midnight still counts as
+    later, and a longer wait comes out negative.
     """
     told = [str(head.get(name) or "") for name in ("ContrastBolusStartTime", "AcquisitionTime")]
     if not all(re.match(r"\d{6}", each) for each in told):

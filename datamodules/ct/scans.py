@@ -18,7 +18,7 @@ from datamodules.levels.positions import NOT_A_NUMBER, OUTSIDE, TILTED, level_mm
 
 TOO_THICK = "the slices are thicker than those that the study is for (dataset.thickest_mm)"
 CONTRAST = "the scan names a contrast agent, and the study is for scans without (dataset.contrast)"
-NO_CONTRAST = "the scan names no contrast agent, and the study is for scans with one (dataset.contrast)"
+NO_CONTRAST = "the scan names no contrast agent, and the study is for scans with one (contrast, contrast_seconds)"
 OTHER_SECONDS = (
     "the time from the start of the contrast agent to the scan is outside the training's (dataset.contrast_seconds)"
 )

@@ -98,14 +98,16 @@ def test_what_the_study_is_not_for_has_a_reason(tmp_path, headers, options, reas
     assert data.skipped == ({reason: 1} if reason else {}) and set(data.skipped) <= data.REASONS
 
 
-@pytest.mark.parametrize("seconds", [[55], [90, 55], [55, 60, 90], 60])
+@pytest.mark.parametrize(
+    "seconds", [[55], [90, 55], [-5, 90], [55, 60, 90], 60, "59", ["55", "90"], [55, None], [float("nan"), 90]]
+)
 def test_a_range_of_seconds_is_two_numbers(tmp_path, seconds):
     with pytest.raises(ValueError, match=r"contrast_seconds: must be the shortest and the longest, as \[55, 90\]"):
         CTScans(str(tmp_path), contrast_seconds=seconds)
 
 
 def test_scans_without_contrast_have_no_range_of_seconds(tmp_path):
-    with pytest.raises(ValueError, match="contrast_seconds: is of scans with contrast agent"):
+    with pytest.raises(ValueError, match="contrast_seconds: is for scans with a contrast agent, and contrast is false"):
         CTScans(str(tmp_path), contrast=False, contrast_seconds=[55, 90])
 
 
