@@ -112,5 +112,5 @@ def _plain(value: Any) -> Any:
 
 
 def numbered(names: Sequence[str | None]) -> list[str]:
-    """The name of whose each row is, all that name nobody being one person's; where none names anybody, its number."""
+    """Whose each row is, by name; all that name nobody are one person's. Where none names anybody, by its number."""
     return [name or "" for name in names] if any(names) else [f"row {number}" for number, _ in enumerate(names, 1)]

@@ -88,8 +88,8 @@ def refuse_size(policy: Policy, module: "torch.nn.Module", strategy: FedAvg) -> 
 
 
 def few_persons(policy: Policy, module: "torch.nn.Module", trained: int) -> Refused | None:
-    """The site's no where so many persons to train on are fewer than the policy permits, at all or for a linear model
-    of as many parameters; None otherwise, and where nobody is trained on."""
+    """Why the site refuses to train on so many persons: fewer than the policy permits, at all or for a linear model of
+    this size; None where it does not, and where nobody is trained on."""
     if trained and not enough(trained, policy.minimum_cell):
         return Fault.REFUSED_FEW_PERSONS, f"fewer persons to train on than minimum_cell: {policy.minimum_cell}"
     free = sum(each.numel() for each in module.parameters() if each.requires_grad)

@@ -1,8 +1,8 @@
 """Cohorts that differ by few persons: what is answered about both, subtracted, tells of these few.
 
-The control of overlap of Dobkin, Jones and Lipton (ACM Trans. Database Syst. 4(1), 1979), for whatever a task tells of:
-each split of a cohort, the rows that are left out, any of them together, and the table. Of two such sets those persons
-count who are in one of them alone, and those who have more examples in one than in the other.
+The control of overlap of Dobkin, Jones and Lipton (ACM Trans. Database Syst. 4(1), 1979), over each split of a cohort,
+the rows that are left out, any of them together, and the table. Of two such sets those persons count who are in one of
+them alone, and those who have more examples in one than in the other.
 """
 
 import fcntl
@@ -79,32 +79,39 @@ class Cohort:
     def sets(self, everybody: NDArray[np.uint64], least: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
         """What tasks tell of, by name: how many examples each of `everybody` has in it, int64 [persons].
 
-        Of a part of fewer than `least` persons nothing is told, alone or together with others.
+        A part of fewer than `least` persons is in no set; where such parts have as many together, the total tells of
+        them (`flip.site.complementary.suppress_total`).
         """
-        spread = np.zeros((len(COLUMNS), len(everybody)), np.int64)
-        spread[:, np.searchsorted(everybody, self.persons)] = self.examples.T
-        *splits, table = spread
+        *splits, table = self.columns(everybody)
         parts = dict(zip(PARTS, [*splits, (table - sum(splits)).clip(0)], strict=True))
         told = [name for name, each in parts.items() if each.any() and enough(persons_in(each), least)]
         for many in range(len(told), 0, -1):
             for names in combinations(told, many):
                 yield " and its ".join(names), np.sum([parts[name] for name in names], axis=0)
-        if told and not any(each.any() for name, each in parts.items() if name not in told):
-            yield "table", table
+        small = sum(persons_in(each) for name, each in parts.items() if name not in told)
+        if small and enough(small, least):
+            yield "total", np.sum([*parts.values()], axis=0)
+
+    def columns(self, everybody: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """How many examples each of `everybody` has in each of COLUMNS, int64 [4, persons]."""
+        spread = np.zeros((len(COLUMNS), len(everybody)), np.int64)
+        spread[:, np.searchsorted(everybody, self.persons)] = self.examples.T
+        return spread
 
     def near(self, other: "Cohort", least: int, then: int) -> tuple[str, int] | None:
         """The first set that a task may tell of and that is near one of another's, and by how many persons; or None.
 
-        `least`, `then`: persons that a set has at least of which anything is told, of this cohort and of the other.
+        A table is compared with a table alone: its rows may be fewer than the examples that are made of them. `least`,
+        `then`: persons that a set has at least of which anything is told, of this cohort and of the other.
         """
         everybody = np.union1d(self.persons, other.persons)
-        of_other = [(persons_in(each), each) for _, each in other.sets(everybody, then)]
-        for name, ours in self.sets(everybody, least):
-            for size, theirs in of_other:
-                if abs(size - persons_in(ours)) < least:  # else as many are in one alone
-                    for differ in ((ours > 0) != (theirs > 0), ours != theirs):
-                        if 0 < (few := persons_in(differ)) < least:
-                            return name, few
+        theirs = [each for _, each in other.sets(everybody, then)]
+        pairs = [(name, ours, each) for name, ours in self.sets(everybody, least) for each in theirs]
+        for name, ours, each in [*pairs, ("table", self.columns(everybody)[-1], other.columns(everybody)[-1])]:
+            if abs(persons_in(ours) - persons_in(each)) < least:  # else as many are in one alone
+                for differ in ((ours > 0) != (each > 0), ours != each):
+                    if 0 < (few := persons_in(differ)) < least:
+                        return name, few
         return None
 
 
@@ -186,12 +193,12 @@ def near(name: str, few: int, least: int, *, when: float) -> Refusal:
 
 
 def keep_apart(loaded: Loaded, home: Path, hidden: Callable[[str], str]) -> None:
-    """Before a task of a study is answered: hold its cohort against others, and keep it as one of them.
+    """Before a task of a study is answered for the first time: hold its cohort against others, and keep it as one.
 
-    It stays whatever comes of the task, since that may depend on the rows. Asked once in a process; never of a study
-    whose noise hides each person, but where it has few to train on, since the share of a split at which that is said
-    gives their number away; and not in simulations of a minimum cell of 1. `hidden` makes of a name what stands for it
-    on the disk. Raises Refusal, and OSError where the cohort cannot be kept.
+    It stays whatever comes of the task, since that may depend on the rows. Asked once for each study that is loaded;
+    not of one whose noise hides each person, unless it has too few to train on, since the share of a split at which
+    that is said gives their number away; and not in simulations of a minimum cell of 1. `hidden` makes of a name what
+    stands for it on the disk. Raises Refusal, and OSError where the cohort cannot be kept.
     """
     hides = private_among(loaded.mechanisms) and not loaded.few
     if not loaded.apart and not hides and (loaded.deployed or loaded.policy.minimum_cell > 1):

@@ -296,9 +296,15 @@ WITH_REST = "split 'train' and its rows that are left out"
         # all have another number of examples, and one of them has gone
         (cohort(NAMES * 3), cohort(NAMES[1:] * 2), ("split 'train'", 1)),
         (cohort(NAMES * 3, rows=NAMES), cohort(NAMES * 2, rows=NAMES), None),
-        # one has another number of rows; where the rest is of few, nothing is told of it
+        # one has another number of rows
         (cohort(NAMES), cohort([*NAMES, "p3"]), ("split 'train'", 1)),
-        (cohort(NAMES, rows=NAMES), cohort(NAMES, rows=[*NAMES, "p3"]), None),
+        (cohort(NAMES, rows=NAMES), cohort(NAMES, rows=[*NAMES, "p3"]), ("table", 1)),
+        # a skipped study of who has more examples than rows
+        (cohort(NAMES * 5, rows=NAMES * 2), cohort(NAMES * 5, rows=NAMES * 2 + NAMES[:1]), ("table", 1)),
+        # of few that are withheld apart the total tells
+        (cohort(NAMES[:34], NAMES[34:37], NAMES), cohort(NAMES[:34], NAMES[34:37], NAMES[:39]), ("total", 1)),
+        (cohort(NAMES[:34], NAMES[34:37], NAMES), cohort(NAMES[3:], rows=NAMES), ("total", 3)),
+        (cohort(NAMES[:34], NAMES[34:38]), cohort(NAMES[2:38], rows=NAMES[:38]), None),
         (cohort(NAMES * 3, rows=NAMES), cohort(NAMES * 2, rows=[*NAMES, "p3"]), ("table", 1)),
         # what is used differs by one, and what is left out is of as many as may be told
         (cohort(NAMES[:30], rows=NAMES), cohort(NAMES[:29], rows=NAMES), ("split 'train'", 1)),
