@@ -23,7 +23,7 @@ from flip.config.rules import ANSWERED, REFUSED
 from flip.contracts import FederatedDataModule, NamesExamples, NamesPersons
 from flip.files import write_atomic
 from flip.messages import Fault
-from flip.messages.safetensors import load_file, pack
+from flip.messages.safetensors import pack, unpack
 from flip.privacy import private_among
 from flip.site.admission import Loaded
 from flip.site.disclosure import enough
@@ -76,22 +76,6 @@ class Cohort:
             examples[place] += [columns[column].get(name, 0) for column in COLUMNS]
         return cls(persons, examples)
 
-    def sets(self, everybody: NDArray[np.uint64], least: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
-        """What tasks tell of, by name: how many examples each of `everybody` has in it, int64 [persons].
-
-        A part of fewer than `least` persons is in no set; where such parts have as many together, the total tells of
-        them (`flip.site.complementary.suppress_total`).
-        """
-        *splits, table = self.columns(everybody)
-        parts = dict(zip(PARTS, [*splits, (table - sum(splits)).clip(0)], strict=True))
-        told = [name for name, each in parts.items() if each.any() and enough(persons_in(each), least)]
-        for many in range(len(told), 0, -1):
-            for names in combinations(told, many):
-                yield " and its ".join(names), np.sum([parts[name] for name in names], axis=0)
-        small = sum(persons_in(each) for name, each in parts.items() if name not in told)
-        if small and enough(small, least):
-            yield "total", np.sum([*parts.values()], axis=0)
-
     def columns(self, everybody: NDArray[np.uint64]) -> NDArray[np.int64]:
         """How many examples each of `everybody` has in each of COLUMNS, int64 [4, persons]."""
         spread = np.zeros((len(COLUMNS), len(everybody)), np.int64)
@@ -105,14 +89,32 @@ class Cohort:
         `then`: persons that a set has at least of which anything is told, of this cohort and of the other.
         """
         everybody = np.union1d(self.persons, other.persons)
-        theirs = [each for _, each in other.sets(everybody, then)]
-        pairs = [(name, ours, each) for name, ours in self.sets(everybody, least) for each in theirs]
-        for name, ours, each in [*pairs, ("table", self.columns(everybody)[-1], other.columns(everybody)[-1])]:
-            if abs(persons_in(ours) - persons_in(each)) < least:  # else as many are in one alone
-                for differ in ((ours > 0) != (each > 0), ours != each):
+        ours, theirs = self.columns(everybody), other.columns(everybody)
+        of_other = [each for _, each in told_sets(theirs, then)]
+        pairs = [(name, mine, each) for name, mine in told_sets(ours, least) for each in of_other]
+        for name, mine, each in [*pairs, ("table", ours[-1], theirs[-1])]:
+            if abs(persons_in(mine) - persons_in(each)) < least:  # else as many are in one alone
+                for differ in ((mine > 0) != (each > 0), mine != each):
                     if 0 < (few := persons_in(differ)) < least:
                         return name, few
         return None
+
+
+def told_sets(columns: NDArray[np.int64], least: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
+    """What tasks tell of, by name: how many examples each person has in it, int64 [persons], of `Cohort.columns`.
+
+    A part of fewer than `least` persons is in no set; where such parts have as many together, the total tells of them
+    (`flip.site.complementary.suppress_total`).
+    """
+    *splits, table = columns
+    parts = dict(zip(PARTS, [*splits, (table - sum(splits)).clip(0)], strict=True))
+    told = [name for name, each in parts.items() if each.any() and enough(persons_in(each), least)]
+    for many in range(len(told), 0, -1):
+        for names in combinations(told, many):
+            yield " and its ".join(names), np.sum([parts[name] for name in names], axis=0)
+    small = sum(persons_in(each) for name, each in parts.items() if name not in told)
+    if small and enough(small, least):
+        yield "total", np.sum([*parts.values()], axis=0)
 
 
 def persons_in(examples: NDArray[np.int64 | np.bool_]) -> int:
@@ -143,23 +145,19 @@ class Apart:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (self.folder / "lock").open("w") as lock:  # two processes may be asked about two cohorts at a time
             fcntl.flock(lock, fcntl.LOCK_EX)
-            kept = self._kept()
-            ours = self._place(kept)
+            kept, content = self._kept(), pack(vars(self.cohort), {})
+            ours = self._place(kept, content_name(content))
             self._held(kept, ours)
             if ours not in kept:
-                write_atomic(self.folder / ours.name, self._content, PRIVATE)
+                write_atomic(self.folder / ours.name, content, PRIVATE)
 
     def _kept(self) -> list[Kept]:
         """The files of cohorts in the order of answers; each is whole as long as it is there."""
         return sorted(each for path in self.folder.glob("*") if (each := Kept.named(path)))
 
-    @property
-    def _content(self) -> bytes:
-        return pack({"persons": self.cohort.persons, "examples": self.cohort.examples}, {})
-
-    def _place(self, kept: list[Kept]) -> Kept:
+    def _place(self, kept: list[Kept], digest: str) -> Kept:
         """The file of this cohort: one that tells of no fewer sets than the policy does now, else the next."""
-        digest, cell = content_name(self._content), self.policy.minimum_cell
+        cell = self.policy.minimum_cell
         there = (each for each in kept if each.digest == digest and each.cell <= cell)
         return next(there, Kept(kept[-1].order + 1 if kept else 1, cell, digest))
 
@@ -173,11 +171,11 @@ class Apart:
 
     def _read(self, kept: Kept) -> Cohort:
         """A cohort as it was written. Raises Refusal for one that was changed."""
-        path = self.folder / kept.name
-        if content_name(path.read_bytes()) != kept.digest:
-            raise Refusal(Fault.REFUSED_NEAR, f"{FOLDER / path.name} is not as it was written; put it back")
-        arrays, _ = load_file(path)
-        return Cohort(arrays["persons"], arrays["examples"])
+        content = (self.folder / kept.name).read_bytes()
+        if content_name(content) != kept.digest:
+            raise Refusal(Fault.REFUSED_NEAR, f"{FOLDER / kept.name} is not as it was written; put it back")
+        arrays, _ = unpack(content)
+        return Cohort(**arrays)
 
 
 def near(name: str, few: int, least: int, *, when: float) -> Refusal:
