@@ -10,6 +10,7 @@ import binascii
 import csv
 import io
 import json
+import os
 import re
 import stat
 import struct
@@ -263,8 +264,8 @@ def watched(temporary: Path) -> Iterator[set[str]]:
             with suppress(OSError):  # it has ended
                 if marks_in(words := entry.read_bytes()):
                     seen.add(words.replace(b"\0", b" ").decode(errors="replace"))
-        for path in temporary.rglob("*"):
-            with suppress(OSError):  # it is gone, or no file
+        for path in (Path(folder) / name for folder, _, names in os.walk(temporary) for name in names):
+            with suppress(OSError):  # it is gone, as a folder may be that os.walk came to
                 about = path.lstat()
                 state = about.st_mtime_ns, about.st_size
                 own = any(part.startswith(DATABASE) for part in path.parts)

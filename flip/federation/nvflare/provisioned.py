@@ -128,7 +128,12 @@ class Server(Session):
 
     def status(self, number: str) -> str:
         """What FLARE says of a job, such as RUNNING or FINISHED:COMPLETED. Raises JobNotFound."""
-        return str(self.call(lambda session: session.get_job_meta(number))["status"])
+        return str(self.meta(number)["status"])
+
+    def meta(self, number: str) -> dict[str, Any]:
+        """What FLARE has of a job, as its `status` and its `submit_time` in seconds. Raises JobNotFound."""
+        found: dict[str, Any] = self.call(lambda session: session.get_job_meta(number))
+        return found
 
     def ended(self, number: str) -> bool:
         """Whether FLARE says that a job has ended."""
@@ -141,21 +146,38 @@ class Server(Session):
 
     def take_over(self, folder: Path) -> None:
         """Stop the job that the run was before, if there is one, and take over the rounds that it completed since."""
-        from nvflare.fuel.flare_api.api_spec import InternalError, JobNotFound
+        from nvflare.fuel.flare_api.api_spec import JobNotFound
 
         if not (folder / TICKET).is_file():
             return
         number = json.loads((folder / TICKET).read_text()).get("nvflare", "")
-        try:
-            if not self.ended(number):
-                self.call(lambda session: session.abort_job(number))
-                deadline = time.monotonic() + self.timeout
-                while not self.ended(number) and time.monotonic() < deadline:
-                    time.sleep(LOOK)
-        except (JobNotFound, InternalError):
-            return  # the server has been restarted or set up anew: what is at home is all there is
+        with suppress(JobNotFound):  # the server has been set up anew: what is at home is all there is
+            if self.stopped(number):
+                take_over(self.download(number), folder)
+
+    def stopped(self, number: str) -> bool:
+        """Stop a job, and wait until its folder can be fetched; False for one that ended with its server.
+
+        Raises StudyFailed for one that does not end: sites may compute for it still, and its rounds would be lost.
+        """
+        from nvflare.fuel.flare_api.api_spec import InternalError
+
         if self.ended(number):
-            take_over(self.download(number), folder)
+            return True
+        try:
+            self.call(lambda session: session.abort_job(number))
+        except InternalError:  # "not running": it has ended just now, or did with its server,
+            if self.meta(number)["submit_time"] < self.since:  # and then FLARE calls it running for ever
+                return False
+        deadline = time.monotonic() + self.timeout + LINGER
+        while not self.ended(number):
+            if time.monotonic() > deadline:
+                raise StudyFailed(
+                    f"the job that this run was before is still {self.status(number)} at FLARE's server, "
+                    f"{self.timeout + LINGER:g} s after it was told to stop; resume the run once it has ended"
+                )
+            time.sleep(LOOK)
+        return True
 
     def download(self, number: str) -> Path:
         """The job's folder, as FLARE leaves it in the kit."""
