@@ -39,6 +39,7 @@ class Fault(Enum):
     IMPLAUSIBLE = "the site's reply held numbers that no fit or count gives (counts below 0, weights beyond all bounds)"
     DATA = "the site could not read its cohort; its own log has the details"
     DISK = "no space is left on the site's disk"
+    GONE = "the site no longer has what it kept of the round that the run goes on from; start a new run"
     ENDED = (
         "the site's process ended before it answered: the task took longer or more memory than its policy permits, or "
         "a library crashed; its own log says which"

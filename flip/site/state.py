@@ -9,9 +9,10 @@ import numpy as np
 
 from flip.config.policy import Policy
 from flip.files import mapped, write_atomic
-from flip.messages import Reply, Task
+from flip.messages import Fault, Reply, Task
 from flip.messages.safetensors import load_file, parts
 from flip.messages.wire import reply_parts, unpack_reply
+from flip.site.refusal import Refusal
 
 PRIVATE = 0o600
 KEPT = 2  # versions of each file: the last round, and the one before it for a task that is repeated
@@ -40,11 +41,11 @@ class LocalState:
     def load(self, name: str, before: int) -> dict[str, np.ndarray] | None:
         """Arrays saved under `name` in the latest round earlier than `before`; None if there never were any.
 
-        Raises RuntimeError where they were dropped since: to begin anew would give other weights without a word.
+        Raises Refusal where they were dropped since: to begin anew would give other weights without a word.
         """
         rounds = [number for number in self._rounds(name) if number < before]
         if not rounds and self._dropped(name).exists():
-            raise RuntimeError(f"what was kept of '{name}' before round {before} is gone: start the study anew")
+            raise Refusal(Fault.GONE, f"no '{name}' of before round {before + 1} is kept")
         return load_file(self._path(name, max(rounds)))[0] if rounds else None
 
     def version(self, name: str, before: int) -> int | None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from flip.config.policy import Policy
-from flip.messages import Reply, Task
+from flip.messages import Fault, Reply, Task
 from flip.site import state
+from flip.site.refusal import Refusal
 from flip.site.state import LocalState
 
 
@@ -61,8 +62,9 @@ def test_a_round_whose_kept_arrays_are_gone_is_not_begun_without_them(tmp_path, 
     store = LocalState(tmp_path, "run")
     for number in range(5):
         store.save("control", number, arrays(number))
-    with pytest.raises(RuntimeError, match="before round 3 is gone"):
+    with pytest.raises(Refusal, match="before round 4 is kept") as refused:
         store.load("control", before=3)
+    assert refused.value.fault is Fault.GONE
 
 
 def test_another_run_does_not_see_it(tmp_path):

@@ -128,12 +128,11 @@ class Server(Session):
 
     def status(self, number: str) -> str:
         """What FLARE says of a job, such as RUNNING or FINISHED:COMPLETED. Raises JobNotFound."""
-        return str(self.meta(number)["status"])
+        return str(self.call(lambda session: session.get_job_meta(number))["status"])
 
-    def meta(self, number: str) -> dict[str, Any]:
-        """What FLARE has of a job, as its `status` and its `submit_time` in seconds. Raises JobNotFound."""
-        found: dict[str, Any] = self.call(lambda session: session.get_job_meta(number))
-        return found
+    def submitted(self, number: str) -> float:
+        """When a job was, in the server's seconds, as `since`. Raises JobNotFound."""
+        return float(self.call(lambda session: session.get_job_meta(number))["submit_time"])
 
     def ended(self, number: str) -> bool:
         """Whether FLARE says that a job has ended."""
@@ -167,7 +166,7 @@ class Server(Session):
         try:
             self.call(lambda session: session.abort_job(number))
         except InternalError:  # "not running": it has ended just now, or did with its server,
-            if self.meta(number)["submit_time"] < self.since:  # and then FLARE calls it running for ever
+            if self.submitted(number) < self.since:  # and then FLARE calls it running for ever
                 return False
         deadline = time.monotonic() + self.timeout + LINGER
         while not self.ended(number):
