@@ -92,9 +92,10 @@ def watch(process: int, mark: str, folder: Path) -> None:
 
 def clear(mark: str, folder: Path) -> None:
     """Kill what belongs to a run until nothing is found twice, as one may just have started another; then the files."""
-    deadline, quiet = time.monotonic() + GRACE, 0
+    deadline, quiet, since = time.monotonic() + GRACE, 0, began(os.getpid())
     while quiet < 2 and time.monotonic() < deadline:
-        found = [process for process in running() if process != os.getpid() and kill(process, mark, folder)]
+        others = [each for each in running() if each != os.getpid() and began(each) >= since]  # older is no run's own
+        found = [process for process in others if kill(process, mark, folder)]
         quiet = 0 if found else quiet + 1
         if found:
             time.sleep(0.02)
@@ -155,6 +156,13 @@ def command(process: int) -> str:
 def stat_fields(process: int) -> list[str]:
     """The fields of /proc/<process>/stat after the name, state and parent first (proc(5) from 3). Raises OSError."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def began(process: int) -> int:
+    """When a process was started, in clock ticks since the machine was; 0 for one that has ended."""
+    with suppress(OSError, IndexError):
+        return int(stat_fields(process)[19])
+    return 0
 
 
 def parents() -> dict[int, int]:

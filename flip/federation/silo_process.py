@@ -122,17 +122,23 @@ class SiloProcess:
 
     def _started(self) -> Running:
         here, there = Pipe()
-        made = SimpleQueue[subprocess.Popen[bytes]]()
+        made = SimpleQueue[subprocess.Popen[bytes] | OSError]()
         command = [*self.command, str(there.fileno())]
 
         def keep(number: int) -> None:  # a process hears of the end of the thread that started it: this one stays
-            process = subprocess.Popen(command, pass_fds=[number])
+            try:
+                process = subprocess.Popen(command, pass_fds=[number])
+            except OSError as error:  # the machine has no memory or no process left
+                made.put(error)
+                return
             made.put(process)
             process.wait()
 
         threading.Thread(target=keep, args=[there.fileno()], daemon=True).start()
         process = made.get()
         there.close()
+        if isinstance(process, OSError):
+            raise RuntimeError(f"{self.name}: no process can be started: {process}")
         return Running(process, here, os.pidfd_open(process.pid))
 
 

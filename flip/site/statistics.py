@@ -1,7 +1,7 @@
 """What a site tells before the first round: its sizes, what it skipped, and summaries that its dataset offers."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -37,11 +37,17 @@ def summary_of(persons: int, name: str, array: np.ndarray) -> Summary:
 def cohort_counts(persons: int, data: FederatedDataModule, cell: int) -> dict[str, float]:
     """The persons of a cohort and the examples of its splits, those of too few persons as 0."""
     splits = {split: persons_of(data, split, cell) for split in SPLITS}
-    whose = persons_skipped(data)
-    beside = sum(whose.get(reason, 0) for reason in skipped(persons, data, cell)[0])
-    total = suppress_total(persons, [each.number for each in splits.values()], cell, skipped=beside)
     sizes = {split: suppress_number(each.number, each.examples, cell) for split, each in splits.items()}
-    return {name: float(number) for name, number in {"persons": suppress_number(total, total, cell), **sizes}.items()}
+    counts = {"persons": persons_told(persons, data, cell), **sizes}
+    return {name: float(number) for name, number in counts.items()}
+
+
+def persons_told(persons: int, data: FederatedDataModule, cell: int) -> int:
+    """The persons of a cohort of whom anything may be told: less those in small parts; 0 where they are too few."""
+    parts, whose = [persons_of(data, split, cell).number for split in SPLITS], persons_skipped(data)
+    beside = sum(whose.get(reason, 0) for reason in skipped(persons, data, cell)[0])
+    total = suppress_total(persons, parts, cell, skipped=beside)
+    return suppress_number(total, total, cell)
 
 
 def dataset_summaries(persons: Persons, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
@@ -144,11 +150,17 @@ def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
 
 
 def compared(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
-    """Persons by what has to be alike at all sites, as a unit, by name; none whose number is withheld, as a level's."""
+    """What has to be alike at all sites, as the unit that most persons have, by name; none whose number is withheld.
+
+    That it is of the minimum cell or more is told, and not of how many: they are of no other number that is told.
+    """
     if not isinstance(data, ComparesSites):
         return {}
-    kept = suppress_groups(data.compared(), cell)
-    return {name: summary_of(persons, name, array) for name, array in kept.items() if array.any()}
+    kept = {name: array for name, array in suppress_groups(data.compared(), cell).items() if array.any()}
+    most: dict[str, str] = {}
+    for name in sorted(kept, key=lambda each: (-float(kept[each][0]), each)):
+        most.setdefault(name.rpartition("/")[0], name)
+    return {name: summary_of(persons, name, np.array([max(cell, 1)])) for name in most.values()}
 
 
 def cohort_summaries(
@@ -158,14 +170,15 @@ def cohort_summaries(
     for reasons that it does not declare, which stay at the site."""
     left_out, others = skipped(persons, data, cell)
     left_out |= opted_out(data, cell)
-    told, trained = remarks(persons, data, cell), persons_of(data, "train", cell)
+    splits = [persons_of(data, split, cell) for split in SPLITS]
+    told = remarks(persons, data, cell, splits=splits)
     doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
     return {
         Topic.SKIPPED: left_out,
         Topic.REMARKS: told,
         Topic.WARNINGS: {remark: summary for remark, summary in told.items() if remark in doubtful},
-        Topic.STATISTICS: dataset_summaries(trained, data, cell),
-        Topic.ABSENT: absent(trained.number, data),
+        Topic.STATISTICS: dataset_summaries(splits[0], data, cell),
+        Topic.ABSENT: absent(splits[0].number, data),
         Topic.COMPARED: compared(persons, data, cell),
     }, others
 
@@ -176,25 +189,31 @@ def remarks_in_words(data: FederatedDataModule) -> list[str]:
     return [*found, *(data.remarks_in_words if isinstance(data, ExplainsRemarks) else ())]
 
 
-def remarks(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
-    """What the dataset remarks of the examples that it kept, by its declared words.
+def remarks(persons: int, data: FederatedDataModule, cell: int, *, splits: Sequence[Persons]) -> dict[str, Summary]:
+    """What the dataset remarks of the examples that it kept, which are those of `splits`, by its declared words.
 
-    A remark that is of all but a few persons would tell of those few: it stays at the site too. Remarks that are alike
-    up to a colon are parts of a whole: see `suppress_complementary`.
+    A remark that is of all but a few persons would tell of those few: it stays at the site too. One of everybody is
+    told as of all examples, since a few may have it less often. Remarks that are alike up to a colon are parts of a
+    whole: see `suppress_complementary`. Where a split is of too few persons none is told, since it is of theirs too.
     """
     if not (isinstance(data, Remarks) and isinstance(data, DeclaresRemarks)):
         return {}
+    if any(each.number > 0 and not enough(each.number, cell) for each in splits):
+        return {}
+    kept, examples = sum(each.number for each in splits), sum(each.examples for each in splits)
     whose = {remark: min(data.remarks_persons.get(remark, 0), persons) for remark in data.remarks}
     for part in {remark.partition(": ")[0] for remark in whose if ": " in remark}:
         alike = [remark for remark in whose if remark.startswith(f"{part}: ")]
-        kept = suppress_complementary(np.array([whose[remark] for remark in alike]), cell)
-        whose |= dict(zip(alike, kept.astype(int).tolist(), strict=True))
-    return {
-        remark: summary_of(whose[remark], "count/remarks", np.array([number]))
-        for remark, number in data.remarks.items()
-        if remark in data.REMARKS and whose[remark] and enough(whose[remark], cell)
-        if whose[remark] == persons or enough(persons - whose[remark], cell)
-    }
+        left = suppress_complementary(np.array([whose[remark] for remark in alike]), cell)
+        whose |= dict(zip(alike, left.astype(int).tolist(), strict=True))
+    found = {}
+    for remark, number in data.remarks.items():
+        having, every = whose[remark], whose[remark] in (kept, persons)
+        leaves = remark in data.REMARKS and having > 0 and enough(having, cell)
+        if leaves and (every or enough(kept - having, cell)):
+            told = examples if every and cell > 1 else number
+            found[remark] = summary_of(having, "count/remarks", np.array([told]))
+    return found
 
 
 def shapes(data: FederatedDataModule, cell: int) -> dict[str, Summary]:

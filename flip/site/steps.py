@@ -32,6 +32,7 @@ from flip.site.statistics import (
     cohort_counts,
     cohort_summaries,
     description,
+    persons_told,
     remarks_in_words,
     shapes,
     surveyed,
@@ -84,7 +85,7 @@ class Steps:
             self.log.info("%s", words)
         place, told = self.place, {"examples": int(counts["train"]), "metrics": counts, "summaries": summaries}
         told["fingerprint"] = fingerprint(place.name, place.site, place.home, datamodule=data, task=task)
-        return self._released(self.loaded.persons, task, **told)
+        return self._released(int(counts["persons"]), task, **told)
 
     def describe(self, task: Task) -> Reply:
         """The cohort by column, with histograms where edges were agreed, an example's shapes; here a page of images.
@@ -101,11 +102,9 @@ class Steps:
         self.log.info("run %s asks to describe the cohort, with histograms of %s", task.run, sorted(edges) or "nothing")
         if not edges and write_images(self.place.home, self.loaded.datamodule):
             self.log.info("a few of its images are in %s, which stays here", PAGE)
-        persons, cell = self.loaded.persons, self.loaded.policy.minimum_cell
-        told = {
-            Topic.DESCRIPTION: description(persons, self.loaded.datamodule, edges, cell),
-            Topic.SHAPE: shapes(self.loaded.datamodule, cell),
-        }
+        data, cell = self.loaded.datamodule, self.loaded.policy.minimum_cell
+        persons = persons_told(self.loaded.persons, data, cell)
+        told = {Topic.DESCRIPTION: description(persons, data, edges, cell), Topic.SHAPE: shapes(data, cell)}
         return self._released(persons, task, summaries=told)
 
     def plan(self, task: Task) -> Reply:

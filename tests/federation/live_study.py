@@ -75,7 +75,12 @@ class Federation:
         for party in parties:
             folder = {COMPROMISED: self.compromised.folder, "server": self.root / "hostile"}.get(party)
             path = os.pathsep.join([str(folder or ""), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+            before = len(self.parties.said(party))
             self.parties.start(party, self.root / "kits" / party, PYTHONPATH=path, **{LEAST: "1"})
+            if (party, self.backend) == ("server", "flower"):  # whose command line does not wait for it
+                until(
+                    lambda before=before: "server: ready" in self.parties.said("server")[before:], PATIENCE, "no server"
+                )
 
     def begin(self, *more: str, rounds: int = 1, timeout: int = 90) -> "Study":
         """A study that has written down something of `rounds` rounds; `timeout` in seconds is enough to load torch."""

@@ -52,6 +52,36 @@ def test_another_process_is_left_alone(temporary: Path) -> None:
         other.kill()
 
 
+READER = """
+import sys
+print("ready", flush=True)
+file = open(sys.stdin.readline().strip())
+print("open", flush=True)
+sys.stdin.read()
+"""
+RUN = """
+from pathlib import Path
+from flip.processes import nothing_left
+with nothing_left() as folder:
+    (folder / "log").touch()
+    print(folder / "log", flush=True)
+    input()
+"""
+
+
+def test_a_process_that_was_there_before_and_reads_in_the_folder_is_left_alone(temporary: Path) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", READER], **pipes) as reader:  # type: ignore[call-overload]
+        assert reader.stdout.readline() == "ready\n"
+        with subprocess.Popen([sys.executable, "-c", RUN], **pipes) as run:  # type: ignore[call-overload]
+            print(run.stdout.readline(), end="", file=reader.stdin, flush=True)
+            assert reader.stdout.readline() == "open\n"
+            run.communicate("\n")
+        assert (run.returncode, reader.poll()) == (0, None)
+        reader.kill()
+    assert list(temporary.iterdir()) == []
+
+
 def test_temporary_files_are_the_blocks_own_and_then_again_what_they_were(temporary: Path) -> None:
     with nothing_left() as folder:
         assert Path(tempfile.mkdtemp()).parent == folder

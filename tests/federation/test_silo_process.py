@@ -58,10 +58,10 @@ serve(pipe, Silo())
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SiloProcess]:
     """A site whose process does in C what a task's stage says."""
     file = tmp_path_factory.mktemp("kit") / "site.yaml"
-    file.write_text("root: .\npolicy: {minimum_persons: 5, minimum_cell: 5, maximum_seconds: 0.2}\n")
+    file.write_text("root: .\npolicy: {minimum_persons: 5, minimum_cell: 5, maximum_seconds: 1.0}\n")
     process = SiloProcess("kings", file, ["-c", SILO])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(silo_process, "GRACE", 0.2)
+        patch.setattr(silo_process, "GRACE", 1.0)
         yield process
     process.running.stop()
 

@@ -264,13 +264,30 @@ def test_one_of_before_is_answered_again_whatever_was_permitted_since(tmp_path):
         assert without(site, *gone).ask("fit").fault is fault
 
 
-def test_a_tighter_policy_refuses_no_cohort_that_is_near_none_of_before_and_a_looser_one_counts_anew(tmp_path):
+def under(site: Site, cell: int) -> Site:
+    """The same site under another minimum cell."""
+    own = replace(site.silo.site, policy=POLICY | {"minimum_cell": cell})
+    site.silo = Silo("west", own, site.silo.home)
+    return site
+
+
+def test_a_cohort_of_which_another_minimum_cell_tells_nothing_new_is_answered_about(tmp_path):
     site = Site(tmp_path, "dataset.batch_size=64", "dataset.split.validate=0.15")
     assert site.ask("statistics").fault is None
-    for cell, files in ((10, 1), (3, 2)):
-        own = replace(site.silo.site, policy=POLICY | {"minimum_cell": cell})
-        site.silo = Silo("west", own, site.silo.home)
-        assert (site.ask("statistics").fault, len(kept(site))) == (None, files)
+    for cell in (10, 3):
+        assert (under(site, cell).ask("statistics").fault, len(kept(site))) == (None, 1)
+
+
+@pytest.mark.parametrize("cells", [(5, 10), (10, 5)])
+def test_a_cohort_of_which_another_minimum_cell_tells_of_few_more_is_refused_and_the_log_says_why(tmp_path, cells):
+    """Four to test on are in no number under 5, and under 10 in the total, with nine to validate on."""
+    site = Site(tmp_path, "dataset.batch_size=64", "dataset.split.train=0.71", "dataset.split.validate=0.2")
+    before, after = cells
+    first = under(site, before).ask("statistics")
+    assert first.metrics["persons"] == {5: 38, 10: 42}[before]
+    assert under(site, after).ask("statistics").fault is Fault.REFUSED_NEAR
+    assert f"the same persons, under minimum_cell: {before}. Under {after} another part is told of" in log(site)
+    assert "Put minimum_cell back" in log(site)
 
 
 NAMES = [f"p{number}" for number in range(40)]
@@ -306,6 +323,9 @@ WITH_REST = "split 'train' and its rows that are left out"
         (cohort(NAMES[:34], NAMES[34:37], NAMES), cohort(NAMES[3:], rows=NAMES), ("total", 3)),
         (cohort(NAMES[:34], NAMES[34:38]), cohort(NAMES[2:38], rows=NAMES[:38]), None),
         (cohort(NAMES * 3, rows=NAMES), cohort(NAMES * 2, rows=[*NAMES, "p3"]), ("table", 1)),
+        # of a small split and as many in no split; not of those who are in a split too
+        (cohort(NAMES[:28], NAMES[28:32], NAMES + NAMES[:2]), cohort(NAMES[1:], rows=NAMES + NAMES[:2]), ("total", 1)),
+        (cohort(NAMES[:36], NAMES[36:], NAMES + NAMES[:3]), cohort(NAMES[1:], rows=NAMES + NAMES[:3]), None),
         # what is used differs by one, and what is left out is of as many as may be told
         (cohort(NAMES[:30], rows=NAMES), cohort(NAMES[:29], rows=NAMES), ("split 'train'", 1)),
         (cohort(NAMES[:15], NAMES[15:30], NAMES), cohort(NAMES[14:20], NAMES[20:29] + NAMES[:14], NAMES), (BOTH, 1)),

@@ -23,12 +23,13 @@ from flip.site.disclosure import RULES, released, suppress_outcomes, suppress_su
 from flip.site.persons import Drawn, Persons
 from flip.site.refusal import Refusal
 from flip.site.silo import Silo
-from flip.site.statistics import cohort_counts, shapes, skipped
+from flip.site.statistics import cohort_counts, compared, shapes, skipped
 from tests.cohorts.heart import row
 from tests.conftest import ROOT
 from tests.studies import compose_study
 
 CELL = 5
+WIDE = ("chol", "thalach", "oldpeak", "trestbps", "fbs", "exang", "sex")  # other columns that may have ranges
 POLICY = {"minimum_persons": 10, "minimum_cell": CELL}
 HEADER = "[pid,age,sex,cp,trestbps,chol,fbs,restecg,thalach,exang,oldpeak,slope,ca,thal,num]"
 SUMMARY = Summary(SummaryKind.COUNT, np.array([40.0]), 4)
@@ -251,6 +252,48 @@ def test_a_split_of_few_persons_with_ten_rows_each_tells_nothing(tmp_path, split
     scored = site.ask("evaluate", split=split)
     assert (scored.fault, content(scored)) == (None, [0, {}, {}, {}, {}])
     assert set(scored.withheld.values()) == {Withheld.SPLIT}
+
+
+def test_nothing_is_told_as_of_more_persons_than_the_total_not_even_what_all_have(tmp_path):
+    """Four to test on are in no number; of everybody's age, which is out of its range, they would be."""
+    wide = [f"dataset.ranges.{name}=[0,1000]" for name in WIDE]
+    shares = ["dataset.split.train=0.71", "dataset.split.validate=0.2"]
+    site = Site(tmp_path, *shares, "dataset.scaling=declared", "dataset.ranges.age=[200,300]", *wide)
+    told = site.ask("statistics")
+    assert (told.metrics["persons"], Topic.REMARKS in told.summaries) == (38, False)
+    behind = [
+        each.persons
+        for reply in (told, site.ask("describe"))
+        for named in reply.summaries.values()
+        for each in named.values()
+    ]
+    assert 0 < max(behind) <= 38
+    (tmp_path / "other").mkdir()
+    under = Site(tmp_path / "other", "dataset.scaling=declared", "dataset.ranges.age=[200,300]", *wide).ask(
+        "statistics"
+    )
+    assert [each.values.tolist() for each in under.summaries[Topic.REMARKS].values()] == [[420]]
+
+
+class Compares:
+    """A dataset of 42 persons, of whom few have another unit than most, and a column of one unit."""
+
+    def compared(self) -> dict[str, np.ndarray]:
+        found = {"units/height/1": 30, "units/height/2": 12, "units/weight/3": 42, "units/age/4": 3, "coded": 7}
+        return {f"count/{name}": np.array([float(number)]) for name, number in found.items()}
+
+    def unlearnable(self, told: object) -> list[str]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("cell", "names"), [(5, {"units/height/1", "units/weight/3", "coded"}),
+                        (1, {"units/height/1", "units/weight/3", "units/age/4", "coded"})],
+)  # fmt: skip
+def test_of_what_has_to_be_alike_it_is_told_what_most_have_and_not_how_many(cell, names):
+    found = compared(42, Compares(), cell)
+    assert set(found) == {f"count/{name}" for name in names}
+    assert {int(each.values[0]) for each in found.values()} == {cell}
 
 
 def test_a_training_split_of_two_persons_sends_no_weights(tmp_path):

@@ -12,11 +12,13 @@ from flip.messages.summary import Summary, SummaryKind, Topic
 from flip.report import page
 from flip.report.cohorts import screen_table
 from flip.runs.record import RunRecord
+from flip.site.persons import Persons
 from flip.site.statistics import remarks
 from tests.coordinator.test_loop import Notes, Sites, coordinator
 from tests.report.fixture import Page, write_run
 
 SEVERAL, OTHERS = "studies of several series", "series beside those that were read"
+SPLITS = [Persons.of(np.repeat(np.arange(number), 2)) for number in (30, 0, 18)]
 
 
 class Data:
@@ -30,13 +32,30 @@ class Data:
 
 
 @pytest.mark.parametrize(
-    ("persons", "leaves"), [(40, True), (48, True), (4, False), (45, False)], ids=["most", "all", "few", "all but few"]
+    ("persons", "leaves"), [(40, True), (4, False), (45, False)], ids=["most", "few", "all but few"]
 )
 def test_a_remark_leaves_if_enough_persons_stand_behind_it_and_behind_its_absence(persons, leaves):
-    found = remarks(48, Data(persons), 5)
+    found = remarks(48, Data(persons), 5, splits=SPLITS)
     assert {name: summary.values.tolist() for name, summary in found.items()} == (
         {SEVERAL: [persons], OTHERS: [93]} if leaves else {}
     )
+
+
+def test_a_remark_of_everybody_is_told_as_of_all_examples_since_a_few_may_have_it_less_often():
+    found = remarks(48, Data(48), 5, splits=SPLITS)
+    assert {name: summary.values.tolist() for name, summary in found.items()} == {SEVERAL: [96], OTHERS: [96]}
+
+
+@pytest.mark.parametrize(("persons", "leaves"), [(40, False), (38, False), (37, True), (42, True), (48, True)])
+def test_of_a_remark_nobody_learns_how_many_of_those_kept_or_left_out_lack_it(persons, leaves):
+    kept = [Persons.of(np.arange(30)), Persons.of(np.arange(12))]
+    assert set(remarks(48, Data(persons), 5, splits=kept)) == ({SEVERAL, OTHERS} if leaves else set())
+
+
+def test_no_remark_is_told_where_a_split_is_of_too_few_persons_whose_examples_it_is_of_too():
+    small = [Persons.of(np.arange(44)), Persons.of(np.arange(4))]
+    assert remarks(48, Data(30), 5, splits=small) == remarks(48, Data(48), 5, splits=small) == {}
+    assert remarks(48, Data(48), 4, splits=small).keys() == {SEVERAL, OTHERS}
 
 
 @pytest.mark.parametrize(
@@ -47,12 +66,12 @@ def test_of_remarks_that_are_parts_of_a_whole_no_small_one_is_told_by_the_others
     data = Data()
     data.remarks = {f"an image counts as missing: {part}": number for part, number in enumerate(persons)}
     data.remarks_persons, data.REMARKS = data.remarks, frozenset(data.remarks)
-    assert [int(found.values[0]) for found in remarks(48, data, 5).values()] == leave
-    assert [int(found.values[0]) for found in remarks(48, data, 1).values()] == persons
+    assert [int(found.values[0]) for found in remarks(48, data, 5, splits=SPLITS).values()] == leave
+    assert [int(found.values[0]) for found in remarks(48, data, 1, splits=SPLITS).values()] == persons
 
 
 def test_a_dataset_without_remarks_makes_none():
-    assert remarks(48, object(), 5) == {}
+    assert remarks(48, object(), 5, splits=SPLITS) == {}
 
 
 def told(numbers):

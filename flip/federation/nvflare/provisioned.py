@@ -19,14 +19,13 @@ from flip.federation.limits import timeout_problems
 from flip.federation.nvflare.app import CONTROLLER, EXECUTOR, JOB, STATE, STUDY, TOPIC
 from flip.federation.nvflare.components import client_settings, server_settings
 from flip.federation.nvflare.download import Mirror, bring_home, take_over
-from flip.federation.nvflare.session import Session
+from flip.federation.nvflare.session import LINGER, Session
 from flip.files import write_atomic
 from flip.runs.folder import COHORT, LINES, RunFolder
 from flip.runs.models import GIVEN
 
 LOOK = 0.3  # seconds between looks at a running job
 REST = 1.0  # seconds until the next look at one that did not answer: FLARE's server logs each in vain
-LINGER = 60.0  # seconds more that FLARE has to begin and to end a job; it takes 5 and 10 on a machine at rest
 TICKET = Path("state") / "job.json"  # which job of the server's the run is, for a resume
 
 

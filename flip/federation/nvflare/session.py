@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from flip.errors import StudyFailed
 
+LINGER = 60.0  # seconds more that FLARE has to begin and to end a job; it takes 5 and 10 on a machine at rest
 TRY = 5.0  # seconds that FLARE has to connect, each time that we try
 USER = "researcher@flip.org"  # FLARE's name of the researcher; FLARE wants the form of an address
 Answer = TypeVar("Answer")
@@ -78,14 +79,24 @@ class Session:
             return None
 
     def call(self, command: Callable[[Any], Answer]) -> Answer:
-        """Give the session a command; where the session is gone, open another."""
+        """Give the session a command; where the session is gone, open another.
+
+        Raises StudyFailed where the server takes each session, and does not answer this command within `timeout` and
+        `LINGER`: as where it waits itself for a job's process that stands still.
+        """
         from nvflare.fuel.flare_api.api_spec import NoConnection, SessionClosed
 
+        deadline = time.monotonic() + self.timeout + LINGER
         while True:
             try:
                 return command(self.session)
-            except (NoConnection, SessionClosed):
+            except (NoConnection, SessionClosed) as error:
                 self.close()
+                if time.monotonic() > deadline:
+                    raise StudyFailed(
+                        f"FLARE's server at {self.address()} takes a session and has not answered within "
+                        f"{self.timeout + LINGER:g} s; see the log in its kit"
+                    ) from error
                 self.connect()
 
     def close(self) -> None:

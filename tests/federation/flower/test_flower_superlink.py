@@ -501,7 +501,7 @@ def test_an_unregistered_key_is_not_let_in(federation):
     before = len(federation.place.said("va"))
     federation.place.start("va", kit, TMPDIR=str(federation.home / "tmp"))
     try:
-        until(lambda: "does not accept this site's key" in federation.place.said("va")[before:], 60)
+        until(lambda: "does not accept this site's key" in federation.place.said("va")[before:], 240)
         assert "connected" not in federation.place.said("va")[before:]
     finally:
         federation.place.stop("va")

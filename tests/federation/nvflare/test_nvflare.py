@@ -182,7 +182,7 @@ def test_rounds_after_the_first_are_not_polled_for(tmp_path):
     assert ran.status == 0, ran.err
     seconds = [float(each) for each in re.findall(r"round \d+/10 .* ([\d.]+) s", ran.out)]
     assert len(seconds) == 10
-    assert min(seconds[1:]) <= 1  # polled, each would take 2.6 s; any may wait for what else the machine does
+    assert min(seconds[1:]) <= 2  # polled, each would take 2.6 s; any may wait for what else the machine does
 
 
 def test_the_name_of_a_task_is_one_that_our_executor_is_registered_for(tmp_path):

@@ -307,7 +307,7 @@ class Federation:
         return self.root / "kits" / party
 
     def arguments(self, *more: str) -> list[str]:
-        settings = [f"federation.kit={self.kit('admin')}", "federation.timeout=60"]
+        settings = [f"federation.kit={self.kit('admin')}", "federation.timeout=180"]
         return [
             "experiment=heart_disease",
             ROSTER,

@@ -102,3 +102,20 @@ def test_a_job_that_does_not_end_fails_the_study_before_its_sites_are_asked_twic
     with pytest.raises(StudyFailed, match="still RUNNING at FLARE's server"):
         server(Session(tmp_path / "none", stays=10**9), timeout=0.1).take_over(home.folder)
     assert home.last_round() == 1
+
+
+def test_a_server_that_takes_each_session_and_answers_nothing_is_not_asked_for_ever(tmp_path, monkeypatch):
+    from nvflare.fuel.flare_api.api_spec import NoConnection
+
+    def silent(session):
+        raise NoConnection("cannot connect to server")
+
+    (tmp_path / "startup").mkdir()
+    (tmp_path / "startup" / "fed_admin.json").write_text(
+        json.dumps({"admin": {"host": "flare.example.org", "port": 1}})
+    )
+    asked = Server(tmp_path, 0.1, Session(tmp_path), STARTED)
+    monkeypatch.setattr("flip.federation.nvflare.session.LINGER", 0.0)
+    monkeypatch.setattr(asked, "connect", lambda: None)
+    with pytest.raises(StudyFailed, match="takes a session and has not answered"):
+        asked.call(silent)
