@@ -37,6 +37,7 @@ COLUMNS = (*SPLITS, "")
 """Whose examples are counted: those of each split, and the rows of the table."""
 PARTS = (*(f"split '{name}'" for name in SPLITS), "rows that are left out")
 """What a task tells of together or apart, as the site's log calls it."""
+REMEDY = "put it back from a copy, or remove it, after which nothing is held against what was answered about it"
 
 
 class Kept(NamedTuple):
@@ -99,12 +100,17 @@ class Cohort:
                         return name, few
         return None
 
+    def tells_no_more(self, least: int, then: int) -> bool:
+        """Whether a minimum cell of `least` has nothing told of the cohort that one of `then` did not."""
+        before = {each.tobytes() for _, each in told_sets(self.examples.T, then)}
+        return all(each.tobytes() in before for _, each in told_sets(self.examples.T, least))
+
 
 def told_sets(columns: NDArray[np.int64], least: int) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """What tasks tell of, by name: how many examples each person has in it, int64 [persons], of `Cohort.columns`.
 
-    A part of fewer than `least` persons is in no set; where such parts have as many together, the total tells of them
-    (`flip.site.complementary.suppress_total`).
+    A part of fewer than `least` persons is in no set. The total (`flip.site.complementary.suppress_total`) tells of
+    small splits where they have as many together with those who are in no split, some of whom it may leave out.
     """
     *splits, table = columns
     parts = dict(zip(PARTS, [*splits, (table - sum(splits)).clip(0)], strict=True))
@@ -112,8 +118,9 @@ def told_sets(columns: NDArray[np.int64], least: int) -> Iterator[tuple[str, NDA
     for many in range(len(told), 0, -1):
         for names in combinations(told, many):
             yield " and its ".join(names), np.sum([parts[name] for name in names], axis=0)
-    small = sum(persons_in(each) for name, each in parts.items() if name not in told)
-    if small and enough(small, least):
+    small = sum(persons_in(parts[name]) for name in PARTS[:-1] if name not in told)
+    others = persons_in((table > 0) & (sum(splits) == 0))
+    if small and enough(small + others, least):
         yield "total", np.sum([*parts.values()], axis=0)
 
 
@@ -156,9 +163,10 @@ class Apart:
         return sorted(each for path in self.folder.glob("*") if (each := Kept.named(path)))
 
     def _place(self, kept: list[Kept], digest: str) -> Kept:
-        """The file of this cohort: one that tells of no fewer sets than the policy does now, else the next."""
+        """The file of this cohort: of an answer that told of no fewer sets than the policy does now, else the next."""
         cell = self.policy.minimum_cell
-        there = (each for each in kept if each.digest == digest and each.cell <= cell)
+        own = (each for each in kept if each.digest == digest)
+        there = (each for each in own if self.cohort.tells_no_more(cell, each.cell))
         return next(there, Kept(kept[-1].order + 1 if kept else 1, cell, digest))
 
     def _held(self, kept: list[Kept], ours: Kept) -> None:
@@ -167,27 +175,35 @@ class Apart:
         if least > 1 and self.policy.near_cohorts == REFUSED:
             for each in kept:
                 if each.order < ours.order and (found := self.cohort.near(self._read(each), least, each.cell)):
-                    raise near(*found, least, when=(self.folder / each.name).stat().st_mtime)
+                    then = None if each.digest != ours.digest else each.cell
+                    raise near(*found, least, when=(self.folder / each.name).stat().st_mtime, then=then)
 
     def _read(self, kept: Kept) -> Cohort:
         """A cohort as it was written. Raises Refusal for one that was changed."""
         content = (self.folder / kept.name).read_bytes()
         if content_name(content) != kept.digest:
-            raise Refusal(Fault.REFUSED_NEAR, f"{FOLDER / kept.name} is not as it was written; put it back")
+            raise Refusal(Fault.REFUSED_NEAR, f"{FOLDER / kept.name} is not as it was written; {REMEDY}")
         arrays, _ = unpack(content)
         return Cohort(**arrays)
 
 
-def near(name: str, few: int, least: int, *, when: float) -> Refusal:
-    """What the log says of a set of persons that differs by few from one of an answer of `when`, in Unix seconds."""
-    return Refusal(
-        Fault.REFUSED_NEAR,
-        f"its {name}, against what was answered about on {datetime.fromtimestamp(when).date()}: {few} "
-        f"person{'s' * (few > 1)} came, went, or changed in examples, fewer than minimum_cell: {least}, so both "
-        f"answers together would tell of them. Ask about the persons of before, or once {least} differ; where splits "
-        f"alone are near, with another dataset.split.seed, and no split of fewer than {least}. "
-        f"near_cohorts: {ANSWERED} permits it",
+def near(name: str, few: int, least: int, *, when: float, then: int | None) -> Refusal:
+    """What the log says of a set of persons that differs by few from one of an answer of `when`, in Unix seconds.
+
+    `then`: the minimum cell of that answer, where it was about these very persons.
+    """
+    day, persons = datetime.fromtimestamp(when).date(), f"{few} person{'s' * (few > 1)}"
+    why = (
+        f"{persons} came, went, or changed in examples, fewer than minimum_cell: {least}, so both answers together "
+        f"would tell of them. Ask about the persons of before, or once {least} differ; where splits alone are near, "
+        f"with another dataset.split.seed, and no split of fewer than {least}"
+        if then is None
+        else f"the same persons, under minimum_cell: {then}. Under {least} another part is told of, and both answers "
+        f"together would tell of {persons}. Put minimum_cell back, or ask with shares of the split under which each "
+        "has as many"
     )
+    detail = f"its {name}, against what was answered about on {day}: {why}. near_cohorts: {ANSWERED} permits it"
+    return Refusal(Fault.REFUSED_NEAR, detail)
 
 
 def keep_apart(loaded: Loaded, home: Path, hidden: Callable[[str], str]) -> None:

@@ -156,9 +156,10 @@ def compared(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Su
     """
     if not isinstance(data, ComparesSites):
         return {}
-    kept = {name: array for name, array in suppress_groups(data.compared(), cell).items() if array.any()}
+    counts = {name: int(array[0]) for name, array in suppress_groups(data.compared(), cell).items()}
+    kept = {name: count for name, count in counts.items() if count and enough(count, cell)}
     most: dict[str, str] = {}
-    for name in sorted(kept, key=lambda each: (-float(kept[each][0]), each)):
+    for name in sorted(kept, key=lambda each: (-kept[each], each)):
         most.setdefault(name.rpartition("/")[0], name)
     return {name: summary_of(persons, name, np.array([max(cell, 1)])) for name in most.values()}
 

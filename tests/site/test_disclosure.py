@@ -279,7 +279,14 @@ class Compares:
     """A dataset of 42 persons, of whom few have another unit than most, and a column of one unit."""
 
     def compared(self) -> dict[str, np.ndarray]:
-        found = {"units/height/1": 30, "units/height/2": 12, "units/weight/3": 42, "units/age/4": 3, "coded": 7}
+        found = {
+            "units/height/1": 30,
+            "units/height/2": 12,
+            "units/weight/3": 42,
+            "units/age/4": 3,
+            "coded": 7,
+            "few/coded": 4,
+        }
         return {f"count/{name}": np.array([float(number)]) for name, number in found.items()}
 
     def unlearnable(self, told: object) -> list[str]:
@@ -288,7 +295,7 @@ class Compares:
 
 @pytest.mark.parametrize(
     ("cell", "names"), [(5, {"units/height/1", "units/weight/3", "coded"}),
-                        (1, {"units/height/1", "units/weight/3", "units/age/4", "coded"})],
+                        (1, {"units/height/1", "units/weight/3", "units/age/4", "coded", "few/coded"})],
 )  # fmt: skip
 def test_of_what_has_to_be_alike_it_is_told_what_most_have_and_not_how_many(cell, names):
     found = compared(42, Compares(), cell)

@@ -164,8 +164,8 @@ class Server(Session):
             return True
         try:
             self.call(lambda session: session.abort_job(number))
-        except InternalError:  # "not running": it has ended just now, or did with its server,
-            if self.submitted(number) < self.since:  # and then FLARE calls it running for ever
+        except InternalError:  # "not running": it has ended just now, or did with its server
+            if not self.ended(number) and self.submitted(number) < self.since:  # FLARE calls it running for ever
                 return False
         deadline = time.monotonic() + self.timeout + LINGER
         while not self.ended(number):
