@@ -87,7 +87,7 @@ def unfit(target: Target | Unlabeled, told: Mapping[str, Mapping[str, np.ndarray
             "same in other codes, and be trained on the wrong one; map them in the site's file as columns: "
             f"{{{first}: {{values: {{own: declared}}}}}}, or name what means a missing value: dataset.records.missing"
             for site, counts in told.items()
-            if CODED in counts and counts[CODED].any()
+            if CODED in counts
         ),
         *_constant(target, told),
     ]

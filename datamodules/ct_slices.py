@@ -136,7 +136,7 @@ class CTSlices(OfTable, lightning.LightningDataModule):
         persons = {study.person for study in studies}
         self._splits = splits = self.split.split(persons) if self.trains else dict.fromkeys(persons, "test")
         code = {study.person: row for row, study in enumerate(studies)}
-        slices, whose = list[GridPlane](), list[int]()
+        slices, whose, used = list[GridPlane](), list[int](), list[Study]()
         cases: dict[str, list[tuple[int, Study, Plane]]] = {"validate": [], "test": []}
         measured: set[str] = set()
         with Decoder() as decoder:
@@ -147,6 +147,7 @@ class CTSlices(OfTable, lightning.LightningDataModule):
                 planes = self._planes(study, row, code[study.person], decoder)
                 if planes:
                     self._shown[row] = self.grid.shown(planes[0].resampled(self.grid.spacing_mm, self.grid.size)[0])
+                used += [study] if planes else []
                 if planes and split == "train":
                     slices += [plane.resampled(self.grid.spacing_mm, self.grid.size) for plane in planes]
                     whose += [code[study.person]] * len(planes)
@@ -156,9 +157,8 @@ class CTSlices(OfTable, lightning.LightningDataModule):
         self.skipped = dict(Counter(reason for _, reason in self.skipped_accessions))
         of = {study.accession: code[study.person] for study in studies}
         self.skipped_persons = persons_by((reason, of[accession]) for accession, reason in self.skipped_accessions)
-        rows, of_persons = unread(studies)
-        self.remarks = rows | self.series.numbers | dict.fromkeys(self.labels.not_marked(), len(studies))
-        self.remarks_persons = of_persons | self.series.persons | dict.fromkeys(self.labels.not_marked(), len(persons))
+        rows, of_persons = unread(used, self.labels.not_marked())
+        self.remarks, self.remarks_persons = rows | self.series.numbers, of_persons | self.series.persons
         self._refuse_empty(len(slices), len(cases["validate"]) + len(cases["test"]))
         measured_on = {name: Cases(chosen, self.grid) for name, chosen in cases.items()}
         self._sets = {"train": Slices(slices, whose, self.grid, self.augment), **measured_on}
@@ -200,7 +200,7 @@ class CTSlices(OfTable, lightning.LightningDataModule):
     def _refuse_empty(self, slices: int, cases: int) -> None:
         if slices or (cases and not self.trains):
             return
-        doubts = {words: self.remarks[words] for words in self.labels.not_marked()}
+        doubts = dict.fromkeys(self.labels.not_marked(), len(self._studies()))
         counted = [f"{number} x {words}" for words, number in (self.skipped | doubts).items()]
         reasons = "; ".join(counted) or "all persons are kept for testing"
         raise ValueError(f"{self.root} has no study to {'train' if self.trains else 'test'} on: {reasons}")

@@ -130,10 +130,11 @@ class OfTable:
         return self._table
 
 
-def unread(studies: Sequence[Study]) -> tuple[dict[str, int], dict[str, int]]:
-    """By remark on their rows, how many studies, and of how many persons, have a number that is none."""
-    persons = [study.person for study in studies if study.unread]
-    return ({UNREAD_NUMBER: len(persons)}, {UNREAD_NUMBER: len(set(persons))}) if persons else ({}, {})
+def unread(studies: Sequence[Study], doubts: Collection[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """By remark, how many studies, and of how many persons, have a number that is none; `doubts` are about all."""
+    of_studies = {UNREAD_NUMBER: [each for each in studies if each.unread], **dict.fromkeys(doubts, studies)}
+    made = {remark: [each.person for each in found] for remark, found in of_studies.items() if found}
+    return {each: len(made[each]) for each in made}, {each: len(set(made[each])) for each in made}
 
 
 def described(

@@ -14,6 +14,7 @@ from flip.coordinator.loop import Coordinator
 from flip.coordinator.roster import Roster
 from flip.messages import Ask, Payload
 from flip.messages.match import begin_from
+from flip.messages.summary import EVERYBODY
 from flip.privacy import private_among, unit_of
 from flip.runs.folder import RunFolder
 from flip.runs.models import kept_models, kept_start, stays
@@ -66,9 +67,10 @@ def whole_cohort(roster: Roster, manifest: Manifest) -> None:
 
 
 def declared(dataset: object) -> frozenset[str]:
-    """The reasons and remarks of a class of datasets."""
+    """The reasons and remarks of a class of datasets, these also as of everybody."""
     reasons = dataset.REASONS if isinstance(dataset, DeclaresReasons) else frozenset[str]()
-    return reasons | (dataset.REMARKS if isinstance(dataset, DeclaresRemarks) else frozenset())
+    remarks = dataset.REMARKS if isinstance(dataset, DeclaresRemarks) else frozenset[str]()
+    return reasons | remarks | {EVERYBODY + each for each in remarks}
 
 
 def program(job: str, loop: Coordinator) -> Callable[[Ask], Payload | None]:

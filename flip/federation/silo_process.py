@@ -138,7 +138,7 @@ class SiloProcess:
         process = made.get()
         there.close()
         if isinstance(process, OSError):
-            raise RuntimeError(f"{self.name}: no process can be started: {process}")
+            raise RuntimeError(f"{self.name}: no process can be started, free memory or processes here: {process}")
         return Running(process, here, os.pidfd_open(process.pid))
 
 

@@ -51,6 +51,8 @@ class Summary:
         return Summary(self.kind, self.values + other.values, self.persons + other.persons)
 
 
+EVERYBODY = "persons, all of them: "
+"""Begins a remark of a site's that is of everybody: its number is of persons."""
 OPTED_OUT = "the person opted out or withdrew, by the site's own list"
 """Why examples are left out of any dataset; others are the datasets' own."""
 

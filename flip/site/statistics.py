@@ -1,7 +1,7 @@
 """What a site tells before the first round: its sizes, what it skipped, and summaries that its dataset offers."""
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -9,24 +9,22 @@ from flip.contracts import (
     Agrees,
     ComparesSites,
     DeclaresReasons,
-    DeclaresRemarks,
     DeclaresWarnings,
     Describes,
-    ExplainsRemarks,
     FederatedDataModule,
     KnowsPersonsBehind,
     KnowsWhatOccurs,
     ListsPersons,
     Plans,
-    Remarks,
     Skips,
     SkipsPersons,
 )
 from flip.contracts.loaders import examples_in
-from flip.messages.summary import KNOWN, OPTED_OUT, Summary, SummaryKind, Topic
-from flip.site.complementary import suppress_complementary, suppress_groups, suppress_total
+from flip.messages.summary import EVERYBODY, KNOWN, OPTED_OUT, Summary, SummaryKind, Topic
+from flip.site.complementary import suppress_groups, suppress_total
 from flip.site.disclosure import enough, suppress_number, suppress_summary
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
+from flip.site.remarks import remarks
 
 
 def summary_of(persons: int, name: str, array: np.ndarray) -> Summary:
@@ -150,9 +148,9 @@ def absent(persons: int, data: FederatedDataModule) -> dict[str, Summary]:
 
 
 def compared(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Summary]:
-    """What has to be alike at all sites, as the unit that most persons have, by name; none whose number is withheld.
+    """The names of what has to be alike at all sites: of several units of a column the one that most persons have.
 
-    That it is of the minimum cell or more is told, and not of how many: they are of no other number that is told.
+    None whose number is withheld. Of how many it is stays here: a few may be among them whom no number counts.
     """
     if not isinstance(data, ComparesSites):
         return {}
@@ -160,8 +158,8 @@ def compared(persons: int, data: FederatedDataModule, cell: int) -> dict[str, Su
     kept = {name: count for name, count in counts.items() if count and enough(count, cell)}
     most: dict[str, str] = {}
     for name in sorted(kept, key=lambda each: (-kept[each], each)):
-        most.setdefault(name.rpartition("/")[0], name)
-    return {name: summary_of(persons, name, np.array([max(cell, 1)])) for name in most.values()}
+        most.setdefault(name.rpartition("/")[0] if name.count("/") > 1 else name, name)
+    return {name: summary_of(persons, name, np.zeros(1)) for name in most.values()}
 
 
 def cohort_summaries(
@@ -177,44 +175,11 @@ def cohort_summaries(
     return {
         Topic.SKIPPED: left_out,
         Topic.REMARKS: told,
-        Topic.WARNINGS: {remark: summary for remark, summary in told.items() if remark in doubtful},
+        Topic.WARNINGS: {name: each for name, each in told.items() if name.removeprefix(EVERYBODY) in doubtful},
         Topic.STATISTICS: dataset_summaries(splits[0], data, cell),
         Topic.ABSENT: absent(splits[0].number, data),
         Topic.COMPARED: compared(persons, data, cell),
     }, others
-
-
-def remarks_in_words(data: FederatedDataModule) -> list[str]:
-    """What the site's own log says of them, which may name columns and codes."""
-    found = [f"{number} {remark}" for remark, number in data.remarks.items()] if isinstance(data, Remarks) else []
-    return [*found, *(data.remarks_in_words if isinstance(data, ExplainsRemarks) else ())]
-
-
-def remarks(persons: int, data: FederatedDataModule, cell: int, *, splits: Sequence[Persons]) -> dict[str, Summary]:
-    """What the dataset remarks of the examples that it kept, which are those of `splits`, by its declared words.
-
-    A remark that is of all but a few persons would tell of those few: it stays at the site too. One of everybody is
-    told as of all examples, since a few may have it less often. Remarks that are alike up to a colon are parts of a
-    whole: see `suppress_complementary`. Where a split is of too few persons none is told, since it is of theirs too.
-    """
-    if not (isinstance(data, Remarks) and isinstance(data, DeclaresRemarks)):
-        return {}
-    if any(each.number > 0 and not enough(each.number, cell) for each in splits):
-        return {}
-    kept, examples = sum(each.number for each in splits), sum(each.examples for each in splits)
-    whose = {remark: min(data.remarks_persons.get(remark, 0), persons) for remark in data.remarks}
-    for part in {remark.partition(": ")[0] for remark in whose if ": " in remark}:
-        alike = [remark for remark in whose if remark.startswith(f"{part}: ")]
-        left = suppress_complementary(np.array([whose[remark] for remark in alike]), cell)
-        whose |= dict(zip(alike, left.astype(int).tolist(), strict=True))
-    found = {}
-    for remark, number in data.remarks.items():
-        having, every = whose[remark], whose[remark] in (kept, persons)
-        leaves = remark in data.REMARKS and having > 0 and enough(having, cell)
-        if leaves and (every or enough(kept - having, cell)):
-            told = examples if every and cell > 1 else number
-            found[remark] = summary_of(having, "count/remarks", np.array([told]))
-    return found
 
 
 def shapes(data: FederatedDataModule, cell: int) -> dict[str, Summary]:

@@ -27,13 +27,13 @@ from flip.site.persons import persons_of
 from flip.site.received_weights import receive
 from flip.site.recompute import as_kept
 from flip.site.refusal import Refusal
+from flip.site.remarks import remarks_in_words
 from flip.site.state import LocalState
 from flip.site.statistics import (
     cohort_counts,
     cohort_summaries,
     description,
     persons_told,
-    remarks_in_words,
     shapes,
     surveyed,
 )

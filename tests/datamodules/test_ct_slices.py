@@ -181,8 +181,9 @@ def test_a_number_of_the_table_that_is_none_counts_as_missing_and_is_said(tmp_pa
         writer.writerows(table)
     studies, _ = read_cohort(tmp_path, {})
     assert math.isnan(getattr(studies[1], column))
-    assert unread(studies) == ({UNREAD_NUMBER: 1}, {UNREAD_NUMBER: 1})
-    assert unread([studies[0], studies[2]]) == ({}, {})  # an empty cell is missing, and nothing to say
+    assert unread(studies, ()) == ({UNREAD_NUMBER: 1}, {UNREAD_NUMBER: 1})
+    assert unread(studies, ["doubt"]) == ({UNREAD_NUMBER: 1, "doubt": 3}, {UNREAD_NUMBER: 1, "doubt": 2})
+    assert unread([studies[0], studies[2]], ()) == ({}, {})  # an empty cell is missing, and nothing to say
     assert UNREAD_NUMBER in CTSlices.REMARKS
 
 

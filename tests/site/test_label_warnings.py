@@ -5,7 +5,7 @@ import pytest
 from rich.console import Console
 
 from flip.cli.execute import execute
-from flip.messages.summary import Topic
+from flip.messages.summary import EVERYBODY, Topic
 from flip.report.cohorts import screen_table
 from flip.report.notices import notices
 from flip.runs.record import RunRecord
@@ -33,10 +33,10 @@ class Data:
         return np.arange({"train": 25, "test": 9}.get(split, 0))
 
 
-@pytest.mark.parametrize(("persons", "told"), [(42, {DOUBT}), (5, {DOUBT}), (4, set()), (40, set())])
+@pytest.mark.parametrize(("persons", "told"), [(42, {EVERYBODY + DOUBT}), (5, {DOUBT}), (4, set()), (40, set())])
 def test_what_puts_data_in_doubt_leaves_a_site_as_a_remark_does(persons, told):
     found, _ = cohort_summaries(42, Data(persons), CELL)
-    assert set(found[Topic.WARNINGS]) == told and set(found[Topic.REMARKS]) == {BESIDE} | told
+    assert set(found[Topic.WARNINGS]) == told and set(found[Topic.REMARKS]) == {EVERYBODY + BESIDE} | told
 
 
 def test_persons_that_are_remarked_on_are_not_taken_for_skipped_ones():

@@ -9,8 +9,9 @@ import pytest
 
 from datamodules.remarks import NO_TABLE, OTHER_UNIT, Remark, counted
 from flip.cli.execute import execute
+from flip.messages.summary import EVERYBODY
 from flip.site.persons import Persons
-from flip.site.statistics import remarks
+from flip.site.remarks import remarks
 from tests.cohorts.icu_outcome import icu_outcome
 from tests.studies import compose_study
 
@@ -64,7 +65,7 @@ def test_a_number_of_few_persons_or_of_all_but_few_stays_at_the_site(persons, to
     found = remarks(60, Data(OTHER_UNIT, persons), 5, splits=splits)
     assert {remark: int(summary.values[0]) for remark, summary in found.items()} == told
     assert remarks(60, Data("a remark of its own", 30), 5, splits=splits) == {}
-    assert remarks(60, Data(OTHER_UNIT, 60), 5, splits=splits)[OTHER_UNIT].persons == 60
+    assert remarks(60, Data(OTHER_UNIT, 60), 5, splits=splits)[EVERYBODY + OTHER_UNIT].persons == 60
 
 
 def test_rows_that_two_remarks_share_count_as_values_twice_and_as_persons_once():

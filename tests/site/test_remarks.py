@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from flip.messages.summary import Summary, SummaryKind, Topic
+from datamodules.dicom.remarks import Remark
+from flip.messages.summary import EVERYBODY, Summary, SummaryKind, Topic
 from flip.report import page
 from flip.report.cohorts import screen_table
 from flip.runs.record import RunRecord
 from flip.site.persons import Persons
-from flip.site.statistics import remarks
+from flip.site.remarks import remarks
 from tests.coordinator.test_loop import Notes, Sites, coordinator
 from tests.report.fixture import Page, write_run
 
@@ -41,21 +42,46 @@ def test_a_remark_leaves_if_enough_persons_stand_behind_it_and_behind_its_absenc
     )
 
 
-def test_a_remark_of_everybody_is_told_as_of_all_examples_since_a_few_may_have_it_less_often():
+def test_a_remark_of_everybody_is_told_as_of_persons_since_a_few_may_have_it_less_often():
     found = remarks(48, Data(48), 5, splits=SPLITS)
-    assert {name: summary.values.tolist() for name, summary in found.items()} == {SEVERAL: [96], OTHERS: [96]}
+    everybody = {EVERYBODY + SEVERAL: [48], EVERYBODY + OTHERS: [48]}
+    assert {name: summary.values.tolist() for name, summary in found.items()} == everybody
 
 
 @pytest.mark.parametrize(("persons", "leaves"), [(40, False), (38, False), (37, True), (42, True), (48, True)])
 def test_of_a_remark_nobody_learns_how_many_of_those_kept_or_left_out_lack_it(persons, leaves):
     kept = [Persons.of(np.arange(30)), Persons.of(np.arange(12))]
-    assert set(remarks(48, Data(persons), 5, splits=kept)) == ({SEVERAL, OTHERS} if leaves else set())
+    found = {name.removeprefix(EVERYBODY) for name in remarks(48, Data(persons), 5, splits=kept)}
+    assert found == ({SEVERAL, OTHERS} if leaves else set())
 
 
 def test_no_remark_is_told_where_a_split_is_of_too_few_persons_whose_examples_it_is_of_too():
     small = [Persons.of(np.arange(44)), Persons.of(np.arange(4))]
     assert remarks(48, Data(30), 5, splits=small) == remarks(48, Data(48), 5, splits=small) == {}
-    assert remarks(48, Data(48), 4, splits=small).keys() == {SEVERAL, OTHERS}
+    assert remarks(48, Data(30), 4, splits=small).keys() == {SEVERAL, OTHERS}
+
+
+class Doubted(Data):
+    """The same, of whose remarks one puts it in doubt."""
+
+    WARNINGS = frozenset({SEVERAL})
+
+
+def test_a_doubt_about_everybody_is_told_where_a_split_is_of_too_few_persons_as_of_those_in_the_others():
+    small = [Persons.of(np.arange(44)), Persons.of(np.arange(4))]
+    found = remarks(48, Doubted(48), 5, splits=small)
+    assert {name: (summary.values.tolist(), summary.persons) for name, summary in found.items()} == {
+        EVERYBODY + SEVERAL: ([44], 44)
+    }
+    assert remarks(48, Doubted(30), 5, splits=small) == {}
+
+
+def test_of_how_a_series_was_chosen_no_way_of_few_is_told_by_the_others():
+    """What all of several series are is told beside: `series beside those that were read`."""
+    data = Data()
+    data.remarks = {Remark.FITTING_SERIES.value: 37, Remark.FIRST_SERIES.value: 3, Remark.OTHER_SERIES.value: 40}
+    data.remarks_persons, data.REMARKS = data.remarks, frozenset(data.remarks)
+    assert set(remarks(48, data, 5, splits=SPLITS)) == {Remark.OTHER_SERIES.value}
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,9 @@ def work(link: Link, silo: SiloProcess) -> None:
                 time.sleep(pause(time.monotonic() - idle))
         except Unreachable:
             raise
+        except RuntimeError as error:  # of this machine's making
+            print(printable(str(error)), flush=True)
+            time.sleep(RECONNECT)
         except Exception as error:  # of the server's making: it ends no site's process
             print(f"{silo.name}: a message that cannot be read was ignored: {printable(repr(error))}", flush=True)
             time.sleep(RECONNECT)
