@@ -146,8 +146,8 @@ class CTSlices(OfTable, lightning.LightningDataModule):
                     continue
                 planes = self._planes(study, row, code[study.person], decoder)
                 if planes:
+                    used.append(study)
                     self._shown[row] = self.grid.shown(planes[0].resampled(self.grid.spacing_mm, self.grid.size)[0])
-                used += [study] if planes else []
                 if planes and split == "train":
                     slices += [plane.resampled(self.grid.spacing_mm, self.grid.size) for plane in planes]
                     whose += [code[study.person]] * len(planes)

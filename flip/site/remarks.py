@@ -21,6 +21,11 @@ def remarks_in_words(data: FederatedDataModule) -> list[str]:
     return [*found, *(data.remarks_in_words if isinstance(data, ExplainsRemarks) else ())]
 
 
+def doubts_of(data: FederatedDataModule) -> frozenset[str]:
+    """Its remarks that put a result in doubt; none for a dataset that declares none."""
+    return data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
+
+
 def remarks(persons: int, data: FederatedDataModule, cell: int, *, splits: Sequence[Persons]) -> dict[str, Summary]:
     """What the dataset remarks of the examples that it kept, which are those of `splits`, by its declared words.
 
@@ -31,8 +36,7 @@ def remarks(persons: int, data: FederatedDataModule, cell: int, *, splits: Seque
     """
     if not (isinstance(data, Remarks) and isinstance(data, DeclaresRemarks)):
         return {}
-    doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
-    numbers = [each.number for each in splits]
+    doubtful, numbers = doubts_of(data), [each.number for each in splits]
     told, kept = sum(number for number in numbers if enough(number, cell)), min(sum(numbers), persons)
     small, found = any(number and not enough(number, cell) for number in numbers), {}
     for remark, having in _remarked(persons, data, cell).items():

@@ -9,7 +9,6 @@ from flip.contracts import (
     Agrees,
     ComparesSites,
     DeclaresReasons,
-    DeclaresWarnings,
     Describes,
     FederatedDataModule,
     KnowsPersonsBehind,
@@ -24,7 +23,7 @@ from flip.messages.summary import EVERYBODY, KNOWN, OPTED_OUT, Summary, SummaryK
 from flip.site.complementary import suppress_groups, suppress_total
 from flip.site.disclosure import enough, suppress_number, suppress_summary
 from flip.site.persons import PERSON, SPLITS, Persons, loader, persons_of
-from flip.site.remarks import remarks
+from flip.site.remarks import doubts_of, remarks
 
 
 def summary_of(persons: int, name: str, array: np.ndarray) -> Summary:
@@ -171,7 +170,7 @@ def cohort_summaries(
     left_out |= opted_out(data, cell)
     splits = [persons_of(data, split, cell) for split in SPLITS]
     told = remarks(persons, data, cell, splits=splits)
-    doubtful = data.WARNINGS if isinstance(data, DeclaresWarnings) else frozenset()
+    doubtful = doubts_of(data)
     return {
         Topic.SKIPPED: left_out,
         Topic.REMARKS: told,
