@@ -14,7 +14,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 
-.PHONY: help demo test attacks fuzz published test-slow test-all test-transformers test-launchers ci lint clean
+.PHONY: help demo test attacks fuzz published test-slow test-long test-all test-transformers test-launchers ci lint clean
 
 help:
 	@echo "make demo        install, train the demo study over Flower, write its report (OVERRIDES=... is passed on)"
@@ -24,6 +24,7 @@ help:
 	@echo "make attacks     install, try whether weights tell who or what was trained on (FLIP_DATA_DIR: the data): minutes"
 	@echo "make test-slow   install, run the tests that need minutes"
 	@echo "make test-all    install, run both"
+	@echo "make test-long   install, run what these leave out: before a release; half an hour"
 	@echo "make test-transformers   install the extra package beside the others, run the tests that need it"
 	@echo "make test-launchers      install Hydra's launchers and Optuna beside the others, sweep with them"
 	@echo "make ci          lint, test-transformers, test-launchers and test-all"
@@ -53,6 +54,10 @@ attacks: $(VENV)/.installed-test
 
 test-slow: $(VENV)/.installed-test
 	$(PYTEST) -m "slow and not long"
+
+# What other tests show too, live or at a smaller size, and what takes longest of the pages' figures.
+test-long: $(VENV)/.installed-test
+	$(PYTEST) -m long
 
 # In one session: what a file starts for its fast tests serves its slow ones too.
 test-all: $(VENV)/.installed-test

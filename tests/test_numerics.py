@@ -206,7 +206,13 @@ def test_an_emulated_processor_with_avx2_computes_the_same_bits():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["federation=flower", "federation=nvflare", "federation.workers=2"])
+@pytest.mark.parametrize(
+    "backend",  # live: test_live_multimodal.py
+    [
+        *(pytest.param(f"federation={name}", marks=pytest.mark.long) for name in ("flower", "nvflare")),
+        "federation.workers=2",
+    ],
+)
 @portable_here
 def test_a_portable_study_has_one_digest_on_every_backend(backend, tmp_path):
     data = f"paths.data_dir={write_tiny_heart(tmp_path / 'data')}"

@@ -8,7 +8,7 @@ from datamodules.critical_care import generate, published
 from tests.commands import flip
 from tests.conf.stated import TOLERANCE, stated_without
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 @pytest.mark.parametrize("part", ["text", "tabular"])

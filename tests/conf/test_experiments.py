@@ -14,7 +14,14 @@ from tests.commands import flip
 from tests.studies import EXPERIMENTS, compose_study, in_rounds
 
 # One for each kind of input: what is carried differs by no more; sarcopenia at its full size: test_sarcopenia_demo.py.
-OVER_FLOWER = ("heart_disease", "icu_outcome", "clinical_notes", "dermatology", "abdomen_3d")
+# Live hospitals give the same weights of a table (test_live_faults.py) and of pictures (test_live_multimodal.py).
+OVER_FLOWER = (
+    "icu_outcome",
+    *(
+        pytest.param(name, marks=pytest.mark.long)
+        for name in ("heart_disease", "clinical_notes", "dermatology", "abdomen_3d")
+    ),
+)
 
 
 @pytest.fixture(scope="module", params=EXPERIMENTS)
@@ -99,7 +106,7 @@ def test_an_experiment_has_the_same_weights_over_flower_and_when_run_again(argum
     same_weights_and_when_run_again(arguments, "flower", reference, tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", ["sarcopenia"], indirect=True)  # FLARE's simulator takes a minute
 def test_an_experiment_has_the_same_weights_over_nvflare_and_when_run_again(arguments, reference, tmp_path):
     same_weights_and_when_run_again(arguments, "nvflare", reference, tmp_path)

@@ -7,7 +7,7 @@ from datamodules.critical_care import published
 from tests.commands import flip
 from tests.conf.stated import TOLERANCE, alone, score, stated
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 def test_death_in_intensive_care_is_predicted_as_well_federated_as_pooled(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from tests.commands import Finished, flip
 from tests.conf.stated import TOLERANCE, alone, stated
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 LARGEST = ("chest_xray", "dermatology")
@@ -24,13 +24,7 @@ def ran(request: pytest.FixtureRequest, data_dir: Path, tmp_path_factory: pytest
     return ended
 
 
-# The two largest, with baselines, are seven processor minutes more: `make published`.
-@pytest.mark.parametrize(
-    "ran",
-    [*(pytest.param(name, marks=pytest.mark.long) for name in LARGEST), "clinical_notes", "lung_survival"],
-    indirect=True,
-    scope="module",
-)
+@pytest.mark.parametrize("ran", [*LARGEST, "clinical_notes", "lung_survival"], indirect=True, scope="module")
 def test_every_number_of_the_row_is_what_the_readme_states(ran: Finished, request: pytest.FixtureRequest) -> None:
     metrics, main = ran.result["metrics"], ran.result["monitor"]
     said = stated(request.node.callspec.params["ran"])
@@ -47,7 +41,6 @@ def test_federated_radiographs_are_classified_as_well_as_the_readme_states(data_
     assert found == pytest.approx(stated("chest_xray").federated, abs=TOLERANCE)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("ran", ["lung_survival"], indirect=True, scope="module")
 def test_federated_cox_ranks_patients_as_well_as_the_pooled_fit(ran: Finished, tmp_path: Path) -> None:
     # 91 patients of 18 institutions are tested on: one split tells the two apart by chance alone.

@@ -15,7 +15,7 @@ NAMES = ("dice_muscle", "index_mae", "index_bias")
 BY_PROCESSOR = 0.6  # cm2/m2: of six persons, north's bias is +2.03 with AVX-512 and +2.52 with AVX2 alone
 CLINICAL = ("dataset.tabular.numeric=[age,sex,height_m,weight_kg]",)
 ROW = r"^\| \**(\w+) \(\d+\)[^|]*\| \**(\.\d+)\** \| \**([\d.]+)\** \| ([+-][\d.]+) \|$"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,6 @@ def test_every_row_of_the_page_on_sites_is_what_the_study_gives(trained):
         assert scores["index_bias"] == pytest.approx(float(bias), abs=BY_PROCESSOR)
 
 
-@pytest.mark.long
 def test_trained_in_one_place_it_is_as_good_as_the_readme_states(demo, tmp_path):
     ran = flip(tmp_path, "experiment=sarcopenia", "federation=none", f"paths.demo_dir={demo}")
     assert ran.status == 0, ran.err
@@ -62,7 +61,6 @@ def test_the_muscle_index_there_is_right_to_3_cm2_m2(trained):
     assert trained.result["metrics"]["test/site/west/index_mae"] <= 3.0
 
 
-@pytest.mark.long  # at a smaller one: test_experiments.py
 def test_a_round_at_full_size_gives_the_same_weights_over_flower(demo, trained, tmp_path):
     one = ["experiment=sarcopenia", "strategy.rounds=1", "federation=flower", f"paths.demo_dir={demo}"]
     ran = flip(tmp_path, *one, "federation.workers=2")
@@ -81,7 +79,6 @@ def muscles(trained: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-@pytest.mark.long
 def test_measured_muscle_and_clinical_data_rank_survival(muscles, tmp_path):
     baselines, name = ("baselines.centralized=true", "baselines.alone=true"), "c_index_weighted"
     words = ("experiment=sarcopenia_outcome", "federation=inprocess", f"paths.demo_dir={muscles}")

@@ -79,7 +79,7 @@ def test_a_new_study_is_trained_as_written(stranger, study, tmp_path, monkeypatc
         run(stranger, tmp_path / str(number), command)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_new_study_has_the_same_weights_over_flower(stranger, tmp_path, monkeypatch):
     monkeypatch.chdir(stranger)
     result = run(stranger, tmp_path / "here", commands("digits", "inprocess")[0])

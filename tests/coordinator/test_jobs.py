@@ -108,7 +108,7 @@ def test_an_unknown_job_is_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("federation", ["flower", "nvflare"])
+@pytest.mark.parametrize("federation", ["flower", pytest.param("nvflare", marks=pytest.mark.long)])
 def test_statistics_over_a_backend_are_those_of_this_machine(here, heart, tmp_path, federation):
     done = flip(tmp_path, HEART, f"paths.data_dir={heart}", "job=statistics", f"federation={federation}")
     assert done.status == 0, done.err

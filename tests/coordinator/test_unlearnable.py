@@ -144,7 +144,7 @@ def test_a_site_with_one_answer_and_two_unknown_codes_tells_no_one_of_these_two(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("federation", ["flower", "nvflare"])
+@pytest.mark.parametrize("federation", [pytest.param("flower", marks=pytest.mark.long), "nvflare"])
 def test_over_a_backend(federation, tmp_path):
     target, labels, said = CASES["no event"]
     result = execute(study(tmp_path, labels, target, f"federation={federation}"), tmp_path / "run")

@@ -281,7 +281,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
     return root, time.process_time() - started
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_demo_cohort_fits_its_budget(demo: tuple[Path, float]) -> None:
     root, seconds = demo
     assert seconds < 60

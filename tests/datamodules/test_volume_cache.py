@@ -83,7 +83,7 @@ def test_a_second_process_opens_no_dicom(cohort, tmp_path):
     assert other.stdout == "0\n", other.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_sweep_after_a_run_opens_no_dicom(tmp_path):
     """The real command line; each of its processes writes down what it opens."""
     (tmp_path / "sitecustomize.py").write_text(

@@ -43,14 +43,16 @@ class Backend:
 
 
 ONE = Backend("inprocess", 1, 10, apart=False, messages=False)
-FORKED = Backend("inprocess", 5, 10)
-FLOWER = Backend("flower", 2, 60, returns=True, messages=False)
-FLARE = Backend("nvflare", 2, 30)
+FORKED = Backend("inprocess", 5, 20)
+FLOWER = Backend("flower", 2, 120, returns=True, messages=False)
+FLARE = Backend("nvflare", 2, 60)
 
 
-def each(*backends: Backend, fast: Collection[Backend] = (ONE, FORKED)) -> list[Any]:
-    """These backends as parameters of a test; those that start Ray or FLARE are slow, and what is not named fast."""
-    return [
-        pytest.param(backend, id=backend.id, marks=[] if backend in fast else [pytest.mark.slow])
-        for backend in backends
-    ]
+def each(*backends: Backend, fast: Collection[Backend] = (ONE, FORKED), long: Collection[Backend] = ()) -> list[Any]:
+    """These backends as parameters of a test; those that start Ray or FLARE are slow, and what is not named fast.
+
+    `long` are those on which another test shows the same, live (`test_live_faults.py`).
+    """
+    marks = {backend: [] if backend in fast else [pytest.mark.slow] for backend in backends}
+    marks |= {backend: [pytest.mark.long] for backend in long}
+    return [pytest.param(backend, id=backend.id, marks=marks[backend]) for backend in backends]

@@ -71,9 +71,24 @@ def send_twice():
     setattr(place, name, again)
 
 
+def announce_alone():
+    """From here on this process announces its replies to Flower's server without sending them, as long as it is to."""
+    from flwr.supercore.inflatable import inflatable_utils
+
+    send = inflatable_utils.push_objects
+    if send.__name__ != "announced":
+
+        def announced(*arguments, **named):
+            return None if wanted() == "half" else send(*arguments, **named)
+
+        inflatable_utils.push_objects = announced
+
+
 def answer(self, task):
     if wanted() == "twice":
         send_twice()
+    if wanted() == "half":
+        announce_alone()
     return handed_on(self, task)
 
 

@@ -171,13 +171,15 @@ class Study:
         return max((each["round"] for each in self.lines()), default=-1)
 
     def await_fault(self, site: str, *faults: str | None) -> None:
-        """Wait for one of these of a site in a round that has not begun yet."""
+        """Wait for one of these of a site in a round that has not begun yet. Fails where the study has ended."""
         now = self.round()
-        until(
-            lambda: any(each["round"] > now and each["fault"] in faults for each in self.lines(site)),
-            PATIENCE,
-            f"{site}: no {faults} after round {now}; {self.lines(site)[-3:]}",
-        )
+
+        def happened() -> bool:
+            found = any(each["round"] > now and each["fault"] in faults for each in self.lines(site))
+            assert found or self.process.poll() is None, self.finish()
+            return found
+
+        until(happened, PATIENCE, f"{site}: no {faults} after round {now}; {self.lines(site)[-3:]}")
 
     def finish(self) -> Finished:
         """Wait for the end."""

@@ -51,7 +51,7 @@ def plan(backend: Backend) -> dict[str, dict[int, str]]:
     return sites | ({"late": {8: "hang"}, "victim": {1: "hang"}} if backend.apart else {})
 
 
-@pytest.fixture(scope="module", params=each(ONE, FORKED, FLOWER, FLARE, fast=[]))
+@pytest.fixture(scope="module", params=each(ONE, FORKED, FLOWER, FLARE, fast=[], long=[FLARE]))
 def ended(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
     """The study on one backend."""
     backend: Backend = request.param

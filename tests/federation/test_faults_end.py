@@ -48,7 +48,7 @@ def test_with_fewer_than_min_sites_left_the_study_ends(backend: Backend, tmp_pat
     assert running.result["rounds"] == complete(study.run) == 2
 
 
-@pytest.mark.parametrize("backend", each(FORKED, FLOWER, FLARE, fast=[]))
+@pytest.mark.parametrize("backend", each(FORKED, FLOWER, FLARE, fast=[], long=[FLOWER, FLARE]))
 def test_with_all_but_one_site_gone_the_study_ends(backend: Backend, tmp_path: Path, short: Path) -> None:
     study = Faulty(tmp_path, short / f"g-{backend.id}", {"killed": {1: "hang"}, "stands": {1: "hang"}, "well": {}})
     workers = "federation.workers=3"  # one for each: the site that is well waits for nobody
@@ -65,7 +65,7 @@ def test_with_all_but_one_site_gone_the_study_ends(backend: Backend, tmp_path: P
 
 
 @needs_root
-@pytest.mark.parametrize("backend", each(ONE, FORKED, FLOWER, FLARE, fast=[]))
+@pytest.mark.parametrize("backend", each(ONE, FORKED, FLOWER, FLARE, fast=[], long=[FLOWER, FLARE]))
 def test_without_space_for_the_next_round_the_study_ends_with_its_result(
     backend: Backend, tmp_path: Path, short: Path
 ) -> None:

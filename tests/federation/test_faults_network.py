@@ -35,7 +35,7 @@ def digest(folder: Path, backend: Backend, temporary: Path, *, drop: bool) -> st
 
 
 @pytest.mark.skipif(not can_mount(), reason="a network namespace can be made by root alone")
-@pytest.mark.parametrize("backend", each(FLOWER, FLARE))
+@pytest.mark.parametrize("backend", each(FLOWER, FLARE, long=[FLOWER, FLARE]))
 def test_a_network_that_is_gone_for_ten_seconds_costs_no_site(backend: Backend, tmp_path: Path, short: Path) -> None:
     undisturbed = digest(tmp_path / "before", ONE, short / "w", drop=False)
     assert digest(tmp_path / "with", backend, short / f"w-{backend.id}", drop=True) == undisturbed

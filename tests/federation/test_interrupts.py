@@ -43,7 +43,7 @@ def interrupted(study: Faulty, number: signal.Signals, *overrides: str, hangs: s
     [
         pytest.param(ONE, signal.SIGINT, id="inprocess-int"),
         pytest.param(FORKED, signal.SIGTERM, id="workers-term", marks=pytest.mark.slow),
-        pytest.param(FLOWER, signal.SIGHUP, id="flower-hup", marks=pytest.mark.slow),
+        pytest.param(FLOWER, signal.SIGHUP, id="flower-hup", marks=pytest.mark.long),
         pytest.param(FLARE, signal.SIGTERM, id="nvflare-term", marks=pytest.mark.slow),
     ],
 )

@@ -49,8 +49,7 @@ pytestmark = pytest.mark.slow
 SILENT = {"flower": ("TIMEOUT", "LOST"), "nvflare": ("LOST",)}
 ENDLESS = "strategy.rounds=100000"
 TWO = f"~sites.{COMPROMISED}"  # are enough where a study is killed: each hospital starts processes for each run of it
-# Of a study that is killed by its half: a round takes 0.3 s and more on Flower, and 0.1 s on FLARE, seen 0.3 s later.
-ROUNDS = {"flower": 16, "nvflare": 40}
+ROUNDS = 40  # of a study that is killed by its half: a round takes 0.1 s and more, and is seen 0.3 s later
 
 
 @pytest.fixture(scope="class")
@@ -65,7 +64,7 @@ def federation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 def study(federation: Federation) -> Iterator[Study]:
     """A study without end, in which one site after the other meets its fault."""
     soon = ["federation.join=1"] if federation.backend == "flower" else []
-    begun = federation.begin(ENDLESS, *soon, *TRACKED, timeout=25)
+    begun = federation.begin(ENDLESS, *soon, *TRACKED, timeout=60)  # in which a killed process loads torch again
     yield begun
     if begun.process.poll() is None:
         begun.process.send_signal(signal.SIGINT)
@@ -96,13 +95,19 @@ class LiveFaults:
         ("misdeed", "fault"),
         [
             ("raise", "RAISED"), ("nan", "NOT_FINITE"), ("inf", "NOT_FINITE"), ("shape", "INVALID"),
-            ("missing", "INVALID"), ("dtype", "INVALID"), ("old", "INVALID"), ("slow", "TIMEOUT"),
+            ("missing", "INVALID"), ("dtype", "INVALID"), ("old", "INVALID"), ("slow", "TIMEOUT"), ("half", "TIMEOUT"),
         ],
     )  # fmt: skip
-    def test_a_site_that_answers_badly_is_left_out_of_the_round_and_comes_back(self, misdeed, fault, study, federation):
+    def test_a_site_that_answers_badly_is_left_out_of_the_round_and_comes_back_and_costs_no_other(
+        self, misdeed, fault, study, federation
+    ):
+        if (misdeed, federation.backend) == ("half", "nvflare"):
+            pytest.skip("FLARE announces no small reply before it sends it")
+        before = len(study.lines())
         with federation.compromised.doing(misdeed):
             study.await_fault(COMPROMISED, fault)
         study.await_fault(COMPROMISED, None)
+        assert {each["fault"] for each in study.lines()[before:] if each["site"] != COMPROMISED} == {None}
 
     def test_a_hospital_listens_to_its_own_machine_alone_and_the_server_on_the_one_port_of_its_kits(
         self, study, federation
@@ -188,7 +193,7 @@ class LiveFaults:
     def test_the_report_names_who_was_missing_and_why(self, study, federation):
         study.process.send_signal(signal.SIGINT)
         ended = study.finish()
-        assert ended.status != 0
+        assert (ended.status, study.result["status"]) == (128 + signal.SIGINT, "interrupted"), ended.out + ended.err
         assert MARKER not in ended.out + ended.err
         report = (study.folder / "report.html").read_text()
         missing = {(each["site"], each["fault"]) for each in study.lines() if each["fault"]}
@@ -210,16 +215,15 @@ class LiveFaults:
 
     def test_a_run_ends_with_the_same_weights_though_its_server_and_then_its_command_line_are_killed(self, federation):
         """The server at a random moment, the command line once the resumed run has gone on by a round."""
-        rounds = ROUNDS[self.backend]
-        words = [*STUDIES[killed_on(f"live {self.backend}")], f"strategy.rounds={rounds}", TWO]
-        study = federation.begin(*words, rounds=random.randint(1, rounds // 2))
+        words = [*STUDIES[killed_on(f"live {self.backend}")], f"strategy.rounds={ROUNDS}", TWO]
+        study = federation.begin(*words, rounds=random.randint(1, ROUNDS // 2))
         federation.parties.kill("server")
         federation.start("server")
         ended = study.finish()
         assert ended.status == 1, ended.out + ended.err
         resumed = federation.resume(study)
         resumed.process.kill()
-        assert (resumed.finish().status, resumed.round() + 1 < rounds) == (-signal.SIGKILL, True)
+        assert (resumed.finish().status, resumed.round() + 1 < ROUNDS) == (-signal.SIGKILL, True)
         goes_on(resumed, federation, words)
 
     def test_hospitals_make_secure_sums_of_one_digest_and_pay_for_noise_by_one_ledger(self, federation, tmp_path):

@@ -111,7 +111,8 @@ def run_marked(folder: Path, temporary: Path, experiment: str, *more: str) -> "s
     [
         *((name, "train", "inprocess") for name in MARKED if name != "level_finder"),
         *((name, "check", "inprocess") for name in ("dermatology", "icu_outcome", "level_finder")),
-        *(("dermatology", "train", each) for each in ("flower", "nvflare")),
+        ("dermatology", "train", "flower"),
+        pytest.param("dermatology", "train", "nvflare", marks=pytest.mark.long),  # live: test_live_multimodal.py
     ],
 )
 def test_nothing_of_a_patient_leaves_a_site(experiment, job, federation, tmp_path, short):

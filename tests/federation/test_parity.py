@@ -136,7 +136,7 @@ def test_a_folder_that_holds_a_run_is_not_written_again(data, tmp_path):
         execute(study, tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_real_hospitals_give_the_same_weights_on_every_backend(data_dir, tmp_path):
     digests = {}
     for federation in ("inprocess", "flower", "nvflare"):
@@ -149,7 +149,7 @@ def test_the_real_hospitals_give_the_same_weights_on_every_backend(data_dir, tmp
     assert len(set(digests.values())) == 1, digests
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_strategy_that_needs_each_reply_gives_flower_the_weights_of_the_reference(data, tmp_path):
     overrides = ("strategy=median", "strategy.rounds=2", "trainer.steps=5")
     here = execute(tiny_heart_study(data, "federation=inprocess", *overrides), tmp_path / "run")

@@ -35,7 +35,7 @@ def names() -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", each(FORKED, FLOWER, FLARE, fast=[FORKED]))
+@pytest.mark.parametrize("backend", each(FORKED, FLOWER, FLARE, fast=[FORKED], long=[FLARE]))
 def test_a_run_beside_a_file_of_every_name_runs_none(
     backend: Backend, names: list[str], tmp_path: Path, short: Path
 ) -> None:

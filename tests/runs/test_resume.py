@@ -145,7 +145,7 @@ def test_a_run_killed_at_a_random_moment_ends_with_the_same_weights(number, whol
     assert (after["digest"], after["privacy"]) == (whole.result["digest"], whole.result["privacy"])
 
 
-@pytest.mark.slow
+@pytest.mark.long  # live, in each run of the tests: test_live_faults.py
 @pytest.mark.parametrize("backend", ["flower", "nvflare"])
 def test_a_run_killed_on_a_backend_at_a_random_moment_ends_with_the_same_weights(backend, wholes, data, tmp_path):
     name = killed_on(backend)

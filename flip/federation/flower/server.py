@@ -13,14 +13,14 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flip.errors import StudyFailed
 from flip.federation.flower.gate import Gate
-from flip.federation.flower.messages import MARKER, POLL, REQUEST, exchange
+from flip.federation.flower.messages import MARKER, REQUEST, exchange
 from flip.federation.flower.provision import CA, CERTIFICATE, CERTIFICATE_KEY, TOKEN
+from flip.federation.flower.replies import Replies
 from flip.federation.kit import ROSTER, Kit
 from flip.federation.spool import in_order
 from flip.files import only_process_in
@@ -107,7 +107,6 @@ def server_app() -> "ServerApp":
         kit = Kit.read(Path(os.environ[KIT_FOLDER]))
         request = json.loads(str(context.run_config[REQUEST]))
         job = Submission.from_json(request["job"])
-        pull_soon(job.timeout)
         folder = shared_folder(Path(str(kit.setting("runs"))), request["folder"], request["marker"])
         sites = Sites(grid, public_keys(kit), job.timeout)
         alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending
@@ -119,18 +118,6 @@ def server_app() -> "ServerApp":
                 raise SystemExit("the run was stopped") from stopped
 
     return app
-
-
-def pull_soon(timeout: float) -> None:
-    """Let Flower look again soon for the parts of a reply, which come one after the other, and no longer than a task.
-
-    A reply is announced before its parts are there; Flower then waits a second for each of them, and two hours for one
-    that never comes, which no setting of its own changes.
-    """
-    from flwr.supercore.inflatable.inflatable_utils import pull_objects
-    from flwr.superlink.grid import http_grid
-
-    http_grid.pull_objects = partial(pull_objects, initial_backoff=POLL, max_time=timeout)  # type: ignore[attr-defined]
 
 
 def shared_folder(runs: Path, relative: str, marker: str) -> Path:
@@ -184,7 +171,8 @@ class Sites:
         try:
             present = self.present()
             asked = {site: present[site] for site in sites if site in present}
-            yield from in_order(exchange(self.grid, task, asked, self.timeout), task, sites)
+            replies: Any = Replies(self.grid)
+            yield from in_order(exchange(replies, task, asked, self.timeout), task, sites)
         except RunNotRunningException as stopped:
             raise Stopped from stopped
 

@@ -395,14 +395,14 @@ def test_the_weights_are_those_of_the_reference(first, data, tmp_path):
     assert first.result["digest"] == execute(study, tmp_path / "run")["digest"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_statistics_of_the_sites_are_those_of_the_reference(federation, data, tmp_path):
     told = federation.run("sites=heart", "job=statistics")
     reference = flip(tmp_path, "experiment=heart_disease", *SMALL_HEART, f"paths.data_dir={data}", "job=statistics")
     assert told.description == reference.description
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_round_costs_less_than_what_a_process_per_message_did(federation):
     """Ten rounds of nearly no training; a process that imports torch took 10 s a round and more."""
     ran = federation.run("sites=heart", "strategy.rounds=10")
@@ -510,7 +510,7 @@ def test_an_unregistered_key_is_not_let_in(federation):
     federation.start("va")
 
 
-@pytest.mark.slow
+@pytest.mark.long  # a whole study: test_live_faults.py
 def test_an_interrupt_stops_the_run_at_the_server(federation):
     process = federation.place.begin(federation.home, *federation.study(), "sites=heart", "strategy.rounds=5000")
     runs = federation.home / "runs"

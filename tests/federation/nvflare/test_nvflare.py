@@ -174,7 +174,7 @@ def test_a_large_message_reaches_every_gate_and_an_error_of_the_loop_is_raised_a
 # Speed
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_rounds_after_the_first_are_not_polled_for(tmp_path):
     data = write_tiny_heart(tmp_path / "data")
     small = ["experiment=heart_disease", "strategy.rounds=10", "trainer.steps=5", "federation=nvflare"]

@@ -406,7 +406,7 @@ def test_the_weights_are_those_of_inprocess_and_nothing_of_a_site_is_anywhere_el
     assert looked > 60
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_statistics_of_the_sites_are_those_of_inprocess(federation):
     assert federation.study("job=statistics").description == federation.described
 
