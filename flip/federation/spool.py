@@ -40,20 +40,23 @@ def in_order(arrivals: Iterator[Arrival], task: Task, sites: Sequence[str]) -> I
 
 
 def kept(answer: bytes | Path | Fault, path: Path, task: Task) -> Path | Fault:
-    """What has arrived as a file; what is longer than any reply to the task can be is none.
-
-    That is arrays as large as those sent, a few times, and aggregates; a task whose answer is of what was sent with
-    another one says how large that was.
-    """
+    """What has arrived as a file; what is longer than any reply to the task can be is none."""
     if isinstance(answer, Fault):
         return answer
-    sent = sum(array.nbytes for array in (*task.weights.values(), *task.state.values()))
-    sent = max(sent, int(task.params.get(ROOM, 0)))
-    if (len(answer) if isinstance(answer, bytes) else answer.stat().st_size) > TIMES * sent + BESIDE:
+    if (len(answer) if isinstance(answer, bytes) else answer.stat().st_size) > largest(task):
         if isinstance(answer, Path):
             answer.unlink()
         return Fault.INVALID
     return spool(path, [answer]) if isinstance(answer, bytes) else answer
+
+
+def largest(task: Task) -> int:
+    """The bytes of the largest reply to a task: arrays as large as those sent, a few times, and aggregates.
+
+    A task whose answer is of what was sent with another one says how large that was.
+    """
+    sent = sum(array.nbytes for array in (*task.weights.values(), *task.state.values()))
+    return TIMES * max(sent, int(task.params.get(ROOM, 0))) + BESIDE
 
 
 def spool(path: Path, parts: Sequence[Any]) -> Path:

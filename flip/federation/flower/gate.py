@@ -1,7 +1,8 @@
 """The gate before everything of a SuperLink's: who may reach which of its interfaces, told by the headers alone.
 
 Flower checks a site's key and signature too, but after it has taken the whole body into memory: anybody could fill the
-server's. Here the body of a request is not read before its sender is known. Contract checked against flwr 1.41.
+server's. Here the body of a request is not read before its sender is known, and of a site's no more than it can need.
+Contract checked against flwr 1.41.
 """
 
 import hmac
@@ -15,6 +16,8 @@ Receive = Callable[[], Awaitable[Scope]]
 Send = Callable[[Scope], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN, GUARDED = "/v1/fleet/", "/v1/control/"  # what a site's key opens, and what our token does
+PART = "/v1/fleet/push-object"
+SHORT, LARGEST = 1 << 16, 1 << 31  # bytes of a site's request; of one with a part of a message, as protobuf has it
 
 
 class Gate:
@@ -35,7 +38,8 @@ class Gate:
             await send({"type": "http.response.start", "status": 403, "headers": [(b"connection", b"close")]})
             await send({"type": "http.response.body", "body": b"not for you"})
             return
-        await self.app(scope, receive, send)
+        most = LARGEST if scope.get("path") == PART else SHORT
+        await self.app(scope, at_most(most, receive) if scope.get("path", "").startswith(OPEN) else receive, send)
 
     def lets_in(self, scope: Scope) -> bool:
         """Whether a request may come in: a site's, one with the token, or one of this machine's own processes."""
@@ -70,3 +74,16 @@ class Gate:
             )
         except (ValueError, TypeError):  # no base64, no time, or one without a zone
             return False
+
+
+def at_most(most: int, receive: Receive) -> Receive:
+    """Read so many bytes of a body at most; then it is as if who sends it had gone."""
+    read = 0
+
+    async def bounded() -> Scope:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        return message if read <= most else {"type": "http.disconnect"}
+
+    return bounded

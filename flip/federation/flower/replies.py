@@ -5,13 +5,16 @@ Contract checked against flwr 1.41.
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from flip.federation.flower.messages import POLL
 
 if TYPE_CHECKING:
     from flwr.app import Message
+    from flwr.superlink.grid.http_grid import HttpGrid
 
 MOMENT = 1.0  # seconds that one look waits for parts, which mostly come within a few hundredths of the announcement
 
@@ -31,15 +34,22 @@ class Replies:
 
     A site announces its reply and then sends the parts. The grid's own `pull_messages` waits until all are there, for
     two hours, and meanwhile looks for nobody's reply: one site that fails in between would have all others be late.
+    Of a reply that was announced and has not come whole by the end of the block, the SuperLink keeps nothing.
     """
 
-    grid: Any
+    grid: "HttpGrid"
     announced: dict[str, Announced] = field(default_factory=dict)
+
+    def __enter__(self) -> "Replies":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for reply in self.announced.values():
+            self._forget(reply)
 
     def push_messages(self, messages: "Iterable[Message]") -> Iterable[str]:
         """Send messages; their numbers."""
-        numbers: Iterable[str] = self.grid.push_messages(messages)
-        return numbers
+        return self.grid.push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> "list[Message]":
         """The reply to the one message that is named, or nothing as long as it has not come whole.
@@ -47,18 +57,14 @@ class Replies:
         Raises what Flower raises for one that will not come.
         """
         from flwr.app import Message
-        from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
         from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
         [asked] = message_ids
         reply = self.announced.get(asked) or self._look(asked)
         if reply is None or not self._whole(reply):
             return []
-        received = ConfirmMessageReceivedRequest(
-            node=self.grid.node, run_id=self.grid.run.run_id, message_object_id=reply.number
-        )
-        self.grid._runtime_client.ConfirmMessageReceived(received)
         message = inflate_object_from_contents(reply.number, reply.come)
+        self._forget(self.announced.pop(asked))
         if not isinstance(message, Message):
             raise TypeError(f"a reply that is a {type(message).__name__}")
         message.metadata.__dict__["_message_id"] = reply.number  # as the grid does
@@ -70,11 +76,11 @@ class Replies:
         from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 
         found = self.grid._runtime_client.PullMessages(PullAppMessagesRequest(message_ids=[asked]))
-        if not found.messages_list:
-            return None
-        parts = [each.object_id for each in iterate_object_tree(found.message_object_trees[0])]
-        self.announced[asked] = Announced(found.messages_list[0].metadata.message_id, parts)
-        return self.announced[asked]
+        for message, tree in zip(found.messages_list, found.message_object_trees, strict=True):
+            if message.metadata.reply_to_message_id == asked:
+                parts = [each.object_id for each in iterate_object_tree(tree)]
+                self.announced[asked] = Announced(message.metadata.message_id, parts)
+        return self.announced.get(asked)
 
     def _whole(self, reply: Announced) -> bool:
         """Pull the parts that have come, for a moment; whether all have."""
@@ -92,3 +98,15 @@ class Replies:
                         return False
                     time.sleep(POLL)
         return True
+
+    def _forget(self, reply: Announced) -> None:
+        """Let the SuperLink drop a reply, and take no further part of it."""
+        from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
+        from flwr.supercore.run import RunNotRunningException
+        from httpx import HTTPError
+
+        request = ConfirmMessageReceivedRequest(
+            node=self.grid.node, run_id=self.grid.run.run_id, message_object_id=reply.number
+        )
+        with suppress(HTTPError, RunNotRunningException):  # a run that is over keeps nothing
+            self.grid._runtime_client.ConfirmMessageReceived(request)

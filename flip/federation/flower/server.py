@@ -14,9 +14,10 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from flip.errors import StudyFailed
+from flip.federation.flower.announced import refuse_others
 from flip.federation.flower.gate import Gate
 from flip.federation.flower.messages import MARKER, REQUEST, exchange
 from flip.federation.flower.provision import CA, CERTIFICATE, CERTIFICATE_KEY, TOKEN
@@ -29,14 +30,17 @@ from flip.messages import Reply, Task
 if TYPE_CHECKING:
     from flwr.app import Context
     from flwr.serverapp import Grid, ServerApp
+    from flwr.superlink.grid.http_grid import HttpGrid
 
 KIT_FOLDER = "FLIP_SERVER_KIT"  # environment of the server's processes: where their kit lies
 LOOK = 0.2  # seconds between looks at which sites are there
+SENDING = 86_400  # seconds that one part of a message may take; Flower's 180 end large ones before federation.timeout
 ENDING = 60.0  # seconds that an earlier part of a run, which was stopped, may take to end
 
 
 def main(folder: Path) -> None:
     """Run the SuperLink from the server's kit until told to end."""
+    from flwr.supercore.corestate import in_memory_corestate
     from flwr.superlink import extensions
     from flwr.superlink.cli import flower_superlink
     from starlette.middleware import Middleware
@@ -49,6 +53,8 @@ def main(folder: Path) -> None:
     token, roster = (kit.folder / TOKEN).read_text().strip(), public_keys(kit)
     extensions.get_middleware = lambda: (Middleware(Gate, token=token, roster=roster),)
     extensions.get_lifespan_contexts = lambda: (enrolled(roster),)
+    refuse_others()
+    in_memory_corestate.OBJECT_PUSH_SESSION_TTL_SECONDS = SENDING  # type: ignore[attr-defined]
     sys.argv = ["flower-superlink", *options(kit)]
     flower_superlink()
 
@@ -108,7 +114,7 @@ def server_app() -> "ServerApp":
         request = json.loads(str(context.run_config[REQUEST]))
         job = Submission.from_json(request["job"])
         folder = shared_folder(Path(str(kit.setting("runs"))), request["folder"], request["marker"])
-        sites = Sites(grid, public_keys(kit), job.timeout)
+        sites = Sites(cast("HttpGrid", grid), public_keys(kit), job.timeout)
         alone = only_process_in(folder / "state", ENDING)  # an earlier part of the run may still be ending
         with alone, (folder / "log.txt").open("a") as log, redirect_stdout(log), redirect_stderr(log):
             try:
@@ -146,7 +152,7 @@ class Sites:
     A node is believed to be the site whose public key it has proven to hold; what it says itself counts for nothing.
     """
 
-    grid: "Grid"
+    grid: "HttpGrid"
     roster: Mapping[bytes, str]
     timeout: float
 
@@ -171,8 +177,8 @@ class Sites:
         try:
             present = self.present()
             asked = {site: present[site] for site in sites if site in present}
-            replies: Any = Replies(self.grid)
-            yield from in_order(exchange(replies, task, asked, self.timeout), task, sites)
+            with Replies(self.grid) as replies:
+                yield from in_order(exchange(replies, task, asked, self.timeout), task, sites)
         except RunNotRunningException as stopped:
             raise Stopped from stopped
 

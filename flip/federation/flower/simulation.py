@@ -188,7 +188,7 @@ def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
             raise StudyFailed(f"Flower started {len(nodes)} of {number} nodes within {timeout} s")
         time.sleep(POLL)
     found: dict[str, int] = {}
-    for _, message in deliver(grid, {str(node): node for node in nodes}, b"", "query", timeout):
+    for _, message in deliver(grid, {str(node): node for node in nodes}, b"", "query", timeout, restarts=True):
         if message is not None and message.has_content():
             found[str(message.content[RECORD][SITE])] = message.metadata.src_node_id
     if len(found) < number:
@@ -198,7 +198,7 @@ def find_sites(grid: "Grid", number: int, timeout: float) -> dict[str, int]:
 
 def arrivals(grid: "Grid", task: Task, nodes: Mapping[str, int], timeout: float) -> Iterator[Arrival]:
     """The sites' answers as they come; those that are late for good lose their workers, which others need."""
-    for site, answer in exchange(grid, task, nodes, timeout):
+    for site, answer in exchange(grid, task, nodes, timeout, restarts=True):
         if answer is Fault.TIMEOUT:
             end(BUSY)
         yield site, answer

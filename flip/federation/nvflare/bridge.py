@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
 from flip.errors import StudyFailed
-from flip.federation.spool import Arrival, in_order, spool
+from flip.federation.spool import BESIDE, Arrival, in_order, largest, spool
 from flip.messages import Fault, Reply, Task
 from flip.messages.wire import task_parts
 
@@ -34,7 +34,8 @@ class Link:
         workers: sites that are asked at the same time.
 
     `processes` holds a descriptor of each client's process, which is ready when the process has ended. `number` marks
-    a question and its answers, so that a late answer is not taken for one to the next question.
+    a question and its answers, so that a late answer is not taken for one to the next question. `most` is how many
+    bytes an answer may have, at which the server's side stops.
     """
 
     bridge: Connection
@@ -42,13 +43,14 @@ class Link:
     timeout: float
     workers: int
     number: int = 0
+    most: int = BESIDE
     broken: Fault | None = None
     processes: dict[str, int] = field(default_factory=dict)
 
     def ask(self, task: Task, sites: Sequence[str]) -> Iterator[Reply]:
         """Send a task to the named sites; one reply each, in the order of the names."""
         with tempfile.TemporaryDirectory(prefix="flip-task-") as folder:
-            file = spool(Path(folder) / "task", task_parts(task))
+            file, self.most = spool(Path(folder) / "task", task_parts(task)), largest(task)
             yield from in_order(self.exchange(file, sites, self.workers), task, sites)
 
     def meet(self, timeout: float) -> None:
@@ -81,7 +83,7 @@ class Link:
                     until = {each: limit + paused for each, limit in until.items()}
 
     def _send(self, site: str, task: Path | None) -> None:
-        head = json.dumps([self.number, self.clients[site], str(task) if task else None])
+        head = json.dumps([self.number, self.clients[site], str(task) if task else None, self.most])
         try:
             if self.broken is None:
                 self.bridge.send_bytes(head.encode())
@@ -108,7 +110,7 @@ class Link:
         try:
             number, client, fault, file = json.loads(self.bridge.recv_bytes())
             blob = self.bridge.recv_bytes()
-        except (EOFError, OSError) as error:
+        except (EOFError, OSError, ValueError) as error:  # no JSON: a message before it was cut off
             self._break(error)
             return []
         site = next(name for name, each in self.clients.items() if each == client)

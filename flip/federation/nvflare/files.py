@@ -6,10 +6,14 @@ Shareable itself, which saves the fetching.
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flip.federation.spool import spool
+
+if TYPE_CHECKING:
+    from nvflare.apis.signal import Signal
 
 BLOB, FILE = "blob", "file"  # in a Shareable: a message's bytes, or where they lie (the sender's cell, a reference)
 SMALL = 1 << 20  # bytes of the largest message that travels in the Shareable
@@ -44,21 +48,48 @@ def offered(file: Path, fl_ctx: Any, done: Callable[..., None] | None = None) ->
     return {FILE: [cell.get_fqcn(), add_file(downloader, str(file))]}
 
 
-def received(shareable: Mapping[str, Any], fl_ctx: Any, sender: str) -> bytes | Path:
+@dataclass(frozen=True)
+class Limits:
+    """How many bytes a message may have, and FLARE's signal by which its fetching is ended."""
+
+    most: float
+    end: "Signal | None" = None
+
+
+def received(
+    shareable: Mapping[str, Any], fl_ctx: Any, sender: str, limits: Limits = Limits(float("inf"))
+) -> bytes | Path:
     """A message: its bytes, or a file with them that is ours; empty where there is none.
 
-    Raises ValueError for one that lies elsewhere than at `sender`, and RuntimeError for one that could not be fetched.
+    Raises ValueError for one that lies elsewhere than at `sender`, and RuntimeError for one that could not be fetched,
+    or is larger than it may be.
     """
-    from nvflare.fuel.f3.streaming.file_downloader import download_file
-
     if FILE not in shareable:
         blob = shareable.get(BLOB, b"")
         return blob if isinstance(blob, bytes) else b""
     source, reference = shareable[FILE]
     if sender not in source.split("."):
         raise ValueError(f"{sender} names a message of {source}")
-    cell = fl_ctx.get_engine().get_cell()
-    error, file = download_file(source, reference, STALLED, cell, location=str(own_folder(fl_ctx)))
-    if error or file is None:
+    file, error = fetched((source, reference), fl_ctx, limits)
+    if error:
+        file.unlink(missing_ok=True)
         raise RuntimeError(f"a message of {sender} could not be fetched: {error}")
-    return Path(file)
+    return file
+
+
+def fetched(place: tuple[str, str], fl_ctx: Any, limits: Limits) -> tuple[Path, str | None]:
+    """The file that a message was fetched into, and what went wrong: as FLARE's `download_file`, within limits."""
+    from nvflare.fuel.f3.streaming.download_service import download_object
+    from nvflare.fuel.f3.streaming.file_downloader import _ChunkConsumer
+
+    class Bounded(_ChunkConsumer):  # type: ignore[misc]
+        def consume(self, ref_id: str, state: dict[str, object], data: bytes) -> dict[str, object]:
+            if not data or self.total_bytes + len(data) > limits.most:
+                raise ValueError(f"it has a piece of nothing, or more than {limits.most} bytes")
+            told: dict[str, object] = super().consume(ref_id, state, data)
+            return told
+
+    consumer = Bounded(str(own_folder(fl_ctx)))
+    cell = fl_ctx.get_engine().get_cell()
+    download_object(*place, STALLED, cell, consumer, abort_signal=limits.end)
+    return Path(consumer.file_path), consumer.error

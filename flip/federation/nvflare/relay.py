@@ -12,11 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flip.federation.nvflare.components import POLL, TASK, WORK
-from flip.federation.nvflare.files import offered, received
+from flip.federation.nvflare.files import Limits, offered, received
 from flip.messages import Fault
+
+if TYPE_CHECKING:
+    from nvflare.apis.signal import Signal
 
 SECOND = 1.0  # seconds between looks at what is not asked over the bridge
 SETTLING = 15.0  # seconds from the beginning of a job for which a question waits for its client to be there
@@ -68,42 +71,45 @@ class Relay:
         self.questions = bridge
         self.answers = Answers(bridge)
         self.standing: dict[str, Any] = {}  # FLARE's task of each client that has a question
+        self.fetching: dict[str, Signal] = {}  # by client, what ends the fetching of its last answer
 
     def start_controller(self, fl_ctx: object) -> None:
         """FLARE wants it, as it wants `stop_controller`; there is nothing to prepare or to put away."""
 
     stop_controller = start_controller
 
-    def control_flow(self, abort_signal: Any, fl_ctx: Any) -> None:
+    def control_flow(self, abort_signal: "Signal", fl_ctx: Any) -> None:
         """For each question a task for its client, in place of one that the loop has given up, and a word of it.
 
         When a job begins, a client may still be busy with the end of the one before, and joins a little later.
         """
         engine, looked, began = fl_ctx.get_engine(), -SECOND, time.monotonic()
-        early = dict[str, tuple[int, str]]()
+        early = dict[str, tuple[int, str, int]]()
         while not abort_signal.triggered:
             if time.monotonic() - looked >= SECOND:
                 self.each_second(engine)
                 looked = time.monotonic()
             if self.questions.poll(POLL if early else SECOND):
                 try:
-                    number, client, task = json.loads(self.questions.recv_bytes())
+                    number, client, task, most = json.loads(self.questions.recv_bytes())
                 except (EOFError, OSError):
                     return
-                early[client] = number, task
-            for client, (number, task) in list(early.items()):
+                early[client] = number, task, most
+            for client, question in list(early.items()):
                 if engine.get_client_from_name(client) or time.monotonic() - began > SETTLING:
                     del early[client]
-                    self.ask(number, client, task, fl_ctx)
+                    self.ask(client, question, fl_ctx)
 
-    def ask(self, number: int, client: str, task: str, fl_ctx: Any) -> None:
-        """Have FLARE carry one question."""
+    def ask(self, client: str, question: tuple[int, str, int], fl_ctx: Any) -> None:
+        """Have FLARE carry one question. What still comes of the client's answer to the one before is not wanted."""
         from nvflare.apis.controller_spec import Task
         from nvflare.apis.shareable import Shareable
 
-        engine = fl_ctx.get_engine()
+        engine, (number, task, most) = fl_ctx.get_engine(), question
         if client in self.standing:
             self.cancel_task(self.standing.pop(client))
+        if client in self.fetching:
+            self.fetching.pop(client).trigger(True)
         if engine.get_client_from_name(client) is None or self.get_client_disconnect_time(client):
             self.answers.lose(number, client)
             return
@@ -111,7 +117,9 @@ class Relay:
             data = Shareable(offered(Path(task), fl_ctx) if task else {})
         except FileNotFoundError:  # the loop has given the question up
             return
-        self.standing[client] = Task(TASK, data, props={"number": number}, result_received_cb=self.answered)
+        self.standing[client] = Task(
+            TASK, data, props={"number": number, "most": most}, result_received_cb=self.answered
+        )
         self.send(self.standing[client], fl_ctx, targets=[client])
         engine.send_aux_request([client], WORK, Shareable(), 0.0, fl_ctx, optional=True)
 
@@ -131,16 +139,19 @@ class Relay:
     def answered(self, client_task: Any, fl_ctx: object) -> None:
         """One answer."""
         from nvflare.apis.controller_spec import TaskCompletionStatus
+        from nvflare.apis.signal import Signal
 
-        about = client_task.task.props["number"], client_task.client.name, client_task.result
+        props, client, result = client_task.task.props, client_task.client.name, client_task.result
         client_task.result = None
         self.cancel_task(client_task.task, completion_status=TaskCompletionStatus.OK)
-        threading.Thread(target=self.fetch, args=[*about, fl_ctx], daemon=True).start()
+        self.fetching[client] = Signal()
+        limits = Limits(props["most"], self.fetching[client])
+        threading.Thread(target=self.fetch, args=[props["number"], client, result, limits, fl_ctx], daemon=True).start()
 
-    def fetch(self, number: int, client: str, result: Any, fl_ctx: Any) -> None:
+    def fetch(self, number: int, client: str, result: Any, limits: Limits, fl_ctx: Any) -> None:
         """The answer itself, which may take its time to come, beside what FLARE does meanwhile."""
         try:
-            answer = received(result, fl_ctx, client)
+            answer = received(result, fl_ctx, client, limits)
         except Exception as error:  # whatever a client sent: it is no answer, and the loop must hear of it
             self.logger.warning(f"{error}")
             answer = b""

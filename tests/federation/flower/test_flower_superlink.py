@@ -124,6 +124,25 @@ def test_the_body_of_who_is_not_let_in_is_not_read():
     assert sent[0]["status"] == 403
 
 
+@pytest.mark.parametrize(("path", "pieces", "read"), [("pull-messages", 2, 1), ("push-object", 2, 2)])
+def test_of_a_sites_request_no_more_is_read_than_it_can_need(path, pieces, read):
+    from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+
+    known, seen = ec.generate_private_key(ec.SECP384R1()), []
+
+    async def receive():
+        return {"type": "http.request", "body": b"x" * 40_000, "more_body": True}
+
+    async def app(scope, receive, send):
+        for _ in range(pieces):
+            seen.append((await receive())["type"])
+
+    asked = request(known) | {"path": f"/v1/fleet/{path}"}
+    gate = Gate(app, "right", {public_key_to_bytes(known.public_key()): "kings"})
+    asyncio.run(gate(asked, receive, None))
+    assert seen == ["http.request"] * read + ["http.disconnect"] * (pieces - read)
+
+
 # Replies that Flower cannot read.
 
 

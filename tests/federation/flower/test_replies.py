@@ -1,105 +1,237 @@
-"""A reply that has been announced and does not come whole keeps nobody else's waiting."""
+"""One site's reply at Flower's SuperLink, whatever the site does with it, costs no other site's."""
 
+import threading
 import time
-from types import SimpleNamespace
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from flwr.app import Message, RecordDict
-from flwr.app.message import remove_content_from_message
-from flwr.common.serde import message_to_proto
-from flwr.proto.message_pb2 import PullObjectResponse
-from flwr.proto.node_pb2 import Node
-from flwr.proto.runtime_pb2 import PullAppMessagesResponse
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.proto.message_pb2 import ObjectTree
+from flwr.supercore.error import FlowerError
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.servicer.fleet import fleet_handlers
 
 from flip.federation.flower import replies
-from flip.federation.flower.messages import exchange, record
+from flip.federation.flower.announced import is_chain, refuse_others
+from flip.federation.flower.messages import RECORD, exchange
 from flip.federation.flower.replies import Replies
 from flip.messages import Fault, Task
+from tests.federation.flower.in_memory import SuperLink
 
 TASK = Task("run", "study", 0, "fit", {}, {}, {}, "{}")
-
-
-class SuperLink:
-    """A grid at a SuperLink to which each site announces its reply, and sends its parts after so many looks at them."""
-
-    node, run = Node(node_id=1), SimpleNamespace(run_id=1)
-
-    def __init__(self, announced: dict[str, int], looks: dict[str, int]) -> None:
-        self.announced, self.looks = announced, looks
-        self.parts: dict[str, tuple[str, bytes]] = {}
-        self.confirmed: list[str] = []
-        self._runtime_client = self
-
-    def push_messages(self, messages: Any) -> list[str]:
-        return list(self.announced)[: len(list(messages))]
-
-    def PullMessages(self, request: Any) -> PullAppMessagesResponse:
-        [site] = request.message_ids
-        self.announced[site] -= 1
-        if self.announced[site] != 0:  # announced once alone, as by a SuperLink
-            return PullAppMessagesResponse()
-        reply = Message(record(site.encode()), reply_to=Message(RecordDict(), dst_node_id=1, message_type="train"))
-        reply.metadata.__dict__["_message_id"] = reply.object_id
-        self.parts |= {number: (site, each.deflate()) for number, each in get_all_nested_objects(reply).items()}
-        return PullAppMessagesResponse(
-            messages_list=[message_to_proto(remove_content_from_message(reply))],
-            message_object_trees=[get_object_tree(reply)],
-        )
-
-    def PullObject(self, request: Any) -> PullObjectResponse:
-        site, content = self.parts[request.object_id]
-        self.looks[site] -= 1
-        if self.looks[site] >= 0:
-            return PullObjectResponse(object_found=True, object_available=False)
-        return PullObjectResponse(object_found=True, object_available=True, object_content=content)
-
-    def ConfirmMessageReceived(self, request: Any) -> None:
-        self.confirmed.append(self.parts[request.message_object_id][0])
+SITES = ("first", "odd", "last")
 
 
 @pytest.fixture(autouse=True)
-def identity(monkeypatch: pytest.MonkeyPatch) -> None:
+def contract(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SuperLink of ours; the run is said to be under way, and one look waits for a twentieth of a second."""
     for name in ("_run_id", "_node_id", "_task_id"):
-        monkeypatch.setattr(TaskIdentity, name, 1)
+        monkeypatch.setattr(TaskIdentity, name, None, raising=False)
+    monkeypatch.setattr(fleet_handlers, "check_abort", lambda *_: None)
+    monkeypatch.setattr(fleet_handlers, "push_messages", fleet_handlers.push_messages)
+    refuse_others()
     monkeypatch.setattr(replies, "MOMENT", 0.05)
 
 
-def answers(link: SuperLink, seconds: float = 2) -> dict[str, Any]:
-    grid: Any = Replies(link)
-    return dict(exchange(grid, TASK, {site: at for at, site in enumerate(link.announced)}, seconds))
+@pytest.fixture
+def link() -> SuperLink:
+    return SuperLink(SITES)
 
 
-def test_a_site_that_announces_its_reply_and_sends_no_more_is_late_and_nobody_else_is():
-    link = SuperLink({"first": 3, "half": 1, "last": 5}, {"first": 0, "half": 10**9, "last": 0})
-    assert answers(link) == {"first": b"first", "half": Fault.TIMEOUT, "last": b"last"}
-    assert link.confirmed == ["first", "last"]
+def ask(link: SuperLink, act: Callable[[], None], seconds: float = 3) -> dict[str, Any]:
+    """What the loop hears of a task while the sites `act`, once all are asked."""
+
+    def acts() -> None:
+        while len(link.asked) < len(link.names):
+            time.sleep(0.01)
+        act()
+
+    threading.Thread(target=acts, daemon=True).start()
+    with Replies(link.grid) as grid:
+        return dict(exchange(grid, TASK, link.nodes, seconds))
 
 
-def test_a_reply_whose_parts_come_over_several_looks_is_put_together():
-    link = SuperLink({"slow": 1}, {"slow": 8})
-    began = time.monotonic()
-    assert answers(link, 60) == {"slow": b"slow"}
-    assert time.monotonic() - began < 60
+def honest(link: SuperLink, *sites: str) -> None:
+    for site in sites:
+        assert link.send(link.announce(site, site.encode())) == [True, True, True]
 
 
-def test_a_part_that_the_server_gave_up_loses_the_site():
-    link = SuperLink({"gone": 1, "there": 2}, {"gone": 0, "there": 0})
-    link.PullObject = lambda request, pull=link.PullObject: (  # type: ignore[method-assign]
-        PullObjectResponse(object_found=False) if link.parts[request.object_id][0] == "gone" else pull(request)
-    )
-    assert answers(link) == {"gone": Fault.LOST, "there": b"there"}
+def held(link: SuperLink) -> int:
+    """How many parts of messages to the server its SuperLink keeps."""
+    mine = set(link.asked.values())
+    tree = {part for number in mine for part in parts(link.state.object_store, number)}
+    return len(set(link.state.object_store.store) - tree)
 
 
-def test_a_run_that_was_stopped_ends_the_study():
-    link = SuperLink({"a": 1}, {"a": 0})
+def parts(store: Any, number: str) -> Iterator[str]:
+    if number in store:
+        yield number
+        for child in store.store[number].child_object_ids:
+            yield from parts(store, child)
 
+
+def test_replies_come_whole(link):
+    assert ask(link, lambda: honest(link, *SITES)) == {site: site.encode() for site in SITES}
+    assert held(link) == 0
+
+
+def test_a_site_that_announces_its_reply_and_sends_no_more_is_late_and_nobody_else_is(link):
+    def act() -> None:
+        link.announce("odd", b"odd")
+        time.sleep(0.3)
+        honest(link, "first", "last")
+
+    assert ask(link, act) == {"first": b"first", "odd": Fault.TIMEOUT, "last": b"last"}
+
+
+def test_a_reply_whose_parts_come_over_several_looks_is_put_together(link):
+    def act() -> None:
+        honest(link, "first", "last")
+        announced = link.announce("odd", b"odd")
+        time.sleep(0.3)
+        link.send(announced)
+
+    assert ask(link, act)["odd"] == b"odd"
+
+
+def test_of_what_comes_after_the_time_is_over_the_server_keeps_nothing(link):
+    said = []
+
+    def act() -> None:
+        honest(link, "first", "last")
+        said.append(link.announce("odd", b"odd" * 1000))
+
+    assert ask(link, act, seconds=1)["odd"] is Fault.TIMEOUT
+    assert True not in link.send(said[0])
+    assert held(link) == 0
+
+
+def test_a_part_that_the_server_gave_up_loses_its_site_alone(link):
+    def act() -> None:
+        announced = link.announce("odd", b"odd")
+        link.state.object_store.delete(announced.message.object_id)
+        honest(link, "first", "last")
+
+    assert ask(link, act) == {"first": b"first", "odd": Fault.LOST, "last": b"last"}
+
+
+@pytest.mark.parametrize(
+    "otherwise",
+    [
+        {"src_node_id": SUPERLINK_NODE_ID, "reply_to_message_id": ""},
+        {"reply_to_message_id": ""},
+        {"dst_node_id": 7},
+        {"tree": ObjectTree(object_id="0" * 64)},
+    ],
+    ids=["a task of the server's own", "a reply to nothing", "to another site", "a tree of another message"],
+)
+def test_no_site_announces_anything_but_its_own_reply(link, otherwise):
+    told = []
+
+    def act() -> None:
+        try:
+            link.announce("odd", b"in the name of all", **otherwise)
+        except FlowerError as error:
+            told.append(error.code)
+        honest(link, "first", "last")
+
+    assert ask(link, act, seconds=1) == {"first": b"first", "odd": Fault.TIMEOUT, "last": b"last"}
+    assert len(told) == 1
+
+
+def test_no_site_announces_a_reply_in_the_name_of_another(link):
+    def act() -> None:
+        with pytest.raises(FlowerError):
+            link.announce("odd", b"forged", src_node_id=link.nodes["first"], reply_to_message_id=link.asked["first"])
+        honest(link, *SITES)
+
+    assert ask(link, act) == {site: site.encode() for site in SITES}
+
+
+def test_a_message_that_replies_to_nothing_is_nobodys_reply(link, monkeypatch):
+    """Also at a SuperLink that takes everything, as Flower's does: the loop looks at what is replied to."""
+    monkeypatch.setattr("flip.federation.flower.announced.own_reply", lambda request: True)
+
+    def act() -> None:
+        for _ in range(3):
+            forged = link.announce("odd", b"forged", src_node_id=SUPERLINK_NODE_ID, reply_to_message_id="")
+            link.send(forged)
+        honest(link, "last", "first")
+
+    heard = ask(link, act, seconds=1)
+    assert heard == {"first": b"first", "odd": Fault.TIMEOUT, "last": b"last"}
+
+
+def tree(depth: int) -> ObjectTree:
+    """A tree of which each part stands twice below the one above: 2^depth of them when it is written out."""
+    found = ObjectTree(object_id=f"{0:064x}")
+    for level in range(1, depth + 1):
+        found = ObjectTree(object_id=f"{level:064x}", children=[found, ObjectTree(object_id=found.object_id)])
+    return found
+
+
+def chain(*numbers: int) -> ObjectTree:
+    found = ObjectTree(object_id=f"{numbers[-1]:064x}")
+    for number in reversed(numbers[:-1]):
+        found = ObjectTree(object_id=f"{number:064x}", children=[found])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("parts", "taken"),
+    [(chain(1), True), (chain(1, 2, 3), True), (chain(1, 2, 3, 4), False), (chain(1, 2, 1), False), (tree(2), False)],
+    ids=["one", "three", "four", "a part twice", "branches"],
+)
+def test_a_reply_is_a_chain_of_three_parts_at_most(parts, taken):
+    assert is_chain(parts) is taken
+
+
+def test_nobody_can_tell_the_names_of_the_parts_of_a_task_beforehand(link):
+    """Who could might announce them first, with parts below them that never come, for which all sites would wait."""
+    named: list[set[str]] = []
+
+    class Seen:
+        def push_messages(self, messages: Any) -> list[str]:
+            named.append({each.content[RECORD].object_id for each in messages})
+            return [*SITES]
+
+        def pull_messages(self, numbers: Any) -> list[Any]:
+            return []
+
+    grid: Any = Seen()
+    for _ in range(2):
+        list(exchange(grid, TASK, {site: number for number, site in enumerate(SITES, 1)}, 0.01))
+    assert [len(each) for each in named] == [1, 1]  # sent once for all sites
+    assert not named[0] & named[1]
+
+
+def test_a_run_that_was_stopped_ends_the_study(link):
     def stopped(request: Any) -> None:
         raise RunNotRunningException
 
-    link.PullObject = stopped  # type: ignore[method-assign, assignment]
+    link.grid._runtime_client.PullObject = stopped
     with pytest.raises(RunNotRunningException):
-        answers(link)
+        ask(link, lambda: honest(link, *SITES))
+
+
+def test_a_site_cannot_have_its_task_sent_again_by_the_words_of_its_error(link):
+    from flwr.app.error import Error
+
+    class Pushes:
+        sent = 0
+
+        def push_messages(self, messages: Any) -> list[str]:
+            self.sent += 1
+            return ["number"]
+
+        def pull_messages(self, numbers: Any) -> list[Any]:
+            from flwr.app import Message, RecordDict
+
+            asked = Message(RecordDict(), dst_node_id=1, message_type="train")
+            return [Message(Error(code=0, reason="The actor is restarting"), reply_to=asked)]
+
+    grid: Any = Pushes()
+    assert dict(exchange(grid, TASK, {"odd": 1}, 1)) == {"odd": Fault.LOST}
+    assert grid.sent == 1

@@ -46,7 +46,7 @@ def questions(far: Connection) -> list[tuple[str, str]]:
     """What has come over the bridge so far: client and file of the task."""
     found = []
     while far.poll():
-        _, client, task = json.loads(far.recv_bytes())
+        _, client, task, _ = json.loads(far.recv_bytes())
         found.append((client, task))
     return found
 
