@@ -499,6 +499,40 @@ def test_a_site_can_neither_submit_nor_register_nor_take_the_servers_work(federa
     assert said.stdout.splitlines() == ["403 not for you"] * len(routes)
 
 
+FORGE = """
+import sys
+from pathlib import Path
+from flwr.proto.fleet_pb2 import PushMessagesRequest
+from flwr.proto.message_pb2 import Message, Metadata, ObjectTree
+from httpx import HTTPStatusError
+from flip.federation.flower.fleet import connection
+from flip.federation.kit import Kit
+kit = Kit.read(Path(sys.argv[1]))
+with connection(kit, str(kit.setting("address"))) as link:
+    told = Metadata(src_node_id=1, dst_node_id=1, message_id="1" * 64)  # from the server to itself
+    announced = PushMessagesRequest(
+        node=link.node, messages_list=[Message(metadata=told)], message_object_trees=[ObjectTree(object_id="1" * 64)]
+    )
+    try:
+        link.client.PushMessages(announced)
+    except HTTPStatusError as error:
+        print(error.response.text)
+"""
+
+
+@pytest.mark.slow
+def test_the_server_takes_no_message_that_a_site_announces_in_the_name_of_another(federation):
+    """What else it may not announce: `test_replies.py`."""
+    kit = federation.own("va") / "kit"
+    federation.place.stop("va")
+    try:
+        asked = [sys.executable, "-c", FORGE, str(kit)]
+        said = subprocess.run(federation.place.inside("va", asked), capture_output=True, text=True, timeout=60)
+        assert "Invalid protobuf payload" in said.stdout, said.stdout + said.stderr
+    finally:
+        federation.start("va")
+
+
 @pytest.mark.slow
 def test_a_wrong_token_is_refused_with_the_remedy(federation):
     bad = federation.home / "bad"
