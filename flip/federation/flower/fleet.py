@@ -3,6 +3,7 @@
 Contract checked against flwr 1.41.
 """
 
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -135,7 +136,7 @@ class Link:
 
         run = message.metadata.run_id
         TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = run, self.node.node_id, 0
-        reply = Message(record(blob), reply_to=message)
+        reply = Message(record(blob, secrets.token_hex()), reply_to=message)  # else who guesses it announces it first
         reply.metadata.__dict__["_message_id"] = reply.object_id
         with no_object_id_recompute():
             request = PushMessagesRequest(

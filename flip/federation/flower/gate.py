@@ -8,6 +8,7 @@ Contract checked against flwr 1.41.
 import hmac
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +18,28 @@ Send = Callable[[Scope], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 OPEN, GUARDED = "/v1/fleet/", "/v1/control/"  # what a site's key opens, and what our token does
 PART = "/v1/fleet/push-object"
-SHORT, LARGEST = 1 << 16, 1 << 31  # bytes of a site's request; of one with a part of a message, as protobuf has it
+SHORT, LARGEST = 1 << 16, 1 << 31  # bytes of a site's request; of all at a time, and of a part, as protobuf has it
+KEY = b"flwr-public-key"
+
+
+@dataclass
+class Body:
+    """The body of a site's request: `most` bytes of it are read, and `LARGEST` of all that its key sends at a time."""
+
+    receive: Receive
+    most: int
+    key: bytes
+    reading: dict[bytes, int]
+    size: int = 0
+
+    async def next(self) -> Scope:
+        """The next piece; of too large a body it is said that who sends it has gone."""
+        message = await self.receive()
+        piece = len(message.get("body", b""))
+        self.size += piece
+        self.reading[self.key] = self.reading.get(self.key, 0) + piece
+        fits = self.size <= self.most and self.reading[self.key] <= LARGEST
+        return message if fits else {"type": "http.disconnect"}
 
 
 class Gate:
@@ -31,6 +53,7 @@ class Gate:
 
     def __init__(self, app: App, token: str, roster: Mapping[bytes, str]) -> None:
         self.app, self.token, self.roster = app, f"Bearer {token}".encode(), roster
+        self.reading: dict[bytes, int] = {}  # bytes of the requests of each key that are being answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, or answer it with 403, its body unread."""
@@ -38,8 +61,15 @@ class Gate:
             await send({"type": "http.response.start", "status": 403, "headers": [(b"connection", b"close")]})
             await send({"type": "http.response.body", "body": b"not for you"})
             return
-        most = LARGEST if scope.get("path") == PART else SHORT
-        await self.app(scope, at_most(most, receive) if scope.get("path", "").startswith(OPEN) else receive, send)
+        if scope["type"] != "http" or not scope["path"].startswith(OPEN):
+            await self.app(scope, receive, send)
+            return
+        most = LARGEST if scope["path"] == PART else SHORT
+        body = Body(receive, most, dict(scope["headers"])[KEY], self.reading)
+        try:
+            await self.app(scope, body.next, send)
+        finally:
+            self.reading[body.key] = self.reading.get(body.key, 0) - body.size
 
     def lets_in(self, scope: Scope) -> bool:
         """Whether a request may come in: a site's, one with the token, or one of this machine's own processes."""
@@ -74,16 +104,3 @@ class Gate:
             )
         except (ValueError, TypeError):  # no base64, no time, or one without a zone
             return False
-
-
-def at_most(most: int, receive: Receive) -> Receive:
-    """Read so many bytes of a body at most; then it is as if who sends it had gone."""
-    read = 0
-
-    async def bounded() -> Scope:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        return message if read <= most else {"type": "http.disconnect"}
-
-    return bounded

@@ -86,6 +86,8 @@ def deliver(
     while waiting and time.monotonic() < started + timeout:
         before = dict(waiting)
         for number, name in before.items():
+            if time.monotonic() >= started + timeout:
+                break  # what is pulled from here on has run out of time at the server too
             for reply in pulled(grid, number):
                 waiting.pop(number, None)
                 if restarts and reply is not None and reply.has_error() and RESTARTS in str(reply.error.reason):

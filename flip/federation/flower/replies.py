@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from flip.federation.flower.messages import POLL
@@ -34,18 +33,12 @@ class Replies:
 
     A site announces its reply and then sends the parts. The grid's own `pull_messages` waits until all are there, for
     two hours, and meanwhile looks for nobody's reply: one site that fails in between would have all others be late.
-    Of a reply that was announced and has not come whole by the end of the block, the SuperLink keeps nothing.
+    One of more than `most` bytes raises ValueError. What does not come whole in time the SuperLink drops.
     """
 
     grid: "HttpGrid"
+    most: int
     announced: dict[str, Announced] = field(default_factory=dict)
-
-    def __enter__(self) -> "Replies":
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for reply in self.announced.values():
-            self._forget(reply)
 
     def push_messages(self, messages: "Iterable[Message]") -> Iterable[str]:
         """Send messages; their numbers."""
@@ -57,14 +50,21 @@ class Replies:
         Raises what Flower raises for one that will not come.
         """
         from flwr.app import Message
+        from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
         from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+        from httpx import HTTPError
 
         [asked] = message_ids
         reply = self.announced.get(asked) or self._look(asked)
         if reply is None or not self._whole(reply):
             return []
         message = inflate_object_from_contents(reply.number, reply.come)
-        self._forget(self.announced.pop(asked))
+        del self.announced[asked]
+        received = ConfirmMessageReceivedRequest(
+            node=self.grid.node, run_id=self.grid.run.run_id, message_object_id=reply.number
+        )
+        with suppress(HTTPError):  # it is here; the server drops it later
+            self.grid._runtime_client.ConfirmMessageReceived(received)
         if not isinstance(message, Message):
             raise TypeError(f"a reply that is a {type(message).__name__}")
         message.metadata.__dict__["_message_id"] = reply.number  # as the grid does
@@ -97,16 +97,6 @@ class Replies:
                     if time.monotonic() > until:
                         return False
                     time.sleep(POLL)
+            if sum(map(len, reply.come.values())) > self.most:
+                raise ValueError(f"a reply of more than {self.most} bytes")
         return True
-
-    def _forget(self, reply: Announced) -> None:
-        """Let the SuperLink drop a reply, and take no further part of it."""
-        from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest
-        from flwr.supercore.run import RunNotRunningException
-        from httpx import HTTPError
-
-        request = ConfirmMessageReceivedRequest(
-            node=self.grid.node, run_id=self.grid.run.run_id, message_object_id=reply.number
-        )
-        with suppress(HTTPError, RunNotRunningException):  # a run that is over keeps nothing
-            self.grid._runtime_client.ConfirmMessageReceived(request)

@@ -23,7 +23,7 @@ from flip.federation.flower.messages import MARKER, REQUEST, exchange
 from flip.federation.flower.provision import CA, CERTIFICATE, CERTIFICATE_KEY, TOKEN
 from flip.federation.flower.replies import Replies
 from flip.federation.kit import ROSTER, Kit
-from flip.federation.spool import in_order
+from flip.federation.spool import in_order, largest
 from flip.files import only_process_in
 from flip.messages import Reply, Task
 
@@ -177,8 +177,8 @@ class Sites:
         try:
             present = self.present()
             asked = {site: present[site] for site in sites if site in present}
-            with Replies(self.grid) as replies:
-                yield from in_order(exchange(replies, task, asked, self.timeout), task, sites)
+            replies = Replies(self.grid, largest(task))
+            yield from in_order(exchange(replies, task, asked, self.timeout), task, sites)
         except RunNotRunningException as stopped:
             raise Stopped from stopped
 

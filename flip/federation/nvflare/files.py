@@ -66,7 +66,9 @@ def received(
     """
     if FILE not in shareable:
         blob = shareable.get(BLOB, b"")
-        return blob if isinstance(blob, bytes) else b""
+        if not isinstance(blob, bytes) or len(blob) > SMALL:
+            raise ValueError(f"{sender} sends a message that is none, or too large to be sent so")
+        return blob
     source, reference = shareable[FILE]
     if sender not in source.split("."):
         raise ValueError(f"{sender} names a message of {source}")
@@ -90,6 +92,10 @@ def fetched(place: tuple[str, str], fl_ctx: Any, limits: Limits) -> tuple[Path, 
             return told
 
     consumer = Bounded(str(own_folder(fl_ctx)))
-    cell = fl_ctx.get_engine().get_cell()
-    download_object(*place, STALLED, cell, consumer, abort_signal=limits.end)
+    try:
+        download_object(*place, STALLED, fl_ctx.get_engine().get_cell(), consumer, abort_signal=limits.end)
+    except BaseException:  # FLARE takes it for granted that the sender answers as it should
+        consumer.file.close()
+        Path(consumer.file_path).unlink(missing_ok=True)
+        raise
     return Path(consumer.file_path), consumer.error

@@ -92,9 +92,11 @@ class SuperLink:
         told = {
             "src_node_id": self.nodes[site], "dst_node_id": SUPERLINK_NODE_ID, "reply_to_message_id": self.asked[site],
         }  # fmt: skip
-        common = {"message_id": "", "group_id": "", "ttl": 1.0, "message_type": "train", "created_at": time.time()}
+        task, at = self.state.message_ins_store[self.asked[site]].metadata, time.time()
+        left = task.created_at + task.ttl - at  # as Flower has it of a reply
+        common = {"message_id": "", "group_id": "", "ttl": left, "message_type": "train", "created_at": at}
         message = make_message(Metadata(run_id=self.run, **(common | told | otherwise)), record(blob))
-        message.metadata.__dict__["_message_id"] = message.object_id
+        message.metadata.__dict__["_message_id"] = otherwise.get("message_id") or message.object_id
         request = PushMessagesRequest(
             node=Node(node_id=self.nodes[site]),
             messages_list=[message_to_proto(remove_content_from_message(message))],

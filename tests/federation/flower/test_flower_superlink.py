@@ -26,6 +26,7 @@ from flip.config.site_template import SITE_TEMPLATE
 from flip.coordinator.serve import Submission
 from flip.errors import StudyFailed, UserError
 from flip.federation.answer import answer_parts
+from flip.federation.flower import gate
 from flip.federation.flower import provision as deploy
 from flip.federation.flower.fleet import Unreachable
 from flip.federation.flower.gate import Gate
@@ -124,23 +125,37 @@ def test_the_body_of_who_is_not_let_in_is_not_read():
     assert sent[0]["status"] == 403
 
 
-@pytest.mark.parametrize(("path", "pieces", "read"), [("pull-messages", 2, 1), ("push-object", 2, 2)])
-def test_of_a_sites_request_no_more_is_read_than_it_can_need(path, pieces, read):
+@pytest.mark.parametrize(
+    ("path", "largest", "requests", "read"),
+    [("pull-messages", 1 << 31, 1, [1]), ("push-object", 1 << 31, 1, [2]), ("push-object", 130_000, 2, [2, 1])],
+    ids=["a short one", "a part", "a second part at the same time"],
+)
+def test_of_a_sites_requests_no_more_is_read_than_they_can_need(path, largest, requests, read, monkeypatch):
+    from flwr.supercore.constant import FLEET_HTTP_PUBLIC_KEY_HEADER
     from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 
+    assert gate.KEY.decode() == FLEET_HTTP_PUBLIC_KEY_HEADER
+    monkeypatch.setattr(gate, "LARGEST", largest)
     known, seen = ec.generate_private_key(ec.SECP384R1()), []
 
     async def receive():
         return {"type": "http.request", "body": b"x" * 40_000, "more_body": True}
 
     async def app(scope, receive, send):
-        for _ in range(pieces):
-            seen.append((await receive())["type"])
+        mine = []
+        seen.append(mine)
+        for _ in range(2):
+            mine.append((await receive())["type"])
+            await asyncio.sleep(0)
+        if len(seen) < requests:
+            await door(asked, receive_of, None)
 
+    receive_of = receive
     asked = request(known) | {"path": f"/v1/fleet/{path}"}
-    gate = Gate(app, "right", {public_key_to_bytes(known.public_key()): "kings"})
-    asyncio.run(gate(asked, receive, None))
-    assert seen == ["http.request"] * read + ["http.disconnect"] * (pieces - read)
+    door = Gate(app, "right", {public_key_to_bytes(known.public_key()): "kings"})
+    asyncio.run(door(asked, receive, None))
+    assert [each.count("http.request") for each in seen] == read
+    assert set(door.reading.values()) == {0}
 
 
 # Replies that Flower cannot read.

@@ -9,11 +9,12 @@ import pytest
 from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.proto.message_pb2 import ObjectTree
 from flwr.supercore.error import FlowerError
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.run import RunNotRunningException
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.servicer.fleet import fleet_handlers
 
-from flip.federation.flower import replies
+from flip.federation.flower import announced, replies
 from flip.federation.flower.announced import is_chain, refuse_others
 from flip.federation.flower.messages import RECORD, exchange
 from flip.federation.flower.replies import Replies
@@ -22,6 +23,7 @@ from tests.federation.flower.in_memory import SuperLink
 
 TASK = Task("run", "study", 0, "fit", {}, {}, {}, "{}")
 SITES = ("first", "odd", "last")
+MOST = 100_000
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +42,7 @@ def link() -> SuperLink:
     return SuperLink(SITES)
 
 
-def ask(link: SuperLink, act: Callable[[], None], seconds: float = 3) -> dict[str, Any]:
+def ask(link: SuperLink, act: Callable[[], None], seconds: float = 4) -> dict[str, Any]:
     """What the loop hears of a task while the sites `act`, once all are asked."""
 
     def acts() -> None:
@@ -48,9 +50,9 @@ def ask(link: SuperLink, act: Callable[[], None], seconds: float = 3) -> dict[st
             time.sleep(0.01)
         act()
 
+    link.asked.clear()
     threading.Thread(target=acts, daemon=True).start()
-    with Replies(link.grid) as grid:
-        return dict(exchange(grid, TASK, link.nodes, seconds))
+    return dict(exchange(Replies(link.grid, MOST), TASK, link.nodes, seconds))
 
 
 def honest(link: SuperLink, *sites: str) -> None:
@@ -89,29 +91,64 @@ def test_a_site_that_announces_its_reply_and_sends_no_more_is_late_and_nobody_el
 def test_a_reply_whose_parts_come_over_several_looks_is_put_together(link):
     def act() -> None:
         honest(link, "first", "last")
-        announced = link.announce("odd", b"odd")
+        said = link.announce("odd", b"odd")
         time.sleep(0.3)
-        link.send(announced)
+        link.send(said)
 
     assert ask(link, act)["odd"] == b"odd"
 
 
-def test_of_what_comes_after_the_time_is_over_the_server_keeps_nothing(link):
+@pytest.mark.parametrize("ttl", [None, 0.05], ids=["of its task's time", "that says it is soon over"])
+def test_of_a_reply_whose_parts_come_after_the_time_is_over_the_server_keeps_nothing(link, ttl, monkeypatch):
+    """Also where it is announced too late to be seen, or no longer when it is looked at."""
+    monkeypatch.setattr(announced, "GRACE", 0.0)
     said = []
 
     def act() -> None:
         honest(link, "first", "last")
-        said.append(link.announce("odd", b"odd" * 1000))
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            time.sleep(0.01)
+        said.append(link.announce("odd", b"odd" * 1000, **({} if ttl is None else {"ttl": ttl})))
 
-    assert ask(link, act, seconds=1)["odd"] is Fault.TIMEOUT
+    assert ask(link, act, seconds=1.6)["odd"] in (Fault.TIMEOUT, Fault.LOST)
+    while len(said) < 1:
+        time.sleep(0.01)
+    assert ask(link, lambda: honest(link, *SITES))["odd"] == b"odd"  # the next task
     assert True not in link.send(said[0])
-    assert held(link) == 0
+    assert not set(get_all_nested_objects(said[0].message)) & set(link.state.object_store.store)
+
+
+def test_parts_below_a_part_that_the_server_has_with_others_are_not_taken(link):
+    """They would belong to nothing, and stay when all else is dropped."""
+    refused = []
+
+    def act() -> None:
+        task = link.state.object_store.get_object_tree(link.asked["odd"]).children[0]
+        message = f"{1:064x}"
+        below = ObjectTree(object_id=task.object_id, children=[ObjectTree(object_id=f"{2:064x}")])
+        whole = ObjectTree(object_id=message, children=[below])
+        with pytest.raises(FlowerError):
+            link.announce("odd", b"", tree=whole, message_id=message)
+        refused.append(True)
+        honest(link, *SITES)
+
+    assert ask(link, act) == {site: site.encode() for site in SITES}
+    assert refused == [True]
+
+
+def test_a_reply_larger_than_any_can_be_is_given_up(link):
+    def act() -> None:
+        link.send(link.announce("odd", b"x" * (MOST + 1)))
+        honest(link, "first", "last")
+
+    assert ask(link, act) == {"first": b"first", "odd": Fault.LOST, "last": b"last"}
 
 
 def test_a_part_that_the_server_gave_up_loses_its_site_alone(link):
     def act() -> None:
-        announced = link.announce("odd", b"odd")
-        link.state.object_store.delete(announced.message.object_id)
+        said = link.announce("odd", b"odd")
+        link.state.object_store.delete(said.message.object_id)
         honest(link, "first", "last")
 
     assert ask(link, act) == {"first": b"first", "odd": Fault.LOST, "last": b"last"}
@@ -137,7 +174,7 @@ def test_no_site_announces_anything_but_its_own_reply(link, otherwise):
             told.append(error.code)
         honest(link, "first", "last")
 
-    assert ask(link, act, seconds=1) == {"first": b"first", "odd": Fault.TIMEOUT, "last": b"last"}
+    assert ask(link, act) == {"first": b"first", "odd": Fault.TIMEOUT, "last": b"last"}
     assert len(told) == 1
 
 
@@ -160,7 +197,7 @@ def test_a_message_that_replies_to_nothing_is_nobodys_reply(link, monkeypatch):
             link.send(forged)
         honest(link, "last", "first")
 
-    heard = ask(link, act, seconds=1)
+    heard = ask(link, act)
     assert heard == {"first": b"first", "odd": Fault.TIMEOUT, "last": b"last"}
 
 

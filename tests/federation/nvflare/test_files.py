@@ -9,7 +9,7 @@ from nvflare.apis.signal import Signal
 from nvflare.fuel.f3.streaming import download_service
 
 from flip.federation.nvflare import files
-from flip.federation.nvflare.files import FILE, Limits, received
+from flip.federation.nvflare.files import BLOB, FILE, SMALL, Limits, received
 
 REPLY = {FILE: ["server.kings", "reference"]}
 
@@ -20,7 +20,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return SimpleNamespace(get_engine=lambda: SimpleNamespace(get_cell=lambda: None))
 
 
-def offering(monkeypatch: pytest.MonkeyPatch, *pieces: bytes) -> None:
+def offering(monkeypatch: pytest.MonkeyPatch, *pieces: object) -> None:
     """A sender that hands these out, through FLARE's consumer, as FLARE does."""
 
     def download(
@@ -30,6 +30,7 @@ def offering(monkeypatch: pytest.MonkeyPatch, *pieces: bytes) -> None:
             if abort_signal and abort_signal.triggered:
                 consumer.download_failed(reference, "aborted")
                 return
+            assert isinstance(piece, bytes)  # as FLARE has it of what the sender says
             try:
                 consumer.consume(reference, {}, piece)
             except Exception as error:
@@ -52,6 +53,19 @@ def test_of_one_that_is_larger_than_any_reply_or_never_ends_nothing_is_kept(piec
     with pytest.raises(RuntimeError, match="more than 3 bytes"):
         received(REPLY, place, "kings", Limits(3))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_one_whose_sender_answers_what_it_should_not_nothing_is_kept(place, monkeypatch, tmp_path):
+    offering(monkeypatch, b"ab", {})
+    with pytest.raises(AssertionError):
+        received(REPLY, place, "kings", Limits(3))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("blob", [b"x" * (SMALL + 1), 7], ids=["too large", "a number"])
+def test_a_message_that_is_sent_otherwise_than_ours_are_is_none(blob, place):
+    with pytest.raises(ValueError, match="kings sends a message that is none"):
+        received({BLOB: blob}, place, "kings")
 
 
 def test_one_that_is_no_longer_wanted_is_given_up(place, monkeypatch, tmp_path):
