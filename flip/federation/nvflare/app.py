@@ -4,7 +4,7 @@
   researcher's session how far it is (`TOPIC`, a command of FLARE's to a running job).
 - `executor`, in the job's process at a site, answers through the silo of the site's own file, which lies in its kit.
 - `late_sites`, in the server itself, lets a site that connects late take part in the jobs that are running, and lets a
-  job go on without a site whose process has died.
+  job begin and go on without a site that cannot start, or whose process has died.
 
 The job names the first two and nothing else; FLARE's allow-list in every kit lets it name nothing else.
 """
@@ -21,6 +21,7 @@ from typing import Any
 from flip.federation.nvflare.bridge import Link, bound
 from flip.federation.nvflare.components import Answers, answer_with
 from flip.federation.nvflare.relay import relay_over
+from flip.federation.nvflare.starting import spare_others
 from flip.federation.silo_process import SiloProcess
 from flip.runs.folder import COHORT, LINES, PROGRESS
 
@@ -134,10 +135,12 @@ class LateSites:
         self.lock = threading.Lock()
 
     def handle_event(self, event_type: str, fl_ctx: Any) -> None:
-        """After a sign of life of a site, and when a job has started."""
+        """After a sign of life of a site, when a job has started, and when the server has."""
         from nvflare.apis.event_type import EventType
 
         engine = fl_ctx.get_engine()
+        if event_type == EventType.SYSTEM_START:
+            spare_others(engine)
         if event_type == EventType.JOB_STARTED:
             for job_id in engine.job_runner.get_client_outcome_jobs():
                 for client in engine.get_clients():
@@ -194,3 +197,5 @@ def hand_over(engine: Any, job: Any, client: Any, fl_ctx: object) -> None:
         del participants[old]
     participants[client.token] = client
     engine.start_client_job(job, {client.name: DispatchInfo(app, {}, token)}, fl_ctx)
+    if client.token not in participants:
+        raise RuntimeError("it could not start the job")
