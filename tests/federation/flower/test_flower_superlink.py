@@ -436,7 +436,7 @@ def test_the_statistics_of_the_sites_are_those_of_the_reference(federation, data
     assert told.description == reference.description
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_round_costs_less_than_what_a_process_per_message_did(federation):
     """Ten rounds of nearly no training; a process that imports torch took 10 s a round and more."""
     ran = federation.run("sites=heart", "strategy.rounds=10")
