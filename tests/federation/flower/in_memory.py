@@ -92,8 +92,8 @@ class SuperLink:
         told = {
             "src_node_id": self.nodes[site], "dst_node_id": SUPERLINK_NODE_ID, "reply_to_message_id": self.asked[site],
         }  # fmt: skip
-        task, at = self.state.message_ins_store[self.asked[site]].metadata, time.time()
-        left = task.created_at + task.ttl - at  # as Flower has it of a reply
+        task, at = self.state.message_ins_store.get(self.asked[site]), time.time()
+        left = task.metadata.created_at + task.metadata.ttl - at if task else 1.0  # as Flower has it of a reply
         common = {"message_id": "", "group_id": "", "ttl": left, "message_type": "train", "created_at": at}
         message = make_message(Metadata(run_id=self.run, **(common | told | otherwise)), record(blob))
         message.metadata.__dict__["_message_id"] = otherwise.get("message_id") or message.object_id
