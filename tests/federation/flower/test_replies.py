@@ -20,6 +20,7 @@ from flip.federation.flower.messages import RECORD, exchange
 from flip.federation.flower.replies import Replies
 from flip.messages import Fault, Task
 from tests.federation.flower.in_memory import SuperLink
+from tests.federation.live import until
 
 TASK = Task("run", "study", 0, "fit", {}, {}, {}, "{}")
 SITES = ("first", "odd", "last")
@@ -102,18 +103,15 @@ def test_a_reply_whose_parts_come_over_several_looks_is_put_together(link):
 def test_of_a_reply_whose_parts_come_after_the_time_is_over_the_server_keeps_nothing(link, ttl, monkeypatch):
     """Also where it is announced too late to be seen, or no longer when it is looked at."""
     monkeypatch.setattr(announced, "GRACE", 0.0)
-    said = []
+    said, began = [], time.monotonic()
 
     def act() -> None:
         honest(link, "first", "last")
-        until = time.monotonic() + 2.2
-        while time.monotonic() < until:
-            time.sleep(0.01)
+        until(lambda: time.monotonic() > began + 2.2, 20)
         said.append(link.announce("odd", b"odd" * 1000, **({} if ttl is None else {"ttl": ttl})))
 
     assert ask(link, act, seconds=2.5)["odd"] in (Fault.TIMEOUT, Fault.LOST)
-    while len(said) < 1:
-        time.sleep(0.01)
+    until(lambda: said and time.monotonic() > began + 2.6, 20, "nothing was announced")
     assert ask(link, lambda: honest(link, *SITES))["odd"] == b"odd"  # the next task
     assert True not in link.send(said[0])
     assert not set(get_all_nested_objects(said[0].message)) & set(link.state.object_store.store)
