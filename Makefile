@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 OVERRIDES ?=
 # Tests run at a time, whole files each, on two cores: most wait for other processes. Each needs up to 4 GB.
-WORKERS ?= 5
+WORKERS ?= 4
 
 BIN := $(VENV)/bin
 START := $(shell date +%s)
