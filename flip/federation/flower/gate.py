@@ -7,6 +7,7 @@ Contract checked against flwr 1.41.
 
 import hmac
 from base64 import b64decode
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,7 +30,7 @@ class Body:
     receive: Receive
     most: int
     key: bytes
-    reading: dict[bytes, int]
+    reading: Counter[bytes]
     size: int = 0
 
     async def next(self) -> Scope:
@@ -37,7 +38,7 @@ class Body:
         message = await self.receive()
         piece = len(message.get("body", b""))
         self.size += piece
-        self.reading[self.key] = self.reading.get(self.key, 0) + piece
+        self.reading[self.key] += piece
         fits = self.size <= self.most and self.reading[self.key] <= LARGEST
         return message if fits else {"type": "http.disconnect"}
 
@@ -53,7 +54,7 @@ class Gate:
 
     def __init__(self, app: App, token: str, roster: Mapping[bytes, str]) -> None:
         self.app, self.token, self.roster = app, f"Bearer {token}".encode(), roster
-        self.reading: dict[bytes, int] = {}  # bytes of the requests of each key that are being answered
+        self.reading = Counter[bytes]()  # bytes of the requests of each key that are being answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, or answer it with 403, its body unread."""
@@ -69,7 +70,7 @@ class Gate:
         try:
             await self.app(scope, body.next, send)
         finally:
-            self.reading[body.key] = self.reading.get(body.key, 0) - body.size
+            self.reading[body.key] -= body.size
 
     def lets_in(self, scope: Scope) -> bool:
         """Whether a request may come in: a site's, one with the token, or one of this machine's own processes."""

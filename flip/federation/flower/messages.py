@@ -36,11 +36,11 @@ def pause(waited: float) -> float:
     return min(max(waited / 5, POLL), SLOWEST)
 
 
-def record(blob: bytes, site: str = "") -> Any:
+def record(blob: bytes, word: str = "") -> Any:
     """A blob as Flower's message content, with a word beside it: the site's name in a reply of the simulation."""
     from flwr.app import ConfigRecord, RecordDict
 
-    return RecordDict({RECORD: ConfigRecord({BLOB: blob, SITE: site})})
+    return RecordDict({RECORD: ConfigRecord({BLOB: blob, SITE: word})})
 
 
 def blob_of(message: "Message") -> bytes:

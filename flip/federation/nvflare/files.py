@@ -72,15 +72,14 @@ def received(
     source, reference = shareable[FILE]
     if sender not in source.split("."):
         raise ValueError(f"{sender} names a message of {source}")
-    file, error = fetched((source, reference), fl_ctx, limits)
-    if error:
-        file.unlink(missing_ok=True)
-        raise RuntimeError(f"a message of {sender} could not be fetched: {error}")
-    return file
+    return fetched((source, reference), fl_ctx, limits)
 
 
-def fetched(place: tuple[str, str], fl_ctx: Any, limits: Limits) -> tuple[Path, str | None]:
-    """The file that a message was fetched into, and what went wrong: as FLARE's `download_file`, within limits."""
+def fetched(place: tuple[str, str], fl_ctx: Any, limits: Limits) -> Path:
+    """The file that a message was fetched into: as FLARE's `download_file` does, within limits.
+
+    Raises RuntimeError for one that could not be fetched; whatever is raised, no file is left.
+    """
     from nvflare.fuel.f3.streaming.download_service import download_object
     from nvflare.fuel.f3.streaming.file_downloader import _ChunkConsumer
 
@@ -94,8 +93,10 @@ def fetched(place: tuple[str, str], fl_ctx: Any, limits: Limits) -> tuple[Path, 
     consumer = Bounded(str(own_folder(fl_ctx)))
     try:
         download_object(*place, STALLED, fl_ctx.get_engine().get_cell(), consumer, abort_signal=limits.end)
-    except BaseException:  # FLARE takes it for granted that the sender answers as it should
+        if consumer.error:
+            raise RuntimeError(f"a message at {place[0]} could not be fetched: {consumer.error}")
+    except BaseException:  # also FLARE's own, which takes it for granted that the sender answers as it should
         consumer.file.close()
         Path(consumer.file_path).unlink(missing_ok=True)
         raise
-    return Path(consumer.file_path), consumer.error
+    return Path(consumer.file_path)

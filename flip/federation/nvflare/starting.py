@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from nvflare.private.fed.server.message_send import ClientReply
     from nvflare.private.fed.server.server_engine import ServerEngine
 
-HEADERS = "__headers__"  # of FLARE's Shareable
-
 
 def spare_others(engine: "ServerEngine") -> None:
     """Have FLARE's server take what it cannot use of a site for no answer, and a site that has gone likewise.
@@ -59,7 +57,7 @@ def spare_others(engine: "ServerEngine") -> None:
 
 def usable(topic: str, reply: object) -> bool:
     """Whether FLARE's server can go on with a site's reply to a request about a topic, whatever it says."""
-    from nvflare.apis.shareable import Shareable
+    from nvflare.apis.shareable import ReservedHeaderKey, Shareable
     from nvflare.private.admin_defs import Message
     from nvflare.private.defs import ERROR_MSG_PREFIX, TrainingTopic
 
@@ -68,5 +66,5 @@ def usable(topic: str, reply: object) -> bool:
     if topic == TrainingTopic.START_JOB:
         return not str(reply.body).startswith(ERROR_MSG_PREFIX)
     if topic == TrainingTopic.CHECK_RESOURCE:  # also where it says why not: it has no room either way
-        return isinstance(reply.body, Shareable) and isinstance(reply.body.get(HEADERS) or {}, dict)
+        return isinstance(reply.body, Shareable) and isinstance(reply.body.get(ReservedHeaderKey.HEADERS) or {}, dict)
     return True

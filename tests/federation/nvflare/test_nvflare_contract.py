@@ -124,6 +124,7 @@ VALUES = [
     ("nvflare.fuel.f3.cellnet.defs", "MessageHeaderKey.TOPIC", "cn__topic"),
     ("nvflare.private.defs", "CellChannel.SERVER_MAIN", "task"),
     ("nvflare.private.defs", "ERROR_MSG_PREFIX", "NVFLARE_ERROR"),
+    ("nvflare.apis.shareable", "ReservedHeaderKey.HEADERS", "__headers__"),
     ("nvflare.private.defs", "TrainingTopic.START_JOB", "train.start_job"),
     ("nvflare.private.defs", "TrainingTopic.CHECK_RESOURCE", "scheduler.check_resource"),
     ("nvflare.private.defs", "CellChannelTopic.Register", "register"),

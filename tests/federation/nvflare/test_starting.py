@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from nvflare.apis.fl_constant import RunProcessKey
 from nvflare.apis.job_scheduler_spec import DispatchInfo
-from nvflare.apis.shareable import Shareable
+from nvflare.apis.shareable import ReservedHeaderKey, Shareable
 from nvflare.private.admin_defs import Message, ok_reply
 from nvflare.private.defs import ERROR_MSG_PREFIX, TrainingTopic
 from nvflare.private.fed.server.admin import check_client_replies
@@ -15,7 +15,6 @@ from nvflare.private.fed.server.message_send import ClientReply
 from nvflare.private.fed.server.server_engine import ServerEngine
 from nvflare.private.scheduler_constants import ShareableHeader
 
-from flip.federation.nvflare import starting
 from flip.federation.nvflare.starting import spare_others
 
 SITES = {name: DispatchInfo("app", {}, name) for name in ("first", "odd", "last")}
@@ -85,7 +84,7 @@ def test_a_site_that_does_not_answer_in_time_may_have_started(well):
 
 def of_headers(headers: object) -> Shareable:
     found = Shareable()
-    found[starting.HEADERS] = headers
+    found[ReservedHeaderKey.HEADERS] = headers
     return found
 
 
@@ -103,4 +102,4 @@ def test_a_site_that_answers_otherwise_whether_it_has_room_has_none(body, monkey
 
 
 def test_where_flare_keeps_the_headers_is_where_they_are_looked_for():
-    assert list(Shareable()) == [starting.HEADERS]
+    assert list(Shareable()) == [ReservedHeaderKey.HEADERS]
